@@ -1,0 +1,113 @@
+"""From trials to cells: one row per model, label count and sample size, averaged over seeds."""
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import Run
+from analysis.stats import chance_level, normalise_accuracy, wilson_interval
+
+AXES = ["model", "n_labels", "n_samples"]
+
+
+def select_best(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that stand for their cells: validation's choice, and every baseline."""
+    chosen = results["best_of_cell"].eq(True) | results["kind"].eq("baseline")
+    return results[chosen & results["test_accuracy"].notna()]
+
+
+def average_seeds(run: Run) -> pd.DataFrame:
+    """Return one row per planned model x label count x sample size, with or without a result.
+
+    Columns: the axes; ``kind``; ``seeds_planned`` and ``seeds_done``; ``accuracy`` and
+    ``macro_f1`` (test, mean over seeds, NaN without a result); ``n_test``; ``chance``;
+    ``accuracy_low`` and ``accuracy_high`` (Wilson, 95 %); ``score`` (chance-normalised).
+    """
+    best = select_best(run.results)
+    planned = pd.concat([run.plan[[*AXES, "seed"]], best[[*AXES, "seed"]]])
+    cells = planned.groupby(AXES, sort=False)["seed"].nunique().rename("seeds_planned")
+    means = best.groupby(AXES).agg(
+        kind=("kind", "first"),
+        seeds_done=("seed", "nunique"),
+        accuracy=("test_accuracy", "mean"),
+        macro_f1=("test_macro_f1", "mean"),
+        n_test=("n_test", "max"),
+    )
+    frame = cells.to_frame().join(means).reset_index()
+    frame["kind"] = frame["kind"].fillna("model")
+    frame["seeds_done"] = frame["seeds_done"].fillna(0).astype(int)
+    frame[["accuracy", "macro_f1", "n_test"]] = frame[["accuracy", "macro_f1", "n_test"]].astype(
+        float
+    )
+    return _add_statistics(frame)
+
+
+def _add_statistics(frame: pd.DataFrame) -> pd.DataFrame:
+    low, high = wilson_interval(frame["accuracy"], frame["n_test"])
+    return frame.assign(
+        chance=chance_level(frame["n_labels"]),
+        accuracy_low=low,
+        accuracy_high=high,
+        score=normalise_accuracy(frame["accuracy"], frame["n_labels"]),
+    )
+
+
+def list_cells(run: Run) -> pd.DataFrame:
+    """Return one row per planned cell with the result that stands for it, or with empty columns.
+
+    Baselines follow in their place; ``top`` marks the highest test accuracy for the same labels
+    and samples.
+    """
+    keys = ["cell_id", *AXES, "seed"]
+    best = select_best(run.results)
+    planned = pd.concat([run.plan[keys], best[keys]]).drop_duplicates(["cell_id", "model"])
+    rest = [name for name in best.columns if name not in keys] + ["cell_id", "model"]
+    frame = planned.merge(best[rest], on=["cell_id", "model"], how="left")
+    highest = frame.groupby(["n_labels", "n_samples"])["test_accuracy"].transform("max")
+    frame["top"] = frame["test_accuracy"].eq(highest)
+    return frame.sort_values(["n_labels", "n_samples"], kind="stable")
+
+
+def list_models(cells: pd.DataFrame) -> list[str]:
+    """Return the model names in the order of the plan, baselines last."""
+    baseline = cells["kind"].eq("baseline")
+    names = [*cells.loc[~baseline, "model"], *cells.loc[baseline, "model"]]
+    return list(dict.fromkeys(names))
+
+
+def list_trials(run: Run) -> pd.DataFrame:
+    """Return one row per planned trial with its result; ``status`` is 'no result yet' without."""
+    shared = [name for name in run.plan.columns if name != "trial_id"]
+    results = run.results.drop(columns=shared)
+    frame = run.plan.merge(results, on="trial_id", how="left")
+    frame["status"] = frame["status"].fillna("no result yet")
+    return frame.sort_values(["n_labels", "n_samples"], kind="stable")
+
+
+def list_curves(history: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Return ``history`` with each trial's ``best_of_cell`` and ``end``, the latter on last epochs.
+
+    ``end`` is the trial's status where the epoch is its last and the status is not 'finished',
+    else None: it is what the learning curves mark.
+    """
+    facts = results[["trial_id", "best_of_cell", "status"]]
+    curves = history.merge(facts, on="trial_id", how="left")
+    curves["best_of_cell"] = curves["best_of_cell"].eq(True)
+    last = curves["epoch"].eq(curves.groupby("trial_id")["epoch"].transform("max"))
+    ended = last & curves["status"].notna() & curves["status"].ne("finished")
+    curves["end"] = np.where(ended, curves["status"], None)
+    return curves
+
+
+def compare_candidates(results: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per model and candidate: how far it stays behind the best of its cells.
+
+    ``shortfall`` is the mean over cells of the cell's highest validation accuracy minus the
+    candidate's (fraction); ``cells`` is how many cells that mean covers. An ASHA-stopped trial
+    counts with what it had reached.
+    """
+    trials = results[results["kind"].eq("model") & results["val_accuracy"].notna()]
+    best = trials.groupby("cell_id")["val_accuracy"].transform("max")
+    trials = trials.assign(shortfall=best - trials["val_accuracy"])
+    keys = ["model", "candidate", "lora_rank", "learning_rate"]
+    grouped = trials.groupby(keys, sort=False)
+    return grouped.agg(shortfall=("shortfall", "mean"), cells=("cell_id", "nunique")).reset_index()

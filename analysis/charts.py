@@ -1,0 +1,161 @@
+"""Charts of cells: one pure function each, a frame in, an Altair chart out."""
+
+import altair as alt
+import pandas as pd
+
+from analysis.cells import list_models
+from analysis.encodings import (
+    AS_PERCENT,
+    PERCENT,
+    QUARTERS,
+    colour_models,
+    column_by_labels,
+    shape_models,
+    tip,
+)
+from analysis.palette import (
+    BLACK,
+    FILL_RANGE,
+    WHITE,
+    find_ink_threshold,
+    style_chart,
+)
+
+CELL_FIELDS = [
+    "model",
+    "n_labels",
+    "n_samples",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "n_test",
+    "chance",
+    "score",
+]
+MISSING = "none"
+
+
+def draw_heatmap(cells: pd.DataFrame) -> alt.FacetChart:
+    """Return test accuracy as models x (labels, samples), the number in each cell, in per cent.
+
+    ``cells`` is what ``analysis.cells.average_seeds`` gives; a cell without a result is an empty
+    box that says 'none'.
+    """
+    frame = cells[CELL_FIELDS].round(5)
+    frame["has_result"] = frame["accuracy"].notna()
+    frame["text"] = [_format_cell(value) for value in frame["accuracy"]]
+    base = alt.Chart().encode(
+        x=alt.X("n_samples:O", title="samples", axis=alt.Axis(labelAngle=0, orient="bottom")),
+        y=alt.Y("model:N", title=None, scale=alt.Scale(domain=list_models(cells))),
+        tooltip=_cell_tooltip(),
+    )
+    layers = alt.layer(
+        _fill_missing(base), _fill_cells(base), _write_numbers(base), data=frame
+    ).properties(width=alt.Step(65), height=alt.Step(44))
+    chart = layers.facet(column=column_by_labels(), spacing=10)
+    return style_chart(chart.properties(description=_describe_heatmap(cells)))
+
+
+def _fill_missing(base: alt.Chart) -> alt.Chart:
+    return base.transform_filter("!datum.has_result").mark_rect(
+        fill="transparent", stroke="currentColor", strokeDash=[3, 3], strokeOpacity=0.6
+    )
+
+
+def _fill_cells(base: alt.Chart) -> alt.Chart:
+    scale = alt.Scale(domain=[0, 1], range=FILL_RANGE, interpolate="rgb")
+    legend = alt.Legend(
+        title="test accuracy (%)",
+        orient="bottom",
+        gradientLength=240,
+        labelExpr=AS_PERCENT,
+        values=QUARTERS,
+    )
+    fill = alt.Color("accuracy:Q", scale=scale, legend=legend)
+    return base.transform_filter("datum.has_result").mark_rect().encode(color=fill)
+
+
+def _write_numbers(base: alt.Chart) -> alt.Chart:
+    ink = alt.when("!datum.has_result").then(alt.value("currentColor"))
+    ink = ink.when(f"datum.accuracy > {find_ink_threshold():.3f}").then(alt.value(WHITE))
+    return base.mark_text(fontSize=13).encode(text="text:N", color=ink.otherwise(alt.value(BLACK)))
+
+
+def _format_cell(accuracy: float) -> str:
+    return MISSING if pd.isna(accuracy) else f"{100 * accuracy:.1f}"
+
+
+def _describe_heatmap(cells: pd.DataFrame) -> str:
+    done = cells.dropna(subset=["accuracy"])
+    text = (
+        f"Heatmap of test accuracy: {cells['model'].nunique()} models by "
+        f"{cells['n_labels'].nunique()} label counts and {cells['n_samples'].nunique()} sample "
+        f"sizes, {len(done)} of {len(cells)} cells with a result"
+    )
+    if done.empty:
+        return text + "."
+    low, high = 100 * done["accuracy"].min(), 100 * done["accuracy"].max()
+    return f"{text}, from {low:.1f} % to {high:.1f} %. The table below it has the same numbers."
+
+
+def draw_sample_curves(cells: pd.DataFrame) -> alt.FacetChart:
+    """Return test accuracy against samples: a panel per label count, a line per model.
+
+    Whiskers are 95 % Wilson intervals of the test set; the dashed line is chance. ``cells`` is what
+    ``analysis.cells.average_seeds`` gives.
+    """
+    frame = cells.loc[cells["accuracy"].notna(), CELL_FIELDS].round(5)
+    models = list_models(cells)
+    x = alt.X(
+        "n_samples:Q",
+        title="samples (training texts)",
+        scale=alt.Scale(zero=False, nice=False, padding=18),
+        axis=alt.Axis(values=sorted(cells["n_samples"].unique().tolist()), format="d", grid=False),
+    )
+    base = alt.Chart().encode(x=x, tooltip=_cell_tooltip())
+    y = alt.Y("accuracy:Q", title="test accuracy (%)", scale=alt.Scale(domain=[0, 1]))
+    y = y.axis(alt.Axis(labelExpr=AS_PERCENT, values=QUARTERS))
+    lines = base.mark_line(strokeWidth=2).encode(y=y, color=colour_models(models))
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(
+        y=y, color=colour_models(models), shape=shape_models(models)
+    )
+    whiskers = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(
+        y=alt.Y("accuracy_low:Q"), y2="accuracy_high:Q", color=colour_models(models)
+    )
+    layers = alt.layer(_draw_chance(), whiskers, lines, points, data=frame)
+    layers = layers.properties(width=205, height=260)
+    chart = layers.facet(column=column_by_labels(), spacing=14)
+    return style_chart(chart.properties(description=_describe_curves(cells)))
+
+
+def _draw_chance() -> alt.LayerChart:
+    base = alt.Chart().transform_aggregate(chance="mean(chance)", groupby=["n_labels"])
+    y = alt.Y("chance:Q")
+    rule = base.mark_rule(strokeDash=[5, 4], color="currentColor", opacity=0.7).encode(y=y)
+    note = base.transform_calculate(note="'chance ' + format(datum.chance, '.3~p')").mark_text(
+        align="right", baseline="top", dy=4, dx=-3, color="currentColor", fontSize=11
+    )
+    return rule + note.encode(y=y, x=alt.value(205), text="note:N")
+
+
+def _describe_curves(cells: pd.DataFrame) -> str:
+    counts = ", ".join(str(k) for k in sorted(cells["n_labels"].unique()))
+    return (
+        "Line chart of test accuracy against training texts, one panel for each label count "
+        f"({counts}), one line for each of {cells['model'].nunique()} models, with 95 % intervals "
+        "and the chance level dashed."
+    )
+
+
+def _cell_tooltip() -> list[alt.Tooltip]:
+    return [
+        tip("model:N", "model"),
+        tip("n_labels:Q", "labels"),
+        tip("n_samples:Q", "samples"),
+        tip("accuracy:Q", "test accuracy", PERCENT),
+        tip("accuracy_low:Q", "95 % interval from", PERCENT),
+        tip("accuracy_high:Q", "to", PERCENT),
+        tip("n_test:Q", "test texts"),
+        tip("chance:Q", "chance", PERCENT),
+        tip("score:Q", "chance-normalised score", ".2f"),
+    ]

@@ -1,0 +1,138 @@
+"""Reads a run folder into frames."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweep.errors import RunFolderError
+from sweep.journal import JOURNAL_NAME, Event, read_events
+from sweep.tables import (
+    HISTORY_COLUMNS,
+    HISTORY_NAME,
+    PREDICTION_COLUMNS,
+    PREDICTIONS_NAME,
+    RESULT_COLUMNS,
+    RESULTS_NAME,
+    Column,
+    RunRecord,
+    sort_events,
+    write_tables,
+)
+
+TABLES: dict[str, list[Column]] = {
+    RESULTS_NAME: RESULT_COLUMNS,
+    HISTORY_NAME: HISTORY_COLUMNS,
+    PREDICTIONS_NAME: PREDICTION_COLUMNS,
+}
+CONFIG_NAME = "config.yaml"
+PLAN_COLUMNS = (
+    "trial_id cell_id model n_labels labels n_samples seed candidate lora_rank learning_rate"
+).split()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read: the three tables, the planned trials and how the run was started."""
+
+    folder: Path
+    results: pd.DataFrame
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    plan: pd.DataFrame
+    """One row per planned trial, whether it has a result or not."""
+    opened: tuple[Event, ...]
+    """The journal's ``opened`` events: one per start or resume."""
+    config: str | None
+    """The text of config.yaml; None where the folder has none."""
+
+    @property
+    def name(self) -> str:
+        """Return the run's name: that of its folder."""
+        return self.folder.resolve().name
+
+
+def load_run(folder: Path | str) -> Run:
+    """Return what is in the run folder ``folder``.
+
+    The tables are made from the journal first where they are missing or older than it. Raises
+    RunFolderError when the folder is no run folder or its journal is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunFolderError(
+            f"{folder}: no such folder; name a run folder, such as runs/quickstart"
+        )
+    record = sort_events(read_events(folder))
+    if not record.trials:
+        raise RunFolderError(
+            f"{folder}: {JOURNAL_NAME} names no planned trial; start the run with sweep.run first"
+        )
+    tables = load_tables(folder, record)
+    return Run(
+        folder=folder,
+        results=tables[RESULTS_NAME],
+        history=tables[HISTORY_NAME],
+        predictions=tables[PREDICTIONS_NAME],
+        plan=list_planned(record),
+        opened=tuple(record.opened),
+        config=_read_config(folder),
+    )
+
+
+def load_tables(folder: Path, record: RunRecord) -> dict[str, pd.DataFrame]:
+    """Return file name -> frame for the three tables of ``folder``, renewed where out of date."""
+    if tables_are_current(folder):
+        return _read_tables(folder)
+    try:
+        write_tables(folder, record)
+    except OSError:
+        # A folder that may only be read (an archive, someone else's run) can be reported on too.
+        with tempfile.TemporaryDirectory() as elsewhere:
+            write_tables(Path(elsewhere), record)
+            return _read_tables(Path(elsewhere))
+    return _read_tables(folder)
+
+
+def tables_are_current(folder: Path) -> bool:
+    """Return whether all tables are there, newer than the journal, and have today's columns."""
+    written = (folder / JOURNAL_NAME).stat().st_mtime_ns
+    for name, columns in TABLES.items():
+        path = folder / name
+        try:
+            if path.stat().st_mtime_ns <= written:
+                return False
+            if pq.read_schema(path).names != [column for column, *_ in columns]:
+                return False
+        except (OSError, pa.ArrowInvalid):
+            return False
+    return True
+
+
+def list_planned(record: RunRecord) -> pd.DataFrame:
+    """Return one row per planned trial, in the order of the plan."""
+    rows = []
+    for trial_id, trial in record.trials.items():
+        cell, candidate = trial.spec["cell"], trial.spec["candidate"]
+        rows.append({**cell, **candidate, "trial_id": trial_id, "candidate": candidate["index"]})
+    return pd.DataFrame(rows)[PLAN_COLUMNS]
+
+
+def _read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    try:
+        return {name: pd.read_parquet(folder / name) for name in TABLES}
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunFolderError(
+            f"{folder}: a table cannot be read ({error}); delete the .parquet files, "
+            "they are made again from the journal"
+        ) from None
+
+
+def _read_config(folder: Path) -> str | None:
+    try:
+        return (folder / CONFIG_NAME).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None

@@ -1,0 +1,63 @@
+"""The command line of the report: a run folder in, one offline HTML file out."""
+
+import argparse
+import os
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.load import load_run
+from analysis.page import build_page
+from sweep.errors import SweepError
+
+REPORT_NAME = "report.html"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a report and return the exit code: 0, or 2 when the input or the output is wrong."""
+    options = parse_arguments(arguments)
+    try:
+        path = write_report(options.run, options.out)
+    except (SweepError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.open:
+        webbrowser.open(path.as_uri())
+    print(path)
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options ``run``, ``out`` and ``open``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.report",
+        description="Write a run's report: one HTML file that needs no network.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder: runs/quickstart")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help=f"where to write (default: RUN/{REPORT_NAME})"
+    )
+    parser.add_argument("--open", action="store_true", help="open the report in a browser")
+    return parser.parse_args(arguments)
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Write the report of the run in ``folder`` and return its absolute path.
+
+    The file is written beside ``out`` and renamed, so a reader finds the old page or the new one.
+    Raises RunFolderError when ``folder`` is no run, OSError when ``out`` cannot be written.
+    """
+    page = build_page(load_run(folder))
+    path = (out or folder / REPORT_NAME).resolve()
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

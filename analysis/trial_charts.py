@@ -1,0 +1,104 @@
+"""Charts of trials: one pure function each, a frame in, an Altair chart out."""
+
+import altair as alt
+import pandas as pd
+
+from analysis.encodings import (
+    AS_PERCENT,
+    PERCENT,
+    QUARTERS,
+    colour_models,
+    column_by_labels,
+    dash_models,
+    tip,
+)
+from analysis.palette import style_chart
+
+
+def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetChart:
+    """Return validation accuracy against epoch: a panel per label count and sample size.
+
+    One line per trial; the trial that stands for its cell is bold; a mark shows where a trial
+    ended early. ``curves`` is what ``analysis.cells.list_curves`` gives; ``models`` is the order of
+    the colours.
+    """
+    fields = "trial_id model n_labels n_samples epoch val_accuracy best_of_cell end".split()
+    frame = curves.loc[curves["val_accuracy"].notna(), fields].round(5)
+    layers = alt.layer(_draw_trials(models), _mark_ends(models), data=frame)
+    layers = layers.properties(width=205, height=140)
+    row = alt.Row("n_samples:O", title=None, header=alt.Header(labelExpr=_SAMPLES_HEADER))
+    chart = layers.facet(column=column_by_labels(), row=row, spacing=14)
+    text = (
+        f"Learning curves of {frame['trial_id'].nunique()} trials: validation accuracy against "
+        "epoch, one panel for each label count and sample size; early ends are marked."
+    )
+    return style_chart(chart.properties(description=text))
+
+
+_SAMPLES_HEADER = "datum.value + ' samples'"
+
+
+def _base_of_trials(models: list[str]) -> alt.Chart:
+    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(zero=False, nice=False, padding=8))
+    y = alt.Y("val_accuracy:Q", title="validation accuracy (%)", scale=alt.Scale(domain=[0, 1]))
+    return alt.Chart().encode(
+        x=x.axis(alt.Axis(tickMinStep=1, format="d", grid=False)),
+        y=y.axis(alt.Axis(labelExpr=AS_PERCENT, values=QUARTERS)),
+        color=colour_models(models),
+        detail="trial_id:N",
+        tooltip=[
+            tip("model:N", "model"),
+            tip("trial_id:N", "trial"),
+            tip("epoch:Q", "epoch"),
+            tip("val_accuracy:Q", "validation accuracy", PERCENT),
+        ],
+    )
+
+
+def _draw_trials(models: list[str]) -> alt.Chart:
+    weight = alt.when("datum.best_of_cell").then(alt.value(2.5)).otherwise(alt.value(1))
+    fade = alt.when("datum.best_of_cell").then(alt.value(1)).otherwise(alt.value(0.6))
+    lines = _base_of_trials(models).mark_line()
+    return lines.encode(strokeWidth=weight, opacity=fade, strokeDash=dash_models(models))
+
+
+def _mark_ends(models: list[str]) -> alt.Chart:
+    scale = alt.Scale(
+        domain=["stopped", "diverged", "oom", "failed"],
+        range=["cross", "square", "triangle-up", "triangle-down"],
+    )
+    ends = _base_of_trials(models).transform_filter("datum.end !== null")
+    return ends.mark_point(size=45, strokeWidth=2, opacity=1).encode(
+        shape=alt.Shape("end:N", title="ended early", scale=scale)
+    )
+
+
+def draw_candidates(candidates: pd.DataFrame, models: list[str]) -> alt.FacetChart:
+    """Return each candidate at its learning rate and rank: a panel per model.
+
+    The number is how far the candidate stays behind the best of its cells, in percentage points of
+    validation accuracy. ``candidates`` is what ``analysis.cells.compare_candidates`` gives.
+    """
+    frame = candidates.round(5)
+    frame["text"] = [f"{100 * value:.1f}" for value in frame["shortfall"]]
+    x = alt.X("learning_rate:Q", title="learning rate", scale=alt.Scale(type="log", padding=28))
+    fill = alt.Color("shortfall:Q", title="behind the best (points)", legend=None)
+    fill = fill.scale(alt.Scale(range=["#1d4e7e", "#cfe5df"], domain=[0, 0.2], clamp=True))
+    base = alt.Chart().encode(
+        x=x.axis(alt.Axis(format="~e", tickCount=3, grid=False)),
+        y=alt.Y("lora_rank:O", title="LoRA rank", sort="descending"),
+        tooltip=[
+            tip("lora_rank:Q", "LoRA rank"),
+            tip("learning_rate:Q", "learning rate", ".2~e"),
+            tip("shortfall:Q", "behind the best of its cells", PERCENT),
+            tip("cells:Q", "cells"),
+        ],
+    )
+    points = base.mark_circle(size=420, opacity=1).encode(color=fill)
+    numbers = base.mark_text(dy=-18, color="currentColor").encode(text="text:N")
+    frame["order"] = [models.index(model) for model in frame["model"]]
+    order = alt.EncodingSortField(field="order", op="min")
+    layers = alt.layer(points, numbers, data=frame).properties(width=205, height=alt.Step(48))
+    chart = layers.facet(facet=alt.Facet("model:N", title=None, sort=order), columns=4)
+    text = "Candidates by learning rate and LoRA rank, with their distance from the best per cell."
+    return style_chart(chart.properties(description=text))

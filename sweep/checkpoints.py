@@ -1,0 +1,69 @@
+"""Checkpoints: folders of safetensors and JSON that count once their manifest is in place."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+MANIFEST = "manifest.json"
+STATE = "state.json"
+
+Tensors = dict[str, torch.Tensor]
+
+
+def write_checkpoint(folder: Path, groups: dict[str, Tensors], state: dict[str, Any]) -> None:
+    """Write each group as ``NAME.safetensors`` and ``state`` as JSON, the manifest last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, tensors in groups.items():
+        packed = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        save_file(packed, folder / f"{name}.safetensors")
+    (folder / STATE).write_text(json.dumps(state))
+    sums = {file.name: _checksum(file) for file in sorted(folder.iterdir())}
+    beside = folder / f".{MANIFEST}"
+    with beside.open("w") as file:
+        json.dump(sums, file)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(folder / MANIFEST)
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] | None:
+    """Return the groups and the state in ``folder``, or None if it is not whole."""
+    try:
+        sums = json.loads((folder / MANIFEST).read_text())
+        if any(_checksum(folder / name) != value for name, value in sums.items()):
+            return None
+        state = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError):
+        return None
+    groups = {file.stem: load_file(file) for file in sorted(folder.glob("*.safetensors"))}
+    return groups, state
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return a trial's checkpoint folders, newest epoch first."""
+    return sorted(folder.glob("epoch-*"), reverse=True)
+
+
+def name_checkpoint(folder: Path, epoch: int) -> Path:
+    """Return where a trial keeps the checkpoint of ``epoch``."""
+    return folder / f"epoch-{epoch:04d}"
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Delete all but the ``count`` newest checkpoints of a trial."""
+    for old in list_checkpoints(folder)[count:]:
+        # The manifest goes first: a folder that is half deleted must not count.
+        (old / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]

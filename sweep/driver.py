@@ -1,0 +1,218 @@
+"""Runs a plan on a Ray cluster with Ray Tune."""
+
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from sweep.config import Config
+from sweep.errors import ClusterError
+from sweep.journal import Journal, read_events
+from sweep.plan import Plan
+from sweep.progress import ProgressDisplay
+from sweep.recorder import Recorder
+from sweep.scheduler import CellASHA
+from sweep.search import PlanSearch, build_param_space
+from sweep.subsets import Subsets
+from sweep.tables import RunRecord, sort_events
+from sweep.trainable import SweepTrial
+
+LOG_NAME = "ray.log"
+PACKAGES = ("ray", "torch", "transformers", "peft", "datasets", "evaluate", "scikit-learn")
+
+TUNE_SETTINGS = {
+    # The journal is the run's state: Tune's own loggers and snapshots would only double it.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+    # A failed trial reports no metric, and must not end the run.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def run_plan(
+    config: Config,
+    plan: Plan,
+    subsets: Subsets,
+    folder: Path,
+    journal: Journal,
+    address: str | None,
+    console: Console,
+) -> RunRecord:
+    """Run every trial of ``plan`` that the journal has no result for; return the whole record."""
+    record = sort_events(read_events(folder))
+    scheduler = CellASHA(
+        config.asha.max_epochs, config.asha.grace_epochs, config.asha.reduction_factor
+    )
+    recorder = Recorder(journal, record, scheduler, folder)
+    _write_plan(plan, subsets, recorder)
+    replay_results(plan, record, scheduler)
+    if all(spec.trial_id in record.done() for spec in plan.trials):
+        recorder.write_tables()
+        return record
+    display = ProgressDisplay(plan, recorder, console)
+    connect(address, folder, console)
+    try:
+        display.start()
+        _fit(config, plan, subsets, folder, scheduler, recorder, display)
+    finally:
+        display.stop()
+        recorder.write_tables()
+        ray.shutdown()
+    return record
+
+
+def _write_plan(plan: Plan, subsets: Subsets, recorder: Recorder) -> None:
+    """Note this session, and the trials and test sets that the journal does not know yet."""
+    recorder.write(
+        "opened",
+        host=platform.node(),
+        pid=os.getpid(),
+        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        git_commit=_read_commit(),
+    )
+    known = recorder.record
+    new = [spec for spec in plan.trials if spec.trial_id not in known.trials]
+    recorder.write_many([("planned", {"trial": spec.to_dict()}) for spec in new])
+    for labels in {cell.labels: cell.n_labels for cell in plan.cells}.items():
+        if labels[0] not in known.test_sets:
+            test = subsets.evaluation("test", labels[1])
+            recorder.write(
+                "test_set", labels=test.labels, items=test.items, truth=test.classes
+            )
+
+
+def _read_commit() -> str | None:
+    """Return the commit of the working copy this package lies in, or None outside one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:
+    """Enter the recorded epochs of the plan's trials into the rungs, in the order they came."""
+    cells = {spec.trial_id: spec.cell.cell_id for spec in plan.trials}
+    epochs = [
+        (event["time"], trial_id, event)
+        for trial_id, trial in record.trials.items()
+        if trial_id in cells
+        for event in trial.epochs.values()
+        # What an unfinished trial will do again is compared again.
+        if trial.ended or event["epoch"] <= trial.settled_epoch()
+    ]
+    for _, trial_id, event in sorted(epochs, key=lambda entry: entry[0]):
+        value = event.get("best_val_accuracy")
+        if value is not None:
+            scheduler.replay(cells[trial_id], trial_id, event["epoch"], value)
+
+
+def connect(address: str | None, folder: Path, console: Console) -> None:
+    """Join the Ray cluster at ``address``, or start one on this machine; its talk goes to a file
+    in the run folder. Raises ClusterError if that fails."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in TUNE_SETTINGS.items()})
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        ray.init(
+            address=where,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if where == "local" else None,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"--address {where}: no Ray cluster answers "
+            f"({(str(error).splitlines() or ['no reason given'])[0][:200]}); start one with "
+            "'ray start --head', or leave --address out"
+        ) from error
+    _divert_log(folder / LOG_NAME)
+    resources = ray.cluster_resources()
+    gpus = resources.get("GPU", 0)
+    console.print(
+        f"Ray cluster: {len(ray.nodes())} node(s), {resources.get('CPU', 0):g} CPUs, {gpus:g} GPUs",
+        highlight=False,
+    )
+
+
+def _divert_log(path: Path) -> None:
+    """Send what Ray's Python loggers say to ``path`` instead of the terminal."""
+    logger = logging.getLogger("ray")
+    logger.handlers[:] = [logging.FileHandler(path)]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def trial_resources(config: Config, cluster: dict[str, float]) -> dict[str, float]:
+    """Return the CPUs and GPUs of one trial; raise ClusterError if no cluster node can hold it."""
+    wanted = config.resources.gpus_per_trial
+    gpus = min(1.0, cluster.get("GPU", 0.0)) if wanted == "auto" else float(wanted)
+    if gpus > cluster.get("GPU", 0.0):
+        raise ClusterError(
+            f"resources.gpus_per_trial: {gpus:g} asked, but the cluster has "
+            f"{cluster.get('GPU', 0.0):g} GPUs; set it to auto or 0"
+        )
+    cpus = config.resources.cpus_per_trial
+    if cpus > cluster.get("CPU", 0.0):
+        raise ClusterError(
+            f"resources.cpus_per_trial: {cpus:g} asked, but the cluster has "
+            f"{cluster.get('CPU', 0.0):g} CPUs; lower it"
+        )
+    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+
+
+def _fit(
+    config: Config,
+    plan: Plan,
+    subsets: Subsets,
+    folder: Path,
+    scheduler: CellASHA,
+    recorder: Recorder,
+    display: ProgressDisplay,
+) -> None:
+    trainable = tune.with_parameters(SweepTrial, subsets=subsets, run_folder=str(folder))
+    resources = trial_resources(config, ray.cluster_resources())
+    scratch = folder / "tune"
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory([resources])),
+        param_space=build_param_space(config, plan),
+        tune_config=tune.TuneConfig(
+            search_alg=PlanSearch(plan, recorder.record),
+            scheduler=scheduler,
+            reuse_actors=True,
+            trial_name_creator=_name_trial,
+            trial_dirname_creator=_name_trial,
+        ),
+        run_config=tune.RunConfig(
+            name="scratch",
+            storage_path=str(scratch),
+            callbacks=[recorder, display],
+            # The engine writes its own checkpoints, without pickles.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=config.resources.max_retries),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        # Tune's own state: pickles that nothing reads, since the journal is the run's state.
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _name_trial(trial: Any) -> str:
+    return "-".join(str(trial.config[key]) for key in ("model", "n_labels", "n_samples", "seed", "candidate"))

@@ -1,0 +1,192 @@
+"""Tiny random-weight models of four architectures, for sweeps and tests with nothing downloaded.
+
+The weights are frozen noise, so the scales below are chosen for adapters to learn from: near-uniform
+attention makes the closing token an average of the words, and quiet MLPs keep that average clear.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+
+VOCABULARY = 2000
+POSITIONS = 128
+WIDTH, INNER, HEADS, KV_HEADS = 192, 64, 4, 2
+GEMMA_WIDTH, GEMMA_HEAD_SIZE, GEMMA_WINDOW = 128, 64, 16
+PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
+
+EMBEDDING_SPREAD = {"qwen2": 0.1, "llama": 0.1, "gpt2": 0.1, "gemma3": 0.05}
+POSITION_SPREAD, BIAS_SPREAD = 0.01, 0.02
+QUERY_KEY_GAIN = 0.1
+MLP_GAIN = 0.2
+# Gemma's norms after a block decide how loud that block is: the first layer's attention leads.
+GEMMA_LOUDNESS = {
+    "layers.1.post_attention_layernorm.weight": 0.3,
+    "post_feedforward_layernorm.weight": 0.2,
+}
+
+
+def _qwen2_config(shared: dict[str, Any]) -> PreTrainedConfig:
+    return Qwen2Config(**shared, **_grouped_query_fields())
+
+
+def _llama_config(shared: dict[str, Any]) -> PreTrainedConfig:
+    return LlamaConfig(**shared, **_grouped_query_fields())
+
+
+def _grouped_query_fields() -> dict[str, Any]:
+    return {
+        "hidden_size": WIDTH,
+        "intermediate_size": INNER,
+        "num_hidden_layers": 1,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "max_position_embeddings": POSITIONS,
+    }
+
+
+def _gpt2_config(shared: dict[str, Any]) -> PreTrainedConfig:
+    sizes = {"n_embd": WIDTH, "n_inner": INNER, "n_layer": 1, "n_head": HEADS}
+    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    return GPT2Config(**shared, **sizes, **no_dropout, n_positions=POSITIONS)
+
+
+def _gemma3_config(shared: dict[str, Any]) -> PreTrainedConfig:
+    return Gemma3TextConfig(
+        **shared,
+        hidden_size=GEMMA_WIDTH,
+        intermediate_size=INNER,
+        num_hidden_layers=2,
+        num_attention_heads=HEADS,
+        num_key_value_heads=1,
+        head_dim=GEMMA_HEAD_SIZE,
+        max_position_embeddings=POSITIONS,
+        layer_types=["sliding_attention", "full_attention"],
+        sliding_window=GEMMA_WINDOW,
+    )
+
+
+_CONFIGS: dict[str, Callable[[dict[str, Any]], PreTrainedConfig]] = {
+    "qwen2": _qwen2_config,
+    "llama": _llama_config,
+    "gpt2": _gpt2_config,
+    "gemma3": _gemma3_config,
+}
+TINY_FAMILIES: tuple[str, ...] = ("qwen2", "llama", "gpt2", "gemma3")
+
+
+def build_tiny_model(family: str, texts: Iterable[str], folder: Path, seed: int = 0) -> None:
+    """Write a model folder (config, safetensors weights, tokenizer) of one of `TINY_FAMILIES`.
+
+    The vocabulary is learnt from `texts`; the weights are random and fixed by `seed`. The folder loads
+    like any other, by `AutoTokenizer` and `AutoModelForSequenceClassification`. KeyError: no such family.
+    """
+    config_of = _CONFIGS[family]
+    tokenizer = _build_tokenizer(texts)
+    config = config_of(_shared_fields(tokenizer))
+    with torch.random.fork_rng(devices=[]):
+        model = AutoModelForCausalLM.from_config(config)
+    _fill_weights(model, EMBEDDING_SPREAD[family], seed)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _shared_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "tie_word_embeddings": True,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+
+
+def _build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    pieces = _train_pieces(texts)
+    # Every text ends in the same token, so the head always reads the same position's average.
+    pieces.post_processor = TemplateProcessing(
+        single=f"$A {EOS}", special_tokens=[(EOS, pieces.token_to_id(EOS))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=pieces,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNK,
+        padding_side="right",
+        model_max_length=POSITIONS,
+    )
+
+
+def _train_pieces(texts: Iterable[str]) -> Tokenizer:
+    # Byte-level BPE without a prefix space is the one kind all four read back: for "qwen2",
+    # AutoTokenizer sets aside the saved class and pre-tokenizer and puts its own in their place.
+    pieces = Tokenizer(BPE())
+    pieces.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    pieces.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[PAD, BOS, EOS, UNK],
+        initial_alphabet=ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    pieces.train_from_iterator(texts, trainer)
+    return pieces
+
+
+@torch.no_grad()
+def _fill_weights(model: nn.Module, embedding_spread: float, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    for name, weight in sorted(model.named_parameters()):
+        if _is_embedding(name):
+            weight.normal_(
+                std=POSITION_SPREAD if "wpe" in name else embedding_spread, generator=draw
+            )
+        elif weight.dim() == 2:
+            _fill_projection(name, weight, draw)
+        elif name.endswith("bias") and "ln_" not in name:
+            weight.normal_(std=BIAS_SPREAD, generator=draw)
+    _set_loudness(model)
+
+
+def _is_embedding(name: str) -> bool:
+    return any(part in name for part in ("embed_tokens", "wte", "wpe"))
+
+
+def _fill_projection(name: str, weight: torch.Tensor, draw: torch.Generator) -> None:
+    is_conv1d = ".c_" in name
+    inputs = weight.shape[0] if is_conv1d else weight.shape[1]
+    weight.normal_(std=1.0 / math.sqrt(inputs), generator=draw)
+    if "c_attn" in name:
+        weight[:, : 2 * inputs] *= QUERY_KEY_GAIN
+    elif "q_proj" in name or "k_proj" in name:
+        weight *= QUERY_KEY_GAIN
+    elif "down_proj" in name or "mlp.c_proj" in name:
+        weight *= MLP_GAIN
+
+
+def _set_loudness(model: nn.Module) -> None:
+    if not isinstance(model.config, Gemma3TextConfig):
+        return
+    for name, weight in model.named_parameters():
+        for ending, loudness in GEMMA_LOUDNESS.items():
+            if name.endswith(ending):
+                weight.fill_(loudness - 1.0)  # Gemma's norms multiply by 1 + weight.

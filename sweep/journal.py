@@ -1,0 +1,144 @@
+"""The journal of a run: an append-only log of events, one JSON object a line, the run's only state.
+
+Only the driver writes it. Every event has ``event`` (its kind) and ``time`` (Unix seconds, UTC):
+
+======== =====================================================================================
+opened   a driver took the run: host, pid, command, versions, git_commit
+planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``
+test_set the test items of a label set: labels (names), items (row numbers), truth (class indices)
+started  a worker took a trial: trial_id, host, device, dtype, resumed_epoch
+epoch    a trial ended an epoch: trial_id, epoch, metrics, and ASHA's decision (rung, cutoff)
+retried  a trial's worker or machine was lost and the trial is started again: trial_id, error
+ended    a trial has its result: trial_id, status, error, and the final metrics
+closed   the driver left the run: reason
+======== =====================================================================================
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sweep.errors import RunFolderError
+
+JOURNAL_NAME = "journal.jsonl"
+
+Event = dict[str, Any]
+
+
+class Journal:
+    """The open journal of a run folder, held by one driver at a time.
+
+    The lock is the operating system's (flock), so it ends with the process that held it and a
+    stale one cannot stand in the way.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open (or create) the journal in ``folder``; raise RunFolderError if it is in use."""
+        self.path = folder / JOURNAL_NAME
+        self._file = self.path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise RunFolderError(
+                f"{folder}: another sweep is running in this folder; wait for it, "
+                "or choose another --name"
+            ) from None
+        self.dropped_bytes = _cut_torn_tail(self.path)
+
+    def append(self, kind: str, **fields: Any) -> Event:
+        """Write one event; return it once it is on disk."""
+        return self.append_all([(kind, fields)])[0]
+
+    def append_all(self, contents: list[tuple[str, dict[str, Any]]]) -> list[Event]:
+        """Write several events with one flush to disk; return them."""
+        now = round(time.time(), 3)
+        events = [{"event": kind, "time": now, **fields} for kind, fields in contents]
+        self._file.write(b"".join(map(_encode, events)))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return events
+
+    def close(self) -> None:
+        """Release the run folder."""
+        self._file.close()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _encode(event: Event) -> bytes:
+    # NaN and infinity are not JSON; a diverged trial's loss becomes null.
+    try:
+        text = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(_drop_nan(event), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _drop_nan(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: _drop_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_drop_nan(item) for item in value]
+    return value
+
+
+def _cut_torn_tail(path: Path) -> int:
+    """Remove an unfinished last line (a write cut short); return how many bytes went."""
+    size = path.stat().st_size
+    if size == 0:
+        return 0
+    with path.open("r+b") as file:
+        data = file.read()
+        keep = data.rfind(b"\n") + 1
+        if keep < size:
+            file.truncate(keep)
+            os.fsync(file.fileno())
+    return size - keep
+
+
+def read_events(folder: Path) -> Iterator[Event]:
+    """Yield the events in ``folder``'s journal, oldest first.
+
+    An unfinished last line is left out (its writer may be at work). Raises RunFolderError when
+    there is no journal, or when a line before the last is damaged, with its number.
+    """
+    path = folder / JOURNAL_NAME
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise RunFolderError(f"{folder}: no {JOURNAL_NAME} here; name a run folder") from None
+    with file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            yield _decode(line, path, number)
+
+
+def _decode(line: bytes, path: Path, number: int) -> Event:
+    try:
+        event = json.loads(line)
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
+            return event
+    except ValueError:
+        pass
+    raise RunFolderError(
+        f"{path}: line {number} is damaged; restore the file from a copy, "
+        f"or delete that line to run its trial again"
+    )

@@ -1,0 +1,187 @@
+"""Base models, tokenizers and LoRA classifiers."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.pytorch_utils import Conv1D
+
+from sweep.errors import ModelError
+from sweep.families import build_tiny_model
+from sweep.plan import Candidate, ModelRef
+from sweep.revisions import TINY_PREFIX, is_local
+from sweep.seeds import derive_seed
+
+BFLOAT16_GAIN = 1.2
+"""bfloat16 must be this much faster on a CPU, or its lower precision is not worth it."""
+
+
+@dataclass
+class Base:
+    """A frozen base model with its tokenizer, ready for one adapter after another."""
+
+    ref: ModelRef
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    dtype: torch.dtype
+    device: torch.device
+
+
+def materialise(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
+    """Return what ``from_pretrained`` takes for ``ref``.
+
+    A tiny family is first written below ``folder`` as an ordinary model folder, its tokenizer
+    built on ``texts``.
+    """
+    if not ref.path.startswith(TINY_PREFIX):
+        return str(Path(ref.path).expanduser()) if is_local(ref.path) else ref.path
+    target = folder / ref.revision
+    if not target.exists():
+        _write_tiny(ref.path.removeprefix(TINY_PREFIX), target, texts)
+    return str(target)
+
+
+def _write_tiny(family: str, target: Path, texts: Iterable[str]) -> None:
+    """Build the family beside ``target`` and rename it; another worker may have been first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    build_tiny_model(family, texts, beside)
+    try:
+        os.rename(beside, target)
+    except OSError:
+        if not target.exists():
+            raise
+        shutil.rmtree(beside)
+
+
+def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> Base:
+    """Load the base model of ``ref`` from ``source`` (see ``materialise``), frozen, in ``dtype``.
+
+    Raises ModelError with the remedy when weights, tokenizer or padding cannot be had.
+    """
+    options: dict[str, Any] = {"trust_remote_code": ref.trust_remote_code}
+    if not is_local(source):
+        options["revision"] = ref.revision
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            source, num_labels=2, dtype=torch.float32 if dtype == "float32" else "auto",
+            use_safetensors=None if ref.allow_pickle else True, **options,
+        )  # fmt: skip
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"model {ref.name}: {source} cannot be loaded "
+            f"({(str(error).splitlines() or ['no reason given'])[0][:300]})"
+        ) from error
+    _set_padding(model, tokenizer, ref.name)
+    width = model.config.get_text_config().hidden_size
+    chosen = choose_dtype(dtype, device, width)
+    model.requires_grad_(False)
+    return Base(ref, model.to(device, chosen), tokenizer, chosen, device)
+
+
+def _set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
+    """Give model and tokenizer one padding token; the attention mask hides it either way."""
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"model {name}: its tokenizer has neither a pad nor an eos token")
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def choose_dtype(requested: str, device: torch.device, width: int) -> torch.dtype:
+    """Return the number format for the base model's weights.
+
+    ``auto`` means bfloat16 on a GPU that has it; on a CPU whichever is faster for matrices of
+    this model's width, measured here, since small ones gain nothing.
+    """
+    if requested != "auto":
+        return torch.bfloat16 if requested == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    seconds = {dtype: _time_matmul(dtype, width) for dtype in (torch.float32, torch.bfloat16)}
+    gain = seconds[torch.float32] / seconds[torch.bfloat16]
+    return torch.bfloat16 if gain >= BFLOAT16_GAIN else torch.float32
+
+
+def _time_matmul(dtype: torch.dtype, width: int, tokens: int = 256) -> float:
+    """Return the best of five times, in seconds, of a feed-forward-sized matrix product."""
+    x = torch.ones(tokens, width, dtype=torch.float32)
+    weight = torch.ones(4 * width, width, dtype=dtype)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        # The conversion of activations is part of what bfloat16 costs.
+        nn.functional.linear(x.to(dtype), weight).float()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def attach_adapter(
+    base: Base, labels: tuple[str, ...], candidate: Candidate, seed: int
+) -> PeftModel:
+    """Return ``base`` with a new LoRA adapter and a new classification head, both float32.
+
+    Every linear layer (GPT-2's Conv1D too) gets an adapter unless the model's configuration
+    names others; Dettmers et al. 2023 (arXiv:2305.14314) found that needed to match full
+    fine-tuning. Weights depend only on ``seed`` and shapes.
+    """
+    torch.manual_seed(derive_seed(seed, "adapter"))
+    _replace_head(base, labels)
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=candidate.lora_rank,
+        lora_alpha=candidate.lora_alpha,  # type: ignore[arg-type]
+        lora_dropout=candidate.lora_dropout,
+        target_modules=list(base.ref.target_modules or ()) or "all-linear",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in base.model.modules()),
+    )
+    try:
+        model = get_peft_model(base.model, config)
+    except ValueError as error:
+        raise ModelError(f"model {base.ref.name}: grid.models.target_modules: {error}") from error
+    return _float_trainable(model)
+
+
+def _replace_head(base: Base, labels: tuple[str, ...]) -> None:
+    config = base.model.config
+    names = dict(enumerate(labels))
+    config.id2label = names
+    config.label2id = {name: index for index, name in names.items()}
+    base.model.num_labels = len(labels)
+    text_config = config.get_text_config()
+    head = nn.Linear(text_config.hidden_size, len(labels), bias=False)
+    nn.init.normal_(head.weight, std=getattr(text_config, "initializer_range", 0.02))
+    base.model.score = head.to(base.device)
+
+
+def _float_trainable(model: PeftModel) -> PeftModel:
+    # AdamW loses small updates in bfloat16; what is trained stays float32.
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model
+
+
+def detach_adapter(base: Base, model: PeftModel) -> None:
+    """Take adapter and head off again, so that ``base`` is as it was when it was loaded."""
+    base.model = model.unload()
+    if hasattr(base.model, "peft_config"):
+        del base.model.peft_config
+    base.model.requires_grad_(False)

@@ -1,0 +1,57 @@
+"""AdamW with its schedule, and its state as plain tensors."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
+
+from sweep.checkpoints import Tensors
+from sweep.plan import Candidate
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], candidate: Candidate
+) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) over the trainable ones."""
+    return torch.optim.AdamW(
+        [parameter for parameter in parameters if parameter.requires_grad],
+        lr=candidate.learning_rate,
+        weight_decay=candidate.weight_decay,
+        fused=True,
+    )
+
+
+def schedule(step: int, total_steps: int, warmup_ratio: float) -> float:
+    """Return the factor on the peak learning rate: linear from 0 up, then linear down to 0.
+
+    The same as ``transformers.get_linear_schedule_with_warmup``, shifted by one step so that no
+    step has rate 0.
+    """
+    warmup = round(total_steps * warmup_ratio)
+    if step < warmup:
+        return (step + 1) / warmup
+    return (total_steps - step) / max(1, total_steps - warmup)
+
+
+def flatten_moments(
+    named: list[tuple[str, nn.Parameter]], optimizer: torch.optim.Optimizer
+) -> Tensors:
+    """Return AdamW's state as flat tensors named ``PARAMETER/KEY``."""
+    return {
+        f"{name}/{key}": torch.as_tensor(value)
+        for name, parameter in named
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_moments(
+    named: list[tuple[str, nn.Parameter]],
+    optimizer: torch.optim.Optimizer,
+    flat: Mapping[str, torch.Tensor],
+) -> None:
+    """Give ``optimizer`` the state that ``flatten_moments`` returned."""
+    for name, parameter in named:
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            value = flat.get(f"{name}/{key}")
+            if value is not None:
+                optimizer.state[parameter][key] = value.to(parameter.device)

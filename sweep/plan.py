@@ -1,0 +1,285 @@
+"""The plan: configuration -> cells -> trials, each with an id that is a hash of what it computes."""
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice, product
+from typing import Any, Protocol
+
+from sweep.config import Config, ModelConfig
+from sweep.errors import ConfigError
+from sweep.space import draw_points
+
+RECIPE_VERSION = 1
+"""Raised whenever training code changes what a trial with equal settings would give."""
+
+
+class SubsetFacts(Protocol):
+    """What the plan needs to know of the data."""
+
+    def labels_for(self, n_labels: int) -> tuple[str, ...]:
+        """Return the label names of the set of that size."""
+
+    def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
+        """Return a hash of the training, validation and test texts and labels."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of the grid's axes."""
+
+    cell_id: str
+    model: str
+    n_labels: int
+    labels: tuple[str, ...]
+    n_samples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of the search space; ``index`` is its place in the sweep's list."""
+
+    index: int
+    lora_rank: int
+    lora_alpha: float
+    learning_rate: float
+    lora_dropout: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A base model and the exact weights it stands for."""
+
+    name: str
+    path: str
+    revision: str
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    target_modules: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every trial of a sweep is trained."""
+
+    batch_size: int
+    eval_batch_size: int
+    max_length: int
+    dtype: str
+    warmup_ratio: float
+    max_grad_norm: float
+    patience: int | None
+    max_epochs: int
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One candidate in one cell: all that a worker needs to train it."""
+
+    trial_id: str
+    cell: Cell
+    candidate: Candidate
+    model: ModelRef
+    recipe: Recipe
+    data_fingerprint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> "TrialSpec":
+        """Return the spec that ``to_dict`` gave."""
+        cell, model = dict(tree["cell"]), dict(tree["model"])
+        cell["labels"] = tuple(cell["labels"])
+        targets = model.get("target_modules")
+        model["target_modules"] = tuple(targets) if targets else None
+        return cls(
+            trial_id=tree["trial_id"],
+            cell=Cell(**cell),
+            candidate=Candidate(**tree["candidate"]),
+            model=ModelRef(**model),
+            recipe=Recipe(**tree["recipe"]),
+            data_fingerprint=tree["data_fingerprint"],
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell and every trial of a sweep, in the order in which trials start."""
+
+    cells: tuple[Cell, ...]
+    candidates: tuple[Candidate, ...]
+    trials: tuple[TrialSpec, ...]
+
+
+def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) -> Plan:
+    """Return the plan of ``config``; ``revisions`` names each model's exact weights.
+
+    Trials are grouped by model, so that a worker changes its base model seldom, and
+    candidates of a cell stand in an order shuffled by seed, since ASHA passes first arrivals.
+    """
+    candidates = draw_candidates(config)
+    recipe = build_recipe(config)
+    cells, trials = [], []
+    for model, k, n, seed in product(
+        config.grid.models, config.grid.n_labels, config.grid.n_samples, config.grid.seeds
+    ):
+        ref = build_model_ref(model, revisions[model.name])
+        labels, fingerprint = data.labels_for(k), data.fingerprint(k, n, seed)
+        content = [fingerprint, labels, n, seed, _model_content(ref)]
+        cell = Cell(_hash(content), model.name, k, labels, n, seed)
+        cells.append(cell)
+        for candidate in shuffle_candidates(candidates, cell):
+            trial_id = _hash([content, _candidate_content(candidate), _recipe_content(recipe)])
+            trials.append(TrialSpec(trial_id, cell, candidate, ref, recipe, fingerprint))
+    return Plan(tuple(cells), candidates, tuple(trials))
+
+
+def draw_candidates(config: Config) -> tuple[Candidate, ...]:
+    """Return the sweep's distinct candidates, the same list for every cell."""
+    tune = config.tune
+    spaces = {
+        "lora_rank": tune.lora_rank,
+        "learning_rate": tune.learning_rate,
+        "lora_alpha_ratio": tune.lora_alpha_ratio,
+        "lora_dropout": tune.lora_dropout,
+        "weight_decay": tune.weight_decay,
+    }
+    possible = 1.0
+    for space in spaces.values():
+        possible *= space.size
+    if possible < tune.candidates:
+        raise ConfigError(
+            f"tune.candidates is {tune.candidates}, but the tune section allows only "
+            f"{possible:.0f} different ones; lower it or widen lora_rank or learning_rate"
+        )
+    # A Halton sequence meets every combination of a finite space in finite time.
+    unique: dict[tuple[float, ...], dict[str, float]] = {}
+    for point in draw_points(spaces, tune.seed):
+        unique.setdefault(tuple(point.values()), point)
+        if len(unique) == tune.candidates:
+            break
+    return tuple(_build_candidate(i, point) for i, point in enumerate(unique.values()))
+
+
+def _build_candidate(index: int, point: Mapping[str, float]) -> Candidate:
+    rank = int(point["lora_rank"])
+    return Candidate(
+        index=index,
+        lora_rank=rank,
+        lora_alpha=float(f"{rank * point['lora_alpha_ratio']:.6g}"),
+        learning_rate=float(point["learning_rate"]),
+        lora_dropout=float(point["lora_dropout"]),
+        weight_decay=float(point["weight_decay"]),
+    )
+
+
+def build_recipe(config: Config) -> Recipe:
+    """Return the settings that all trials share."""
+    train = config.train
+    return Recipe(
+        batch_size=train.batch_size,
+        eval_batch_size=train.eval_batch_size,
+        max_length=train.max_length,
+        dtype=train.dtype,
+        warmup_ratio=train.warmup_ratio,
+        max_grad_norm=train.max_grad_norm,
+        patience=train.patience,
+        max_epochs=config.asha.max_epochs,
+    )
+
+
+def build_model_ref(model: ModelConfig, revision: str) -> ModelRef:
+    """Return the reference that travels to the workers."""
+    return ModelRef(
+        name=model.name,
+        path=model.path,
+        revision=revision,
+        trust_remote_code=model.trust_remote_code,
+        allow_pickle=model.allow_pickle,
+        target_modules=tuple(model.target_modules) if model.target_modules else None,
+    )
+
+
+def shuffle_candidates(candidates: tuple[Candidate, ...], cell: Cell) -> list[Candidate]:
+    """Return ``candidates`` in an order that depends on the cell's labels, size and seed only."""
+    order = list(candidates)
+    random.Random(f"{cell.labels} {cell.n_samples} {cell.seed}").shuffle(order)
+    return order
+
+
+def plan_to_dict(plan: Plan, done: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Return the object that ``--dry-run --json`` prints (without the preflight)."""
+    return {
+        "cells": [asdict(cell) for cell in plan.cells],
+        "trials": [
+            {
+                "trial_id": trial.trial_id,
+                "cell_id": trial.cell.cell_id,
+                "lora_rank": trial.candidate.lora_rank,
+                "learning_rate": trial.candidate.learning_rate,
+                "done": trial.trial_id in done,
+            }
+            for trial in plan.trials
+        ],
+    }
+
+
+def list_plan(plan: Plan, done: frozenset[str] = frozenset(), limit: int | None = None) -> str:
+    """Return the plan as text: counts, candidates, and a line per cell with its trial ids."""
+    lines = [
+        f"{len(plan.cells)} cells x {len(plan.candidates)} candidates = {len(plan.trials)} trials"
+        + (f", {sum(t.trial_id in done for t in plan.trials)} done" if done else ""),
+        "",
+        "candidates (the same in every cell):",
+    ]
+    lines += [
+        f"  {c.index}: lora_rank {c.lora_rank:<3} learning_rate {c.learning_rate:<10g} "
+        f"lora_alpha {c.lora_alpha:g}"
+        for c in plan.candidates
+    ]
+    names = {cell.labels: cell.n_labels for cell in plan.cells}
+    lines += ["", "label sets:"]
+    lines += [f"  {k:>3}: {', '.join(labels)}" for labels, k in names.items()]
+    lines += ["", "cells (id, model, labels x samples, seed: trial ids in starting order):"]
+    trials: dict[str, list[str]] = {}
+    for trial in plan.trials:
+        mark = "*" if trial.trial_id in done else ""
+        trials.setdefault(trial.cell.cell_id, []).append(trial.trial_id + mark)
+    width = max(len(cell.model) for cell in plan.cells)
+    for cell in islice(plan.cells, limit):
+        lines.append(
+            f"  {cell.cell_id}  {cell.model:<{width}} {cell.n_labels:>3} x {cell.n_samples:<6}"
+            f" seed {cell.seed}: {' '.join(trials[cell.cell_id])}"
+        )
+    if done:
+        lines.append("(* has a result already)")
+    return "\n".join(lines)
+
+
+def _model_content(ref: ModelRef) -> list[Any]:
+    return [ref.revision, ref.target_modules, ref.trust_remote_code]
+
+
+def _candidate_content(candidate: Candidate) -> dict[str, Any]:
+    content = asdict(candidate)
+    del content["index"]
+    return content
+
+
+def _recipe_content(recipe: Recipe) -> dict[str, Any]:
+    content = asdict(recipe)
+    # How many texts are scored at once changes no result beyond rounding.
+    del content["eval_batch_size"]
+    content["version"] = RECIPE_VERSION
+    return content
+
+
+def _hash(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

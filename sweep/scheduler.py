@@ -1,0 +1,122 @@
+"""CellASHA: asynchronous successive halving that compares only trials of one cell."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+METRIC = "best_val_accuracy"
+"""The best validation accuracy so far: it never falls, so a trial that is stopped cannot have
+been better than one that goes on."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of a trial at a result: ``rung`` and ``cutoff`` are None off the rungs (and
+    the cutoff for the first trial to reach one)."""
+
+    decision: str
+    rung: float | None = None
+    cutoff: float | None = None
+
+
+class _Arrival:
+    """Stands in for a Tune trial when recorded results are replayed."""
+
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+class CellASHA(TrialScheduler):  # type: ignore[misc]
+    """One ``ASHAScheduler`` per cell; each trial's results go to its own cell's.
+
+    A single ASHA over all cells would compare accuracies of 2 labels with accuracies of 16 and
+    stop every trial of the harder cells.
+    """
+
+    def __init__(self, max_epochs: int, grace_epochs: int, reduction_factor: float) -> None:
+        super().__init__()
+        self._settings = {
+            "time_attr": "epoch",
+            "metric": METRIC,
+            "mode": "max",
+            "max_t": max_epochs,
+            "grace_period": grace_epochs,
+            "reduction_factor": reduction_factor,
+        }
+        self._cells: dict[str, ASHAScheduler] = {}
+        self.decisions: dict[str, Decision] = {}
+        """The newest decision of each running trial, for whoever writes the journal."""
+
+    def replay(self, cell_id: str, trial_id: str, epoch: int, value: float) -> None:
+        """Enter a result recorded in an earlier session into its cell's rungs."""
+        bracket = self._asha_of(cell_id)._brackets[0]
+        bracket.on_result(_Arrival(trial_id), epoch, value)
+
+    def _asha_of(self, cell_id: str) -> ASHAScheduler:
+        if cell_id not in self._cells:
+            self._cells[cell_id] = ASHAScheduler(**self._settings)
+        return self._cells[cell_id]
+
+    def _asha(self, trial: Trial) -> ASHAScheduler:
+        return self._asha_of(cell_of(trial))
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Admit a trial to its cell."""
+        self._asha(trial).on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Return Tune's CONTINUE or STOP, and remember why."""
+        value = result.get(METRIC)
+        if value is None or not math.isfinite(value):
+            # Ray's ASHA never stops such a trial, since no comparison with NaN is true.
+            self.decisions[trial.trial_id] = Decision("stop")
+            return str(TrialScheduler.STOP)
+        asha = self._asha(trial)
+        rung, cutoff = find_rung(asha, trial.trial_id, result["epoch"])
+        action = asha.on_trial_result(tune_controller, trial, result)
+        stopped = action == TrialScheduler.STOP
+        self.decisions[trial.trial_id] = Decision("stop" if stopped else "continue", rung, cutoff)
+        return str(action)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Enter a trial's last result into its cell's rungs, if it has one."""
+        value = result.get(METRIC)
+        if value is not None and math.isfinite(value):
+            self._asha(trial).on_trial_complete(tune_controller, trial, result)
+        self.decisions.pop(trial.trial_id, None)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Forget a trial that is lost; what it has entered into the rungs stays."""
+        self._asha(trial).on_trial_error(tune_controller, trial)
+        self.decisions.pop(trial.trial_id, None)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Forget a trial that never ran."""
+        self._asha(trial).on_trial_remove(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return the first waiting trial in the order of the plan."""
+        waiting = (t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING)
+        return min(waiting, key=lambda trial: trial.config["position"], default=None)
+
+    def debug_string(self) -> str:
+        """Return one line per cell."""
+        return "\n".join(f"{cell}: {a.debug_string()}" for cell, a in self._cells.items())
+
+
+def cell_of(trial: Trial) -> str:
+    """Return the id of the cell that a Tune trial belongs to."""
+    return str(trial.config["trial"]["cell"]["cell_id"])
+
+
+def find_rung(asha: ASHAScheduler, trial_id: str, epoch: int) -> tuple[float | None, float | None]:
+    """Return the rung at which ``asha`` will compare the trial now, and its cutoff."""
+    bracket = asha._brackets[0]
+    for milestone, recorded in bracket._rungs:
+        if epoch >= milestone and trial_id not in recorded:
+            cutoff = bracket.cutoff(recorded)
+            return float(milestone), None if cutoff is None else float(cutoff)
+    return None, None
