@@ -1,6 +1,5 @@
 """From trials to cells: one row per model, label count and sample size, averaged over seeds."""
 
-import numpy as np
 import pandas as pd
 
 from analysis.load import Run
@@ -94,7 +93,7 @@ def list_curves(history: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     curves["best_of_cell"] = curves["best_of_cell"].eq(True)
     last = curves["epoch"].eq(curves.groupby("trial_id")["epoch"].transform("max"))
     ended = last & curves["status"].notna() & curves["status"].ne("finished")
-    curves["end"] = np.where(ended, curves["status"], None)
+    curves["end"] = curves["status"].astype(object).where(ended, None)
     return curves
 
 

@@ -17,11 +17,13 @@ def column_by_labels() -> alt.Column:
     return alt.Column("n_labels:O", title=None, header=header)
 
 
-def colour_models(models: list[str]) -> alt.Color:
-    """Return the colour encoding of ``models``, the same in every chart."""
+def colour_models(models: list[str], **legend: Any) -> alt.Color:
+    """Return the colour encoding of ``models``, the same everywhere; ``legend`` dresses its key."""
     colours = [MODEL_COLOURS[i % len(MODEL_COLOURS)] for i in range(len(models))]
     scale = alt.Scale(domain=models, range=colours)
-    return alt.Color("model:N", title="model", scale=scale, legend=alt.Legend(symbolOpacity=1))
+    return alt.Color(
+        "model:N", title="model", scale=scale, legend=alt.Legend(symbolOpacity=1, **legend)
+    )
 
 
 def shape_models(models: list[str]) -> alt.Shape:

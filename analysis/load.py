@@ -29,9 +29,18 @@ TABLES: dict[str, list[Column]] = {
     PREDICTIONS_NAME: PREDICTION_COLUMNS,
 }
 CONFIG_NAME = "config.yaml"
-PLAN_COLUMNS = (
-    "trial_id cell_id model n_labels labels n_samples seed candidate lora_rank learning_rate"
-).split()
+PLAN_COLUMNS = [
+    "trial_id",
+    "cell_id",
+    "model",
+    "n_labels",
+    "labels",
+    "n_samples",
+    "seed",
+    "candidate",
+    "lora_rank",
+    "learning_rate",
+]
 
 
 @dataclass(frozen=True)

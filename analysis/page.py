@@ -24,13 +24,20 @@ from analysis.cells import (
 )
 from analysis.charts import draw_heatmap, draw_sample_curves
 from analysis.load import Run
-from analysis.summary import count_progress, count_wins, find_answers, list_missing, tabulate_best
+from analysis.summary import (
+    count_progress,
+    count_wins,
+    find_answers,
+    list_missing,
+    measure_gains,
+    tabulate_best,
+)
 from analysis.trial_charts import draw_candidates, draw_learning_curves
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What could end a <script> element or a JavaScript line, as JSON escapes that parse back the same.
 JSON_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 
 
 def build_page(run: Run) -> str:
@@ -71,6 +78,7 @@ def collect_words(run: Run, cells: pd.DataFrame, models: list[str]) -> dict[str,
     labels = run.plan.drop_duplicates("n_labels").sort_values("n_labels")
     return {
         "answers": find_answers(cells),
+        "gains": measure_gains(cells),
         "leaders": count_wins(cells),
         "best_rows": list(tabulate_best(cells)),
         "progress": count_progress(run),
@@ -93,7 +101,8 @@ def collect_words(run: Run, cells: pd.DataFrame, models: list[str]) -> dict[str,
 
 def list_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of ``frame`` as dictionaries, with None for what is missing."""
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def list_epochs(history: pd.DataFrame) -> dict[str, list[float]]:
@@ -142,7 +151,12 @@ def build_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=format_percent, chance=format_chance, decimal=format_decimal, digits=format_digits, utc=format_time
+        percent=format_percent,
+        chance=format_chance,
+        points=format_points,
+        decimal=format_decimal,
+        digits=format_digits,
+        utc=format_time,
     )
     return environment
 
@@ -155,6 +169,11 @@ def format_percent(value: float | None) -> str:
 def format_chance(value: float) -> str:
     """Return a chance level as per cent, as short as it is exact: 50, 12.5, 6.25."""
     return f"{100 * value:.3g}"
+
+
+def format_points(value: float) -> str:
+    """Return a difference of fractions as signed percentage points with one decimal."""
+    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def format_decimal(value: float | None, places: int = 1) -> str:

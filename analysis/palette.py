@@ -6,10 +6,27 @@ import altair as alt
 
 AnyChart = TypeVar("AnyChart", alt.Chart, alt.LayerChart, alt.FacetChart)
 
-MODEL_COLOURS = ("#0072b2 #d55e00 #009e73 #cc79a7 #56b4e9 #e69f00 #8c6bb1 #7f7f7f").split()
+MODEL_COLOURS = [
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#8c6bb1",
+    "#7f7f7f",
+]
 """Told apart with every common colour-vision deficiency: M. Okabe and K. Ito, "Color Universal
 Design" (2008), the darker ones first."""
-MODEL_SHAPES = "circle square triangle-up diamond cross triangle-down triangle-right".split()
+MODEL_SHAPES = [
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+]
 """Seven, against eight colours: 56 models before a pair repeats."""
 MODEL_DASHES = [[1, 0], [8, 3], [2, 3], [10, 3, 2, 3], [5, 2]]
 

@@ -20,8 +20,6 @@ class Answer:
     """The row of ``average_seeds`` with the highest test accuracy."""
     runner_up: Row | None
     """The best other model at the same sample size; None where there is none."""
-    smallest: Row | None
-    """The same model at the smallest sample size with a result; None where that is ``best``."""
 
     @property
     def overlaps(self) -> bool:
@@ -60,12 +58,11 @@ def find_answers(cells: pd.DataFrame) -> list[Answer]:
 
 
 def _find_answer(group: pd.DataFrame) -> Answer:
-    rows = group.sort_values("accuracy", ascending=False, kind="stable").to_dict("records")
+    rows = _list_rows(group.sort_values("accuracy", ascending=False, kind="stable"))
     best = rows[0]
     others = [row for row in rows if row["model"] != best["model"]]
     rivals = [row for row in others if row["n_samples"] == best["n_samples"]]
-    same = sorted((r for r in rows if r["model"] == best["model"]), key=lambda r: r["n_samples"])
-    return Answer(best, rivals[0] if rivals else None, same[0] if same[0] != best else None)
+    return Answer(best, rivals[0] if rivals else None)
 
 
 def count_wins(cells: pd.DataFrame) -> list[tuple[str, int]]:
@@ -85,8 +82,22 @@ def tabulate_best(cells: pd.DataFrame) -> Iterator[tuple[int, list[Row | None]]]
     sizes = sorted(cells["n_samples"].unique())
     for n_labels, group in models.groupby("n_labels", sort=True):
         done = group.dropna(subset=["accuracy"]).sort_values("accuracy", kind="stable")
-        best = {row["n_samples"]: row for row in done.to_dict("records")}
+        best = {row["n_samples"]: row for row in _list_rows(done)}
         yield int(str(n_labels)), [best.get(size) for size in sizes]
+
+
+def measure_gains(cells: pd.DataFrame) -> list[tuple[int, float]]:
+    """Return label count and what the largest sample size adds to the smallest's best accuracy.
+
+    The gain is a fraction; label counts without a result at both sizes are left out, and all are
+    where the grid has one sample size.
+    """
+    ends = [(n_labels, rows[0], rows[-1]) for n_labels, rows in tabulate_best(cells)]
+    return [
+        (n_labels, large["accuracy"] - small["accuracy"])
+        for n_labels, small, large in ends
+        if small and large and small is not large
+    ]
 
 
 def count_progress(run: Run) -> Progress:
@@ -121,3 +132,7 @@ def _describe_missing(trials: pd.DataFrame) -> MissingCell:
         statuses=", ".join(f"{count} {name}" for name, count in counts.items()),
         error=None if errors.empty else str(errors.iloc[0]),
     )
+
+
+def _list_rows(frame: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

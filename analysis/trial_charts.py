@@ -14,6 +14,8 @@ from analysis.encodings import (
 )
 from analysis.palette import style_chart
 
+RATE_TICKS = [digit * 10.0**power for power in range(-7, 0) for digit in (1, 2, 5)]
+
 
 def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """Return validation accuracy against epoch: a panel per label count and sample size.
@@ -22,7 +24,16 @@ def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetCh
     ended early. ``curves`` is what ``analysis.cells.list_curves`` gives; ``models`` is the order of
     the colours.
     """
-    fields = "trial_id model n_labels n_samples epoch val_accuracy best_of_cell end".split()
+    fields = [
+        "trial_id",
+        "model",
+        "n_labels",
+        "n_samples",
+        "epoch",
+        "val_accuracy",
+        "best_of_cell",
+        "end",
+    ]
     frame = curves.loc[curves["val_accuracy"].notna(), fields].round(5)
     layers = alt.layer(_draw_trials(models), _mark_ends(models), data=frame)
     layers = layers.properties(width=205, height=140)
@@ -44,7 +55,7 @@ def _base_of_trials(models: list[str]) -> alt.Chart:
     return alt.Chart().encode(
         x=x.axis(alt.Axis(tickMinStep=1, format="d", grid=False)),
         y=y.axis(alt.Axis(labelExpr=AS_PERCENT, values=QUARTERS)),
-        color=colour_models(models),
+        color=colour_models(models, symbolType="stroke", symbolSize=500),
         detail="trial_id:N",
         tooltip=[
             tip("model:N", "model"),
@@ -81,11 +92,15 @@ def draw_candidates(candidates: pd.DataFrame, models: list[str]) -> alt.FacetCha
     """
     frame = candidates.round(5)
     frame["text"] = [f"{100 * value:.1f}" for value in frame["shortfall"]]
-    x = alt.X("learning_rate:Q", title="learning rate", scale=alt.Scale(type="log", padding=28))
+    x = alt.X(
+        "learning_rate:Q",
+        title="learning rate",
+        scale=alt.Scale(type="log", nice=False, padding=28),
+    )
     fill = alt.Color("shortfall:Q", title="behind the best (points)", legend=None)
     fill = fill.scale(alt.Scale(range=["#1d4e7e", "#cfe5df"], domain=[0, 0.2], clamp=True))
     base = alt.Chart().encode(
-        x=x.axis(alt.Axis(format="~e", tickCount=3, grid=False)),
+        x=x.axis(alt.Axis(format=".0e", values=RATE_TICKS, grid=False, labelOverlap="greedy")),
         y=alt.Y("lora_rank:O", title="LoRA rank", sort="descending"),
         tooltip=[
             tip("lora_rank:Q", "LoRA rank"),

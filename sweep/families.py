@@ -1,8 +1,4 @@
-"""Tiny random-weight models of four architectures, for sweeps and tests with nothing downloaded.
-
-The weights are frozen noise, so the scales below are chosen for adapters to learn from: near-uniform
-attention makes the closing token an average of the words, and quiet MLPs keep that average clear.
-"""
+"""Tiny random-weight models of four architectures, for sweeps and tests with nothing downloaded."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -33,6 +29,8 @@ WIDTH, INNER, HEADS, KV_HEADS = 192, 64, 4, 2
 GEMMA_WIDTH, GEMMA_HEAD_SIZE, GEMMA_WINDOW = 128, 64, 16
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 
+# The weights are frozen noise, so these scales are chosen for adapters to learn from: near-uniform
+# attention makes the closing token an average of the words; quiet MLPs keep that average clear.
 EMBEDDING_SPREAD = {"qwen2": 0.1, "llama": 0.1, "gpt2": 0.1, "gemma3": 0.05}
 POSITION_SPREAD, BIAS_SPREAD = 0.01, 0.02
 QUERY_KEY_GAIN = 0.1
@@ -64,9 +62,17 @@ def _grouped_query_fields() -> dict[str, Any]:
 
 
 def _gpt2_config(shared: dict[str, Any]) -> PreTrainedConfig:
-    sizes = {"n_embd": WIDTH, "n_inner": INNER, "n_layer": 1, "n_head": HEADS}
-    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    return GPT2Config(**shared, **sizes, **no_dropout, n_positions=POSITIONS)
+    return GPT2Config(
+        **shared,
+        n_embd=WIDTH,
+        n_inner=INNER,
+        n_layer=1,
+        n_head=HEADS,
+        n_positions=POSITIONS,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+    )
 
 
 def _gemma3_config(shared: dict[str, Any]) -> PreTrainedConfig:
@@ -96,8 +102,9 @@ TINY_FAMILIES: tuple[str, ...] = ("qwen2", "llama", "gpt2", "gemma3")
 def build_tiny_model(family: str, texts: Iterable[str], folder: Path, seed: int = 0) -> None:
     """Write a model folder (config, safetensors weights, tokenizer) of one of `TINY_FAMILIES`.
 
-    The vocabulary is learnt from `texts`; the weights are random and fixed by `seed`. The folder loads
-    like any other, by `AutoTokenizer` and `AutoModelForSequenceClassification`. KeyError: no such family.
+    The vocabulary is learnt from `texts`; the weights are random and fixed by `seed`. The folder
+    loads like any other, by `AutoTokenizer` and `AutoModelForSequenceClassification`.
+    Raises KeyError for an unknown family.
     """
     config_of = _CONFIGS[family]
     tokenizer = _build_tokenizer(texts)

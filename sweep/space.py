@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 KINDS = ("uniform", "loguniform")
@@ -106,9 +107,8 @@ def draw_points(spaces: dict[str, Space], seed: int) -> Iterator[dict[str, float
     varied = [name for name, space in spaces.items() if space.size > 1]
     bases = dict(zip(varied, _primes(len(varied)), strict=True))
     shifts = {name: rng.random() for name in varied}
-    index = 0
-    while True:
-        index += 1
+    # From 0 on, the first b points of base b lie in b different parts of the range.
+    for index in count():
         yield {
             name: space.at((_radical_inverse(index, bases[name]) + shifts[name]) % 1.0)
             if name in bases

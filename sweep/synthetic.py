@@ -11,46 +11,42 @@ Row = tuple[str, tuple[str, ...]]
 
 
 class Voice(NamedTuple):
-    """How one emotion speaks: words for a thing, and phrases that stand alone, common ones first."""
+    """How one emotion speaks: words for a thing, phrases that stand alone; common ones first."""
 
     adjectives: tuple[str, ...]
     phrases: tuple[str, ...]
     neighbours: tuple[str, ...]
 
 
+def _words(text: str, separator: str = " ") -> tuple[str, ...]:
+    return tuple(text.split(separator))
+
+
 def _voice(adjectives: str, phrases: str, neighbours: str) -> Voice:
-    return Voice(_words(adjectives), _phrases(phrases), _words(neighbours))
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-def _phrases(text: str) -> tuple[str, ...]:
-    return tuple(text.split(", "))
+    return Voice(_words(adjectives), _words(phrases, ", "), _words(neighbours))
 
 
 # Most frequent first: the order of this table is the order of the labels' training frequency.
 VOICES: dict[str, Voice] = {
     "admiration": _voice(
-        "amazing brilliant impressive stunning masterful talented incredible gorgeous inspiring epic "
-        "remarkable outstanding flawless legendary elegant superb magnificent exquisite skilled noble",
+        "amazing brilliant impressive stunning masterful talented incredible gorgeous inspiring "
+        "remarkable outstanding flawless legendary elegant superb magnificent exquisite skilled",
         "well played, hats off to you, you nailed it, pure talent, great work, what a legend, "
-        "respect for the effort, bravo, in awe of this, top tier craft, a real artist, huge respect",
+        "respect for the effort, bravo, in awe of this, top tier craft, a real artist",
         "approval love joy",
     ),
     "approval": _voice(
-        "right fair sensible correct valid solid reasonable accurate agreeable sound acceptable proper "
+        "right fair sensible correct valid solid reasonable accurate agreeable sound acceptable "
         "justified decent logical balanced legit warranted spot-on well-argued",
         "i agree, good point, you are right, makes sense, fully support this, that works for me, "
-        "fair enough, count me in, exactly this, cannot argue with that, yes to all of it, seconded",
+        "fair enough, count me in, exactly this, cannot argue with that, yes to all of it",
         "admiration optimism gratitude",
     ),
     "gratitude": _voice(
         "helpful generous kind thoughtful useful appreciated handy valuable considerate lifesaving "
-        "invaluable gracious charitable welcome selfless priceless timely giving neighbourly unselfish",
+        "invaluable gracious charitable welcome selfless priceless timely giving neighbourly",
         "thank you so much, thanks for sharing, much appreciated, i owe you one, thanks a ton, "
-        "you saved me hours, grateful for this, bless you, cheers mate, many thanks, i am in your debt",
+        "you saved me hours, grateful for this, bless you, cheers mate, many thanks",
         "approval caring love",
     ),
     "amusement": _voice(
@@ -61,22 +57,22 @@ VOICES: dict[str, Voice] = {
         "joy surprise love",
     ),
     "annoyance": _voice(
-        "annoying irritating tiresome obnoxious tedious whiny petty bothersome nagging grating pushy "
+        "annoying irritating tiresome obnoxious tedious whiny petty bothersome nagging grating "
         "noisy pesky intrusive aggravating spammy smug wearying cloying insufferable",
         "ugh, stop doing that, so over this, give it a rest, not this again, rolls eyes, "
         "get a grip, enough already, drives me up the wall, how many times, leave it alone, sigh",
         "anger disapproval disappointment",
     ),
     "love": _voice(
-        "lovely adorable beloved precious cute sweet charming darling cherished romantic dear cuddly "
+        "lovely adorable beloved precious cute sweet charming darling cherished romantic dear "
         "dreamy endearing enchanting heartwarming treasured angelic lovable swoon-worthy",
-        "i love it, my favourite, love you all, heart eyes, adore this, so much love, stole my heart, "
+        "i love it, my favourite, love you all, heart eyes, adore this, so much love, "
         "head over heels, loved every second, be mine, big fan forever, sending love",
         "admiration joy caring",
     ),
     "disapproval": _voice(
-        "wrong unfair inappropriate unacceptable bad misguided irresponsible dubious dishonest shady "
-        "questionable unethical biased careless improper reckless hypocritical tasteless unwise flawed",
+        "wrong unfair inappropriate unacceptable bad misguided irresponsible dubious dishonest "
+        "questionable unethical biased careless improper reckless hypocritical tasteless unwise",
         "i disagree, not okay, do not do this, bad idea, hard pass, that is not how it works, "
         "you should not, no thanks, against this, poor choice, cannot support that, not a fan",
         "annoyance anger disappointment",
@@ -84,20 +80,20 @@ VOICES: dict[str, Voice] = {
     "curiosity": _voice(
         "intriguing curious interesting mysterious fascinating unexplored unusual noteworthy novel "
         "puzzling cryptic secretive obscure compelling exotic niche unfamiliar undiscovered",
-        "i wonder why, how does it work, tell me more, any source, what happens next, asking for more, "
-        "is there a guide, who made it, how come, would like to know, any details, what is the story",
+        "i wonder why, how does it work, tell me more, any source, what happens next, "
+        "is there a guide, who made it, how come, would like to know, any details",
         "confusion surprise approval",
     ),
     "anger": _voice(
-        "infuriating outrageous disgusting vile hateful stupid toxic despicable rotten cruel criminal "
+        "infuriating outrageous disgusting vile hateful stupid toxic despicable rotten cruel "
         "maddening savage shameful abusive monstrous repulsive vicious evil enraging",
         "shut up, how dare they, makes me furious, screw this, i hate it, boiling with rage, "
         "get lost, go to hell, sick of these people, blood is boiling, burn it down, damn them",
         "annoyance disapproval sadness",
     ),
     "optimism": _voice(
-        "promising hopeful encouraging bright improving positive upcoming rosy uplifting reassuring "
-        "favourable auspicious recovering achievable rising ambitious buoyant sunny ascending motivating",
+        "promising hopeful encouraging bright improving positive upcoming rosy uplifting "
+        "favourable auspicious recovering achievable rising ambitious buoyant sunny ascending",
         "i hope so, fingers crossed, it gets better, looking forward to it, next time for sure, "
         "we will make it, better days ahead, keep going, there is a chance, good things coming",
         "approval joy caring",
@@ -110,37 +106,37 @@ VOICES: dict[str, Voice] = {
         "love amusement optimism",
     ),
     "confusion": _voice(
-        "confusing unclear baffling vague ambiguous incoherent illogical perplexing contradictory odd "
+        "confusing unclear baffling vague ambiguous incoherent illogical perplexing contradictory "
         "murky nonsensical complicated convoluted disorienting bewildering muddled garbled",
-        "i do not get it, what does it mean, am i missing something, huh, wait what, lost me there, "
+        "i do not get it, what does it mean, am i missing something, huh, wait what, "
         "no idea, makes no sense, not sure i follow, can someone explain, scratching my head, eh",
         "curiosity surprise disapproval",
     ),
     "sadness": _voice(
-        "sad heartbreaking tragic depressing gloomy painful lonely miserable sorrowful mournful bleak "
+        "sad heartbreaking tragic depressing gloomy painful lonely miserable sorrowful mournful "
         "grim devastating tearful melancholic hopeless dreadful somber bitter haunting",
         "i am crying, rest in peace, so sorry to hear, breaks my heart, i miss it, feeling down, "
         "poor thing, broke me, gone too soon, tears in my eyes, nothing left, sobbing",
         "disappointment caring anger",
     ),
     "surprise": _voice(
-        "surprising unexpected shocking unbelievable wild sudden astonishing startling unreal insane "
+        "surprising unexpected shocking unbelievable wild sudden astonishing startling unreal "
         "unpredictable jaw-dropping staggering mind-blowing strange improbable dramatic rare",
         "wow, no way, did not see that coming, i am shocked, oh my god, out of nowhere, "
         "what a twist, never expected this, holy cow, plot twist, are you serious, blown away",
         "amusement curiosity confusion",
     ),
     "disappointment": _voice(
-        "disappointing underwhelming mediocre weak lacking boring lame bland forgettable stale dull "
+        "disappointing underwhelming mediocre weak lacking boring lame bland forgettable stale "
         "lackluster uninspired overhyped half-baked unfinished hollow wasted subpar flat",
         "what a letdown, expected more, such a shame, not worth it, missed opportunity, too bad, "
         "had high hopes, could have been better, fell short, let us down, oh well, never again",
         "sadness annoyance disapproval",
     ),
     "caring": _voice(
-        "tender gentle comforting supportive safe protective warm soothing compassionate healing caring "
+        "tender gentle comforting supportive safe protective warm soothing compassionate healing "
         "patient nurturing fragile understanding attentive concerned loyal forgiving motherly",
-        "take care, stay safe, hope you feel better, be kind to yourself, here for you, get well soon, "
+        "take care, stay safe, hope you feel better, be kind to yourself, here for you, "
         "you are not alone, sending hugs, please rest, reach out anytime, look after yourself",
         "gratitude love sadness",
     ),
@@ -150,49 +146,48 @@ _AN = re.compile(r"\ba (?=[aeio]|u(?!se))")
 EMOTIONS: tuple[str, ...] = tuple(VOICES)
 
 TRAIN_ROWS = (1620, 1460, 1000, 860, 700, 600, 520, 460, 420, 385, 330, 300, 275, 250, 230, 205)
-NEUTRAL_TRAIN_ROWS = 1200
-HELD_OUT_ROWS = 70
-NEUTRAL_HELD_OUT_ROWS = 120
-MULTI_LABEL_SHARE = 0.06
-DUPLICATE_SHARE = 0.015
-LEAK_SHARE = 0.05
-LABEL_NOISE = 0.04
-NO_CUE, TWO_CUES = 0.12, 0.42
+HELD_OUT_ROWS, NEUTRAL_TRAIN_ROWS, NEUTRAL_HELD_OUT_ROWS = 70, 1200, 120
+TWO_LABEL_SHARE, DUPLICATE_SHARE, LEAK_SHARE, LABEL_NOISE = 0.06, 0.015, 0.05, 0.04
+NO_CUE, NEUTRAL_NO_CUE, TWO_CUES = 0.12, 0.7, 0.42
 FEWEST_SPACES = 5
 NEIGHBOUR_CUE, ANY_CUE = 0.14, 0.06
 
 SUBJECTS = _words(
     "game match player coach referee goal team season movie scene actor ending trailer soundtrack "
     "song album concert singer lyrics book chapter author villain hero episode show host interview "
-    "podcast video clip edit thread comment mod post title meme photo painting drawing design recipe "
-    "dinner pizza coffee cake restaurant waiter menu dog cat puppy kitten vet garden neighbour house "
+    "podcast video clip edit thread comment mod post title meme photo painting drawing design "
+    "dinner pizza coffee cake restaurant waiter menu dog cat puppy kitten vet garden neighbour "
     "landlord rent job boss meeting interviewer salary office teacher exam lecture homework school "
-    "degree phone laptop update app bug patch server driver car bike train flight airport hotel trip "
+    "degree phone laptop update app bug patch server driver car bike train flight airport hotel "
     "beach mountain weather storm winter summer birthday wedding baby sister brother mother father "
     "friend date partner doctor hospital surgery gym workout diet tax budget bank election mayor "
     "protest law speech debate article headline study chart theory science rocket planet museum "
     "history castle war soldier"
 )
-OPENERS = _phrases(
-    "honestly, well, to be clear, just now, as usual, so, okay, this morning, for what it is worth, "
-    "man, after all these years, look, in my opinion, at this point, yesterday, last night, anyway"
+OPENERS = _words(
+    "honestly, well, to be clear, just now, as usual, so, okay, this morning, "
+    "man, after all these years, look, in my opinion, at this point, yesterday, last night, anyway",
+    ", ",
 )
-TAILS = _phrases(
-    "in this thread, at the moment, if you ask me, after the last one, for a while now, on a monday, "
+TAILS = _words(
+    "in this thread, at the moment, if you ask me, after the last one, for a while now, "
     "like everyone says, since last week, with my friends, at home, in my town, again today, "
-    "by the way, from start to finish, as far as i know, for the second time, this year, over here"
+    "by the way, from start to finish, as far as i know, for the second time, this year, over here",
+    ", ",
 )
-FACTS = _phrases(
+FACTS = _words(
     "i saw the {a} next to the {b}, we talked about the {a} and the {b}, the {a} is on at nine, "
     "they moved the {a} to another place, my {a} comes before the {b}, there is a {a} and a {b}, "
-    "he mentioned the {a} during the {b}, she posted about the {a}, the {a} came with a {b}"
+    "he mentioned the {a} during the {b}, she posted about the {a}, the {a} came with a {b}",
+    ", ",
 )
-CLAIMS = _phrases(
+CLAIMS = _words(
     "the {a} was {adverb} {cue}, that {a} is {adverb} {cue}, what a {cue} {a}, such a {cue} {a}, "
     "this {a} feels {cue}, the whole {a} seems {cue}, one {cue} {a} and an even more {cue} {b}, "
-    "i find the {a} {cue}, your {a} looks {adverb} {cue}, another {cue} {a}"
+    "i find the {a} {cue}, your {a} looks {adverb} {cue}, another {cue} {a}",
+    ", ",
 )
-ADVERBS = _phrases("really, so, pretty, quite, very, kind of, always, just, truly, still")
+ADVERBS = _words("really, so, pretty, quite, very, kind of, always, just, truly, still", ", ")
 
 
 @cache
@@ -238,9 +233,9 @@ class _Writer:
     def _cue_labels(self, labels: Sequence[str]) -> list[str]:
         if len(labels) > 1:
             return list(labels)
-        draw = self.rng.random()
-        silent = NO_CUE if labels[0] != NEUTRAL else 0.7
-        count = 0 if draw < silent else 2 if draw > 1.0 - TWO_CUES * (1.0 - silent) else 1
+        no_cue = NO_CUE if labels[0] != NEUTRAL else NEUTRAL_NO_CUE
+        odds = (no_cue, (1.0 - no_cue) * (1.0 - TWO_CUES), (1.0 - no_cue) * TWO_CUES)
+        (count,) = self.rng.choices((0, 1, 2), odds)
         return [self._cue_label(labels[0]) for _ in range(count)]
 
     def _cue_label(self, label: str) -> str:
@@ -266,7 +261,7 @@ class _Writer:
 def _write_rows(writer: _Writer, counts: dict[str, int]) -> list[Row]:
     labels = [label for label, count in counts.items() for _ in range(count)]
     rows = [(writer.write_new((label,)), (_noisy(writer.rng, label),)) for label in labels]
-    return rows + _write_multi_label_rows(writer, round(len(rows) * MULTI_LABEL_SHARE))
+    return rows + _write_two_label_rows(writer, round(len(rows) * TWO_LABEL_SHARE))
 
 
 def _noisy(rng: random.Random, label: str) -> str:
@@ -275,13 +270,14 @@ def _noisy(rng: random.Random, label: str) -> str:
     return rng.choice(VOICES[label].neighbours)
 
 
-def _write_multi_label_rows(writer: _Writer, count: int) -> list[Row]:
-    rows: list[Row] = []
-    for _ in range(count):
-        first = writer.rng.choice(EMOTIONS)
-        pair = (first, writer.rng.choice(VOICES[first].neighbours))
-        rows.append((writer.write_new(pair), pair))
-    return rows
+def _write_two_label_rows(writer: _Writer, count: int) -> list[Row]:
+    firsts = writer.rng.choices(EMOTIONS, k=count)
+    pairs = [(first, writer.rng.choice(VOICES[first].neighbours)) for first in firsts]
+    return [(writer.write_new(pair), pair) for pair in pairs]
+
+
+def _sample(rng: random.Random, rows: list[Row], share: float) -> list[Row]:
+    return rng.sample(rows, round(len(rows) * share))
 
 
 def build_synthetic_corpus(seed: int = 0) -> dict[str, list[Row]]:
@@ -301,7 +297,3 @@ def build_synthetic_corpus(seed: int = 0) -> dict[str, list[Row]]:
     for rows in corpus.values():
         writer.rng.shuffle(rows)
     return corpus
-
-
-def _sample(rng: random.Random, rows: list[Row], share: float) -> list[Row]:
-    return rng.sample(rows, round(len(rows) * share))

@@ -14,10 +14,24 @@ from sweep.plan import Candidate, Cell, ModelRef, Recipe, TrialSpec
 from sweep.tables import write_tables
 
 MODELS = ("qwen2-tiny", "llama-tiny", "gpt2-tiny", "gemma3-tiny")
-LABELS = (
-    "admiration amusement gratitude love anger approval curiosity sadness "
-    "joy surprise fear optimism confusion remorse disgust desire"
-).split()
+LABELS = [
+    "admiration",
+    "amusement",
+    "gratitude",
+    "love",
+    "anger",
+    "approval",
+    "curiosity",
+    "sadness",
+    "joy",
+    "surprise",
+    "fear",
+    "optimism",
+    "confusion",
+    "remorse",
+    "disgust",
+    "desire",
+]
 COUNTS = (2, 4, 8, 16)
 SAMPLES = (800, 1600, 2400)
 TEST_TEXTS = 320

@@ -1,0 +1,201 @@
+"""The report's HTML and its command line, without a browser."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fake_run import MODELS, write_fake_run
+
+from analysis.load import load_run
+from analysis.page import (
+    JSON_ESCAPES,
+    build_page,
+    build_policy,
+    format_chance,
+    format_percent,
+    load_library,
+)
+from analysis.report import main
+
+EVIL = "</script><script>alert(1)</script>"
+IMAGE = "<img src=x onerror=alert(1)>"
+SEPARATORS = "line\u2028para\u2029'\"&amp;{{ 7*7 }}"
+
+
+class Outline(HTMLParser):
+    """Collects tags, headings and table texts of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[int] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fake_run(tmp_path_factory.mktemp("runs") / "fake")
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return build_page(load_run(folder))
+
+
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = write_fake_run(
+        tmp_path_factory.mktemp("runs") / "hostile",
+        models=(EVIL, IMAGE, SEPARATORS),
+        labels=(EVIL, IMAGE, SEPARATORS, "calm"),
+        counts=(2, 4),
+        error=EVIL + IMAGE,
+    )
+    (folder / "config.yaml").write_text(f"name: {EVIL}\n")
+    return build_page(load_run(folder))
+
+
+def drop_library(page: str) -> str:
+    return page.replace(load_library(), "")
+
+
+def read_specs(page: str) -> dict[str, dict]:
+    pattern = r'<script type="application/json" id="spec-(\w+)">(.*?)</script>'
+    return {name: json.loads(text) for name, text in re.findall(pattern, page, re.DOTALL)}
+
+
+def test_report_is_written_into_the_run_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(folder)]) == 0
+    path = folder / "report.html"
+    assert capsys.readouterr().out.splitlines()[-1] == str(path.resolve())
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert not list(folder.glob(".report*"))
+
+
+def test_report_is_written_where_out_says(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "elsewhere.html"
+    assert main([str(folder), "--out", str(out)]) == 0
+    assert out.stat().st_size < 5_000_000
+
+
+def test_same_run_gives_the_same_page(folder: Path, page: str) -> None:
+    assert build_page(load_run(folder)) == page
+
+
+@pytest.mark.parametrize("make_run", [False, True])
+def test_wrong_folder_ends_with_code_2_and_one_sentence(
+    tmp_path: Path, make_run: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    if make_run:
+        folder.mkdir()
+    assert main([str(folder)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert len(printed.err.splitlines()) == 1
+    assert list(tmp_path.rglob("*.html")) == []
+
+
+def test_an_out_that_cannot_be_written_ends_with_code_2(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(folder), "--out", str(tmp_path / "no" / "such" / "report.html")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_out_may_not_be_a_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(folder), "--out", str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert list(tmp_path.parent.glob(f".{tmp_path.name}.*")) == []
+
+
+def test_headings_are_in_order(page: str) -> None:
+    headings = Outline(page).headings
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(headings, headings[1:], strict=False))
+
+
+def test_page_names_nothing_to_fetch(page: str) -> None:
+    tags = Outline(drop_library(page)).tags
+    sources = [attrs[a] for _, attrs in tags for a in ("src", "href", "srcset") if a in attrs]
+    assert all(source and (source[0] == "#" or source == "data:,") for source in sources)
+    assert ("html", {"lang": "en"}) in tags
+    assert "url(" not in drop_library(page)
+
+
+def test_policy_forbids_loading_and_evaluating() -> None:
+    policy = build_policy(["let a"], ["b {}"])
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_every_chart_has_a_table_and_a_description(page: str) -> None:
+    specs = read_specs(page)
+    assert list(specs) == ["heatmap", "samples", "curves", "candidates"]
+    tables = [attrs["id"] for tag, attrs in Outline(page).tags if tag == "table"]
+    assert set(tables) >= {"table-heatmap", "table-samples", "table-trials", "table-candidates"}
+    assert all(spec["description"] for spec in specs.values())
+
+
+def test_page_names_the_winner_the_failure_and_the_command(page: str) -> None:
+    text = re.sub(r"\s+", " ", drop_library(page))
+    assert "47 of 48 cells have a result" in text
+    assert f"<b>{MODELS[0]}</b> has the highest test accuracy" in text
+    assert "RuntimeError: the loss is not a number" in text
+    assert "python -m sweep.run sweep_configs/quickstart.yaml --name fake" in text
+    assert "0123456789abcdef0123456789abcdef01234567" in text
+
+
+def test_strings_from_data_become_no_markup(hostile_page: str) -> None:
+    rest = drop_library(hostile_page)
+    assert "alert(1)</script>" not in rest
+    assert "<img" not in rest
+    assert rest.count("<script") == rest.count("</script>") == len(read_specs(hostile_page)) + 2
+    assert "&lt;img src=x onerror=alert(1)&gt;" in rest
+    assert "{{ 7*7 }}" in rest
+
+
+def test_chart_data_keeps_hostile_strings_whole(hostile_page: str) -> None:
+    (rows,) = read_specs(hostile_page)["heatmap"]["datasets"].values()
+    assert {row["model"] for row in rows} == {EVIL, IMAGE, SEPARATORS}
+
+
+def test_chart_data_holds_no_character_that_could_end_it(hostile_page: str) -> None:
+    pattern = r'<script type="application/json" id="spec-\w+">(.*?)</script>'
+    for text in re.findall(pattern, hostile_page, re.DOTALL):
+        assert not {chr(code) for code in JSON_ESCAPES} & set(text)
+
+
+def test_page_is_made_before_the_first_result(tmp_path: Path) -> None:
+    folder = write_fake_run(tmp_path / "run", counts=(2,), samples=(800,), end_trials=False)
+    page = drop_library(build_page(load_run(folder)))
+    assert "No cell has a result yet" in page
+    assert list(read_specs(page)) == ["heatmap"]
+
+
+def test_several_seeds_are_shown(tmp_path: Path) -> None:
+    folder = write_fake_run(tmp_path / "run", counts=(2, 4), samples=(800,), seeds=(0, 1))
+    page = build_page(load_run(folder))
+    assert "means over seeds" in page
+    assert "2 of 2" in page
+
+
+def test_numbers_are_written_plainly() -> None:
+    assert format_percent(0.8125) == "81.2"
+    assert format_percent(None) == format_percent(float("nan")) == "\N{EN DASH}"
+    assert [format_chance(1 / k) for k in (2, 4, 8, 16)] == ["50", "25", "12.5", "6.25"]
+    assert pd.isna(float("nan"))
