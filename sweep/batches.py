@@ -65,7 +65,9 @@ class Encoder:
             self._known[text] = (ids or [self._tokenizer.eos_token_id], cut)
 
 
-def order_training(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def order_training(
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int
+) -> list[list[int]]:
     """Return the epoch's batches as lists of indices, in an order that depends on seed and epoch.
 
     Texts are shuffled, sorted by length inside windows of 16 batches, cut into batches, and the

@@ -90,9 +90,7 @@ def _write_plan(plan: Plan, subsets: Subsets, recorder: Recorder) -> None:
     for labels in {cell.labels: cell.n_labels for cell in plan.cells}.items():
         if labels[0] not in known.test_sets:
             test = subsets.evaluation("test", labels[1])
-            recorder.write(
-                "test_set", labels=test.labels, items=test.items, truth=test.classes
-            )
+            recorder.write("test_set", labels=test.labels, items=test.items, truth=test.classes)
 
 
 def _read_commit() -> str | None:
@@ -215,4 +213,6 @@ def _fit(
 
 
 def _name_trial(trial: Any) -> str:
-    return "-".join(str(trial.config[key]) for key in ("model", "n_labels", "n_samples", "seed", "candidate"))
+    return "-".join(
+        str(trial.config[key]) for key in ("model", "n_labels", "n_samples", "seed", "candidate")
+    )

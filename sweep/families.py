@@ -96,11 +96,11 @@ _CONFIGS: dict[str, Callable[[dict[str, Any]], PreTrainedConfig]] = {
     "gpt2": _gpt2_config,
     "gemma3": _gemma3_config,
 }
-TINY_FAMILIES: tuple[str, ...] = ("qwen2", "llama", "gpt2", "gemma3")
 
 
 def build_tiny_model(family: str, texts: Iterable[str], folder: Path, seed: int = 0) -> None:
-    """Write a model folder (config, safetensors weights, tokenizer) of one of `TINY_FAMILIES`.
+    """Write a model folder (config, safetensors weights, tokenizer) of one of
+    `sweep.revisions.TINY_FAMILIES`.
 
     The vocabulary is learnt from `texts`; the weights are random and fixed by `seed`. The folder
     loads like any other, by `AutoTokenizer` and `AutoModelForSequenceClassification`.

@@ -1,6 +1,5 @@
 """Base models, tokenizers and LoRA classifiers."""
 
-import os
 import shutil
 import tempfile
 import time
@@ -61,7 +60,7 @@ def _write_tiny(family: str, target: Path, texts: Iterable[str]) -> None:
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     build_tiny_model(family, texts, beside)
     try:
-        os.rename(beside, target)
+        beside.rename(target)
     except OSError:
         if not target.exists():
             raise

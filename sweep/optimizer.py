@@ -9,9 +9,7 @@ from sweep.checkpoints import Tensors
 from sweep.plan import Candidate
 
 
-def build_optimizer(
-    parameters: Iterable[nn.Parameter], candidate: Candidate
-) -> torch.optim.AdamW:
+def build_optimizer(parameters: Iterable[nn.Parameter], candidate: Candidate) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) over the trainable ones."""
     return torch.optim.AdamW(
         [parameter for parameter in parameters if parameter.requires_grad],

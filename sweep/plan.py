@@ -1,4 +1,4 @@
-"""The plan: configuration -> cells -> trials, each with an id that is a hash of what it computes."""
+"""The plan: configuration -> cells -> trials, each with an id that hashes what it computes."""
 
 import hashlib
 import json

@@ -132,7 +132,7 @@ class ProgressDisplay(SessionCallback):
     def _print_finished_cells(self) -> None:
         left = self._left_per_cell()
         best = self.best_per_cell()
-        for number, cell in enumerate(self._plan.cells, start=1):
+        for cell in self._plan.cells:
             if not left[cell.cell_id] and cell.cell_id not in self._cells_shown:
                 self._cells_shown.add(cell.cell_id)
                 value = best.get(cell.cell_id)

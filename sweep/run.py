@@ -43,18 +43,37 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("config", nargs="?", type=Path, metavar="CONFIG",
-        help="YAML file; left out: sweep_configs/quickstart.yaml, or the run's own with --resume")
+    add(
+        "config",
+        nargs="?",
+        type=Path,
+        metavar="CONFIG",
+        help="YAML file; left out: sweep_configs/quickstart.yaml, or the run's own with --resume",
+    )
     add("--name", help="name of the run; left out: the configuration's")
-    add("--out", type=Path, default=Path("runs"), metavar="DIR",
-        help="folder of run folders (default: runs); the run's is DIR/NAME")
+    add(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of run folders (default: runs); the run's is DIR/NAME",
+    )
     add("--resume", action="store_true", help="go on with DIR/NAME; only what is missing runs")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="change one key, e.g. train.batch_size=8 or grid.models.0.path=/models/x; repeatable")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one key, e.g. train.batch_size=8 or grid.models.0.path=/models/x; repeatable",
+    )
     add("--dry-run", action="store_true", help="print the plan and train nothing")
     add("--json", action="store_true", help="with --dry-run: print the plan as one JSON object")
-    add("--address", metavar="ADDR",
-        help="a running Ray cluster, e.g. auto; left out: one on this machine")
+    add(
+        "--address",
+        metavar="ADDR",
+        help="a running Ray cluster, e.g. auto; left out: one on this machine",
+    )
     return parser  # fmt: skip
 
 

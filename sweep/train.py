@@ -133,7 +133,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> torch.Tensor:
         loss = nn.functional.cross_entropy(self._logits(batch), batch.classes)
-        loss.backward()
+        torch.autograd.backward(loss)
         parameters = self.optimizer.param_groups[0]["params"]
         nn.utils.clip_grad_norm_(parameters, self.spec.recipe.max_grad_norm)
         self.optimizer.step()
@@ -147,7 +147,8 @@ class Trainer:
             output = self.model(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
             )
-        return output.logits.float()
+        logits: torch.Tensor = output.logits.float()
+        return logits
 
     def _set_learning_rate(self, step: int, total_steps: int) -> None:
         peak = self.spec.candidate.learning_rate
@@ -264,11 +265,11 @@ def build_trainer(spec: TrialSpec, base: Base, encoder: Encoder, data: CellData)
         torch.cuda.reset_peak_memory_stats(base.device)
     model = attach_adapter(base, spec.cell.labels, spec.candidate, spec.cell.seed)
     optimizer = build_optimizer(model.parameters(), spec.candidate)
-    encoded = [
+    training, validation, test = (
         encoder.encode(subset.texts, subset.classes)
         for subset in (data.training, data.validation, data.test)
-    ]
-    return Trainer(spec, base, model, *encoded, optimizer)
+    )
+    return Trainer(spec, base, model, training, validation, test, optimizer)
 
 
 def measure_peak_memory(device: torch.device) -> int:

@@ -23,7 +23,8 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], subsets: Subsets, run_folder: str) -> None:
         """Prepare the actor, once; trials follow through ``reset_config``."""
-        torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
+        cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+        torch.set_num_threads(max(1, int(cpus)))
         self._folder = Path(run_folder)
         self._engine = SoloEngine(subsets, self._folder / "models")
         self._take(config)

@@ -1,5 +1,6 @@
 """The report's HTML and its command line, without a browser."""
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -126,7 +127,7 @@ def test_headings_are_in_order(page: str) -> None:
     headings = Outline(page).headings
     assert headings[0] == 1
     assert headings.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(headings, headings[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
 
 
 def test_page_names_nothing_to_fetch(page: str) -> None:

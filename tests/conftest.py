@@ -1,0 +1,71 @@
+"""Small corpora, configurations and plans that the tests share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sweep.config import Config, load_config
+from sweep.data import Corpus, Row
+from sweep.plan import Plan, build_plan
+from sweep.subsets import Subsets
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+LABELS = ("joy", "anger", "love", "fear")
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Corpus:
+    """Four labels with 40, 36, 32 and 28 training texts, 8 validation and 8 test texts each."""
+    splits: dict[str, list[Row]] = {}
+    for split, sizes in {"train": (40, 36, 32, 28), "validation": (8,) * 4, "test": (8,) * 4}.items():
+        splits[split] = [
+            Row(f"{split} text {number} feels {label} {'really ' * (number % 5)}today", (label,))
+            for label, size in zip(LABELS, sizes, strict=True)
+            for number in range(size)
+        ]
+    return Corpus(splits)
+
+
+@pytest.fixture(scope="session")
+def subsets(corpus: Corpus) -> Subsets:
+    return Subsets(corpus)
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a small configuration, changed by keyword."""
+
+    def write(**changes: Any) -> Path:
+        tree: dict[str, Any] = {
+            "name": "small",
+            "grid": {
+                "models": [{"name": "tiny-llama", "path": "tiny:llama"}],
+                "n_labels": [2, 4],
+                "n_samples": [16, 32],
+            },
+            "tune": {"candidates": 2, "lora_rank": [2, 4], "learning_rate": 5e-3},
+            "asha": {"max_epochs": 3, "grace_epochs": 1, "reduction_factor": 2},
+            "train": {"batch_size": 8, "max_length": 24},
+        }
+        tree.update(changes)
+        path = tmp_path / "small.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def config(write_config: Callable[..., Path]) -> Config:
+    return load_config(write_config())
+
+
+@pytest.fixture
+def plan(config: Config, subsets: Subsets) -> Plan:
+    return build_plan(config, subsets, {"tiny-llama": "llama-v1"})
