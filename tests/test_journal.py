@@ -1,0 +1,77 @@
+"""The journal: one writer, whole lines, nothing lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import RunFolderError
+from sweep.journal import JOURNAL_NAME, Journal, read_events
+
+
+def test_events_come_back_in_order(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append("opened", host="a")
+        journal.append_all([("planned", {"n": 1}), ("planned", {"n": 2})])
+    assert [e["event"] for e in read_events(tmp_path)] == ["opened", "planned", "planned"]
+
+
+def test_event_is_on_disk_before_append_returns(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append("opened", host="a")
+        assert len(list(read_events(tmp_path))) == 1
+
+
+def test_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append("epoch", loss=float("nan"), more={"x": [float("inf"), 1.5]})
+    (event,) = read_events(tmp_path)
+    assert event["loss"] is None
+    assert event["more"] == {"x": [None, 1.5]}
+
+
+def test_text_of_any_kind_survives(tmp_path: Path) -> None:
+    text = 'new\nline "quote" \u2028 \U0001f600 </script>'
+    with Journal(tmp_path) as journal:
+        journal.append("ended", error=text)
+    assert next(read_events(tmp_path))["error"] == text
+
+
+def test_second_driver_is_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path), pytest.raises(RunFolderError, match="another sweep is running"):
+        Journal(tmp_path)
+
+
+def test_lock_of_a_dead_driver_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from sweep.journal import Journal; "
+        "Journal(Path(sys.argv[1])).append('opened'); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    with Journal(tmp_path) as journal:
+        journal.append("opened")
+    assert len(list(read_events(tmp_path))) == 2
+
+
+def test_torn_last_line_is_dropped_and_told(tmp_path: Path) -> None:
+    whole = json.dumps({"event": "opened"}) + "\n"
+    (tmp_path / JOURNAL_NAME).write_text(whole + '{"event": "ep')
+    assert len(list(read_events(tmp_path))) == 1
+    with Journal(tmp_path) as journal:
+        assert journal.dropped_bytes == 13
+        journal.append("closed")
+    assert [e["event"] for e in read_events(tmp_path)] == ["opened", "closed"]
+
+
+@pytest.mark.parametrize("line", ["{torn", "[]", '{"no": "event"}', '{"event": 3}'])
+def test_damaged_line_inside_is_an_error_with_its_number(tmp_path: Path, line: str) -> None:
+    (tmp_path / JOURNAL_NAME).write_text(f'{{"event": "a"}}\n{line}\n{{"event": "b"}}\n')
+    with pytest.raises(RunFolderError, match="line 2 is damaged"):
+        list(read_events(tmp_path))
+
+
+def test_folder_without_a_journal_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"no journal.jsonl here"):
+        list(read_events(tmp_path))

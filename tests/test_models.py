@@ -1,0 +1,153 @@
+"""Base models and adapters, for each of the four architectures."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from sweep.config import ModelConfig
+from sweep.data import Corpus
+from sweep.errors import ModelError
+from sweep.models import Base, attach_adapter, choose_dtype, detach_adapter, load_base, materialise
+from sweep.plan import Candidate, ModelRef
+from sweep.revisions import TINY_FAMILIES, resolve_revision
+
+CANDIDATE = Candidate(0, 4, 8.0, 5e-3, 0.0, 0.0)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
+    """Return a folder with the four tiny families."""
+    path = tmp_path_factory.mktemp("models")
+    texts = [row.text for row in corpus.splits["train"]]
+    for family in TINY_FAMILIES:
+        materialise(ref(family), path, texts)
+    return path
+
+
+def ref(family: str) -> ModelRef:
+    model = ModelConfig(name=family, path=f"tiny:{family}")
+    return ModelRef(family, model.path, resolve_revision(model))
+
+
+def load(family: str, folder: Path) -> Base:
+    return load_base(ref(family), str(folder / ref(family).revision), "float32", CPU)
+
+
+def logits(model: torch.nn.Module, base: Base) -> torch.Tensor:
+    batch = base.tokenizer(["a day", "a much longer day"], padding=True, return_tensors="pt")
+    batch.pop("token_type_ids", None)
+    model.eval()
+    with torch.inference_mode():
+        return model(**batch).logits.clone()
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_every_linear_layer_and_the_head_are_trained_and_nothing_else(
+    family: str, folder: Path
+) -> None:
+    base = load(family, folder)
+    model = attach_adapter(base, ("a", "b", "c"), CANDIDATE, seed=0)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all("lora_" in name or "score.modules_to_save" in name for name in trained)
+    assert sum("score" in name for name in trained) == 1
+    layers = base.model.config.num_hidden_layers
+    projections = 4 if family == "gpt2" else 7  # c_attn, c_proj, c_fc, c_proj; q k v o gate up down
+    assert sum("lora_A" in name for name in trained) == layers * projections
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_detaching_leaves_the_base_as_it_was(family: str, folder: Path) -> None:
+    base = load(family, folder)
+    before = {name: p.clone() for name, p in base.model.named_parameters() if "score" not in name}
+    for labels in (("a", "b"), ("a", "b", "c", "d")):
+        model = attach_adapter(base, labels, CANDIDATE, seed=0)
+        assert logits(model, base).shape == (2, len(labels))
+        with torch.no_grad():
+            for p in model.parameters():
+                if p.requires_grad:
+                    p.add_(1.0)
+        detach_adapter(base, model)
+    after = {name: p for name, p in base.model.named_parameters() if "score" not in name}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(p.requires_grad for p in base.model.parameters())
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_adapter_and_head_reload_in_stock_peft(family: str, folder: Path, tmp_path: Path) -> None:
+    base = load(family, folder)
+    model = attach_adapter(base, ("a", "b", "c"), CANDIDATE, seed=0)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p.add_(0.05 * torch.randn(p.shape))
+    model.save_pretrained(tmp_path)
+    stock = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path, num_labels=3)
+    stock.base_model.model.config.pad_token_id = base.tokenizer.pad_token_id
+    assert torch.allclose(logits(stock, base), logits(model, base), atol=1e-5)
+
+
+def test_same_seed_gives_the_same_start_and_another_does_not(folder: Path) -> None:
+    base = load("llama", folder)
+    starts = []
+    for seed in (0, 0, 1):
+        model = attach_adapter(base, ("a", "b"), CANDIDATE, seed)
+        starts.append(logits(model, base))
+        detach_adapter(base, model)
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_padding_changes_no_prediction(family: str, folder: Path) -> None:
+    base = load(family, folder)
+    model = attach_adapter(base, ("a", "b"), CANDIDATE, seed=0).eval()
+    alone = base.tokenizer(["a day"], return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        assert torch.allclose(
+            model(input_ids=alone).logits[0], logits(model, base)[0], atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_tiny_family_is_an_ordinary_folder_of_its_architecture(family: str, folder: Path) -> None:
+    path = folder / f"{family}-v1"
+    model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=2)
+    assert family in type(model).__name__.lower()
+    assert AutoTokenizer.from_pretrained(path)("a day")["input_ids"]
+
+
+def test_tokenizer_without_padding_gets_its_end_token(folder: Path, tmp_path: Path) -> None:
+    source = folder / "gpt2-v1"
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    AutoModelForSequenceClassification.from_pretrained(source).save_pretrained(tmp_path)
+    base = load_base(ref("gpt2"), str(tmp_path), "float32", CPU)
+    assert base.tokenizer.pad_token_id == base.tokenizer.eos_token_id
+    assert base.model.config.pad_token_id == base.tokenizer.eos_token_id
+
+
+def test_unknown_target_module_is_named(folder: Path) -> None:
+    base = load("llama", folder)
+    base.ref = ModelRef("llama", "tiny:llama", "llama-v1", target_modules=("nowhere",))
+    with pytest.raises(ModelError, match="target_modules.*nowhere"):
+        attach_adapter(base, ("a", "b"), CANDIDATE, seed=0)
+
+
+def test_pickle_weights_are_refused(folder: Path, tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "llama-v1")
+    AutoTokenizer.from_pretrained(folder / "llama-v1").save_pretrained(tmp_path)
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_base(ref("llama"), str(tmp_path), "float32", CPU)
+
+
+def test_requested_dtype_is_taken_and_auto_decides_by_measuring() -> None:
+    assert choose_dtype("bfloat16", CPU, 64) == torch.bfloat16
+    assert choose_dtype("auto", CPU, 64) in (torch.float32, torch.bfloat16)

@@ -1,0 +1,135 @@
+"""The Parquet tables, made from events."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from sweep.plan import Plan
+from sweep.tables import (
+    RESULT_COLUMNS,
+    RunRecord,
+    choose_best,
+    sort_events,
+    write_tables,
+)
+
+Event = dict[str, Any]
+
+
+def planned(plan: Plan) -> list[Event]:
+    return [{"event": "planned", "time": 0.0, "trial": spec.to_dict()} for spec in plan.trials]
+
+
+def epoch(trial_id: str, number: int, decision: str = "continue") -> Event:
+    return {
+        "event": "epoch", "time": 1.0, "trial_id": trial_id, "epoch": number,
+        "val_accuracy": 0.5, "decision": decision,
+    }  # fmt: skip
+
+
+def ended(trial_id: str, accuracy: float, status: str = "finished", **more: Any) -> Event:
+    return {
+        "event": "ended", "time": 2.0, "trial_id": trial_id, "status": status,
+        "val_accuracy": accuracy, "val_loss": 1.0, "predictions": [0, 1], **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def record(plan: Plan) -> RunRecord:
+    cell = plan.cells[0]
+    first, second = (spec.trial_id for spec in plan.trials if spec.cell == cell)
+    test_set = {"event": "test_set", "time": 0.0, "labels": cell.labels, "items": [7, 9],
+                "truth": [0, 0]}  # fmt: skip
+    events = [
+        *planned(plan),
+        test_set,
+        epoch(first, 1),
+        epoch(first, 2, "done"),
+        ended(first, 0.75),
+        epoch(second, 1, "stop"),
+        ended(second, 0.9, "stopped"),
+    ]
+    return sort_events(events)
+
+
+def test_every_trial_that_ended_is_a_row(record: RunRecord, tmp_path: Path) -> None:
+    write_tables(tmp_path, record)
+    rows = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    assert [row["status"] for row in rows] == ["finished", "stopped"]
+    assert rows[0]["lora_rank"] in (2, 4)
+    assert rows[0]["labels"] == ["joy", "anger"]
+
+
+def test_a_stopped_trial_does_not_stand_for_its_cell(record: RunRecord, tmp_path: Path) -> None:
+    write_tables(tmp_path, record)
+    rows = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    assert [row["best_of_cell"] for row in rows] == [True, False]
+
+
+def test_equal_accuracies_are_decided_by_validation_loss(plan: Plan) -> None:
+    first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
+    events = [*planned(plan), ended(first, 0.8), ended(second, 0.8, val_loss=0.5)]
+    assert choose_best(sort_events(events)) == {plan.cells[0].cell_id: second}
+
+
+def test_history_has_a_row_per_epoch(record: RunRecord, tmp_path: Path) -> None:
+    write_tables(tmp_path, record)
+    rows = pq.read_table(tmp_path / "history.parquet").to_pylist()
+    assert [(row["epoch"], row["decision"]) for row in rows] == [
+        (1, "continue"), (2, "done"), (1, "stop"),
+    ]  # fmt: skip
+
+
+def test_predictions_are_those_of_the_trial_that_stands_for_the_cell(
+    record: RunRecord, tmp_path: Path
+) -> None:
+    write_tables(tmp_path, record)
+    rows = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    assert [(row["item"], row["label"], row["predicted"]) for row in rows] == [
+        (7, "joy", "joy"), (9, "joy", "anger"),
+    ]  # fmt: skip
+
+
+def test_every_column_has_a_description_and_a_unit(tmp_path: Path) -> None:
+    write_tables(tmp_path, RunRecord())
+    for name in ("results", "history", "predictions"):
+        schema = pq.read_schema(tmp_path / f"{name}.parquet")
+        for field in schema:
+            assert field.metadata[b"description"], field.name
+            assert b"unit" in field.metadata, field.name
+    assert len(RESULT_COLUMNS) == len({name for name, *_ in RESULT_COLUMNS})
+
+
+def test_a_trial_is_taken_up_after_the_last_epoch_it_was_told_to_go_on(plan: Plan) -> None:
+    trial = plan.trials[0].trial_id
+    for decisions, expected in [
+        ([], 0), (["continue"], 1), (["continue", "stop"], 1), (["continue", "done"], 1),
+    ]:  # fmt: skip
+        events = [epoch(trial, n, d) for n, d in enumerate(decisions, start=1)]
+        record = sort_events([*planned(plan), *events])
+        assert record.trials[trial].settled_epoch() == expected
+
+
+def test_a_reader_always_finds_a_whole_table(record: RunRecord, tmp_path: Path) -> None:
+    write_tables(tmp_path, record)
+    stop = threading.Event()
+    errors: list[Exception] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                assert pq.read_table(tmp_path / "results.parquet").num_rows == 2
+            except Exception as error:
+                errors.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(30):
+        write_tables(tmp_path, record)
+    stop.set()
+    reader.join()
+    assert not errors
+    assert not list(tmp_path.glob(".*"))
