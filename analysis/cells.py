@@ -86,14 +86,14 @@ def list_curves(history: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     """Return ``history`` with each trial's ``best_of_cell`` and ``end``, the latter on last epochs.
 
     ``end`` is the trial's status where the epoch is its last and the status is not 'finished',
-    else None: it is what the learning curves mark.
+    else missing: it is what the learning curves mark.
     """
     facts = results[["trial_id", "best_of_cell", "status"]]
     curves = history.merge(facts, on="trial_id", how="left")
     curves["best_of_cell"] = curves["best_of_cell"].eq(True)
     last = curves["epoch"].eq(curves.groupby("trial_id")["epoch"].transform("max"))
     ended = last & curves["status"].notna() & curves["status"].ne("finished")
-    curves["end"] = curves["status"].astype(object).where(ended, None)
+    curves["end"] = curves["status"].where(ended)
     return curves
 
 

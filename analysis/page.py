@@ -115,7 +115,8 @@ def encode_spec(chart: alt.FacetChart) -> Markup:
     """Return the chart as JSON that is safe inside a ``<script>`` element."""
     with alt.data_transformers.enable("default", max_rows=None):
         spec = chart.to_dict()
-    text = json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
+    # NaN is no JSON: better an error here than a chart that no browser draws.
+    text = json.dumps(spec, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(JSON_ESCAPES))
 
 

@@ -55,7 +55,7 @@ def _base_of_trials(models: list[str]) -> alt.Chart:
     return alt.Chart().encode(
         x=x.axis(alt.Axis(tickMinStep=1, format="d", grid=False)),
         y=y.axis(alt.Axis(labelExpr=AS_PERCENT, values=QUARTERS)),
-        color=colour_models(models, symbolType="stroke", symbolSize=500),
+        color=colour_models(models, symbolType="stroke", symbolSize=300),
         detail="trial_id:N",
         tooltip=[
             tip("model:N", "model"),

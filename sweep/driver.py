@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -59,16 +60,16 @@ def run_plan(
     recorder = Recorder(journal, record, scheduler, folder)
     _write_plan(plan, subsets, recorder)
     replay_results(plan, record, scheduler)
-    if all(spec.trial_id in record.done() for spec in plan.trials):
-        recorder.write_tables()
-        return record
     display = ProgressDisplay(plan, recorder, console)
-    connect(address, folder, console)
     try:
-        display.start()
-        _fit(config, plan, subsets, folder, scheduler, recorder, display)
+        if any(spec.trial_id not in record.done() for spec in plan.trials):
+            connect(address, folder, console)
+            display.start()
+            _fit(config, plan, subsets, folder, scheduler, recorder, display)
     finally:
         display.stop()
+        left = sum(spec.trial_id not in record.done() for spec in plan.trials)
+        recorder.write("closed", trials_left=left)
         recorder.write_tables()
         ray.shutdown()
     return record
@@ -80,7 +81,7 @@ def _write_plan(plan: Plan, subsets: Subsets, recorder: Recorder) -> None:
         "opened",
         host=platform.node(),
         pid=os.getpid(),
-        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        command=shlex.join(["python", "-m", "sweep.run", *sys.argv[1:]]),
         versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         git_commit=_read_commit(),
     )

@@ -10,7 +10,7 @@ started  a worker took a trial: trial_id, host, device, dtype, resumed_epoch
 epoch    a trial ended an epoch: trial_id, epoch, metrics, and ASHA's decision (rung, cutoff)
 retried  a trial's worker or machine was lost and the trial is started again: trial_id, error
 ended    a trial has its result: trial_id, status, error, and the final metrics
-closed   the driver left the run: reason
+closed   the driver left the run: trials_left
 ======== =====================================================================================
 """
 

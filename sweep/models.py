@@ -154,7 +154,10 @@ def attach_adapter(
     try:
         model = get_peft_model(base.model, config)
     except ValueError as error:
-        raise ModelError(f"model {base.ref.name}: grid.models.target_modules: {error}") from error
+        raise ModelError(
+            f"model {base.ref.name}: target_modules {base.ref.target_modules} name no layer of it "
+            "that LoRA can adapt; leave the key out to adapt every linear layer"
+        ) from error
     return _float_trainable(model)
 
 

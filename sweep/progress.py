@@ -56,7 +56,7 @@ class ProgressDisplay(SessionCallback):
             return
         self._print_finished_cells()
         if time.monotonic() >= self._due + PLAIN_LINE_SECONDS - REFRESH_SECONDS:
-            self._console.print(self.summarise(), highlight=False)
+            self._console.print(self.summarise(), highlight=False, soft_wrap=True)
             self._due = time.monotonic() + REFRESH_SECONDS
 
     def _records(self) -> list[tuple[TrialSpec, TrialRecord]]:
@@ -141,6 +141,7 @@ class ProgressDisplay(SessionCallback):
                     f"cell {len(self._cells_shown)} of {len(left)}: {cell.model}, "
                     f"{cell.n_labels} labels x {cell.n_samples} samples, seed {cell.seed}: {shown}",
                     highlight=False,
+                    soft_wrap=True,
                 )
 
 

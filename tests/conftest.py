@@ -23,7 +23,11 @@ LABELS = ("joy", "anger", "love", "fear")
 def corpus() -> Corpus:
     """Four labels with 40, 36, 32 and 28 training texts, 8 validation and 8 test texts each."""
     splits: dict[str, list[Row]] = {}
-    for split, sizes in {"train": (40, 36, 32, 28), "validation": (8,) * 4, "test": (8,) * 4}.items():
+    for split, sizes in {
+        "train": (40, 36, 32, 28),
+        "validation": (8,) * 4,
+        "test": (8,) * 4,
+    }.items():
         splits[split] = [
             Row(f"{split} text {number} feels {label} {'really ' * (number % 5)}today", (label,))
             for label, size in zip(LABELS, sizes, strict=True)

@@ -42,6 +42,7 @@ CANDIDATES = (
 )
 NO_RESULT_CELL = ("gpt2-tiny", 16, 800)
 ERROR = "RuntimeError: the loss is not a number after 12 steps"
+MEMORY_ERROR = "OutOfMemoryError: the batch did not fit; lower train.batch_size"
 
 
 def write_fake_run(
@@ -159,7 +160,7 @@ def _trial(
         {
             **name,
             "status": status,
-            "error": error if failed else None,
+            "error": MEMORY_ERROR if status == "oom" else error if failed else None,
             "epochs_run": epochs,
             **_summary(history),
             **ended,

@@ -56,7 +56,7 @@ def test_labels_are_ordered_by_training_frequency(subsets: Subsets) -> None:
     assert subsets.labels_for(16) == tuple(COUNTS)
 
 
-@pytest.mark.parametrize(("n_labels", "n_samples"), product((2, 4, 8, 16), (800, 1600, 2400)))
+@pytest.mark.parametrize(("n_labels", "n_samples"), [*product((2, 4, 8, 16), (800, 1600, 2400))])
 def test_subset_exists_balanced_and_disjoint(
     subsets: Subsets, n_labels: int, n_samples: int
 ) -> None:

@@ -6,9 +6,7 @@ from sweep.metrics import load_metric
 
 
 def test_scores_are_those_worked_out_by_hand() -> None:
-    scores = load_metric().compute(
-        predictions=[0, 0, 1, 1], references=[0, 1, 1, 1], n_labels=2
-    )
+    scores = load_metric().compute(predictions=[0, 0, 1, 1], references=[0, 1, 1, 1], n_labels=2)
     assert scores["accuracy"] == 0.75
     # F1 of class 0: 2/3; of class 1: 4/5.
     assert scores["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)

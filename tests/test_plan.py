@@ -23,7 +23,9 @@ def ids(plan: Plan) -> set[str]:
     return {trial.trial_id for trial in plan.trials}
 
 
-def replan(write_config: WriteConfig, subsets: Subsets, *overrides: str, revision: str = "") -> Plan:
+def replan(
+    write_config: WriteConfig, subsets: Subsets, *overrides: str, revision: str = ""
+) -> Plan:
     revisions = {"tiny-llama": revision or "llama-v1", "other": "llama-v1"}
     return build_plan(load_config(write_config(), overrides), subsets, revisions)
 
@@ -55,7 +57,7 @@ def test_ids_are_the_same_in_another_process() -> None:
 
 
 def test_ids_are_the_same_as_in_earlier_releases(plan: Plan) -> None:
-    assert plan.trials[0].trial_id == "PINNED"
+    assert plan.trials[0].trial_id == "28f59739c965"
 
 
 @pytest.mark.parametrize(
@@ -126,9 +128,7 @@ def test_one_other_training_text_changes_the_ids_of_the_cells_that_hold_it(
 
 def test_unused_rows_change_no_id(plan: Plan, write_config: WriteConfig, corpus: Corpus) -> None:
     rows = [Row("two at once", ("joy", "fear")), *corpus.splits["train"]]
-    assert ids(plan) == ids(
-        replan(write_config, Subsets(Corpus({**corpus.splits, "train": rows})))
-    )
+    assert ids(plan) == ids(replan(write_config, Subsets(Corpus({**corpus.splits, "train": rows}))))
 
 
 def test_candidates_start_in_another_order_in_another_cell(

@@ -1,12 +1,11 @@
 """The report's HTML and its command line, without a browser."""
 
-import itertools
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from fake_run import MODELS, write_fake_run
 
@@ -127,7 +126,7 @@ def test_headings_are_in_order(page: str) -> None:
     headings = Outline(page).headings
     assert headings[0] == 1
     assert headings.count(1) == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
+    assert all(after <= before + 1 for before, after in pairwise(headings))
 
 
 def test_page_names_nothing_to_fetch(page: str) -> None:
@@ -199,4 +198,3 @@ def test_numbers_are_written_plainly() -> None:
     assert format_percent(0.8125) == "81.2"
     assert format_percent(None) == format_percent(float("nan")) == "\N{EN DASH}"
     assert [format_chance(1 / k) for k in (2, 4, 8, 16)] == ["50", "25", "12.5", "6.25"]
-    assert pd.isna(float("nan"))

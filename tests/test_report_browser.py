@@ -104,7 +104,9 @@ def test_hostile_names_draw_as_text_and_run_nothing(browser: Any, hostile_report
 
 def test_a_tooltip_shows_a_hostile_name_as_text(browser: Any, hostile_report: Path) -> None:
     seen = visit(browser, hostile_report)
-    seen.page.locator("[data-spec=spec-heatmap] svg .mark-rect.role-mark path").nth(4).hover()
+    seen.page.locator("[data-spec=spec-heatmap] svg .mark-rect.role-mark path").nth(4).hover(
+        position={"x": 8, "y": 8}
+    )
     tooltip = seen.page.locator("#vg-tooltip-element.visible")
     tooltip.wait_for()
     assert "test accuracy" in tooltip.inner_text()

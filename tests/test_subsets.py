@@ -1,5 +1,6 @@
 """Balanced nested subsets."""
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -40,7 +41,7 @@ def test_smaller_subset_is_inside_larger(synthetic: Subsets, n_labels: int) -> N
 
 def test_smaller_label_set_is_inside_larger(synthetic: Subsets) -> None:
     sets = [synthetic.labels_for(k) for k in (2, 4, 8, 16)]
-    assert all(large[: len(small)] == small for small, large in zip(sets, sets[1:], strict=False))
+    assert all(large[: len(small)] == small for small, large in itertools.pairwise(sets))
 
 
 def test_texts_of_a_label_are_nested_over_label_sets(synthetic: Subsets) -> None:
@@ -122,7 +123,9 @@ def test_too_many_labels_are_refused_with_their_names(subsets: Subsets) -> None:
 
 
 def test_too_many_samples_are_refused_with_the_counts(subsets: Subsets) -> None:
-    with pytest.raises(DataError, match=r"need 30 training texts of each, but fear has 28; take at most 112"):
+    with pytest.raises(
+        DataError, match=r"need 30 training texts of each, but fear has 28; take at most 112"
+    ):
         subsets.training(4, 120, 0)
 
 

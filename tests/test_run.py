@@ -1,0 +1,107 @@
+"""The command line: what it prints, what it refuses, how it exits."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweep.run import main
+
+WriteConfig = Callable[..., Path]
+
+
+def test_dry_run_lists_the_plan_within_two_seconds() -> None:
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "sweep.run", "--dry-run"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "48 cells x 2 candidates = 96 trials" in answer.stdout
+    assert time.perf_counter() - start < 8  # two seconds on an idle machine
+
+
+def test_dry_run_as_json_is_one_object_with_the_contracted_keys(
+    write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(write_config()), "--dry-run", "--json", *SMALL]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert set(plan["cells"][0]) == {
+        "cell_id", "model", "n_labels", "labels", "n_samples", "seed",
+    }  # fmt: skip
+    assert set(plan["trials"][0]) == {
+        "trial_id", "cell_id", "lora_rank", "learning_rate", "done",
+    }  # fmt: skip
+
+
+def test_dry_run_writes_nothing(
+    write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config()
+    before = set(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    assert main([str(config), "--dry-run", *SMALL]) == 0
+    assert set(tmp_path.iterdir()) == before
+
+
+SMALL = ["--set", "grid.n_samples=[64]"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["--name", "../x"], "--name: '../x' is not a usable name"),
+        (["--json"], "--json goes with --dry-run"),
+        (["--set", "grid.n_labels=[17]", "--set", "grid.n_samples=[1700]"], "17 labels asked"),
+        (["--set", "grid.n_samples=[80000]"], "take at most"),
+        (["--set", "data.source=files", "--set", "data.path=/nowhere"], "/nowhere/emotions.txt"),
+        (["--set", "grid.models=[{name: a, path: /nowhere}]"], "no config.json"),
+        (["--set", "grid.models=[{name: a, path: 'tiny:bert'}]"], "no tiny family 'bert'"),
+        (["--name", "missing", "--resume"], "config.yaml: cannot be read"),
+        (["--set", "tune.candidates=2", "--set", "tune.lora_rank=4",
+          "--set", "tune.learning_rate=0.1"], "allows only 1 different"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_one_sentence_and_exit_code_two(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_folder_that_is_not_empty_is_refused_and_left_alone(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "runs" / "small"
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("mine")
+    assert main([str(write_config()), "--out", str(tmp_path / "runs"), *SMALL]) == 2
+    assert "is not empty; add --resume" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_resume_needs_a_run(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(write_config()), "--out", str(tmp_path), "--resume", *SMALL]) == 2
+    assert "no run to resume here" in capsys.readouterr().err
+
+
+def test_help_names_the_exit_codes_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "130 interrupted" in text
+    assert "python -m sweep.run --name quickstart --resume" in text

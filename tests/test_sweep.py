@@ -1,0 +1,186 @@
+"""Whole sweeps on a real Ray cluster of two nodes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import ray
+import yaml
+from ray.cluster_utils import Cluster
+
+from sweep.journal import read_events
+from sweep.run import main
+
+MODELS = [{"name": f"tiny-{family}", "path": f"tiny:{family}"} for family in ("qwen2", "gpt2")]
+TREE: dict[str, Any] = {
+    "name": "mixed",
+    "data": {"source": "synthetic", "max_eval_per_label": 6},
+    "grid": {"models": MODELS, "n_labels": [2, 16], "n_samples": [160]},
+    "tune": {"candidates": 3, "lora_rank": [4, 8], "learning_rate": {"loguniform": [1e-3, 1e-2]}},
+    "asha": {"max_epochs": 4, "grace_epochs": 1, "reduction_factor": 2},
+    "train": {"batch_size": 16, "max_length": 32},
+}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Start two nodes of one CPU each; give the cluster's address."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    yield cluster.address
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def config(out: Path) -> Path:
+    path = out / "mixed.yaml"
+    path.write_text(yaml.safe_dump(TREE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(address: str, out: Path, config: Path) -> Path:
+    """Run the sweep; return its folder."""
+    assert main([str(config), "--out", str(out), "--address", address]) == 0
+    return out / "mixed"
+
+
+def rows(folder: Path, name: str = "results") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / f"{name}.parquet").to_pylist()
+    return found
+
+
+def test_every_cell_of_2_and_16_labels_has_a_result(run: Path) -> None:
+    cells = {(row["model"], row["n_labels"]) for row in rows(run) if row["best_of_cell"]}
+    assert cells == {(m["name"], k) for m in MODELS for k in (2, 16)}
+
+
+def test_every_planned_trial_ended_once(run: Path) -> None:
+    ended = [e["trial_id"] for e in read_events(run) if e["event"] == "ended"]
+    planned = [e["trial"]["trial_id"] for e in read_events(run) if e["event"] == "planned"]
+    assert sorted(ended) == sorted(planned)
+    assert len(planned) == 12
+
+
+def test_asha_stopped_somebody_and_wrote_down_why(run: Path) -> None:
+    stops = [row for row in rows(run, "history") if row["decision"] == "stop"]
+    assert stops
+    for row in stops:
+        best = max(
+            r["val_accuracy"] for r in rows(run, "history") if r["trial_id"] == row["trial_id"]
+        )
+        assert best < row["cutoff"]
+
+
+def test_test_texts_are_scored_for_finished_trials_only(run: Path) -> None:
+    for row in rows(run):
+        assert (row["test_accuracy"] is not None) == (row["status"] == "finished")
+
+
+def test_predictions_give_the_accuracy_of_the_table(run: Path) -> None:
+    predictions = rows(run, "predictions")
+    for best in (row for row in rows(run) if row["best_of_cell"]):
+        own = [p for p in predictions if p["cell_id"] == best["cell_id"]]
+        hits = sum(p["label"] == p["predicted"] for p in own)
+        assert len(own) == best["n_test"]
+        assert hits / len(own) == pytest.approx(best["test_accuracy"])
+
+
+def test_base_model_is_loaded_once_per_worker_and_model(run: Path) -> None:
+    ended = [e for e in read_events(run) if e["event"] == "ended"]
+    # Two workers, two models: the last trial of a worker tells how often it loaded one.
+    assert max(e["base_loads"] for e in ended) <= 3
+    assert len(ended) == 12
+
+
+def test_no_pickle_is_left_in_the_run_folder(run: Path) -> None:
+    names = {path.suffix for path in run.rglob("*") if path.is_file()}
+    assert not names & {".pkl", ".pickle", ".bin", ".pt", ".pth"}
+    assert not (run / "tune").exists()
+
+
+def test_finished_run_is_resumed_without_training(
+    run: Path, out: Path, config: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [e for e in read_events(run) if e["event"] == "epoch"]
+    assert main(["--name", "mixed", "--out", str(out), "--resume", "--address", address]) == 0
+    assert [e for e in read_events(run) if e["event"] == "epoch"] == before
+    assert capsys.readouterr().out.splitlines()[-1] == str(run / "report.html")
+
+
+def test_larger_grid_trains_the_new_cells_only(
+    run: Path, out: Path, config: Path, address: str
+) -> None:
+    before = {row["trial_id"]: row for row in rows(run)}
+    arguments = [str(config), "--out", str(out), "--resume", "--address", address]
+    assert main([*arguments, "--set", "grid.n_samples=[80,160]"]) == 0
+    after = {row["trial_id"]: row for row in rows(run)}
+    assert len(after) == 24
+    for trial_id, row in before.items():
+        same = {k: v for k, v in row.items() if k not in ("versions", "git_commit")}
+        assert same == {key: after[trial_id][key] for key in same}
+
+
+def test_killed_sweep_resumes_to_the_table_of_an_undisturbed_one(
+    run: Path, out: Path, config: Path
+) -> None:
+    command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", "cut",
+               "--set", "grid.n_labels=[2]", "--set", "asha.reduction_factor=1.0001"]  # fmt: skip
+    victim = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    journal = out / "cut" / "journal.jsonl"
+    while victim.poll() is None:
+        if journal.is_file() and journal.read_text().count('"event":"epoch"') >= 5:
+            os.killpg(victim.pid, signal.SIGKILL)
+            break
+        try:
+            victim.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+    assert victim.wait() == -signal.SIGKILL
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    expected = {
+        (e["trial_id"], e["epoch"]): e["val_loss"]
+        for e in read_events(run)
+        if e["event"] == "epoch"
+    }
+    again = [e for e in read_events(out / "cut") if e["event"] == "epoch"]
+    shared = [e for e in again if (e["trial_id"], e["epoch"]) in expected]
+    assert len(shared) >= 6
+    for event in shared:
+        key = (event["trial_id"], event["epoch"])
+        assert event["val_loss"] == pytest.approx(expected[key], rel=1e-5)
+    finished = {row["trial_id"] for row in rows(out / "cut")}
+    assert len(finished) == 6
+
+
+def test_interrupted_sweep_says_how_to_go_on(out: Path, config: Path) -> None:
+    command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", "ctrl"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    journal = out / "ctrl" / "journal.jsonl"
+    while process.poll() is None:
+        if journal.is_file() and '"event":"epoch"' in journal.read_text():
+            process.send_signal(signal.SIGINT)
+            break
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert f"go on with: python -m sweep.run --name ctrl --out {out} --resume" in output
+    assert json.loads(journal.read_text().splitlines()[-1])["event"] == "closed"

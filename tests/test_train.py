@@ -1,0 +1,174 @@
+"""Training one candidate, without Ray."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import get_linear_schedule_with_warmup
+
+from sweep.batches import Encoder
+from sweep.checkpoints import list_checkpoints
+from sweep.data import Corpus
+from sweep.engine import SoloEngine
+from sweep.models import load_base, materialise
+from sweep.optimizer import schedule
+from sweep.plan import Plan, TrialSpec
+from sweep.subsets import Subsets
+from sweep.train import CellData, Trainer, build_trainer
+
+TIMES = ("train_seconds", "eval_seconds", "totals")
+
+
+@pytest.fixture(scope="module")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def engine(subsets: Subsets, models_folder: Path) -> SoloEngine:
+    return SoloEngine(subsets, models_folder)
+
+
+@pytest.fixture
+def spec(plan: Plan) -> TrialSpec:
+    return plan.trials[-1]
+
+
+def run(engine: SoloEngine, count: int = 99) -> list[dict[str, Any]]:
+    """Run up to ``count`` epochs; return their metrics without times."""
+    epochs: list[dict[str, Any]] = []
+    while len(epochs) < count and not (epochs and epochs[-1]["done"]):
+        metrics = engine.run_epoch()
+        epochs.append({key: value for key, value in metrics.items() if key not in TIMES})
+    return epochs
+
+
+def test_a_trial_learns_and_ends_with_its_only_test_scores(
+    engine: SoloEngine, spec: TrialSpec, tmp_path: Path
+) -> None:
+    engine.start(spec, tmp_path)
+    epochs = run(engine)
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+    assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
+    assert epochs[-1]["status"] == "finished"
+    assert len(epochs[-1]["predictions"]) == 8 * spec.cell.n_labels
+    assert not any("test_accuracy" in epoch for epoch in epochs[:-1])
+
+
+def test_a_trial_can_be_repeated_to_the_bit_after_others(
+    engine: SoloEngine, plan: Plan, tmp_path: Path
+) -> None:
+    curves = []
+    for number, spec in enumerate((plan.trials[0], plan.trials[-1], plan.trials[0])):
+        engine.start(spec, tmp_path / str(number))
+        curves.append(run(engine))
+        engine.close()
+    assert curves[0] == curves[2]
+    assert engine.base_loads == 1
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_resumed_trial_has_the_curve_of_an_undisturbed_one(
+    subsets: Subsets, models_folder: Path, spec: TrialSpec, tmp_path: Path, stop_after: int
+) -> None:
+    whole, first, second = (SoloEngine(subsets, models_folder) for _ in range(3))
+    whole.start(spec, tmp_path / "whole")
+    expected = run(whole)
+    first.start(spec, tmp_path / "cut")
+    run(first, stop_after)
+    facts = second.start(spec, tmp_path / "cut", resume_epoch=stop_after)
+    assert facts["resumed_epoch"] == stop_after
+    assert run(second) == expected[stop_after:]
+
+
+def test_epoch_that_nobody_wrote_down_is_trained_again(
+    subsets: Subsets, models_folder: Path, spec: TrialSpec, tmp_path: Path
+) -> None:
+    first, second = (SoloEngine(subsets, models_folder) for _ in range(2))
+    first.start(spec, tmp_path)
+    expected = run(first)
+    assert second.start(spec, tmp_path, resume_epoch=2)["resumed_epoch"] == 2
+    assert run(second) == expected[2:]
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_damaged_checkpoint_is_passed_over(
+    subsets: Subsets, models_folder: Path, spec: TrialSpec, tmp_path: Path, damaged: int
+) -> None:
+    first, second = (SoloEngine(subsets, models_folder) for _ in range(2))
+    first.start(spec, tmp_path)
+    expected = run(first, 2)
+    for folder in list_checkpoints(tmp_path)[:damaged]:
+        (folder / "adapter.safetensors").write_bytes(b"torn")
+    assert second.start(spec, tmp_path, resume_epoch=2)["resumed_epoch"] == 2 - damaged
+    assert run(second)[: 1 if damaged == 1 else 2] == expected[2 - damaged :]
+
+
+def test_checkpoint_of_another_trial_is_not_taken(
+    engine: SoloEngine, plan: Plan, tmp_path: Path
+) -> None:
+    engine.start(plan.trials[0], tmp_path)
+    run(engine, 1)
+    engine.close()
+    assert engine.start(plan.trials[1], tmp_path, resume_epoch=1)["resumed_epoch"] == 0
+
+
+@pytest.fixture
+def trainer(corpus: Corpus, subsets: Subsets, spec: TrialSpec, models_folder: Path) -> Trainer:
+    source = materialise(spec.model, models_folder, [r.text for r in corpus.splits["train"]])
+    base = load_base(spec.model, source, "float32", torch.device("cpu"))
+    data = CellData(
+        subsets.training(4, 32, 0),
+        subsets.evaluation("validation", 4),
+        subsets.evaluation("test", 4),
+    )
+    return build_trainer(spec, base, Encoder(base.tokenizer, 24), data)
+
+
+def test_test_scores_come_from_the_best_epoch(trainer: Trainer) -> None:
+    trainer.run_epoch()
+    best = {name: value.clone() for name, value in trainer.best.items()}
+    trainer.progress.val_accuracy = 2.0  # no later epoch can be better
+    trainer.run_epoch()
+    trainer.run_epoch()
+    weights = dict(trainer.model.named_parameters())
+    assert all(torch.equal(weights[name], value) for name, value in best.items())
+
+
+def test_patience_ends_a_trial_that_gets_no_better(trainer: Trainer) -> None:
+    trainer.spec = TrialSpec.from_dict(
+        {**trainer.spec.to_dict(), "recipe": {**trainer.spec.to_dict()["recipe"], "patience": 1}}
+    )
+    trainer.run_epoch()
+    trainer.progress.val_accuracy = 2.0
+    metrics = trainer.run_epoch()
+    assert (metrics["done"], metrics["epoch"], metrics["status"]) == (True, 2, "finished")
+
+
+def test_loss_that_is_not_finite_ends_the_trial_as_diverged(trainer: Trainer) -> None:
+    with torch.no_grad():
+        next(p for p in trainer.model.parameters() if p.requires_grad).fill_(math.nan)
+    metrics = trainer.run_epoch()
+    assert (metrics["done"], metrics["status"]) == (True, "diverged")
+    assert "val_accuracy" not in metrics
+    assert trainer.summary()["val_accuracy"] is None
+
+
+def test_scoring_gives_predictions_in_the_order_of_the_texts(trainer: Trainer) -> None:
+    score = trainer.score(trainer.test)
+    hits = [p == c for p, c in zip(score.predictions, trainer.test.classes, strict=True)]
+    assert score.accuracy == sum(hits) / len(hits)
+
+
+@pytest.mark.parametrize(("total", "warmup_ratio"), [(100, 0.1), (7, 0.0), (5, 0.5)])
+def test_schedule_is_the_usual_linear_one(total: int, warmup_ratio: float) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    warmup = round(total * warmup_ratio)
+    usual = get_linear_schedule_with_warmup(optimizer, warmup, total)
+    for step in range(total):
+        expected = (step + 1) / warmup if step < warmup else usual.get_last_lr()[0]
+        assert schedule(step, total, warmup_ratio) == pytest.approx(expected)
+        optimizer.step()
+        usual.step()
