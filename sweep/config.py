@@ -218,6 +218,11 @@ class Config(Section):
     asha: AshaConfig = AshaConfig()
     train: TrainConfig = TrainConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    baselines: Annotated[list[Literal["majority", "tf-idf"]], AfterValidator(_unique)] = [
+        "majority",
+        "tf-idf",
+    ]
+    """Reference methods run on the same subsets; [] for none."""
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -6,6 +6,7 @@ Only the driver writes it. Every event has ``event`` (its kind) and ``time`` (Un
 opened   a driver took the run: host, pid, command, versions, git_commit
 planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``
 test_set the test items of a label set: labels (names), items (row numbers), truth (class indices)
+baseline a reference method has its result: trial_id, the cell's axes, and its metrics
 started  a worker took a trial: trial_id, host, device, dtype, resumed_epoch
 epoch    a trial ended an epoch: trial_id, epoch, metrics, and ASHA's decision (rung, cutoff)
 retried  a trial's worker or machine was lost and the trial is started again: trial_id, error

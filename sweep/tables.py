@@ -123,6 +123,7 @@ class RunRecord:
     opened: list[Event] = field(default_factory=list)
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     test_sets: dict[tuple[str, ...], Event] = field(default_factory=dict)
+    baselines: dict[str, Event] = field(default_factory=dict)
 
     def done(self) -> frozenset[str]:
         """Return the ids of the trials that have a result."""
@@ -147,6 +148,8 @@ def add_event(run: RunRecord, event: Event) -> None:
         run.trials.setdefault(spec["trial_id"], TrialRecord(spec))
     elif kind == "test_set":
         run.test_sets[tuple(event["labels"])] = event
+    elif kind == "baseline":
+        run.baselines[event["trial_id"]] = event
     elif event.get("trial_id") in run.trials:
         _add_trial_event(run.trials[event["trial_id"]], event)
 
@@ -238,6 +241,10 @@ def _result_rows(run: RunRecord, best: dict[str, str]) -> Iterator[dict[str, Any
         sources = (spec["recipe"], spec["candidate"], started, record.ended)
         merged = {key: value for source in sources for key, value in source.items() if key in known}
         yield {**merged, **values, **_cell_values(record)}
+    for event in run.baselines.values():
+        row = {key: value for key, value in event.items() if key in known}
+        shared = {"kind": "baseline", "status": "finished", "best_of_cell": True}
+        yield {**row, **shared, "ended_at": event["time"]}
 
 
 def _history_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
@@ -250,16 +257,21 @@ def _prediction_rows(run: RunRecord, best: dict[str, str]) -> Iterator[dict[str,
     for trial_id in best.values():
         record = run.trials[trial_id]
         labels = record.spec["cell"]["labels"]
-        test_set = run.test_sets.get(tuple(labels))
-        if record.ended is None or test_set is None:
-            continue
-        values = _cell_values(record)
-        for item, truth, predicted in zip(
-            test_set["items"], test_set["truth"], record.ended["predictions"], strict=True
-        ):
-            yield {
-                **values,
-                "item": item,
-                "label": labels[truth],
-                "predicted": labels[predicted],
-            }
+        predictions = (record.ended or {}).get("predictions", [])
+        yield from _list_predictions(run, _cell_values(record), labels, predictions)
+    cell_names = [name for name, *_ in CELL_COLUMNS]
+    for event in run.baselines.values():
+        values = {name: event[name] for name in cell_names}
+        yield from _list_predictions(run, values, event["labels"], event["predictions"])
+
+
+def _list_predictions(
+    run: RunRecord, values: dict[str, Any], labels: list[str], predictions: list[int]
+) -> Iterator[dict[str, Any]]:
+    test_set = run.test_sets.get(tuple(labels))
+    if test_set is None:
+        return
+    for item, truth, predicted in zip(
+        test_set["items"], test_set["truth"], predictions, strict=True
+    ):
+        yield {**values, "item": item, "label": labels[truth], "predicted": labels[predicted]}

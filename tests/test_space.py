@@ -31,10 +31,7 @@ def test_first_four_points_take_each_of_four_ranks_once() -> None:
 def test_first_three_learning_rates_lie_in_three_thirds_of_the_range() -> None:
     rates = sorted(point["learning_rate"] for point in take(3))
     third = 100 ** (1 / 3)
-    assert all(
-        high / low == pytest.approx(third, rel=1e-3)
-        for low, high in pairwise(rates)
-    )
+    assert all(high / low == pytest.approx(third, rel=1e-3) for low, high in pairwise(rates))
 
 
 def test_points_stay_inside_the_bounds() -> None:

@@ -1,0 +1,78 @@
+"""Runs the baselines of a plan as Ray tasks beside its trials."""
+
+from typing import Any
+
+import ray
+from ray.tune.experiment import Trial
+
+from sweep.baselines import identify_baseline, run_baseline
+from sweep.plan import Plan, TrialSpec
+from sweep.recorder import Recorder, SessionCallback
+from sweep.subsets import Subsets
+
+
+class BaselineTasks(SessionCallback):
+    """One task per baseline and subset that the journal has no result for."""
+
+    def __init__(self, names: list[str], plan: Plan, subsets: Subsets, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._subsets = subsets
+        self._waiting: dict[ray.ObjectRef, dict[str, Any]] = {}
+        known = recorder.record.baselines
+        self.missing = [
+            axes for axes in list_baselines(names, plan) if axes["trial_id"] not in known
+        ]
+
+    def start(self) -> None:
+        """Hand the missing ones to the cluster."""
+        corpus = ray.put(self._subsets)
+        task = ray.remote(num_cpus=1, max_retries=2)(_run_on_worker)
+        self._waiting = {
+            task.remote(
+                axes["model"], corpus, axes["n_labels"], axes["n_samples"], axes["seed"]
+            ): axes
+            for axes in self.missing
+        }
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Write down those that are ready."""
+        self._collect(timeout=0)
+
+    def finish(self) -> None:
+        """Wait for the rest."""
+        while self._waiting:
+            self._collect(timeout=None)
+
+    def _collect(self, timeout: float | None) -> None:
+        if not self._waiting:
+            return
+        ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=timeout)
+        for reference in ready:
+            axes = self._waiting.pop(reference)
+            self._recorder.write("baseline", **axes, **ray.get(reference))
+
+
+def list_baselines(names: list[str], plan: Plan) -> list[dict[str, Any]]:
+    """Return the axes of each baseline: every subset of the plan once, whatever the model."""
+    subsets: dict[str, TrialSpec] = {spec.data_fingerprint: spec for spec in plan.trials}
+    return [
+        {
+            "trial_id": identify_baseline(name, fingerprint),
+            "cell_id": identify_baseline(name, fingerprint),
+            "model": name,
+            "n_labels": spec.cell.n_labels,
+            "labels": list(spec.cell.labels),
+            "n_samples": spec.cell.n_samples,
+            "seed": spec.cell.seed,
+            "data_fingerprint": fingerprint,
+        }
+        for fingerprint, spec in subsets.items()
+        for name in names
+    ]
+
+
+def _run_on_worker(
+    name: str, subsets: Subsets, n_labels: int, n_samples: int, seed: int
+) -> dict[str, Any]:
+    held = [subsets.evaluation(split, n_labels) for split in ("validation", "test")]
+    return run_baseline(name, subsets.training(n_labels, n_samples, seed), *held)
