@@ -75,11 +75,13 @@ def draw_charts(run: Run, cells: pd.DataFrame, models: list[str]) -> dict[str, a
 def collect_words(run: Run, cells: pd.DataFrame, models: list[str]) -> dict[str, Any]:
     """Return what the template's sentences and tables are made from."""
     opened = run.opened[-1] if run.opened else {}
+    combinations, leaders = count_wins(cells)
     labels = run.plan.drop_duplicates("n_labels").sort_values("n_labels")
     return {
         "answers": find_answers(cells),
         "gains": measure_gains(cells),
-        "leaders": count_wins(cells),
+        "combinations": combinations,
+        "leaders": leaders,
         "best_rows": list(tabulate_best(cells)),
         "progress": count_progress(run),
         "missing": list_missing(run),

@@ -27,6 +27,12 @@ class Answer:
         other = self.runner_up
         return other is not None and other["accuracy_high"] >= self.best["accuracy_low"]
 
+    @property
+    def tied(self) -> bool:
+        """Return whether the runner-up is as accurate as the best model."""
+        other = self.runner_up
+        return other is not None and abs(other["accuracy"] - self.best["accuracy"]) < 1e-9
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -65,25 +71,42 @@ def _find_answer(group: pd.DataFrame) -> Answer:
     return Answer(best, rivals[0] if rivals else None)
 
 
-def count_wins(cells: pd.DataFrame) -> list[tuple[str, int]]:
-    """Return model and for how many label counts and sample sizes it is most accurate.
+def select_winners(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with the highest test accuracy of their label count and sample size.
 
-    Most wins first; models that tie at the top of a combination all win it.
+    Models that tie all win; baselines do not compete.
     """
     done = cells[cells["accuracy"].notna() & cells["kind"].eq("model")]
-    top = done.groupby(["n_labels", "n_samples"])["accuracy"].transform("max")
-    wins = done[done["accuracy"].eq(top)]["model"].value_counts(sort=True)
-    return [(str(model), int(count)) for model, count in wins.items()]
+    # Means over seeds may differ in the last bit where the counts behind them are the same.
+    exact = done["accuracy"].round(9)
+    top = exact.groupby([done["n_labels"], done["n_samples"]]).transform("max")
+    return done[exact.eq(top)]
+
+
+def count_wins(cells: pd.DataFrame) -> tuple[int, list[tuple[str, int]]]:
+    """Return how many label counts x sample sizes have a result, and each model's wins of them.
+
+    Most wins first; a tie is a win for each model in it.
+    """
+    winners = select_winners(cells)
+    wins = [(str(model), int(n)) for model, n in winners["model"].value_counts().items()]
+    return len(winners[["n_labels", "n_samples"]].drop_duplicates()), wins
 
 
 def tabulate_best(cells: pd.DataFrame) -> Iterator[tuple[int, list[Row | None]]]:
-    """Yield label count, and the most accurate model's row for each sample size (None if none)."""
-    models = cells[cells["kind"].eq("model")]
-    sizes = sorted(cells["n_samples"].unique())
-    for n_labels, group in models.groupby("n_labels", sort=True):
-        done = group.dropna(subset=["accuracy"]).sort_values("accuracy", kind="stable")
-        best = {row["n_samples"]: row for row in _list_rows(done)}
-        yield int(str(n_labels)), [best.get(size) for size in sizes]
+    """Yield label count, and the winner's row for each sample size (None where none has a result).
+
+    ``models`` of a row names all that tie for it.
+    """
+    winners = _list_rows(select_winners(cells))
+    for n_labels in sorted(cells["n_labels"].unique().tolist()):
+        rows = [row for row in winners if row["n_labels"] == n_labels]
+        sizes = sorted(cells["n_samples"].unique().tolist())
+        yield n_labels, [_join_ties([r for r in rows if r["n_samples"] == n]) for n in sizes]
+
+
+def _join_ties(rows: list[Row]) -> Row | None:
+    return {**rows[0], "models": [row["model"] for row in rows]} if rows else None
 
 
 def measure_gains(cells: pd.DataFrame) -> list[tuple[int, float]]:

@@ -90,15 +90,32 @@ def order_scoring(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def build_batches(
-    encoded: Encoded, batches: list[list[int]], pad_id: int, device: torch.device
-) -> Iterator[Batch]:
-    """Yield the tensors of each batch, padded to its longest text."""
-    for indices in batches:
-        rows = [encoded.ids[index] for index in indices]
-        width = max(map(len, rows))
-        ids = torch.tensor([row + [pad_id] * (width - len(row)) for row in rows])
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = (torch.arange(width) < lengths[:, None]).long()
-        classes = torch.tensor([encoded.classes[index] for index in indices])
-        yield Batch(ids.to(device), mask.to(device), classes.to(device))
+def split_batch(
+    indices: Sequence[int], lengths: Sequence[int], max_tokens: int
+) -> Iterator[list[int]]:
+    """Yield the parts of a batch, each of at most ``max_tokens`` with its padding (a text that is
+    longer stands alone)."""
+    part: list[int] = []
+    width = 0
+    for index in indices:
+        wider = max(width, lengths[index])
+        if part and wider * (len(part) + 1) > max_tokens:
+            yield part
+            part, wider = [], lengths[index]
+        part.append(index)
+        width = wider
+    if part:
+        yield part
+
+
+def build_batch(
+    encoded: Encoded, indices: Sequence[int], pad_id: int, device: torch.device
+) -> Batch:
+    """Return the tensors of the texts at ``indices``, padded to the longest."""
+    rows = [encoded.ids[index] for index in indices]
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [pad_id] * (width - len(row)) for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(width) < lengths[:, None]).long()
+    classes = torch.tensor([encoded.classes[index] for index in indices])
+    return Batch(ids.to(device), mask.to(device), classes.to(device))

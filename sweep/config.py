@@ -191,6 +191,9 @@ class TrainConfig(Section):
 
     batch_size: PositiveInt = 16
     eval_batch_size: PositiveInt = 64
+    max_batch_tokens: Annotated[PositiveInt, Field(ge=64)] = 8192
+    """Most tokens (padding included) that pass through the model at once; a larger batch is taken
+    in parts, whose gradients add up to the same step."""
     max_length: Annotated[PositiveInt, Field(ge=4)] = 64
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     warmup_ratio: Annotated[Number, Field(ge=0, lt=1)] = 0.1

@@ -74,6 +74,7 @@ class Recipe:
     max_grad_norm: float
     patience: int | None
     max_epochs: int
+    max_batch_tokens: int = 8192
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,7 @@ def build_recipe(config: Config) -> Recipe:
     return Recipe(
         batch_size=train.batch_size,
         eval_batch_size=train.eval_batch_size,
+        max_batch_tokens=train.max_batch_tokens,
         max_length=train.max_length,
         dtype=train.dtype,
         warmup_ratio=train.warmup_ratio,
@@ -274,8 +276,8 @@ def _candidate_content(candidate: Candidate) -> dict[str, Any]:
 
 def _recipe_content(recipe: Recipe) -> dict[str, Any]:
     content = asdict(recipe)
-    # How many texts are scored at once changes no result beyond rounding.
-    del content["eval_batch_size"]
+    # How many texts pass at once changes no result beyond rounding.
+    del content["eval_batch_size"], content["max_batch_tokens"]
     content["version"] = RECIPE_VERSION
     return content
 

@@ -5,6 +5,7 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from sweep.batches import (
     Batch,
     Encoded,
     Encoder,
-    build_batches,
+    build_batch,
     order_scoring,
     order_training,
+    split_batch,
 )
 from sweep.checkpoints import Tensors, read_checkpoint, write_checkpoint
 from sweep.metrics import load_metric
@@ -120,25 +122,36 @@ class Trainer:
         order = order_training(lengths, recipe.batch_size, seed, epoch)
         steps_before = (epoch - 1) * len(order)
         total = torch.zeros((), device=self.base.device)
-        for step, batch in enumerate(self._batches(self.training, order), start=steps_before):
+        for step, indices in enumerate(order, start=steps_before):
             self._set_learning_rate(step, recipe.max_epochs * len(order))
-            total += self._step(batch) * len(batch.classes)
-            self.progress.padded_tokens += batch.input_ids.numel()
+            total += self._step(indices, lengths) * len(indices)
         self.progress.train_tokens += self.training.tokens
         return total.item() / len(lengths)
 
-    def _batches(self, encoded: Encoded, order: list[list[int]]) -> Any:
+    def _parts(
+        self, encoded: Encoded, indices: list[int], lengths: list[int]
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Yield the batch in parts that are bounded in tokens, with the indices of each."""
         pad_id = self.base.tokenizer.pad_token_id
-        return build_batches(encoded, order, pad_id, self.base.device)
+        for part in split_batch(indices, lengths, self.spec.recipe.max_batch_tokens):
+            yield part, build_batch(encoded, part, pad_id, self.base.device)
 
-    def _step(self, batch: Batch) -> torch.Tensor:
-        loss = nn.functional.cross_entropy(self._logits(batch), batch.classes)
-        torch.autograd.backward(loss)
+    def _step(self, indices: list[int], lengths: list[int]) -> torch.Tensor:
+        """Take one optimiser step; return the mean loss of its texts, a scalar on the device."""
+        total = torch.zeros((), device=self.base.device)
+        for _, batch in self._parts(self.training, indices, lengths):
+            losses = nn.functional.cross_entropy(
+                self._logits(batch), batch.classes, reduction="sum"
+            )
+            loss = losses / len(indices)
+            torch.autograd.backward(loss)
+            total += loss.detach()
+            self.progress.padded_tokens += batch.input_ids.numel()
         parameters = self.optimizer.param_groups[0]["params"]
         nn.utils.clip_grad_norm_(parameters, self.spec.recipe.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return total
 
     def _logits(self, batch: Batch) -> torch.Tensor:
         """Return float32 logits (texts, classes)."""
@@ -164,10 +177,10 @@ class Trainer:
         predictions = [0] * len(lengths)
         total = 0.0
         with torch.inference_mode():
-            for indices, batch in zip(order, self._batches(encoded, order), strict=True):
+            for part, batch in self._all_parts(encoded, order, lengths):
                 logits = self._logits(batch)
                 total += nn.functional.cross_entropy(logits, batch.classes, reduction="sum").item()
-                for index, predicted in zip(indices, logits.argmax(-1).tolist(), strict=True):
+                for index, predicted in zip(part, logits.argmax(-1).tolist(), strict=True):
                     predictions[index] = predicted
         scores = load_metric().compute(
             predictions=predictions,
@@ -175,6 +188,12 @@ class Trainer:
             n_labels=self.spec.cell.n_labels,
         )
         return Score(total / len(lengths), scores["accuracy"], scores["macro_f1"], predictions)
+
+    def _all_parts(
+        self, encoded: Encoded, order: list[list[int]], lengths: list[int]
+    ) -> Iterator[tuple[list[int], Batch]]:
+        for indices in order:
+            yield from self._parts(encoded, indices, lengths)
 
     def _remember_best(self, score: Score) -> None:
         progress = self.progress

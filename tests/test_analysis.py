@@ -26,7 +26,14 @@ from analysis.palette import (
     find_luminance,
 )
 from analysis.stats import normalise_accuracy, wilson_interval
-from analysis.summary import count_progress, find_answers, list_missing, measure_gains
+from analysis.summary import (
+    count_progress,
+    count_wins,
+    find_answers,
+    list_missing,
+    measure_gains,
+    tabulate_best,
+)
 from analysis.trial_charts import draw_candidates, draw_learning_curves
 from sweep.errors import RunFolderError
 from sweep.journal import JOURNAL_NAME, Journal
@@ -236,6 +243,23 @@ def test_the_answer_is_the_highest_test_accuracy(cells: pd.DataFrame) -> None:
         assert answer.runner_up is not None
         assert answer.runner_up["model"] != answer.best["model"]
         assert answer.runner_up["n_samples"] == answer.best["n_samples"]
+
+
+def test_models_that_tie_all_win(cells: pd.DataFrame) -> None:
+    tie = cells[(cells["n_labels"] == 2) & (cells["n_samples"] == 800)].assign(accuracy=0.75)
+    assert count_wins(tie) == (1, [(model, 1) for model in MODELS])
+    ((n_labels, (best,)),) = tabulate_best(tie)
+    assert n_labels == 2
+    assert best is not None
+    assert best["models"] == list(MODELS)
+    assert find_answers(tie)[0].tied
+
+
+def test_every_combination_with_a_result_has_a_winner(cells: pd.DataFrame) -> None:
+    combinations, wins = count_wins(cells)
+    assert combinations == len(COUNTS) * len(SAMPLES) <= sum(count for _, count in wins)
+    only = cells[cells["model"] == NO_RESULT_CELL[0]]
+    assert count_wins(only) == (combinations - 1, [(NO_RESULT_CELL[0], combinations - 1)])
 
 
 def test_progress_counts_cells_and_trials(run: Run) -> None:

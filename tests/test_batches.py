@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.batches import Encoder, build_batches, order_scoring, order_training
+from sweep.batches import Encoder, build_batch, order_scoring, order_training, split_batch
 
 LENGTHS = [3, 30, 5, 12, 7, 7, 21, 4, 9, 16] * 20
 
@@ -62,7 +62,7 @@ def test_empty_text_has_one_token() -> None:
 
 def test_mask_hides_padding_and_nothing_else() -> None:
     encoded = Encoder(Words(), max_length=9).encode(["a b c", "a"], [1, 0])
-    (batch,) = build_batches(encoded, [[0, 1]], pad_id=99, device=torch.device("cpu"))
+    batch = build_batch(encoded, [0, 1], pad_id=99, device=torch.device("cpu"))
     assert batch.input_ids.tolist() == [[1, 1, 1, 0], [1, 0, 99, 99]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch.classes.tolist() == [1, 0]
@@ -72,3 +72,15 @@ def test_mask_hides_padding_and_nothing_else() -> None:
 def test_any_batch_size_covers_all_texts(batch_size: int) -> None:
     order = order_scoring(LENGTHS, batch_size)
     assert sorted(index for batch in order for index in batch) == list(range(len(LENGTHS)))
+
+
+@pytest.mark.parametrize("max_tokens", [64, 100, 10_000])
+def test_parts_of_a_batch_are_bounded_in_tokens_and_lose_nothing(max_tokens: int) -> None:
+    indices = list(range(len(LENGTHS)))
+    parts = list(split_batch(indices, LENGTHS, max_tokens))
+    assert [index for part in parts for index in part] == indices
+    assert all(len(part) * max(LENGTHS[i] for i in part) <= max_tokens for part in parts)
+
+
+def test_text_longer_than_the_bound_stands_alone() -> None:
+    assert list(split_batch([0, 1, 2], [3, 30, 5], 8)) == [[0], [1], [2]]

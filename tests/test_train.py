@@ -1,6 +1,7 @@
 """Training one candidate, without Ray."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,15 @@ def test_schedule_is_the_usual_linear_one(total: int, warmup_ratio: float) -> No
         assert schedule(step, total, warmup_ratio) == pytest.approx(expected)
         optimizer.step()
         usual.step()
+
+
+def test_batch_taken_in_parts_gives_the_same_curve(
+    subsets: Subsets, models_folder: Path, spec: TrialSpec, tmp_path: Path
+) -> None:
+    curves = []
+    for bound in (8192, 64):
+        recipe = replace(spec.recipe, max_batch_tokens=bound)
+        engine = SoloEngine(subsets, models_folder)
+        engine.start(replace(spec, recipe=recipe), tmp_path / str(bound))
+        curves.append([epoch["val_loss"] for epoch in run(engine)])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
