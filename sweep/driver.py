@@ -20,7 +20,8 @@ from sweep.errors import ClusterError
 from sweep.journal import Journal, read_events
 from sweep.plan import Plan
 from sweep.progress import ProgressDisplay
-from sweep.recorder import Recorder
+from sweep.recorder import Recorder, SessionCallback
+from sweep.reference import BaselineTasks
 from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, build_param_space
 from sweep.subsets import Subsets
@@ -61,11 +62,16 @@ def run_plan(
     _write_plan(plan, subsets, recorder)
     replay_results(plan, record, scheduler)
     display = ProgressDisplay(plan, recorder, console)
+    baselines = BaselineTasks(config.baselines, plan, subsets, recorder)
+    waiting = any(spec.trial_id not in record.done() for spec in plan.trials)
     try:
-        if any(spec.trial_id not in record.done() for spec in plan.trials):
+        if waiting or baselines.missing:
             connect(address, folder, console)
+            baselines.start()
             display.start()
-            _fit(config, plan, subsets, folder, scheduler, recorder, display)
+        if waiting:
+            _fit(config, plan, subsets, folder, scheduler, recorder, [display, baselines])
+        baselines.finish()
     finally:
         display.stop()
         left = sum(spec.trial_id not in record.done() for spec in plan.trials)
@@ -181,7 +187,7 @@ def _fit(
     folder: Path,
     scheduler: CellASHA,
     recorder: Recorder,
-    display: ProgressDisplay,
+    callbacks: list[SessionCallback],
 ) -> None:
     trainable = tune.with_parameters(SweepTrial, subsets=subsets, run_folder=str(folder))
     resources = trial_resources(config, ray.cluster_resources())
@@ -199,7 +205,7 @@ def _fit(
         run_config=tune.RunConfig(
             name="scratch",
             storage_path=str(scratch),
-            callbacks=[recorder, display],
+            callbacks=[recorder, *callbacks],
             # The engine writes its own checkpoints, without pickles.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=config.resources.max_retries),

@@ -1,5 +1,6 @@
 """Runs the baselines of a plan as Ray tasks beside its trials."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -52,7 +53,7 @@ class BaselineTasks(SessionCallback):
             self._recorder.write("baseline", **axes, **ray.get(reference))
 
 
-def list_baselines(names: list[str], plan: Plan) -> list[dict[str, Any]]:
+def list_baselines(names: Sequence[str], plan: Plan) -> list[dict[str, Any]]:
     """Return the axes of each baseline: every subset of the plan once, whatever the model."""
     subsets: dict[str, TrialSpec] = {spec.data_fingerprint: spec for spec in plan.trials}
     return [
