@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,7 @@ def _fit(
     folder: Path,
     scheduler: CellASHA,
     recorder: Recorder,
-    callbacks: list[SessionCallback],
+    callbacks: Sequence[SessionCallback],
 ) -> None:
     trainable = tune.with_parameters(SweepTrial, subsets=subsets, run_folder=str(folder))
     resources = trial_resources(config, ray.cluster_resources())

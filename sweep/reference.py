@@ -15,7 +15,9 @@ from sweep.subsets import Subsets
 class BaselineTasks(SessionCallback):
     """One task per baseline and subset that the journal has no result for."""
 
-    def __init__(self, names: list[str], plan: Plan, subsets: Subsets, recorder: Recorder) -> None:
+    def __init__(
+        self, names: Sequence[str], plan: Plan, subsets: Subsets, recorder: Recorder
+    ) -> None:
         self._recorder = recorder
         self._subsets = subsets
         self._waiting: dict[ray.ObjectRef, dict[str, Any]] = {}
