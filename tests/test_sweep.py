@@ -59,13 +59,20 @@ def run(address: str, out: Path, config: Path) -> Path:
 
 
 def rows(folder: Path, name: str = "results") -> list[dict[str, Any]]:
+    """Return the rows of a table, without the baselines'."""
     found: list[dict[str, Any]] = pq.read_table(folder / f"{name}.parquet").to_pylist()
-    return found
+    return [row for row in found if row.get("kind") != "baseline"]
 
 
 def test_every_cell_of_2_and_16_labels_has_a_result(run: Path) -> None:
     cells = {(row["model"], row["n_labels"]) for row in rows(run) if row["best_of_cell"]}
     assert cells == {(m["name"], k) for m in MODELS for k in (2, 16)}
+
+
+def test_baselines_are_rows_of_the_same_table(run: Path) -> None:
+    found = pq.read_table(run / "results.parquet").to_pylist()
+    axes = [(row["model"], row["n_labels"]) for row in found if row["kind"] == "baseline"]
+    assert sorted(axes) == [(name, k) for name in ("majority", "tf-idf") for k in (2, 16)]
 
 
 def test_every_planned_trial_ended_once(run: Path) -> None:
