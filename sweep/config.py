@@ -78,11 +78,23 @@ class DataConfig(Section):
 
     source: Literal["hub", "files", "synthetic"] = "synthetic"
     path: str | None = None
+    """A dataset of the Hub; or a folder, or one file, on disk."""
     config: str | None = None
     revision: str | None = None
     text_column: str | None = None
     label_column: str | None = None
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
+    """What parts the labels of a text such as ``joy,anger``; None: such a text is one label."""
+    labels_file: str | None = None
+    """Label names, one a line, for labels that are whole numbers from 0; beside ``path``."""
+    quoted: bool = True
+    """Whether CSV and TSV files put quotes around texts that hold the separator or line ends."""
     splits: dict[Literal["train", "validation", "test"], str] | None = None
+    """The split's name on the Hub, or its file (beside ``path``); left out: the usual names."""
+    validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    test_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    """The part of the training texts that becomes the split, where the data lack it."""
+    split_seed: Count = 0
     exclude_labels: list[str] = ["neutral"]
     label_order: Annotated[list[str], AfterValidator(_unique)] | None = None
     max_eval_per_label: PositiveInt | None = None
@@ -90,8 +102,19 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _path_fits_source(self) -> "DataConfig":
-        if self.source != "synthetic" and not self.path:
-            raise ValueError(f"source {self.source!r} needs data.path")
+        named = self.path or (self.source == "files" and (self.splits or {}).get("train"))
+        if self.source != "synthetic" and not named:
+            other = " or data.splits.train" if self.source == "files" else ""
+            raise ValueError(f"source {self.source!r} needs data.path{other}")
+        return self
+
+    @model_validator(mode="after")
+    def _training_is_left(self) -> "DataConfig":
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                "validation_fraction and test_fraction leave nothing to train on: "
+                "together they must be below 1"
+            )
         return self
 
 
@@ -211,6 +234,49 @@ class ResourcesConfig(Section):
     """How often a trial whose worker or machine died is started again."""
 
 
+def _expand_switch(value: Any) -> Any:
+    # ``true`` turns a tracker on with its defaults, ``false`` turns it off.
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is None or isinstance(value, dict | Section):
+        return value
+    raise ValueError(f"write true, false, or the tracker's own keys, not {value!r}")
+
+
+class MlflowConfig(Section):
+    """Where MLflow keeps the runs."""
+
+    tracking_uri: str | None = None
+    """None: what MLFLOW_TRACKING_URI says, else the folder ``mlflow`` of the run."""
+    experiment: Annotated[str, Field(min_length=1)] = "sweep"
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _holds_no_secret(cls, uri: str | None) -> str | None:
+        # The message must not repeat the value: it would end up in logs.
+        if uri and "@" in uri.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "holds a user name or password; take it out and set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD"
+            )
+        return uri
+
+
+class WandbConfig(Section):
+    """Where Weights & Biases keeps the runs; the key comes from WANDB_API_KEY or its login."""
+
+    project: Annotated[str, Field(min_length=1)] = "sweep"
+    entity: str | None = None
+
+
+class TrackersConfig(Section):
+    """Experiment trackers that hear every epoch; all are off by default."""
+
+    tensorboard: bool = False
+    mlflow: Annotated[MlflowConfig | None, BeforeValidator(_expand_switch)] = None
+    wandb: Annotated[WandbConfig | None, BeforeValidator(_expand_switch)] = None
+
+
 class Config(Section):
     """The whole configuration of a sweep."""
 
@@ -221,6 +287,7 @@ class Config(Section):
     asha: AshaConfig = AshaConfig()
     train: TrainConfig = TrainConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    trackers: TrackersConfig = TrackersConfig()
     baselines: Annotated[list[Literal["majority", "tf-idf"]], AfterValidator(_unique)] = [
         "majority",
         "tf-idf",

@@ -1,11 +1,16 @@
 """Load a corpus: the Hugging Face Hub, files on disk, or the built-in synthetic one."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweep.columns import find_columns
 from sweep.config import DataConfig
 from sweep.errors import DataError
+from sweep.labels import parse_labels
+from sweep.readers import ENDINGS, Table, build_table, read_table, read_text, split_lines
+from sweep.splits import cut_splits
 from sweep.synthetic import build_synthetic_corpus
 
 SPLITS = ("train", "validation", "test")
@@ -24,11 +29,23 @@ class Row:
     labels: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """How many rows were left out because they hold no text, or a text without a label."""
+
+    text: int = 0
+    label: int = 0
+
+
 @dataclass(frozen=True)
 class Corpus:
     """The rows of each split (train, validation, test), in file order."""
 
     splits: dict[str, list[Row]]
+    missing: Mapping[str, Missing] = field(default_factory=dict)
+    """What was left out of each split that the source has."""
+    cut: tuple[str, ...] = ()
+    """The splits that the source lacks (or has no label in), cut from its training rows."""
 
 
 def load_corpus(config: DataConfig) -> Corpus:
@@ -36,9 +53,153 @@ def load_corpus(config: DataConfig) -> Corpus:
     if config.source == "synthetic":
         splits = build_synthetic_corpus()
         return Corpus({name: [Row(*row) for row in rows] for name, rows in splits.items()})
-    if config.source == "files":
-        return Corpus(read_official_folder(Path(config.path or "").expanduser()))
-    return Corpus(load_from_hub(config))
+    if config.source == "hub":
+        return build_corpus(load_from_hub(config), config)
+    try:
+        return load_from_files(config)
+    except OSError as error:
+        raise DataError(f"data.path: {config.path} cannot be read ({error.strerror})") from None
+
+
+def load_from_files(config: DataConfig) -> Corpus:
+    """Return the corpus in a folder (the official layout or one file per split) or one file."""
+    folder = Path(config.path or "").expanduser()
+    if _is_official(folder) and not (config.splits or config.text_column or config.label_column):
+        return Corpus(read_official_folder(folder))
+    files = find_files(config)
+    tables = {split: read_table(path, config.quoted) for split, path in files.items()}
+    return build_corpus(tables, config)
+
+
+def build_corpus(tables: Mapping[str, Table], config: DataConfig) -> Corpus:
+    """Return the rows of ``tables`` (split to table), the splits that lack cut from ``train``."""
+    columns = find_columns(tables["train"], config.text_column, config.label_column)
+    names = _read_names(config)
+    read = {
+        split: _read_rows(table, columns, names, config.label_separator)
+        for split, table in tables.items()
+    }
+    if not read["train"][0]:
+        raise DataError(
+            f"{tables['train'].place}: has no row with a text in {columns[0]!r} and a label in "
+            f"{columns[1]!r}; name other columns in data.text_column and data.label_column"
+        )
+    missing = {split: left_out for split, (_, left_out) in read.items()}
+    rows = {split: kept for split, (kept, _) in read.items() if kept}
+    cut = tuple(split for split in SPLITS if split not in rows)
+    return Corpus(_cut_from_training(rows, cut, config), missing, cut)
+
+
+def _cut_from_training(
+    rows: dict[str, list[Row]], cut: tuple[str, ...], config: DataConfig
+) -> dict[str, list[Row]]:
+    wanted = {"validation": config.validation_fraction, "test": config.test_fraction}
+    fractions = {split: wanted[split] for split in cut}
+    train = rows["train"]
+    splits = {split: rows.get(split, []) for split in SPLITS} | {"train": []}
+    texts, labels = [row.text for row in train], [row.labels for row in train]
+    places = cut_splits(texts, labels, fractions, config.split_seed)
+    for row, split in zip(train, places, strict=True):
+        splits[split].append(row)
+    return splits
+
+
+def _read_rows(
+    table: Table, columns: tuple[str, str], names: list[str] | None, separator: str | None
+) -> tuple[list[Row], Missing]:
+    for key, name in zip(("text_column", "label_column"), columns, strict=True):
+        if name not in table.columns:
+            raise DataError(
+                f"{table.place}: has no column {name!r} as the training data have; rename one of "
+                f"{', '.join(table.columns) or 'its columns'}, or set data.{key}"
+            )
+    text_column, label_column = columns
+    names = names or table.class_names.get(label_column)
+    rows = []
+    no_text = no_label = 0
+    pairs = zip(table.columns[text_column], table.columns[label_column], strict=True)
+    for number, (value, label) in enumerate(pairs):
+        try:
+            text, labels = _read_value(value), parse_labels(label, names, separator)
+        except ValueError as error:
+            raise DataError(f"{table.where(number)}: {error}; mend or delete the row") from None
+        if text and labels:
+            rows.append(Row(text, labels))
+        no_text += not text
+        no_label += bool(text) and not labels
+    return rows, Missing(no_text, no_label)
+
+
+def _read_value(value: Any) -> str:
+    """Return the text of a row; empty when it is missing or blank."""
+    if value is None or value != value:
+        return ""
+    if not isinstance(value, str | int | float):
+        raise ValueError("the text column holds no text")
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text holds half a character (a lone surrogate)") from None
+    return text if text.strip() else ""
+
+
+def _read_names(config: DataConfig) -> list[str] | None:
+    if config.labels_file is None:
+        return None
+    path = _base(config) / Path(config.labels_file).expanduser()
+    names = [line.strip() for line in split_lines(read_text(path)) if line.strip()]
+    if len(set(names)) < max(2, len(names)):
+        raise DataError(f"{path}: data.labels_file needs two or more different names, one a line")
+    return names
+
+
+def _base(config: DataConfig) -> Path:
+    """Return the folder that the other files of the configuration stand in."""
+    path = Path((config.source == "files" and config.path) or "").expanduser()
+    return path.parent if path.suffix.lower() in ENDINGS and not path.is_dir() else path
+
+
+def find_files(config: DataConfig) -> dict[str, Path]:
+    """Return the file of each split: as named in ``config.splits``, else by the usual names.
+
+    Raises DataError when the path does not exist, when no file is for training, and when two
+    files could be the same split.
+    """
+    path, base = Path(config.path or "").expanduser(), _base(config)
+    chosen = (config.splits or {}).items()
+    named = {str(split): base / Path(file).expanduser() for split, file in chosen}
+    if not config.path:
+        return named
+    if not path.is_dir():
+        return {"train": path, **named}
+    found = {split: _find_file(path, split) for split in SPLITS if split not in named}
+    files = {**{split: file for split, file in found.items() if file}, **named}
+    if "train" not in files:
+        listed = ", ".join(file.name for file in _list_files(path)) or "none of a known kind"
+        raise DataError(
+            f"data.path: {path} has no file for training such as train.csv (its files: {listed}); "
+            "name one in data.splits.train, or set data.path to a single file"
+        )
+    return files
+
+
+def _find_file(folder: Path, split: str) -> Path | None:
+    matches = [file for file in _list_files(folder) if file.stem.lower() in SPLIT_NAMES[split]]
+    if len(matches) > 1:
+        raise DataError(
+            f"data.path: {folder} has several files for {split} "
+            f"({', '.join(file.name for file in matches)}); name one in data.splits.{split}"
+        )
+    return matches[0] if matches else None
+
+
+def _list_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
+
+
+def _is_official(folder: Path) -> bool:
+    return (folder / "emotions.txt").is_file() and (folder / "train.tsv").is_file()
 
 
 def read_official_folder(folder: Path) -> dict[str, list[Row]]:
@@ -48,28 +209,16 @@ def read_official_folder(folder: Path) -> dict[str, list[Row]]:
     header or quoting; ``emotions.txt`` holds one label name a line (Demszky et al. 2020,
     https://github.com/google-research/google-research/tree/master/goemotions).
     """
-    names = _read_lines(folder / "emotions.txt")
+    names = [line for line in split_lines(read_text(folder / "emotions.txt")) if line]
     files = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
     return {split: _read_official_file(folder / file, names) for split, file in files.items()}
 
 
-def _read_lines(path: Path) -> list[str]:
-    try:
-        # Only \n ends a row: the texts hold other characters that splitlines() would cut at.
-        lines = path.read_text(encoding="utf-8").replace("\r\n", "\n").split("\n")
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); data.path must be a folder with "
-            "train.tsv, dev.tsv, test.tsv and emotions.txt"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); convert it") from None
-    return [line for line in lines if line]
-
-
 def _read_official_file(path: Path, names: list[str]) -> list[Row]:
     rows = []
-    for number, line in enumerate(_read_lines(path), start=1):
+    for number, line in enumerate(split_lines(read_text(path)), start=1):
+        if not line:
+            continue
         fields = line.split("\t")
         try:
             labels = tuple(names[_index(part)] for part in fields[1].split(","))
@@ -89,8 +238,8 @@ def _index(text: str) -> int:
     return value
 
 
-def load_from_hub(config: DataConfig) -> dict[str, list[Row]]:
-    """Load the dataset ``config.path`` at ``config.revision`` with the ``datasets`` library."""
+def load_from_hub(config: DataConfig) -> dict[str, Table]:
+    """Load the splits of the dataset ``config.path`` at ``config.revision`` from the Hub."""
     from datasets import load_dataset  # slow to import, and only the Hub needs it
 
     try:
@@ -100,47 +249,30 @@ def load_from_hub(config: DataConfig) -> dict[str, list[Row]]:
             f"data.path: the dataset {config.path!r} cannot be loaded from the Hugging Face Hub "
             f"({_first_line(error)}); check the name and the network, or use data.source=files"
         ) from error
-    return {split: _read_hub_split(dataset, split, config) for split in SPLITS}
+    names = {split: _find_hub_split(dataset, split, config) for split in SPLITS}
+    return {
+        split: build_table(
+            f"{config.path} (split {name})",
+            dataset[name].with_format("arrow")[:],
+            dataset[name].features.arrow_schema,
+        )
+        for split, name in names.items()
+        if name
+    }
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _read_hub_split(dataset: Any, split: str, config: DataConfig) -> list[Row]:
+def _find_hub_split(dataset: Any, split: str, config: DataConfig) -> str | None:
+    """Return the name of ``split`` in ``dataset``; None if it has to be cut from training."""
     wanted = (config.splits or {}).get(split)  # type: ignore[call-overload]
-    name = next((n for n in ((wanted,) if wanted else SPLIT_NAMES[split]) if n in dataset), None)
-    if name is None:
+    usual = SPLIT_NAMES[split]
+    name = next((name for name in ((wanted,) if wanted else usual) if name in dataset), None)
+    if name is None and (wanted or split == "train"):
         raise DataError(
-            f"data.splits: {config.path!r} has the splits {', '.join(dataset)} and none for "
-            f"{split}; name it with data.splits.{split}"
+            f"data.splits: {config.path!r} has the splits {', '.join(dataset)} and none named "
+            f"{wanted or ' or '.join(usual)}; name one of these in data.splits.{split}"
         )
-    table = dataset[name]
-    text = _find_column(table.column_names, config.text_column, ("text", "sentence", "content"))
-    label = _find_column(table.column_names, config.label_column, ("labels", "label", "emotion"))
-    names = _class_names(table.features[label])
-    return [
-        Row(str(value), _label_names(labels, names))
-        for value, labels in zip(table[text], table[label], strict=True)
-    ]
-
-
-def _find_column(columns: list[str], wanted: str | None, usual: tuple[str, ...]) -> str:
-    found = next((name for name in ((wanted,) if wanted else usual) if name in columns), None)
-    if found is None:
-        key = "text_column" if "text" in usual else "label_column"
-        raise DataError(
-            f"data.{key}: no column {wanted or ' or '.join(usual)} among {', '.join(columns)}; "
-            f"name one of these"
-        )
-    return found
-
-
-def _class_names(feature: Any) -> list[str] | None:
-    inner = getattr(feature, "feature", feature)
-    return getattr(inner, "names", None)
-
-
-def _label_names(value: Any, names: list[str] | None) -> tuple[str, ...]:
-    values = value if isinstance(value, list | tuple) else [value]
-    return tuple(names[int(v)] if names else str(v) for v in values)
+    return name

@@ -53,6 +53,7 @@ class Subsets:
         that has no single-label training row."""
         self._excluded = frozenset(exclude_labels)
         self._max_eval = max_eval_per_label
+        self._all_labels = {row.labels[0] for row in corpus.splits["train"] if row.labels}
         self.counts = Counter(
             row.labels[0]
             for row in corpus.splits["train"]
@@ -114,9 +115,12 @@ class Subsets:
     def labels_for(self, n_labels: int) -> tuple[str, ...]:
         """Return the ``n_labels`` first labels; raise DataError if there are fewer."""
         if n_labels > len(self.label_order):
+            left_out = ", ".join(sorted(self._excluded & self._all_labels))
+            note = f" (data.exclude_labels leaves out {left_out})" if left_out else ""
             raise DataError(
                 f"grid.n_labels: {n_labels} labels asked, but the data have "
-                f"{len(self.label_order)}: {', '.join(self.label_order)}"
+                f"{len(self.label_order)}: {', '.join(self.label_order)}{note}; "
+                f"take at most {len(self.label_order)}"
             )
         return self.label_order[:n_labels]
 

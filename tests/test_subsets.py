@@ -137,3 +137,12 @@ def test_label_without_test_text_is_refused(corpus: Corpus) -> None:
     rows = [row for row in corpus.splits["test"] if row.labels != ("fear",)]
     with pytest.raises(DataError, match="test split has no text labelled only 'fear'"):
         Subsets(Corpus({**corpus.splits, "test": rows})).evaluation("test", 4)
+
+
+def test_label_left_out_by_default_is_named_where_labels_are_short() -> None:
+    rows = [Row(f"{label} {i}", (label,)) for label in ("good", "bad", "neutral") for i in "ab"]
+    subsets = Subsets(make_corpus(rows, rows[:0], rows[:0]))
+    with pytest.raises(
+        DataError, match=r"data.exclude_labels leaves out neutral\); take at most 2"
+    ):
+        subsets.labels_for(3)

@@ -1,0 +1,225 @@
+"""Files on disk as tables: CSV, TSV, JSON (lines or one array) and Parquet."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweep.errors import DataError
+
+Record = tuple[int, list[str]]
+ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length, and where they came from."""
+
+    place: str
+    """The file, or the Hub dataset and split, as error messages name it."""
+    columns: dict[str, list[Any]]
+    lines: list[int] | None = None
+    """The line each row starts at; None where a file has no lines, and rows are counted."""
+    class_names: dict[str, list[str]] = field(default_factory=dict)
+    """The names behind a column's whole numbers, where the file itself holds them."""
+
+    def where(self, row: int) -> str:
+        """Return the place of row ``row`` (from 0) in words, its counts from 1."""
+        spot = f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+        return f"{self.place}: {spot}"
+
+
+def read_table(path: Path, quoted: bool = True) -> Table:
+    """Return the table that ``path`` holds, read by its ending (one of ``ENDINGS``).
+
+    ``quoted`` says whether a CSV or TSV file puts ``"`` around texts, as RFC 4180 has it.
+    Raises DataError with the file and, where one row is damaged, its line.
+    """
+    readers: dict[str, Callable[[], Table]] = {
+        ".csv": lambda: _read_delimited(path, ",", quoted),
+        ".tsv": lambda: _read_delimited(path, "\t", quoted),
+        ".jsonl": lambda: _read_json(path),
+        ".json": lambda: _read_json(path),
+        ".parquet": lambda: _read_parquet(path),
+    }
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; check data.path and data.splits")
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: is of no known kind; name a file that ends in {_listed(ENDINGS)}")
+    return reader()
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file without its byte order mark, line ends as they are."""
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path}: cannot be read ({reason}); check data.path and data.splits"
+        ) from None
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}: is not UTF-8 text (byte {error.start}, line {line}); convert it to UTF-8"
+        ) from None
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of ``text``.
+
+    Only a line feed ends one: texts hold other characters that ``splitlines`` would cut at.
+    """
+    return text.replace("\r\n", "\n").split("\n")
+
+
+def build_table(place: str, table: pa.Table, schema: pa.Schema | None = None) -> Table:
+    """Return the columns of an Arrow table that can hold a text or labels.
+
+    ``schema`` carries the class names that the ``datasets`` library writes (default: its own).
+    """
+    _check_columns(place, table.column_names)
+    columns = {
+        part.name: table.column(index).to_pylist()
+        for index, part in enumerate(table.schema)
+        if _is_plain(part.type)
+    }
+    return Table(place, columns, class_names=_read_class_names(schema or table.schema))
+
+
+def _read_delimited(path: Path, delimiter: str, quoted: bool) -> Table:
+    text = read_text(path)
+    if quoted:
+        records = list(_split_quoted(path, text, delimiter))
+    else:
+        lines = enumerate(split_lines(text), start=1)
+        records = [(number, line.split(delimiter)) for number, line in lines if line]
+    if not records:
+        raise DataError(f"{path}: is empty; it needs a line of column names and rows below it")
+    names = [name.strip() for name in records[0][1]]
+    _check_columns(str(path), names)
+    for number, fields in records[1:]:
+        if len(fields) != len(names):
+            raise DataError(
+                f"{path}: line {number} has {len(fields)} fields where the header has "
+                f"{len(names)}; put quotes around texts that hold the separator, or mend the row"
+            )
+    values = zip(*(fields for _, fields in records[1:]), strict=True)
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    columns.update({name: list(column) for name, column in zip(names, values, strict=False)})
+    return Table(str(path), columns, [number for number, _ in records[1:]])
+
+
+def _split_quoted(path: Path, text: str, delimiter: str) -> Iterator[Record]:
+    limit = csv.field_size_limit(min(len(text) + 1, 2**31 - 1))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        for fields in reader:
+            if fields:
+                yield start, fields
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: the row at line {start} has a quote out of place ({error}); mend it, or set "
+            "data.quoted=false if the file does not put quotes around texts"
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _check_columns(place: str, names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{place}: has two columns named {twice!r}; rename one")
+
+
+def _read_json(path: Path) -> Table:
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        values = _parse_json(path, text, 1)
+        lines = None
+    else:
+        numbered = [(n, line) for n, line in enumerate(split_lines(text), 1) if line.strip()]
+        values = [_parse_json(path, line, number) for number, line in numbered]
+        lines = [number for number, _ in numbered]
+    names: dict[str, None] = {}
+    for index, value in enumerate(values):
+        if not isinstance(value, dict):
+            spot = f"line {lines[index]}" if lines else f"row {index + 1}"
+            raise DataError(
+                f'{path}: {spot} is not a JSON object such as {{"text": "...", "label": "..."}}; '
+                "mend or delete it"
+            )
+        names.update(dict.fromkeys(value))
+    return Table(str(path), {name: [value.get(name) for value in values] for name in names}, lines)
+
+
+def _parse_json(path: Path, text: str, first_line: int) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        line = first_line + getattr(error, "lineno", 1) - 1
+        reason = getattr(error, "msg", None) or "too deep, or a number too long"
+        raise DataError(
+            f"{path}: line {line} is not JSON ({reason}); write one object a line, or one array"
+        ) from None
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            return build_table(str(path), file.read())
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
+        raise DataError(
+            f"{path}: cannot be read as Parquet ({reason[:200]}); check the file or write it again"
+        ) from None
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether a column's type can hold a text or labels; images and vectors stay unread."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _is_plain(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _is_text(kind.value_type) or types.is_integer(kind.value_type)
+    number = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    return bool(_is_text(kind) or number or types.is_null(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _read_class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the names of each ClassLabel column, from the metadata of the ``datasets`` library."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = {name: _find_names(feature) for name, feature in features.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+    return {name: names for name, names in found.items() if names}
+
+
+def _find_names(feature: Any) -> list[str]:
+    inner = feature[0] if isinstance(feature, list) and feature else feature
+    inner = inner.get("feature", inner)
+    names = inner.get("names") if isinstance(inner, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + f" or {words[-1]}"
