@@ -101,13 +101,16 @@ class ProgressDisplay(SessionCallback):
         trials = self._records()
         done = sum(record.ended is not None for _, record in trials)
         bar = ProgressBar(total=max(1, len(trials)), completed=done, width=60)
-        return Group(bar, Text(self.summarise()), self._table())
+        block = Table.grid()
+        block.add_row(bar)
+        block.add_row(Text(self.summarise()))
+        return Group(block, self._table())
 
     def _table(self) -> Table:
         best = self.best_per_cell()
         columns = list(dict.fromkeys((c.n_labels, c.n_samples) for c in self._plan.cells))
-        table = Table(title="best validation accuracy so far (labels x samples)", box=None)
-        table.add_column("model")
+        table = Table(box=None)
+        table.add_column("best validation accuracy so far")
         for k, n in columns:
             table.add_column(f"{k}x{n}", justify="right")
         for model in dict.fromkeys(cell.model for cell in self._plan.cells):
