@@ -219,6 +219,9 @@ class TrainConfig(Section):
     in parts, whose gradients add up to the same step."""
     max_length: Annotated[PositiveInt, Field(ge=4)] = 64
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
+    """Work activations out again in the backward pass instead of keeping them; auto: on a GPU
+    whose free memory they would not fit."""
     warmup_ratio: Annotated[Number, Field(ge=0, lt=1)] = 0.1
     max_grad_norm: Annotated[Number, Field(gt=0)] = 1.0
     patience: PositiveInt | None = 3

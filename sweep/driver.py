@@ -16,9 +16,11 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from sweep.cluster import check_storage, find_gpu_memory
 from sweep.config import Config
 from sweep.errors import ClusterError
 from sweep.journal import Journal, read_events
+from sweep.limits import choose_gpu_share
 from sweep.plan import Plan
 from sweep.progress import ProgressDisplay
 from sweep.recorder import Recorder, SessionCallback
@@ -53,14 +55,19 @@ def run_plan(
     journal: Journal,
     address: str | None,
     console: Console,
+    predicted: dict[str, Any] | None = None,
 ) -> RunRecord:
-    """Run every trial of ``plan`` that the journal has no result for; return the whole record."""
+    """Run every trial of ``plan`` that the journal has no result for; return the whole record.
+
+    ``predicted`` holds the preflight's ``seconds`` (low, likely, high) and ``memory_bytes`` by
+    model: the journal keeps it, and the share of a GPU that a trial gets follows from it.
+    """
     record = sort_events(read_events(folder))
     scheduler = CellASHA(
         config.asha.max_epochs, config.asha.grace_epochs, config.asha.reduction_factor
     )
     recorder = Recorder(journal, record, scheduler, folder)
-    _write_plan(plan, subsets, recorder)
+    _write_plan(plan, subsets, recorder, predicted)
     replay_results(plan, record, scheduler)
     display = ProgressDisplay(plan, recorder, console)
     baselines = BaselineTasks(config.baselines, plan, subsets, recorder)
@@ -68,10 +75,16 @@ def run_plan(
     try:
         if waiting or baselines.missing:
             connect(address, folder, console)
+            check_storage(folder)
+            resources = trial_resources(
+                config, ray.cluster_resources(), _largest(predicted), find_gpu_memory()
+            )
             baselines.start()
             display.start()
         if waiting:
-            _fit(config, plan, subsets, folder, scheduler, recorder, [display, baselines])
+            _fit(
+                config, plan, subsets, folder, resources, scheduler, recorder, [display, baselines]
+            )
         baselines.finish()
     finally:
         display.stop()
@@ -82,7 +95,9 @@ def run_plan(
     return record
 
 
-def _write_plan(plan: Plan, subsets: Subsets, recorder: Recorder) -> None:
+def _write_plan(
+    plan: Plan, subsets: Subsets, recorder: Recorder, predicted: dict[str, Any] | None
+) -> None:
     """Note this session, and the trials and test sets that the journal does not know yet."""
     recorder.write(
         "opened",
@@ -91,6 +106,7 @@ def _write_plan(plan: Plan, subsets: Subsets, recorder: Recorder) -> None:
         command=shlex.join(["python", "-m", "sweep.run", *sys.argv[1:]]),
         versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         git_commit=_read_commit(),
+        predicted=predicted,
     )
     known = recorder.record
     new = [spec for spec in plan.trials if spec.trial_id not in known.trials]
@@ -163,10 +179,26 @@ def _divert_log(path: Path) -> None:
     logger.propagate = False
 
 
-def trial_resources(config: Config, cluster: dict[str, float]) -> dict[str, float]:
-    """Return the CPUs and GPUs of one trial; raise ClusterError if no cluster node can hold it."""
+def _largest(predicted: dict[str, Any] | None) -> int | None:
+    return max((predicted or {}).get("memory_bytes", {}).values(), default=None)
+
+
+def trial_resources(
+    config: Config,
+    cluster: dict[str, float],
+    memory_bytes: int | None = None,
+    gpu_bytes: int | None = None,
+) -> dict[str, float]:
+    """Return the CPUs and GPUs of one trial; raise ClusterError if the cluster cannot hold it.
+
+    With ``auto`` a trial gets the part of a GPU that ``memory_bytes`` is of ``gpu_bytes`` (the
+    smallest GPU's); the whole one where either is unknown.
+    """
     wanted = config.resources.gpus_per_trial
-    gpus = min(1.0, cluster.get("GPU", 0.0)) if wanted == "auto" else float(wanted)
+    if wanted == "auto":
+        gpus = choose_gpu_share(memory_bytes, gpu_bytes) if cluster.get("GPU", 0.0) else 0.0
+    else:
+        gpus = float(wanted)
     if gpus > cluster.get("GPU", 0.0):
         raise ClusterError(
             f"resources.gpus_per_trial: {gpus:g} asked, but the cluster has "
@@ -186,12 +218,12 @@ def _fit(
     plan: Plan,
     subsets: Subsets,
     folder: Path,
+    resources: dict[str, float],
     scheduler: CellASHA,
     recorder: Recorder,
     callbacks: Sequence[SessionCallback],
 ) -> None:
     trainable = tune.with_parameters(SweepTrial, subsets=subsets, run_folder=str(folder))
-    resources = trial_resources(config, ray.cluster_resources())
     scratch = folder / "tune"
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([resources])),

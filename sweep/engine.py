@@ -10,6 +10,7 @@ import torch
 
 from sweep.batches import Encoder
 from sweep.checkpoints import keep_newest, list_checkpoints, name_checkpoint
+from sweep.device import name_device
 from sweep.models import Base, load_base, materialise
 from sweep.plan import Cell, ModelRef, TrialSpec
 from sweep.subsets import Subsets
@@ -115,10 +116,3 @@ class SoloEngine:
         self._trainer = self._base = self._encoder = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def name_device(device: torch.device) -> str:
-    """Return the processor's name, for the results table."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,14 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
+from sweep.device import choose_dtype
 from sweep.errors import ModelError
 from sweep.families import build_tiny_model
+from sweep.memory import activation_bytes
 from sweep.plan import Candidate, ModelRef
 from sweep.revisions import TINY_PREFIX, is_local
 from sweep.seeds import derive_seed
-
-BFLOAT16_GAIN = 1.2
-"""bfloat16 must be this much faster on a CPU, or its lower precision is not worth it."""
+from sweep.shapes import read_shape
 
 
 @dataclass
@@ -104,34 +103,6 @@ def _set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
     model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def choose_dtype(requested: str, device: torch.device, width: int) -> torch.dtype:
-    """Return the number format for the base model's weights.
-
-    ``auto`` means bfloat16 on a GPU that has it; on a CPU whichever is faster for matrices of
-    this model's width, measured here, since small ones gain nothing.
-    """
-    if requested != "auto":
-        return torch.bfloat16 if requested == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    seconds = {dtype: _time_matmul(dtype, width) for dtype in (torch.float32, torch.bfloat16)}
-    gain = seconds[torch.float32] / seconds[torch.bfloat16]
-    return torch.bfloat16 if gain >= BFLOAT16_GAIN else torch.float32
-
-
-def _time_matmul(dtype: torch.dtype, width: int, tokens: int = 256) -> float:
-    """Return the best of five times, in seconds, of a feed-forward-sized matrix product."""
-    x = torch.ones(tokens, width, dtype=torch.float32)
-    weight = torch.ones(4 * width, width, dtype=dtype)
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        # The conversion of activations is part of what bfloat16 costs.
-        nn.functional.linear(x.to(dtype), weight).float()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 def attach_adapter(
     base: Base, labels: tuple[str, ...], candidate: Candidate, seed: int
 ) -> PeftModel:
@@ -181,8 +152,30 @@ def _float_trainable(model: PeftModel) -> PeftModel:
     return model
 
 
+def needs_checkpointing(base: Base, wanted: str | bool, rank: int, tokens: int) -> bool:
+    """Return whether a training step of ``tokens`` should keep few activations: as ``wanted``
+    says, or, for "auto", if on this GPU they would take over 80 % of what is free."""
+    if isinstance(wanted, bool):
+        return wanted
+    shape = read_shape(base.model.config.to_dict())
+    if base.device.type != "cuda" or shape is None:
+        return False
+    free, _ = torch.cuda.mem_get_info(base.device)
+    return tokens * activation_bytes(shape, rank, base.dtype.itemsize) > 0.8 * free
+
+
+def set_checkpointing(base: Base, on: bool) -> None:
+    """Turn gradient checkpointing of the base model on or off."""
+    if on:
+        # The re-entrant form gives no gradient where a block's input needs none, as here.
+        base.model.activation_checkpointing_enable({"use_reentrant": False})
+    elif base.model.is_activation_checkpointing:
+        base.model.activation_checkpointing_disable()
+
+
 def detach_adapter(base: Base, model: PeftModel) -> None:
     """Take adapter and head off again, so that ``base`` is as it was when it was loaded."""
+    set_checkpointing(base, False)
     base.model = model.unload()
     if hasattr(base.model, "peft_config"):
         del base.model.peft_config

@@ -75,6 +75,7 @@ class Recipe:
     patience: int | None
     max_epochs: int
     max_batch_tokens: int = 8192
+    gradient_checkpointing: str | bool = "auto"
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ def build_recipe(config: Config) -> Recipe:
         batch_size=train.batch_size,
         eval_batch_size=train.eval_batch_size,
         max_batch_tokens=train.max_batch_tokens,
+        gradient_checkpointing=train.gradient_checkpointing,
         max_length=train.max_length,
         dtype=train.dtype,
         warmup_ratio=train.warmup_ratio,
@@ -276,8 +278,9 @@ def _candidate_content(candidate: Candidate) -> dict[str, Any]:
 
 def _recipe_content(recipe: Recipe) -> dict[str, Any]:
     content = asdict(recipe)
-    # How many texts pass at once changes no result beyond rounding.
-    del content["eval_batch_size"], content["max_batch_tokens"]
+    # How much passes or is kept at once changes no result beyond rounding.
+    for name in ("eval_batch_size", "max_batch_tokens", "gradient_checkpointing"):
+        del content[name]
     content["version"] = RECIPE_VERSION
     return content
 

@@ -1,6 +1,7 @@
 """Which exact weights a model path stands for, found without loading them."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from sweep.config import ModelConfig
@@ -10,6 +11,8 @@ TINY_PREFIX = "tiny:"
 TINY_FAMILIES = ("qwen2", "llama", "gpt2", "gemma3")
 TINY_VERSION = 1
 """Raised whenever the tiny families' weights or tokenizer change."""
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 SAMPLED_BLOCKS, BLOCK_BYTES = 64, 65_536
 
@@ -71,20 +74,90 @@ def _hash_file(path: Path, digest: "hashlib._Hash") -> None:
 
 
 def _hub_revision(path: str, revision: str | None) -> str:
-    if revision:
+    if revision and COMMIT.fullmatch(revision):
         return revision
-    from huggingface_hub import HfApi, constants  # only an unpinned Hub model needs it
+    from huggingface_hub import HfApi, constants  # only a Hub model needs it
 
-    cached = Path(constants.HF_HUB_CACHE, f"models--{path.replace('/', '--')}", "refs", "main")
+    name = revision or "main"
+    cached = hub_folder(path) / "refs" / name
     try:
         if not constants.HF_HUB_OFFLINE:
-            return str(HfApi().model_info(path, timeout=10).sha)
+            return str(HfApi().model_info(path, revision=revision, timeout=10).sha)
         problem = "HF_HUB_OFFLINE is set"
     except Exception as error:  # the library raises many kinds: network, gated, missing
-        problem = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        if is_gated(error):
+            raise ModelError(explain_gated("grid.models", path)) from None
+        problem = first_line(error)
     if cached.is_file():
         return cached.read_text().strip()
     raise ModelError(
         f"grid.models: {path!r} is neither a folder nor found on the Hugging Face Hub ({problem}); "
         "check the name, the network and HF_TOKEN, or pin its revision"
     )
+
+
+def hub_folder(path: str) -> Path:
+    """Return where the Hub's cache keeps the repository ``path``, whether it is there or not."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE, f"models--{path.replace('/', '--')}")
+
+
+def find_hub_config(key: str, path: str, revision: str) -> Path:
+    """Return the cached config.json of a Hub model, fetched if it is not cached yet.
+
+    Raises ModelError naming the page to accept for a gated model, the missing files when offline,
+    and the remedy otherwise; ``key`` is the model's place in the configuration.
+    """
+    from huggingface_hub import constants, hf_hub_download
+
+    snapshot = hub_folder(path) / "snapshots" / revision
+    if constants.HF_HUB_OFFLINE:
+        missing = list_missing(snapshot)
+        if missing:
+            raise ModelError(
+                f"{key}: {path!r} is not in the cache whole: {', '.join(missing)} missing, and "
+                "HF_HUB_OFFLINE is set; unset it once to download, or point path to a folder"
+            )
+        return snapshot / "config.json"
+    if (snapshot / "config.json").is_file():
+        return snapshot / "config.json"
+    try:
+        return Path(hf_hub_download(path, "config.json", revision=revision, etag_timeout=10))
+    except Exception as error:  # the library raises many kinds: network, gated, missing
+        if is_gated(error):
+            raise ModelError(explain_gated(key, path)) from None
+        raise ModelError(
+            f"{key}: config.json of {path!r} at revision {revision} cannot be fetched from the "
+            f"Hugging Face Hub ({first_line(error)}); check the name, the revision, the network "
+            "and HF_TOKEN"
+        ) from None
+
+
+def list_missing(snapshot: Path) -> list[str]:
+    """Return which of a model's parts are not in a cached snapshot, in words."""
+    names = {file.name for file in snapshot.iterdir()} if snapshot.is_dir() else set()
+    parts = {
+        "config.json": "config.json" in names,
+        "weights (*.safetensors)": any(n.endswith((".safetensors", ".bin")) for n in names),
+        "tokenizer": bool(names & {"tokenizer.json", "tokenizer.model", "vocab.json"}),
+    }
+    return [part for part, there in parts.items() if not there]
+
+
+def is_gated(error: BaseException) -> bool:
+    """Return whether the Hub refused because the model's terms have not been accepted."""
+    return type(error).__name__ == "GatedRepoError"
+
+
+def explain_gated(key: str, path: str) -> str:
+    """Return the sentence that says how to get a gated model."""
+    return (
+        f"{key}: {path!r} is gated: accept its terms at https://huggingface.co/{path}, and set "
+        "HF_TOKEN to a token of the account that accepted them"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, shortened."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

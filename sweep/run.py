@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import Config, check_name, load_config
-from sweep.data import load_corpus
 from sweep.errors import ConfigError, SweepError
+from sweep.findings import Finding
 from sweep.journal import JOURNAL_NAME, Journal, read_events
-from sweep.plan import Plan, build_plan, list_plan, plan_to_dict
-from sweep.revisions import resolve_revision
+from sweep.machine import inspect_machine
+from sweep.outline import list_outline, outline_to_dict
+from sweep.plan import Plan, build_plan, draw_candidates, list_plan, plan_to_dict
+from sweep.preflight import Preflight, check_plan, show_preflight, show_warnings
+from sweep.reach import Reached, reach_inputs
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
 from sweep.subsets import Subsets
 from sweep.tables import RunRecord, choose_best, sort_events
@@ -67,8 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
         dest="overrides",
         help="change one key, e.g. train.batch_size=8 or grid.models.0.path=/models/x; repeatable",
     )
-    add("--dry-run", action="store_true", help="print the plan and train nothing")
-    add("--json", action="store_true", help="with --dry-run: print the plan as one JSON object")
+    add("--dry-run", action="store_true", help="print the plan and the preflight, train nothing")
+    add("--json", action="store_true", help="with --dry-run: print one JSON object")
     add(
         "--address",
         metavar="ADDR",
@@ -91,14 +94,33 @@ def _run(options: argparse.Namespace) -> int:
     if options.json and not options.dry_run:
         raise ConfigError("--json goes with --dry-run; add it")
     config = _read_config(options)
-    subsets = build_subsets(config)
-    revisions = {model.name: resolve_revision(model) for model in config.grid.models}
-    plan = build_plan(config, subsets, revisions)
+    reached = reach_inputs(config)
+    plan = _build_plan(config, reached)
     folder = options.out / config.name
+    done = _find_done(folder)
+    # Where another machine trains, this one's processors and memory say nothing.
+    remote = options.address or os.environ.get("RAY_ADDRESS")
+    machine = None if remote else inspect_machine()
+    preflight = check_plan(config, reached, plan, done, folder, machine)
     if options.dry_run:
-        _print_plan(plan, _find_done(folder), options.json)
-        return 0
-    return _train(config, plan, subsets, options)
+        _print_plan(config, plan, preflight, done, options.json)
+        return 2 if preflight.errors() else 0
+    if plan is None or reached.subsets is None or preflight.errors():
+        raise SweepError(_choose_error(preflight.errors(), reached).sentence)
+    return _train(config, plan, reached.subsets, preflight, options)
+
+
+def _build_plan(config: Config, reached: Reached) -> Plan | None:
+    """Return the plan, or None if data or models are missing."""
+    draw_candidates(config)
+    if reached.subsets is None or len(reached.models) < len(config.grid.models):
+        return None
+    revisions = {name: found.revision for name, found in reached.models.items()}
+    return build_plan(config, reached.subsets, revisions)
+
+
+def _choose_error(errors: list[Finding], reached: Reached) -> Finding:
+    return reached.findings[0] if reached.findings else errors[0]
 
 
 def _read_config(options: argparse.Namespace) -> Config:
@@ -119,25 +141,35 @@ def _check_option_name(name: str) -> str:
         raise ConfigError(f"--name: {error}") from None
 
 
-def build_subsets(config: Config) -> Subsets:
-    """Load the corpus and return the subsets that it can give."""
-    data = config.data
-    return Subsets(
-        load_corpus(data), data.exclude_labels, data.label_order, data.max_eval_per_label
-    )
-
-
 def _find_done(folder: Path) -> frozenset[str]:
     if not (folder / JOURNAL_NAME).is_file():
         return frozenset()
     return sort_events(read_events(folder)).done()
 
 
-def _print_plan(plan: Plan, done: frozenset[str], as_json: bool) -> None:
-    print(json.dumps(plan_to_dict(plan, done)) if as_json else list_plan(plan, done))
+def _print_plan(
+    config: Config,
+    plan: Plan | None,
+    preflight: Preflight,
+    done: frozenset[str],
+    as_json: bool,
+) -> None:
+    if as_json:
+        tree = plan_to_dict(plan, done) if plan else outline_to_dict(config)
+        print(json.dumps(tree | {"preflight": preflight.to_dict()}))
+        return
+    print(list_plan(plan, done) if plan else list_outline(config))
+    print()
+    print(show_preflight(preflight))
 
 
-def _train(config: Config, plan: Plan, subsets: Subsets, options: argparse.Namespace) -> int:
+def _train(
+    config: Config,
+    plan: Plan,
+    subsets: Subsets,
+    preflight: Preflight,
+    options: argparse.Namespace,
+) -> int:
     folder = open_run_folder(options.out, config.name, options.resume)
     with Journal(folder) as journal:
         save_config(folder, config)
@@ -148,8 +180,11 @@ def _train(config: Config, plan: Plan, subsets: Subsets, options: argparse.Names
         from sweep.driver import run_plan
 
         console = Console()
-        console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
-        record = run_plan(config, plan, subsets, folder, journal, options.address, console)
+        for line in [f"run folder: {folder}", *show_warnings(preflight)]:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        record = run_plan(
+            config, plan, subsets, folder, journal, options.address, console, preflight.predicted()
+        )
     return _close(plan, record, folder, _resume_command(options, config))
 
 

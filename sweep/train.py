@@ -2,8 +2,6 @@
 save and restore; knows nothing of Ray."""
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -24,8 +22,15 @@ from sweep.batches import (
     split_batch,
 )
 from sweep.checkpoints import Tensors, read_checkpoint, write_checkpoint
+from sweep.device import measure_peak_memory
 from sweep.metrics import load_metric
-from sweep.models import Base, attach_adapter, detach_adapter
+from sweep.models import (
+    Base,
+    attach_adapter,
+    detach_adapter,
+    needs_checkpointing,
+    set_checkpointing,
+)
 from sweep.optimizer import build_optimizer, flatten_moments, restore_moments, schedule
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
@@ -283,18 +288,13 @@ def build_trainer(spec: TrialSpec, base: Base, encoder: Encoder, data: CellData)
     if base.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(base.device)
     model = attach_adapter(base, spec.cell.labels, spec.candidate, spec.cell.seed)
+    recipe = spec.recipe
+    tokens = min(recipe.batch_size * recipe.max_length, recipe.max_batch_tokens)
+    wanted, rank = recipe.gradient_checkpointing, spec.candidate.lora_rank
+    set_checkpointing(base, needs_checkpointing(base, wanted, rank, tokens))
     optimizer = build_optimizer(model.parameters(), spec.candidate)
     training, validation, test = (
         encoder.encode(subset.texts, subset.classes)
         for subset in (data.training, data.validation, data.test)
     )
     return Trainer(spec, base, model, training, validation, test, optimizer)
-
-
-def measure_peak_memory(device: torch.device) -> int:
-    """Return the most bytes held so far: allocated on a GPU (since the trial began), resident
-    in this process on a CPU (since the worker began)."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -9,8 +9,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sweep.config import ModelConfig
 from sweep.data import Corpus
+from sweep.device import choose_dtype
 from sweep.errors import ModelError
-from sweep.models import Base, attach_adapter, choose_dtype, detach_adapter, load_base, materialise
+from sweep.models import Base, attach_adapter, detach_adapter, load_base, materialise
 from sweep.plan import Candidate, ModelRef
 from sweep.revisions import TINY_FAMILIES, resolve_revision
 

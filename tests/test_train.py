@@ -13,9 +13,10 @@ from sweep.batches import Encoder
 from sweep.checkpoints import list_checkpoints
 from sweep.data import Corpus
 from sweep.engine import SoloEngine
-from sweep.models import load_base, materialise
+from sweep.models import load_base, materialise, needs_checkpointing
 from sweep.optimizer import schedule
 from sweep.plan import Plan, TrialSpec
+from sweep.revisions import TINY_FAMILIES
 from sweep.subsets import Subsets
 from sweep.train import CellData, Trainer, build_trainer
 
@@ -185,3 +186,22 @@ def test_batch_taken_in_parts_gives_the_same_curve(
         engine.start(replace(spec, recipe=recipe), tmp_path / str(bound))
         curves.append([epoch["val_loss"] for epoch in run(engine)])
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_gradient_checkpointing_changes_no_curve(
+    subsets: Subsets, models_folder: Path, spec: TrialSpec, tmp_path: Path, family: str
+) -> None:
+    model = replace(spec.model, path=f"tiny:{family}", revision=f"{family}-v1")
+    curves = []
+    for wanted in (False, True):
+        recipe = replace(spec.recipe, gradient_checkpointing=wanted)
+        engine = SoloEngine(subsets, models_folder)
+        engine.start(replace(spec, model=model, recipe=recipe), tmp_path / f"{wanted}")
+        assert engine._trial.base.model.is_activation_checkpointing == wanted
+        curves.append([epoch["val_loss"] for epoch in run(engine)])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
+def test_activations_are_kept_where_no_gpu_is_short_of_memory(trainer: Trainer) -> None:
+    assert not needs_checkpointing(trainer.base, "auto", rank=8, tokens=10**9)

@@ -1,0 +1,51 @@
+"""What a run takes from its surroundings: variables for the workers, and optional packages."""
+
+import os
+from importlib.util import find_spec
+
+from sweep.config import TrackersConfig
+from sweep.errors import ConfigError
+
+WORKER_VARIABLES = (
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_DATASETS_CACHE",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "TRANSFORMERS_VERBOSITY",
+)
+"""What workers are told: places and switches, no secret among them."""
+
+TRACKER_PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
+
+
+def worker_environment() -> dict[str, str]:
+    """Return the Hub's places and switches that are set here, for Ray's ``runtime_env``.
+
+    Workers on this machine inherit the whole environment of the process that starts Ray; those
+    of a cluster that is already running have their node's instead, and are told these.
+
+    HF_TOKEN is never among them. Ray shows a ``runtime_env`` in its job list, its dashboard and
+    its logs, readable by everyone on the cluster, so each node has to bring its own token: export
+    HF_TOKEN before ``ray start`` there, or run ``hf auth login`` once (below HF_HOME, which may
+    be a shared folder). For the same reason an HF_ENDPOINT with a password in it is left out.
+    """
+    found = {name: os.environ[name] for name in WORKER_VARIABLES if os.environ.get(name)}
+    return {name: value for name, value in found.items() if not _has_password(value)}
+
+
+def _has_password(value: str) -> bool:
+    return "@" in value.partition("://")[2].partition("/")[0]
+
+
+def check_tracker_packages(config: TrackersConfig) -> None:
+    """Raise ConfigError naming the extra to install when a tracker that is on has no package."""
+    for name, package in TRACKER_PACKAGES.items():
+        if getattr(config, name) and find_spec(package) is None:
+            raise ConfigError(
+                f"trackers.{name} needs the package {package}, which is not installed; run "
+                f'pip install "sweep[{name}]", or set trackers.{name}=false'
+            )

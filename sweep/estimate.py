@@ -1,0 +1,219 @@
+"""How long a sweep takes, as a range, and what its checkpoints fill."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from sweep.machine import Machine, assume_gpu_flops, measure_cpu_flops
+from sweep.memory import Load, count_trained
+from sweep.shapes import ModelShape, count_blocks
+from sweep.tables import RESULTS_NAME
+
+CHARACTERS_PER_TOKEN = 4.5
+"""English text under the vocabularies of these models, rounded; one closing token is added."""
+PADDING = 1.06
+"""Padded tokens per real token in batches sorted by length; 1.05 to 1.07 on short texts."""
+GPU_EFFICIENCY = 0.3
+"""Part of a GPU's peak that fine-tuning reaches where matrices are large enough."""
+CPU_SECONDS = (0.004, 0.009)
+GPU_SECONDS = (0.006, 0.003)
+"""Seconds of a training step that do not depend on its tokens: per step, and per block of the
+model. On a CPU measured with one and two blocks; on a GPU the time to launch LoRA's kernels."""
+FORWARD_SHARE = 1 / 3
+"""Of those seconds, the part that scoring needs: one pass of three."""
+TRIAL_SECONDS = 0.3
+"""Adapter, tokens and first checkpoint of a trial."""
+START_SECONDS = 12.0
+"""Ray and its workers importing PyTorch, once a run."""
+LOAD_BYTES_PER_SECOND = 3e8
+"""Reading and converting base weights."""
+GPU_LOAD_BYTES_PER_SECOND = 1e9
+
+
+class Range(NamedTuple):
+    """A quantity that is not known exactly."""
+
+    low: float
+    likely: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Speed of one trial: operations a second, seconds per step and per step and block, the
+    range that factors on the result span, and where they come from."""
+
+    flops: float
+    step_seconds: float
+    block_seconds: float
+    spread: tuple[float, float]
+    source: str
+
+
+@dataclass(frozen=True)
+class TextSizes:
+    """Tokens of a cell's texts: mean and longest, cut at ``max_length``."""
+
+    mean: float
+    longest: int
+
+
+@dataclass(frozen=True)
+class CellWork:
+    """What the trials of one cell that are left to run pass through the model."""
+
+    trials: int
+    texts: int
+    batch_size: int
+    train_tokens: float
+    eval_texts: int
+    eval_batch_size: int
+    eval_tokens: float
+
+
+def estimate_tokens(texts: Sequence[str], max_length: int) -> TextSizes:
+    """Return the tokens of ``texts`` guessed from their characters, without a tokenizer."""
+    sizes = [min(max_length, len(text) / CHARACTERS_PER_TOKEN + 1) for text in texts]
+    if not sizes:
+        return TextSizes(float(max_length), max_length)
+    return TextSizes(sum(sizes) / len(sizes), math.ceil(max(sizes)))
+
+
+def training_flops(shape: ModelShape, trained: int) -> float:
+    """Return the floating-point operations per token of a training step.
+
+    Two per parameter and pass (Kaplan et al. 2020, arXiv:2001.08361): a frozen weight is used in
+    the forward pass and in the gradient of its input, a trained one also in its own gradient.
+    The token table is looked up, not multiplied. Attention's scores are left out: at 64 tokens
+    they are below 1 % of the rest.
+    """
+    return 4.0 * count_blocks(shape) + 6.0 * trained
+
+
+def scoring_flops(shape: ModelShape, trained: int) -> float:
+    """Return the floating-point operations per token of scoring a text."""
+    return 2.0 * (count_blocks(shape) + trained)
+
+
+def expect_survivors(arrivals: float, reduction: float) -> float:
+    """Return how many of ``arrivals`` trials asynchronous halving lets pass one rung.
+
+    Ray's ASHA compares a trial with the ``1 - 1/reduction`` percentile of those that came before
+    it. In random order, the i-th passes with probability ``(i - 1 - p) / i`` where
+    ``p = (1 - 1/reduction) (i - 2)`` is the percentile's place among the i - 1; the first always.
+    """
+    passed, whole = 0.0, math.ceil(arrivals)
+    for i in range(1, whole + 1):
+        place = (1 - 1 / reduction) * max(0, i - 2)
+        chance = 1.0 if i == 1 else (i - 1 - place) / i
+        passed += chance * (arrivals - i + 1 if i == whole else 1.0)
+    return passed
+
+
+def list_rungs(max_epochs: int, grace: int, reduction: float) -> list[float]:
+    """Return the epochs at which trials are compared: grace times powers of the reduction."""
+    rungs, epoch = [], float(grace)
+    while epoch < max_epochs:
+        rungs.append(epoch)
+        epoch *= reduction
+    return rungs
+
+
+def estimate_epochs(trials: int, max_epochs: int, grace: int, reduction: float) -> Range:
+    """Return the epochs that a cell's trials run in all: low if all but one stop at the first
+    rung, high if none stops, likely by ``expect_survivors`` (patience is left out)."""
+    if trials == 0:
+        return Range(0, 0, 0)
+    likely, alive, before = 0.0, float(trials), 0.0
+    for rung in list_rungs(max_epochs, grace, reduction):
+        likely += alive * (math.ceil(rung) - before)
+        alive, before = expect_survivors(alive, reduction), math.ceil(rung)
+    likely += alive * (max_epochs - before)
+    low = (trials - 1) * min(grace, max_epochs) + max_epochs
+    return Range(low, likely, trials * max_epochs)
+
+
+def choose_rate(machine: Machine, threads: int) -> Rate:
+    """Return the speed of one trial on this machine: assumed for a GPU by its name, measured for
+    a CPU by a matrix product on as many threads as a trial gets."""
+    if not machine.gpus:
+        flops = measure_cpu_flops(threads)
+        source = f"measured: {flops / 1e9:.0f} GFLOP/s in float32 on {threads} CPU thread(s)"
+        return Rate(flops, *CPU_SECONDS, (0.7, 2.0), source)
+    peak, known = assume_gpu_flops(machine.gpus[0].name)
+    flops = peak * GPU_EFFICIENCY
+    kind = "" if known else ", a GPU that is not in the table"
+    source = f"assumed: {flops / 1e12:.0f} TFLOP/s on {machine.gpus[0].name}{kind}"
+    return Rate(flops, *GPU_SECONDS, (0.5, 2.5) if known else (0.3, 4.0), source)
+
+
+def read_token_rates(folder: Path) -> dict[str, float]:
+    """Return real training tokens a second of each model, from the results of a run in
+    ``folder``; empty where there are none."""
+    path = folder / RESULTS_NAME
+    if not path.is_file():
+        return {}
+    import pyarrow.parquet as pq  # planning a new run does not need it
+
+    columns = ["model", "train_tokens", "train_seconds"]
+    sums: dict[str, tuple[float, float]] = {}
+    for model, tokens, seconds in zip(
+        *pq.read_table(path, columns=columns).to_pydict().values(), strict=True
+    ):
+        if tokens and seconds:
+            total = sums.get(model, (0.0, 0.0))
+            sums[model] = (total[0] + tokens, total[1] + seconds)
+    return {model: tokens / seconds for model, (tokens, seconds) in sums.items()}
+
+
+def epoch_seconds(
+    work: CellWork, shape: ModelShape, load: Load, rate: Rate, tokens_per_second: float | None
+) -> tuple[float, float]:
+    """Return the seconds of one epoch's training and of scoring validation (or test) once."""
+    trained = count_trained(shape, load)
+    fixed = rate.step_seconds + rate.block_seconds * shape.layers
+    scoring_steps = math.ceil(work.eval_texts / work.eval_batch_size)
+    steps = math.ceil(work.texts / work.batch_size)
+    train = work.train_tokens * PADDING * training_flops(shape, trained) / rate.flops
+    train += steps * fixed
+    score = work.eval_tokens * PADDING * scoring_flops(shape, trained) / rate.flops
+    score += scoring_steps * fixed * FORWARD_SHARE
+    if tokens_per_second:
+        measured = work.train_tokens / tokens_per_second
+        return measured, score * measured / train
+    return train, score
+
+
+def cell_seconds(work: CellWork, epochs: Range, train: float, score: float) -> Range:
+    """Return the seconds of work in one cell: every epoch trains and validates, every trial
+    starts once, and each that runs to its end reads the test texts."""
+    finished = (1, max(1.0, work.trials / 2), work.trials)
+    return Range(
+        *(
+            count * (train + score) + ended * score + work.trials * TRIAL_SECONDS
+            for count, ended in zip(epochs, finished, strict=True)
+        )
+    )
+
+
+def total_seconds(
+    cells: Sequence[tuple[str, Range, float]],
+    slots: int,
+    load_seconds: float,
+    spread: Callable[[str], tuple[float, float]],
+) -> Range:
+    """Return the run's wall time: the work of ``cells`` (model, seconds, one trial's longest
+    seconds) over ``slots`` trials at a time, each slot loading each model once; never below the
+    longest trial."""
+    if not cells:
+        return Range(0, 0, 0)
+    totals = [0.0, 0.0, 0.0]
+    for model, seconds, _ in cells:
+        fast, slow = spread(model)
+        for place, factor in enumerate((fast, 1.0, slow)):
+            totals[place] += seconds[place] * factor / slots
+    longest = max(one for _, _, one in cells)
+    loading = START_SECONDS + load_seconds
+    return Range(*(loading + max(total, longest * spread(cells[0][0])[0]) for total in totals))

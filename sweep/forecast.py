@@ -1,0 +1,212 @@
+"""What a sweep will need on a machine: memory of each model's trials, time and disk of them all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from sweep.config import Config
+from sweep.estimate import (
+    GPU_LOAD_BYTES_PER_SECOND,
+    LOAD_BYTES_PER_SECOND,
+    CellWork,
+    Range,
+    Rate,
+    TextSizes,
+    cell_seconds,
+    choose_rate,
+    epoch_seconds,
+    estimate_epochs,
+    estimate_tokens,
+    read_token_rates,
+    total_seconds,
+)
+from sweep.limits import count_slots
+from sweep.machine import Machine
+from sweep.memory import Load, checkpoint_bytes, estimate_memory
+from sweep.plan import draw_candidates
+from sweep.reach import ReachedModel
+from sweep.shapes import ModelShape, count_parameters, count_weights, read_shape
+from sweep.subsets import Subsets
+
+HISTORY_SPREAD = (0.8, 1.3)
+"""How far a run's own earlier rate may be off."""
+UNKNOWN_TEXTS = 500
+"""Validation texts assumed where the data cannot be read."""
+
+CellKey = tuple[str, int, int, int]
+"""Model name, n_labels, n_samples, seed."""
+TextKey = tuple[int, int, int]
+"""n_labels, n_samples, seed."""
+
+
+@dataclass(frozen=True)
+class ModelEstimate:
+    """What one base model needs: parameters, bytes per trial in memory and per checkpoint."""
+
+    model: str
+    parameters: int
+    memory_bytes_per_trial: int
+    checkpoint_bytes: int
+
+
+@dataclass(frozen=True)
+class Total:
+    """What the whole run needs: wall seconds, bytes of checkpoints if no trial is stopped, trials
+    at a time, and where the rate comes from."""
+
+    seconds: Range
+    disk_bytes: int
+    trials_at_a_time: int
+    rate: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One base model with all that its estimate is made from."""
+
+    name: str
+    shape: ModelShape
+    load: Load
+    parameters: int
+    bytes_per_value: int
+
+
+@dataclass(frozen=True)
+class CellTexts:
+    """The texts of a cell: tokens of the training texts, and how many texts validation has."""
+
+    training: TextSizes
+    validation: int
+
+
+def measure_texts(config: Config, subsets: Subsets | None) -> dict[TextKey, CellTexts]:
+    """Return the texts of each n_labels, n_samples and seed of the grid.
+
+    ``subsets`` is None where the data cannot be had: a text then counts as max_length tokens.
+    """
+    grid, length = config.grid, config.train.max_length
+    if subsets is None:
+        unknown = CellTexts(TextSizes(float(length), length), UNKNOWN_TEXTS)
+        return dict.fromkeys(product(grid.n_labels, grid.n_samples, grid.seeds), unknown)
+    scored = {k: len(subsets.evaluation("validation", k)) for k in grid.n_labels}
+    return {
+        (k, n, seed): CellTexts(
+            estimate_tokens(subsets.training(k, n, seed).texts, length), scored[k]
+        )
+        for k, n, seed in product(grid.n_labels, grid.n_samples, grid.seeds)
+    }
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """Estimates one sweep on one machine.
+
+    ``left`` holds the trials still to run of each cell; a cell that is not in it runs them all.
+    """
+
+    config: Config
+    texts: Mapping[TextKey, CellTexts]
+    machine: Machine
+    folder: Path
+    left: Mapping[CellKey, int]
+
+    def build_job(self, index: int, found: ReachedModel) -> Job | None:
+        """Return the job of the ``index``-th model, or None if its shape is unknown."""
+        shape = read_shape(found.tree)
+        if shape is None:
+            return None
+        counted = count_weights(found.folder) if found.folder else None
+        return Job(
+            self.config.grid.models[index].name,
+            shape,
+            self._build_load(index),
+            counted or count_parameters(shape),
+            self._bytes_per_value(),
+        )
+
+    def _build_load(self, index: int) -> Load:
+        train, grid = self.config.train, self.config.grid
+        longest = max(texts.training.longest for texts in self.texts.values())
+        limit = max(train.max_batch_tokens, longest)
+        targets = grid.models[index].target_modules
+        return Load(
+            min(train.batch_size * longest, limit),
+            min(train.eval_batch_size * longest, limit),
+            max(candidate.lora_rank for candidate in draw_candidates(self.config)),
+            max(grid.n_labels),
+            tuple(targets) if targets else None,
+        )
+
+    def _bytes_per_value(self) -> int:
+        # On a CPU 'auto' measures, and may take either: float32 is the larger.
+        dtype = self.config.train.dtype
+        return 2 if dtype == "bfloat16" or (dtype == "auto" and self.machine.gpus) else 4
+
+    def estimate_model(self, job: Job) -> ModelEstimate:
+        """Return the memory and the checkpoint size of one model's trials."""
+        memory = estimate_memory(
+            job.shape, job.load, job.bytes_per_value, bool(self.machine.gpus), job.parameters
+        )
+        return ModelEstimate(
+            job.name, job.parameters, memory, checkpoint_bytes(job.shape, job.load)
+        )
+
+    def _list_work(self, job: Job) -> list[CellWork]:
+        train, work = self.config.train, []
+        for (k, n, seed), texts in self.texts.items():
+            trials = self.left.get((job.name, k, n, seed), self.config.tune.candidates)
+            mean, scored = texts.training.mean, texts.validation
+            sizes = (train.batch_size, n * mean, scored, train.eval_batch_size, scored * mean)
+            if trials:
+                work.append(CellWork(trials, n, *sizes))
+        return work
+
+    def estimate_total(self, jobs: list[Job], memory_bytes: int) -> Total:
+        """Return the run's time and disk; ``memory_bytes`` is the largest trial's."""
+        resources = self.config.resources
+        slots = count_slots(resources, self.machine, memory_bytes)
+        rate = choose_rate(self.machine, max(1, int(resources.cpus_per_trial)))
+        known = read_token_rates(self.folder)
+        work = {job.name: self._list_work(job) for job in jobs}
+        cells = [
+            (job.name, *self._time_cell(cell, job, rate, known.get(job.name)))
+            for job in jobs
+            for cell in work[job.name]
+        ]
+        speed = GPU_LOAD_BYTES_PER_SECOND if self.machine.gpus else LOAD_BYTES_PER_SECOND
+        loading = sum(job.parameters * job.bytes_per_value for job in jobs if work[job.name])
+        seconds = total_seconds(
+            cells, slots, loading / speed, partial(_choose_spread, rate=rate, known=known)
+        )
+        return Total(seconds, _count_disk(jobs, work, slots), slots, _name_source(rate, known))
+
+    def _time_cell(
+        self, work: CellWork, job: Job, rate: Rate, known: float | None
+    ) -> tuple[Range, float]:
+        """Return the seconds of a cell's work, and those of one trial that is never stopped."""
+        asha = self.config.asha
+        epochs = estimate_epochs(
+            work.trials, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
+        )
+        train, score = epoch_seconds(work, job.shape, job.load, rate, known)
+        longest = asha.max_epochs * (train + score) + score
+        return cell_seconds(work, epochs, train, score), longest
+
+
+def _count_disk(jobs: list[Job], work: Mapping[str, list[CellWork]], slots: int) -> int:
+    """Return bytes: one checkpoint of every trial to come, two more of each at work."""
+    sizes = {job.name: checkpoint_bytes(job.shape, job.load) for job in jobs}
+    kept = sum(sizes[name] * cell.trials for name, cells in work.items() for cell in cells)
+    return kept + 2 * slots * max(sizes.values(), default=0) if kept else 0
+
+
+def _choose_spread(model: str, rate: Rate, known: Mapping[str, float]) -> tuple[float, float]:
+    return HISTORY_SPREAD if model in known else rate.spread
+
+
+def _name_source(rate: Rate, known: Mapping[str, float]) -> str:
+    if known:
+        return f"measured: earlier trials of this run ({', '.join(known)}); else {rate.source}"
+    return rate.source

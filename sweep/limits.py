@@ -1,0 +1,153 @@
+"""Where a sweep meets the limits of a machine: trials at a time, memory, disk, GPUs."""
+
+import math
+import shutil
+from pathlib import Path
+
+from sweep.config import ResourcesConfig
+from sweep.findings import Finding
+from sweep.machine import Machine
+
+USABLE_GPU = 0.92
+"""Part of a GPU's memory that trials may fill; the driver and fragmentation take the rest."""
+MOST_PER_GPU = 8
+"""Trials that share a GPU at most: more only wait for one another."""
+UNCERTAINTY = 1.25
+"""The memory estimate may be off by this factor; a run is refused only beyond it."""
+
+
+def choose_gpu_share(memory_bytes: int | None, gpu_bytes: int | None) -> float:
+    """Return the fraction of a GPU that one trial of ``memory_bytes`` gets on GPUs of
+    ``gpu_bytes``: one over how many fit, from 1/8 to 1; 1 where either is unknown.
+
+    Rounded down to 1/10,000, the finest that Ray counts, so that the fractions add up to 1.
+    """
+    if not memory_bytes or not gpu_bytes:
+        return 1.0
+    fit = int(USABLE_GPU * gpu_bytes // memory_bytes)
+    return math.floor(10_000 / min(MOST_PER_GPU, max(1, fit))) / 10_000
+
+
+def trial_gpus(resources: ResourcesConfig, machine: Machine, memory_bytes: int) -> float:
+    """Return the GPUs that one trial gets on ``machine``."""
+    if resources.gpus_per_trial != "auto":
+        return float(resources.gpus_per_trial)
+    if not machine.gpus:
+        return 0.0
+    return choose_gpu_share(memory_bytes, min(gpu.memory_bytes for gpu in machine.gpus))
+
+
+def count_slots(resources: ResourcesConfig, machine: Machine, memory_bytes: int) -> int:
+    """Return how many trials run at a time on ``machine``, at least 1."""
+    slots = int(machine.cpus // resources.cpus_per_trial)
+    gpus = trial_gpus(resources, machine, memory_bytes)
+    if gpus:
+        slots = min(slots, int(len(machine.gpus) / gpus))
+    return max(1, slots)
+
+
+def check_resources(resources: ResourcesConfig, machine: Machine) -> list[Finding]:
+    """Return an error if one trial asks for more GPUs or CPUs than ``machine`` has."""
+    asked = {
+        "gpus_per_trial": (resources.gpus_per_trial, len(machine.gpus), "GPUs", "set it to auto"),
+        "cpus_per_trial": (resources.cpus_per_trial, machine.cpus, "CPUs", "lower it"),
+    }
+    return [
+        Finding(
+            "error",
+            f"resources.{name}",
+            f"resources.{name}: {wanted:g} asked, but this machine has {have} {what}; {remedy}",
+        )
+        for name, (wanted, have, what, remedy) in asked.items()
+        if wanted != "auto" and wanted > have
+    ]
+
+
+def check_memory(
+    name: str, memory_bytes: int, resources: ResourcesConfig, machine: Machine
+) -> list[Finding]:
+    """Return what speaks against trials of ``memory_bytes`` on ``machine``."""
+    gpus = trial_gpus(resources, machine, memory_bytes)
+    if gpus:
+        have = min((gpu.memory_bytes for gpu in machine.gpus), default=0)
+        return _check_gpu(name, memory_bytes, have, gpus) if have else []
+    slots = count_slots(resources, machine, memory_bytes)
+    if memory_bytes > UNCERTAINTY * machine.memory_bytes:
+        return [_refuse(name, memory_bytes, machine.memory_bytes, "machine")]
+    if memory_bytes * slots <= machine.memory_bytes:
+        return []
+    fit = max(1, int(machine.memory_bytes // memory_bytes))
+    return [
+        Finding(
+            "warning",
+            "resources.cpus_per_trial",
+            f"{slots} trials of {name} at a time need about {show_bytes(memory_bytes * slots)} of "
+            f"this machine's {show_bytes(machine.memory_bytes)}; set resources.cpus_per_trial="
+            f"{machine.cpus / fit:g}, or lower train.batch_size",
+        )
+    ]
+
+
+def _check_gpu(name: str, memory_bytes: int, have: int, gpus: float) -> list[Finding]:
+    if memory_bytes > UNCERTAINTY * have:
+        return [_refuse(name, memory_bytes, have, "GPU")]
+    if memory_bytes <= have * min(1.0, gpus):
+        return []
+    return [
+        Finding(
+            "warning",
+            "resources.gpus_per_trial",
+            f"a trial of {name} needs about {show_bytes(memory_bytes)}, more than its share of a "
+            f"GPU ({show_bytes(have * min(1.0, gpus))}); set resources.gpus_per_trial=auto, or "
+            "lower train.max_batch_tokens",
+        )
+    ]
+
+
+def _refuse(name: str, memory_bytes: int, have: int, what: str) -> Finding:
+    return Finding(
+        "error",
+        "grid.models",
+        f"grid.models: a trial of {name} needs about {show_bytes(memory_bytes)}, but this {what} "
+        f"has {show_bytes(have)}; take a smaller model, or lower train.max_batch_tokens or "
+        "train.max_length",
+    )
+
+
+def check_disk(needed: int, folder: Path) -> list[Finding]:
+    """Return a warning if the checkpoints of a run in ``folder`` may not fit beside what is
+    there."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), None)
+    free = shutil.disk_usage(there).free if there else needed
+    if needed <= free:
+        return []
+    return [
+        Finding(
+            "warning",
+            "--out",
+            f"checkpoints may take up to {show_bytes(needed)}, but {there} has "
+            f"{show_bytes(free)} free; choose another --out, or lower tune.candidates",
+        )
+    ]
+
+
+def check_length(key: str, name: str, max_length: int, positions: int | None) -> list[Finding]:
+    """Return an error if texts may be longer than the model's positions."""
+    if positions is None or max_length <= positions:
+        return []
+    return [
+        Finding(
+            "error",
+            key,
+            f"train.max_length: {max_length} tokens asked, but {name} has {positions} positions; "
+            f"set train.max_length={positions} or less",
+        )
+    ]
+
+
+def show_bytes(count: float) -> str:
+    """Return a size in words, in decimal units, e.g. ``1.5 GB``."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} B"

@@ -1,0 +1,111 @@
+"""What this machine has: processors, memory, GPUs, and how fast it multiplies matrices."""
+
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+GPU_TERAFLOPS = {
+    "B200": 2250.0,
+    "H200": 989.0,
+    "H100": 989.0,
+    "A100": 312.0,
+    "L40": 181.0,
+    "L4": 121.0,
+    "A40": 150.0,
+    "A10": 125.0,
+    "RTX 4090": 165.0,
+    "RTX 3090": 71.0,
+    "V100": 112.0,
+    "T4": 65.0,
+}
+"""Dense 16-bit tensor throughput in 10^12 floating-point operations a second, from the makers'
+data sheets (https://www.nvidia.com/en-us/data-center/)."""
+UNKNOWN_GPU_TERAFLOPS = 60.0
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU: its name and its memory in bytes."""
+
+    name: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Processor cores, main memory in bytes, and GPUs."""
+
+    cpus: int
+    memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+
+
+def inspect_machine() -> Machine:
+    """Return what this machine has, or what its container allows; starts nothing on a GPU."""
+    return Machine(_count_cpus(), _find_memory(), find_gpus())
+
+
+def _count_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _find_memory() -> int:
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdigit() else physical
+
+
+def find_gpus() -> tuple[Gpu, ...]:
+    """Return the NVIDIA GPUs that ``nvidia-smi`` lists, in its order; none where it is missing."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not shutil.which("nvidia-smi"):
+        return ()
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return parse_gpus(answer.stdout)
+
+
+def parse_gpus(text: str) -> tuple[Gpu, ...]:
+    """Return the GPUs in lines of ``name, memory in MiB``; lines of another form are passed
+    over."""
+    found = []
+    for line in text.splitlines():
+        name, _, memory = line.rpartition(",")
+        if name and memory.strip().isdigit():
+            found.append(Gpu(name.strip(), int(memory) * 2**20))
+    return tuple(found)
+
+
+def assume_gpu_flops(name: str) -> tuple[float, bool]:
+    """Return a GPU's peak operations a second, and whether its name is in the table."""
+    for known, teraflops in GPU_TERAFLOPS.items():
+        if known in name:
+            return teraflops * 1e12, True
+    return UNKNOWN_GPU_TERAFLOPS * 1e12, False
+
+
+def measure_cpu_flops(threads: int, repeats: int = 5) -> float:
+    """Return float32 operations a second of a feed-forward-sized matrix product on ``threads``
+    threads: the best of a few tries, well under a second in all."""
+    import numpy as np  # only a prediction for a CPU needs these
+    from threadpoolctl import threadpool_limits
+
+    tokens, width = 256, 768
+    x, weight = np.ones((tokens, width), np.float32), np.ones((width, 4 * width), np.float32)
+    best = float("inf")
+    with threadpool_limits(limits=max(1, threads)):
+        for _ in range(repeats):
+            start = time.perf_counter()
+            x @ weight
+            best = min(best, time.perf_counter() - start)
+    return 2 * tokens * width * 4 * width / best

@@ -1,0 +1,176 @@
+"""What can be known before the first second of training: findings, and what the run will need."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweep.config import Config
+from sweep.findings import Finding
+from sweep.forecast import CellKey, Forecaster, Job, ModelEstimate, Total, measure_texts
+from sweep.limits import (
+    check_disk,
+    check_length,
+    check_memory,
+    check_resources,
+    show_bytes,
+)
+from sweep.machine import Machine
+from sweep.plan import Plan
+from sweep.reach import Reached, check_model
+
+LEVELS = ("error", "warning", "note")
+
+
+@dataclass
+class Preflight:
+    """Findings, worst first, and estimates; a model of unknown shape has none."""
+
+    findings: list[Finding] = field(default_factory=list)
+    models: list[ModelEstimate] = field(default_factory=list)
+    total: Total | None = None
+
+    def errors(self) -> list[Finding]:
+        """Return the findings that keep the run from starting."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    def memory_bytes(self) -> int | None:
+        """Return the memory of the largest trial, or None if some model's is unknown."""
+        if self.total is None:
+            return None
+        return max(each.memory_bytes_per_trial for each in self.models)
+
+    def predicted(self) -> dict[str, Any]:
+        """Return what the journal keeps: seconds (low, likely, high), and bytes by model."""
+        seconds = [round(value, 1) for value in self.total.seconds] if self.total else None
+        memory = {each.model: each.memory_bytes_per_trial for each in self.models}
+        return {"seconds": seconds, "memory_bytes": memory}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        total = asdict(self.total) if self.total else None
+        if self.total and total:
+            total["seconds"] = self.total.seconds._asdict()
+        estimates = {"models": [asdict(each) for each in self.models], "total": total}
+        return {"findings": [asdict(each) for each in self.findings], "estimates": estimates}
+
+
+def check_plan(
+    config: Config,
+    reached: Reached,
+    plan: Plan | None,
+    done: frozenset[str],
+    folder: Path,
+    machine: Machine | None,
+) -> Preflight:
+    """Return what is known of the sweep before it runs in ``folder``.
+
+    ``plan`` is None where data or models are missing. ``machine`` is the one that trains; None
+    means a cluster that has not been asked yet, whose GPUs and memory are then not checked.
+    """
+    here = machine or Machine(cpus=1, memory_bytes=0)
+    texts = measure_texts(config, reached.subsets)
+    forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
+    preflight = Preflight(list(reached.findings))
+    jobs = []
+    for index, model in enumerate(config.grid.models):
+        if found := reached.models.get(model.name):
+            preflight.findings += check_model(index, model, found)
+            job = forecaster.build_job(index, found)
+            preflight.findings += _check_shape(config, index, job)
+            jobs += [job] if job else []
+    preflight.models = [forecaster.estimate_model(job) for job in jobs]
+    if len(jobs) == len(config.grid.models):
+        largest = max(each.memory_bytes_per_trial for each in preflight.models)
+        preflight.total = forecaster.estimate_total(jobs, largest)
+    preflight.findings += _check_machine(config, preflight, folder, machine)
+    preflight.findings.sort(key=lambda finding: LEVELS.index(finding.level))
+    return preflight
+
+
+def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:
+    """Return how many trials of each planned cell have no result yet."""
+    left: Counter[CellKey] = Counter()
+    for trial in plan.trials if plan else ():
+        cell = trial.cell
+        left[cell.model, cell.n_labels, cell.n_samples, cell.seed] += trial.trial_id not in done
+    return dict(left)
+
+
+def _check_shape(config: Config, index: int, job: Job | None) -> list[Finding]:
+    key, name = f"grid.models.{index}", config.grid.models[index].name
+    if job:
+        return check_length(key, name, config.train.max_length, job.shape.positions)
+    text = f"{key}: {name}'s config.json names no sizes known here, so memory and time are unknown"
+    return [Finding("note", key, text)]
+
+
+def _check_machine(
+    config: Config, preflight: Preflight, folder: Path, machine: Machine | None
+) -> list[Finding]:
+    disk = check_disk(preflight.total.disk_bytes, folder) if preflight.total else []
+    if machine is None:
+        text = "the cluster's GPUs, memory and storage are checked once it is connected"
+        return [*disk, Finding("note", "--address", text)]
+    findings = check_resources(config.resources, machine)
+    for each in preflight.models if not findings else ():
+        findings += check_memory(each.model, each.memory_bytes_per_trial, config.resources, machine)
+    return findings + disk
+
+
+def show_preflight(preflight: Preflight) -> str:
+    """Return the preflight as text: findings, a line per model, and the run's needs."""
+    lines = ["preflight:"]
+    lines += [f"  {each.level}: {each.sentence}" for each in preflight.findings]
+    width = max((len(each.model) for each in preflight.models), default=0)
+    lines += [
+        f"  {each.model:<{width}}  {show_count(each.parameters):>6} parameters, "
+        f"{show_bytes(each.memory_bytes_per_trial)} of memory per trial, "
+        f"{show_bytes(each.checkpoint_bytes)} per checkpoint"
+        for each in preflight.models
+    ]
+    return "\n".join([*lines, *show_total(preflight)])
+
+
+def show_total(preflight: Preflight) -> list[str]:
+    """Return two lines on the run's time and disk; none where they are unknown."""
+    total = preflight.total
+    if total is None:
+        return []
+    low, likely, high = map(show_seconds, total.seconds)
+    return [
+        f"  time: about {likely} (from {low} to {high}), {total.trials_at_a_time} trial(s) at a "
+        f"time; checkpoints: up to {show_bytes(total.disk_bytes)}",
+        f"  speed {total.rate}",
+    ]
+
+
+def show_warnings(preflight: Preflight, most: int = 4) -> Sequence[str]:
+    """Return what a run prints before it starts: its warnings, ``most`` at most, and its needs."""
+    warnings = [each.sentence for each in preflight.findings if each.level == "warning"]
+    lines = [f"warning: {sentence}" for sentence in warnings[:most]]
+    if len(warnings) > most:
+        lines.append(f"and {len(warnings) - most} more warnings; --dry-run lists them")
+    memory = preflight.memory_bytes()
+    if memory:
+        lines += [line.strip() for line in show_total(preflight)[:1]]
+        lines.append(f"memory: up to {show_bytes(memory)} per trial")
+    return lines
+
+
+def show_count(count: int) -> str:
+    """Return a number of parameters in short form, e.g. ``1.54B``."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return str(count)
+
+
+def show_seconds(seconds: float) -> str:
+    """Return a duration in the unit that suits it, e.g. ``2.5 h``."""
+    for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= 1.5 * size:
+            digits = 1 if seconds < 10 * size else 0
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.0f} s"

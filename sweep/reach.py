@@ -1,0 +1,150 @@
+"""Whether a sweep's models and data can be had, and what is missing where they cannot."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweep.config import Config, ModelConfig
+from sweep.data import load_corpus
+from sweep.errors import DataError, SweepError
+from sweep.findings import Finding
+from sweep.revisions import TINY_PREFIX, find_hub_config, is_local, resolve_revision
+from sweep.shapes import FAMILIES, TINY_CONFIGS
+from sweep.subsets import Subsets
+
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+
+
+@dataclass(frozen=True)
+class ReachedModel:
+    """A model that can be had: the commit or hash that pins it, its parsed config.json and, for
+    a model on this machine, its folder."""
+
+    revision: str
+    tree: dict[str, Any]
+    folder: Path | None = None
+
+
+@dataclass
+class Reached:
+    """What could be had: models by name, subsets unless the data cannot give every cell,
+    and the errors."""
+
+    models: dict[str, ReachedModel] = field(default_factory=dict)
+    subsets: Subsets | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+
+def reach_inputs(config: Config) -> Reached:
+    """Return what of ``config``'s data and models can be had; nothing is raised."""
+    reached = Reached()
+    try:
+        subsets = build_subsets(config)
+        reached.findings += check_counts(config, subsets)
+        reached.subsets = None if reached.findings else subsets
+    except SweepError as error:
+        reached.findings.append(Finding("error", "data", str(error)))
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(reach_model, i, m) for i, m in enumerate(config.grid.models)]
+    for index, (model, call) in enumerate(zip(config.grid.models, calls, strict=True)):
+        try:
+            reached.models[model.name] = call.result()
+        except SweepError as error:
+            reached.findings.append(Finding("error", f"grid.models.{index}", str(error)))
+    return reached
+
+
+def build_subsets(config: Config) -> Subsets:
+    """Load the corpus and return the subsets that it can give."""
+    data = config.data
+    return Subsets(
+        load_corpus(data), data.exclude_labels, data.label_order, data.max_eval_per_label
+    )
+
+
+def reach_model(index: int, model: ModelConfig) -> ReachedModel:
+    """Return where the ``index``-th model stands; raise ModelError if it cannot be had."""
+    revision = resolve_revision(model)
+    if model.path.startswith(TINY_PREFIX):
+        return ReachedModel(revision, dict(TINY_CONFIGS[model.path.removeprefix(TINY_PREFIX)]))
+    if is_local(model.path):
+        folder = Path(model.path).expanduser()
+        return ReachedModel(revision, _read_tree(folder / "config.json"), folder)
+    path = find_hub_config(f"grid.models.{index}", model.path, revision)
+    return ReachedModel(revision, _read_tree(path), path.parent)
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def check_counts(config: Config, subsets: Subsets) -> list[Finding]:
+    """Return an error for each label set or sample size that the data cannot give."""
+    findings: dict[str, Finding] = {}
+    for k in config.grid.n_labels:
+        for n in config.grid.n_samples:
+            for seed in config.grid.seeds:
+                try:
+                    subsets.training(k, n, seed)
+                    subsets.evaluation("validation", k)
+                    subsets.evaluation("test", k)
+                except DataError as error:
+                    key = str(error).partition(":")[0]
+                    findings.setdefault(str(error), Finding("error", key, str(error)))
+    return list(findings.values())
+
+
+def check_model(index: int, model: ModelConfig, found: ReachedModel) -> list[Finding]:
+    """Return what speaks against loading a reached model: damaged or pickled files, remote code."""
+    key = f"grid.models.{index}"
+    if not found.tree:
+        sentence = f"{key}: {model.name}'s config.json is not a JSON object; fetch the model again"
+        return [Finding("error", key, sentence)]
+    findings = _check_remote_code(key, model, found.tree)
+    if is_local(model.path) and found.folder:
+        findings += _check_weights(key, model, found.folder)
+    return findings
+
+
+def _check_remote_code(key: str, model: ModelConfig, tree: dict[str, Any]) -> list[Finding]:
+    if "auto_map" not in tree or model.trust_remote_code:
+        return []
+    kind = tree.get("model_type")
+    if kind in (*FAMILIES, "gemma3"):
+        text = f"{key}: {model.name} comes with code of its own (auto_map), which is not run"
+        return [Finding("note", key, text)]
+    return [
+        Finding(
+            "error",
+            key,
+            f"{key}: {model.name} needs code of its own (auto_map in config.json), which is not "
+            f"run unasked; read it, then set {key}.trust_remote_code=true",
+        )
+    ]
+
+
+def _check_weights(key: str, model: ModelConfig, folder: Path) -> list[Finding]:
+    names = [file.name for file in folder.iterdir()]
+    if any(name.endswith(".safetensors") for name in names):
+        return []
+    pickled = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
+    if pickled and model.allow_pickle:
+        return []
+    if not pickled:
+        return [
+            Finding("error", key, f"{key}: {folder} holds no weights (*.safetensors); add them")
+        ]
+    return [
+        Finding(
+            "error",
+            key,
+            f"{key}: {folder} holds only pickled weights ({pickled[0]}), which can run code when "
+            f"loaded; convert them to safetensors, or set {key}.allow_pickle=true",
+        )
+    ]

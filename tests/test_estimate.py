@@ -1,0 +1,247 @@
+"""Estimates: parameters, memory and time from a model's shape, held against what is known."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from sweep.estimate import (
+    CellWork,
+    Range,
+    Rate,
+    cell_seconds,
+    epoch_seconds,
+    estimate_epochs,
+    estimate_tokens,
+    expect_survivors,
+    list_rungs,
+    read_token_rates,
+    total_seconds,
+)
+from sweep.journal import read_events
+from sweep.machine import assume_gpu_flops, measure_cpu_flops, parse_gpus
+from sweep.memory import Load, checkpoint_bytes, count_trained, estimate_memory
+from sweep.shapes import (
+    TINY_CONFIGS,
+    ModelShape,
+    count_adapter,
+    count_parameters,
+    count_weights,
+    read_shape,
+)
+from sweep.tables import RESULT_COLUMNS, write_table
+
+QWEN = {
+    "model_type": "qwen2", "hidden_size": 1536, "num_hidden_layers": 28,
+    "num_attention_heads": 12, "num_key_value_heads": 2, "intermediate_size": 8960,
+    "vocab_size": 151936, "max_position_embeddings": 131072, "torch_dtype": "bfloat16",
+}  # fmt: skip
+LLAMA = {
+    "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+    "intermediate_size": 8192, "vocab_size": 128256,
+}  # fmt: skip
+GPT2_XL = {
+    "model_type": "gpt2", "n_embd": 1600, "n_layer": 48, "n_head": 25, "vocab_size": 50257,
+    "n_positions": 1024, "n_ctx": 1024,
+}  # fmt: skip
+GEMMA = {
+    "model_type": "gemma3_text", "hidden_size": 1152, "num_hidden_layers": 26,
+    "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
+    "intermediate_size": 6912, "vocab_size": 262144,
+}  # fmt: skip
+
+
+def shape_of(tree: dict[str, Any]) -> ModelShape:
+    shape = read_shape(tree)
+    assert shape is not None
+    return shape
+
+
+@pytest.mark.parametrize(
+    ("tree", "parameters"),
+    [(QWEN, 1.5437e9), (LLAMA, 1.2358e9), (GPT2_XL, 1.5576e9), (GEMMA, 0.99989e9)],
+)
+def test_parameters_are_those_the_makers_state(tree: dict[str, Any], parameters: float) -> None:
+    assert count_parameters(shape_of(tree)) == pytest.approx(parameters, rel=1e-4)
+
+
+def test_text_part_of_a_multimodal_configuration_is_read() -> None:
+    nested = {"model_type": "gemma3", "text_config": GEMMA}
+    assert count_parameters(shape_of(nested)) == count_parameters(shape_of(GEMMA))
+
+
+def test_configuration_without_known_sizes_has_no_shape() -> None:
+    assert read_shape({"model_type": "mamba", "d_model": 768}) is None
+    assert read_shape({}) is None
+
+
+@pytest.mark.parametrize("family", TINY_CONFIGS)
+def test_tiny_shapes_are_those_of_the_families(family: str, tmp_path: Path) -> None:
+    from sweep.families import build_tiny_model
+    from sweep.synthetic import build_synthetic_corpus
+
+    texts = [text for text, _ in build_synthetic_corpus()["train"]]
+    build_tiny_model(family, texts, tmp_path)
+    written = shape_of(json.loads((tmp_path / "config.json").read_text()))
+    assert written == shape_of(TINY_CONFIGS[family])
+    assert count_weights(tmp_path) == count_parameters(written)
+
+
+def test_adapter_parameters_are_rank_times_inputs_and_outputs() -> None:
+    per_layer = 2 * (2048 + 2048) + 2 * (2048 + 512) + 3 * (2048 + 8192)
+    assert count_adapter(shape_of(LLAMA), 16) == 16 * 16 * per_layer
+    assert count_adapter(shape_of(LLAMA), 16, ("q_proj",)) == 16 * 16 * 4096
+
+
+def test_damaged_weight_header_counts_as_unknown(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 40)
+    assert count_weights(tmp_path) is None
+
+
+def test_weights_of_the_vocabulary_head_are_left_out(tmp_path: Path) -> None:
+    tensors = {name: {"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]}
+               for name in ("model.a.weight", "lm_head.weight")}  # fmt: skip
+    header = json.dumps({"__metadata__": {}, **tensors}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert count_weights(tmp_path) == 12
+
+
+def test_memory_grows_with_tokens_rank_and_width_of_numbers() -> None:
+    shape = shape_of(QWEN)
+    base = estimate_memory(shape, Load(400, 400, 8, 4), 2, on_gpu=True)
+    assert estimate_memory(shape, Load(800, 400, 8, 4), 2, on_gpu=True) > base
+    assert estimate_memory(shape, Load(400, 400, 32, 4), 2, on_gpu=True) > base
+    assert estimate_memory(shape, Load(400, 400, 8, 4), 4, on_gpu=True) > base
+    assert base > 2 * count_parameters(shape)
+
+
+def test_checkpoint_holds_four_float32_values_per_trained_parameter() -> None:
+    load = Load(1, 1, 4, 16)
+    trained = count_adapter(shape_of(LLAMA), 4) + 2048 * 16
+    assert count_trained(shape_of(LLAMA), load) == trained
+    assert checkpoint_bytes(shape_of(LLAMA), load) == 16 * trained
+
+
+def test_tokens_follow_from_characters_and_stop_at_max_length() -> None:
+    sizes = estimate_tokens(["x" * 45, "x" * 9000], 32)
+    assert sizes.mean == (11 + 32) / 2
+    assert sizes.longest == 32
+    assert estimate_tokens([], 32).mean == 32
+
+
+def test_epochs_lie_between_all_stopped_and_none_stopped() -> None:
+    epochs = estimate_epochs(trials=8, max_epochs=8, grace=1, reduction=3)
+    assert epochs.low == 7 * 1 + 8
+    assert epochs.high == 64
+    assert epochs.low < epochs.likely < epochs.high
+
+
+def test_grace_of_all_epochs_leaves_nothing_to_stop() -> None:
+    assert estimate_epochs(4, 3, 3, 2) == Range(12, 12, 12)
+    assert estimate_epochs(0, 3, 1, 2) == Range(0, 0, 0)
+
+
+def test_rungs_are_grace_times_powers_of_the_reduction() -> None:
+    assert list_rungs(8, 1, 3) == [1, 3]
+    assert list_rungs(4, 1, 2) == [1, 2]
+
+
+def test_survivors_are_those_that_asha_lets_pass() -> None:
+    draw, rounds = random.Random(0), 2000
+    passed = sum(count_passed(draw, arrivals=8) for _ in range(rounds))
+    assert passed / rounds == pytest.approx(expect_survivors(8, 3), rel=0.03)
+
+
+def count_passed(draw: random.Random, arrivals: int) -> int:
+    seen: list[float] = []
+    passed = 0
+    for _ in range(arrivals):
+        value = draw.random()
+        # The rule of ray.tune.schedulers.async_hyperband: at or above the percentile goes on.
+        if not seen or value >= np.percentile(seen, (1 - 1 / 3) * 100):
+            passed += 1
+        seen.append(value)
+    return passed
+
+
+def test_measured_tokens_a_second_replace_the_formula() -> None:
+    work = CellWork(2, 800, 16, 16_000.0, 400, 64, 8_000.0)
+    rate = Rate(1e11, 0.0, 0.0, (1.0, 1.0), "")
+    load = Load(400, 400, 8, 4)
+    train, score = epoch_seconds(work, shape_of(LLAMA), load, rate, None)
+    measured, scored = epoch_seconds(work, shape_of(LLAMA), load, rate, 100.0)
+    assert measured == 160.0
+    assert scored / measured == pytest.approx(score / train)
+    assert score / train == pytest.approx(0.25, rel=0.05)
+
+
+def test_more_slots_shorten_a_run_down_to_its_longest_trial() -> None:
+    seconds = cell_seconds(CellWork(4, 0, 1, 0.0, 0, 1, 0.0), Range(4, 6, 8), 10.0, 0.0)
+    one, two, many = (
+        total_seconds([("m", seconds, 20.0)], slots, 0.0, lambda _: (1.0, 1.0))
+        for slots in (1, 2, 1000)
+    )
+    assert one.likely > two.likely > many.likely
+    assert many.likely == pytest.approx(20.0 + 12.0)
+
+
+def test_rate_of_earlier_trials_is_read_from_the_results(tmp_path: Path) -> None:
+    assert read_token_rates(tmp_path) == {}
+    rows = [
+        {"model": "a", "train_tokens": 100, "train_seconds": 2.0},
+        {"model": "a", "train_tokens": 300, "train_seconds": 2.0},
+        {"model": "b", "train_tokens": None, "train_seconds": None},
+    ]
+    write_table(tmp_path / "results.parquet", RESULT_COLUMNS, rows)
+    assert read_token_rates(tmp_path) == {"a": 100.0}
+
+
+def test_gpus_are_read_from_lines_and_known_by_name() -> None:
+    (gpu,) = parse_gpus("NVIDIA H100 80GB HBM3, 81559\nNo devices were found\n")
+    assert gpu.memory_bytes == 81559 * 2**20
+    assert assume_gpu_flops(gpu.name) == (989e12, True)
+    assert assume_gpu_flops("Some GPU")[1] is False
+
+
+def test_matrix_product_gives_a_plausible_speed() -> None:
+    assert 1e8 < measure_cpu_flops(1, repeats=2) < 1e13
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "gemma-3-270m"])
+def test_measured_trial_lies_near_its_prediction(name: str, tmp_path: Path) -> None:
+    folder = Path(os.environ.get("SWEEP_MODELS", "/nowhere")) / name
+    if not folder.is_dir():
+        pytest.skip("SWEEP_MODELS names no folder with this model")
+    tree = {
+        "name": "real",
+        "data": {"source": "synthetic", "max_eval_per_label": 40},
+        "grid": {
+            "models": [{"name": "real", "path": str(folder)}],
+            "n_labels": [4],
+            "n_samples": [320],
+        },
+        "tune": {"candidates": 1, "lora_rank": 16, "learning_rate": 1e-3},
+        "asha": {"max_epochs": 1},
+        "train": {"dtype": "float32"},
+        "baselines": [],
+    }
+    (tmp_path / "real.yaml").write_text(yaml.safe_dump(tree))
+    command = [sys.executable, "-m", "sweep.run", "real.yaml"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    events = list(read_events(tmp_path / "runs" / "real"))
+    predicted = events[0]["predicted"]
+    seconds = events[-1]["time"] - events[0]["time"]
+    peak = next(e["peak_memory_bytes"] for e in events if e["event"] == "ended")
+    print(f"{name}: {seconds:.0f} s, predicted {predicted['seconds']}; {peak / 1e9:.2f} GB,")
+    print(f"predicted {predicted['memory_bytes']['real'] / 1e9:.2f} GB")
+    assert predicted["memory_bytes"]["real"] == pytest.approx(peak, rel=0.25)
+    assert 0.5 < seconds / predicted["seconds"][1] < 2
