@@ -18,6 +18,7 @@ from rich.console import Console
 
 from sweep.cluster import check_storage, find_gpu_memory
 from sweep.config import Config
+from sweep.environment import worker_environment
 from sweep.errors import ClusterError
 from sweep.journal import Journal, read_events
 from sweep.limits import choose_gpu_share
@@ -29,6 +30,7 @@ from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, build_param_space
 from sweep.subsets import Subsets
 from sweep.tables import RunRecord, sort_events
+from sweep.trackers import build_trackers
 from sweep.trainable import SweepTrial
 
 LOG_NAME = "ray.log"
@@ -62,6 +64,7 @@ def run_plan(
     ``predicted`` holds the preflight's ``seconds`` (low, likely, high) and ``memory_bytes`` by
     model: the journal keeps it, and the share of a GPU that a trial gets follows from it.
     """
+    trackers = build_trackers(config.trackers, folder)
     record = sort_events(read_events(folder))
     scheduler = CellASHA(
         config.asha.max_epochs, config.asha.grace_epochs, config.asha.reduction_factor
@@ -82,9 +85,8 @@ def run_plan(
             baselines.start()
             display.start()
         if waiting:
-            _fit(
-                config, plan, subsets, folder, resources, scheduler, recorder, [display, baselines]
-            )
+            callbacks = [display, baselines, *trackers]
+            _fit(config, plan, subsets, folder, resources, scheduler, recorder, callbacks)
         baselines.finish()
     finally:
         display.stop()
@@ -155,6 +157,8 @@ def connect(address: str | None, folder: Path, console: Console) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=False if where == "local" else None,
+            # A local cluster's workers inherit everything; another one's get what is no secret.
+            runtime_env=None if where == "local" else {"env_vars": worker_environment()},
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(

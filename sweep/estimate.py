@@ -17,6 +17,8 @@ PADDING = 1.06
 """Padded tokens per real token in batches sorted by length; 1.05 to 1.07 on short texts."""
 GPU_EFFICIENCY = 0.3
 """Part of a GPU's peak that fine-tuning reaches where matrices are large enough."""
+CPU_EFFICIENCY = 0.7
+"""Part of a matrix product's speed that training keeps on a CPU; measured 0.65 to 0.8."""
 CPU_SECONDS = (0.004, 0.009)
 GPU_SECONDS = (0.006, 0.003)
 """Seconds of a training step that do not depend on its tokens: per step, and per block of the
@@ -141,7 +143,7 @@ def choose_rate(machine: Machine, threads: int) -> Rate:
     if not machine.gpus:
         flops = measure_cpu_flops(threads)
         source = f"measured: {flops / 1e9:.0f} GFLOP/s in float32 on {threads} CPU thread(s)"
-        return Rate(flops, *CPU_SECONDS, (0.7, 2.0), source)
+        return Rate(flops * CPU_EFFICIENCY, *CPU_SECONDS, (0.7, 2.0), source)
     peak, known = assume_gpu_flops(machine.gpus[0].name)
     flops = peak * GPU_EFFICIENCY
     kind = "" if known else ", a GPU that is not in the table"

@@ -94,18 +94,18 @@ def assume_gpu_flops(name: str) -> tuple[float, bool]:
     return UNKNOWN_GPU_TERAFLOPS * 1e12, False
 
 
-def measure_cpu_flops(threads: int, repeats: int = 5) -> float:
+def measure_cpu_flops(threads: int, seconds: float = 0.15) -> float:
     """Return float32 operations a second of a feed-forward-sized matrix product on ``threads``
-    threads: the best of a few tries, well under a second in all."""
+    threads: the mean over ``seconds``, so that what else the machine is doing counts too."""
     import numpy as np  # only a prediction for a CPU needs these
     from threadpoolctl import threadpool_limits
 
     tokens, width = 256, 768
     x, weight = np.ones((tokens, width), np.float32), np.ones((width, 4 * width), np.float32)
-    best = float("inf")
     with threadpool_limits(limits=max(1, threads)):
-        for _ in range(repeats):
-            start = time.perf_counter()
+        x @ weight  # the first call starts threads and touches memory
+        products, start = 0, time.perf_counter()
+        while (passed := time.perf_counter() - start) < seconds or not products:
             x @ weight
-            best = min(best, time.perf_counter() - start)
-    return 2 * tokens * width * 4 * width / best
+            products += 1
+    return products * 2 * tokens * width * 4 * width / passed

@@ -10,6 +10,7 @@ from sweep.config import Config, ModelConfig
 from sweep.data import load_corpus
 from sweep.errors import DataError, SweepError
 from sweep.findings import Finding
+from sweep.hub import go_offline_if_silent
 from sweep.revisions import TINY_PREFIX, find_hub_config, is_local, resolve_revision
 from sweep.shapes import FAMILIES, TINY_CONFIGS
 from sweep.subsets import Subsets
@@ -40,10 +41,14 @@ class Reached:
 def reach_inputs(config: Config) -> Reached:
     """Return what of ``config``'s data and models can be had; nothing is raised."""
     reached = Reached()
+    silent = go_offline_if_silent() if _needs_hub(config) else None
+    if silent:
+        reached.findings.append(Finding("warning", "network", silent))
     try:
         subsets = build_subsets(config)
-        reached.findings += check_counts(config, subsets)
-        reached.subsets = None if reached.findings else subsets
+        missing = check_counts(config, subsets)
+        reached.findings += missing
+        reached.subsets = None if missing else subsets
     except SweepError as error:
         reached.findings.append(Finding("error", "data", str(error)))
     with ThreadPoolExecutor() as pool:
@@ -54,6 +59,13 @@ def reach_inputs(config: Config) -> Reached:
         except SweepError as error:
             reached.findings.append(Finding("error", f"grid.models.{index}", str(error)))
     return reached
+
+
+def _needs_hub(config: Config) -> bool:
+    paths = [model.path for model in config.grid.models]
+    return config.data.source == "hub" or any(
+        not path.startswith(TINY_PREFIX) and not is_local(path) for path in paths
+    )
 
 
 def build_subsets(config: Config) -> Subsets:
@@ -82,6 +94,25 @@ def _read_tree(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return tree if isinstance(tree, dict) else {}
+
+
+class KnownSubsets:
+    """What the plan asks of the data, each fingerprint made once for all models."""
+
+    def __init__(self, subsets: Subsets) -> None:
+        self._subsets = subsets
+        self._fingerprints: dict[tuple[int, int, int], str] = {}
+
+    def labels_for(self, n_labels: int) -> tuple[str, ...]:
+        """Return the label names of the set of that size."""
+        return self._subsets.labels_for(n_labels)
+
+    def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
+        """Return the hash of a cell's texts and labels."""
+        key = n_labels, n_samples, seed
+        if key not in self._fingerprints:
+            self._fingerprints[key] = self._subsets.fingerprint(*key)
+        return self._fingerprints[key]
 
 
 def check_counts(config: Config, subsets: Subsets) -> list[Finding]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import Config, check_name, load_config
+from sweep.environment import check_tracker_packages
 from sweep.errors import ConfigError, SweepError
 from sweep.findings import Finding
 from sweep.journal import JOURNAL_NAME, Journal, read_events
@@ -16,7 +17,7 @@ from sweep.machine import inspect_machine
 from sweep.outline import list_outline, outline_to_dict
 from sweep.plan import Plan, build_plan, draw_candidates, list_plan, plan_to_dict
 from sweep.preflight import Preflight, check_plan, show_preflight, show_warnings
-from sweep.reach import Reached, reach_inputs
+from sweep.reach import KnownSubsets, Reached, reach_inputs
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
 from sweep.subsets import Subsets
 from sweep.tables import RunRecord, choose_best, sort_events
@@ -94,6 +95,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json and not options.dry_run:
         raise ConfigError("--json goes with --dry-run; add it")
     config = _read_config(options)
+    check_tracker_packages(config.trackers)
     reached = reach_inputs(config)
     plan = _build_plan(config, reached)
     folder = options.out / config.name
@@ -116,7 +118,7 @@ def _build_plan(config: Config, reached: Reached) -> Plan | None:
     if reached.subsets is None or len(reached.models) < len(config.grid.models):
         return None
     revisions = {name: found.revision for name, found in reached.models.items()}
-    return build_plan(config, reached.subsets, revisions)
+    return build_plan(config, KnownSubsets(reached.subsets), revisions)
 
 
 def _choose_error(errors: list[Finding], reached: Reached) -> Finding:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
@@ -162,7 +161,7 @@ def hide_variable(name: str) -> Iterator[None]:
             os.environ[name] = value
 
 
-def build_trackers(config: TrackersConfig, folder: Path) -> list[Callback]:
+def build_trackers(config: TrackersConfig, folder: Path) -> list[SessionCallback]:
     """Return a callback for every tracker that is on; what they write lies below ``folder``.
 
     Raises ConfigError when a package is missing or a tracker cannot be reached.

@@ -1,0 +1,279 @@
+"""The sections of the configuration, as strict models."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
+
+from sweep.space import Space, dump_space, read_space
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check_name(value: str) -> str:
+    """Return ``value`` if it is safe as a folder name; else raise ValueError."""
+    if not NAME_PATTERN.fullmatch(value) or ".." in value:
+        raise ValueError(
+            f"{value!r} is not a usable name: take letters, digits, '.', '_' and '-', "
+            "starting with a letter or digit"
+        )
+    return value
+
+
+def _coerce_number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-4 as text; a person means a number.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed here, not true or false")
+    return value
+
+
+def refuse_repeats(values: Sequence[Any]) -> Sequence[Any]:
+    seen = set(values)
+    if len(seen) != len(values):
+        raise ValueError("a value is listed twice; list it once")
+    return values
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Number = Annotated[
+    float, BeforeValidator(_no_bool), BeforeValidator(_coerce_number), Field(allow_inf_nan=False)
+]
+PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
+Labels = Annotated[PositiveInt, Field(ge=2)]
+BaselineNames = Annotated[list[Literal["majority", "tf-idf"]], AfterValidator(refuse_repeats)]
+TuneSpace = Annotated[Space, BeforeValidator(read_space), PlainSerializer(dump_space)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values cannot change later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class DataConfig(Section):
+    """Where the texts come from and which labels count."""
+
+    source: Literal["hub", "files", "synthetic"] = "synthetic"
+    path: str | None = None
+    """A dataset of the Hub; or a folder, or one file, on disk."""
+    config: str | None = None
+    revision: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
+    """What parts the labels of a text such as ``joy,anger``; None: such a text is one label."""
+    labels_file: str | None = None
+    """Label names, one a line, for labels that are whole numbers from 0; beside ``path``."""
+    quoted: bool = True
+    """Whether CSV and TSV files put quotes around texts that hold the separator or line ends."""
+    splits: dict[Literal["train", "validation", "test"], str] | None = None
+    """The split's name on the Hub, or its file (beside ``path``); left out: the usual names."""
+    validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    test_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    """The part of the training texts that becomes the split, where the data lack it."""
+    split_seed: Count = 0
+    exclude_labels: list[str] = ["neutral"]
+    label_order: Annotated[list[str], AfterValidator(refuse_repeats)] | None = None
+    max_eval_per_label: PositiveInt | None = None
+    """Upper bound on validation and on test texts per label; None: all that balance allows."""
+
+    @model_validator(mode="after")
+    def _path_fits_source(self) -> "DataConfig":
+        named = self.path or (self.source == "files" and (self.splits or {}).get("train"))
+        if self.source != "synthetic" and not named:
+            other = " or data.splits.train" if self.source == "files" else ""
+            raise ValueError(f"source {self.source!r} needs data.path{other}")
+        return self
+
+    @model_validator(mode="after")
+    def _training_is_left(self) -> "DataConfig":
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                "validation_fraction and test_fraction leave nothing to train on: "
+                "together they must be below 1"
+            )
+        return self
+
+
+class ModelConfig(Section):
+    """One base model of the grid."""
+
+    name: Name
+    path: Annotated[str, Field(min_length=1)]
+    """Hub id, local folder, or ``tiny:FAMILY`` for a small random-weight model."""
+    revision: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    target_modules: list[str] | None = None
+
+
+class GridConfig(Section):
+    """The axes: every combination of these is a cell."""
+
+    models: Annotated[list[ModelConfig], Field(min_length=1)]
+    n_labels: Annotated[
+        list[Annotated[PositiveInt, Field(ge=2)]],
+        Field(min_length=1),
+        AfterValidator(refuse_repeats),
+    ]
+    n_samples: Annotated[list[PositiveInt], Field(min_length=1), AfterValidator(refuse_repeats)]
+    seeds: Annotated[list[Count], Field(min_length=1), AfterValidator(refuse_repeats)] = [0]
+
+    @field_validator("models")
+    @classmethod
+    def _models_differ(cls, models: list[ModelConfig]) -> list[ModelConfig]:
+        for what in ("name", "path"):
+            keys = [
+                (m.name,) if what == "name" else (m.path, m.revision, str(m.target_modules))
+                for m in models
+            ]
+            twice = next((key for key in keys if keys.count(key) > 1), None)
+            if twice:
+                raise ValueError(f"two models have the same {what} {twice[0]!r}; give each its own")
+        return models
+
+    @model_validator(mode="after")
+    def _samples_divide(self) -> "GridConfig":
+        for k in self.n_labels:
+            for n in self.n_samples:
+                if n % k:
+                    below, above = n - n % k, n - n % k + k
+                    near = " or ".join(str(v) for v in (below, above) if v > 0)
+                    raise ValueError(
+                        f"n_samples {n} cannot be balanced over n_labels {k}: take {near}"
+                    )
+        return self
+
+
+class TuneConfig(Section):
+    """What is tuned inside each cell; each value is a number, a list, or a distribution."""
+
+    candidates: PositiveInt = 8
+    lora_rank: TuneSpace = read_space([4, 8, 16, 32])
+    learning_rate: TuneSpace = read_space({"loguniform": [5e-5, 2e-3]})
+    lora_alpha_ratio: TuneSpace = read_space(2.0)
+    """LoRA's alpha divided by its rank: the factor on the adapter's output."""
+    lora_dropout: TuneSpace = read_space(0.0)
+    weight_decay: TuneSpace = read_space(0.01)
+    seed: Count = 0
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "TuneConfig":
+        if not self.lora_rank.is_whole or self.lora_rank.low < 1:
+            raise ValueError("lora_rank takes whole numbers from 1 up")
+        if self.learning_rate.low <= 0:
+            raise ValueError("learning_rate must be above 0")
+        if self.lora_alpha_ratio.low <= 0:
+            raise ValueError("lora_alpha_ratio must be above 0")
+        if self.lora_dropout.low < 0 or self.lora_dropout.high >= 1:
+            raise ValueError("lora_dropout must lie in [0, 1)")
+        if self.weight_decay.low < 0:
+            raise ValueError("weight_decay must not be below 0")
+        return self
+
+
+class AshaConfig(Section):
+    """Asynchronous successive halving inside a cell (Li et al. 2020, arXiv:1810.05934)."""
+
+    max_epochs: PositiveInt = 8
+    grace_epochs: PositiveInt = 1
+    reduction_factor: Annotated[Number, Field(gt=1)] = 3
+
+    @model_validator(mode="after")
+    def _grace_fits(self) -> "AshaConfig":
+        if self.grace_epochs > self.max_epochs:
+            raise ValueError(
+                f"grace_epochs {self.grace_epochs} is above max_epochs {self.max_epochs}; lower it"
+            )
+        return self
+
+
+class TrainConfig(Section):
+    """How one candidate is trained; the same for every trial of the sweep."""
+
+    batch_size: PositiveInt = 16
+    eval_batch_size: PositiveInt = 64
+    max_batch_tokens: Annotated[PositiveInt, Field(ge=64)] = 8192
+    """Most tokens (padding included) that pass through the model at once; a larger batch is taken
+    in parts, whose gradients add up to the same step."""
+    max_length: Annotated[PositiveInt, Field(ge=4)] = 64
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
+    """Work activations out again in the backward pass instead of keeping them; auto: on a GPU
+    whose free memory they would not fit."""
+    warmup_ratio: Annotated[Number, Field(ge=0, lt=1)] = 0.1
+    max_grad_norm: Annotated[Number, Field(gt=0)] = 1.0
+    patience: PositiveInt | None = 3
+    """Epochs without a better validation accuracy before a trial ends; None: never."""
+
+
+class ResourcesConfig(Section):
+    """What one trial gets from Ray."""
+
+    gpus_per_trial: Literal["auto"] | Annotated[Number, Field(ge=0)] = "auto"
+    cpus_per_trial: Annotated[Number, Field(gt=0)] = 1
+    max_retries: Count = 2
+    """How often a trial whose worker or machine died is started again."""
+
+
+def _expand_switch(value: Any) -> Any:
+    # ``true`` turns a tracker on with its defaults, ``false`` turns it off.
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is None or isinstance(value, dict | Section):
+        return value
+    raise ValueError(f"write true, false, or the tracker's own keys, not {value!r}")
+
+
+class MlflowConfig(Section):
+    """Where MLflow keeps the runs."""
+
+    tracking_uri: str | None = None
+    """None: what MLFLOW_TRACKING_URI says, else the folder ``mlflow`` of the run."""
+    experiment: Annotated[str, Field(min_length=1)] = "sweep"
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _holds_no_secret(cls, uri: str | None) -> str | None:
+        # The message must not repeat the value: it would end up in logs.
+        if uri and "@" in uri.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "holds a user name or password; take it out and set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD"
+            )
+        return uri
+
+
+class WandbConfig(Section):
+    """Where Weights & Biases keeps the runs; the key comes from WANDB_API_KEY or its login."""
+
+    project: Annotated[str, Field(min_length=1)] = "sweep"
+    entity: str | None = None
+
+
+class TrackersConfig(Section):
+    """Experiment trackers that hear every epoch; all are off by default."""
+
+    tensorboard: bool = False
+    mlflow: Annotated[MlflowConfig | None, BeforeValidator(_expand_switch)] = None
+    wandb: Annotated[WandbConfig | None, BeforeValidator(_expand_switch)] = None

@@ -1,0 +1,368 @@
+"""The preflight: what it finds before training, in which words, and how a run takes it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError
+from model_configs import GPT2_XL, LLAMA, QWEN
+
+from sweep.cluster import explain_storage
+from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
+from sweep.driver import trial_resources
+from sweep.errors import ClusterError, ModelError
+from sweep.limits import (
+    check_disk,
+    check_length,
+    check_memory,
+    check_resources,
+    choose_gpu_share,
+    count_slots,
+    show_bytes,
+)
+from sweep.machine import Gpu, Machine
+from sweep.preflight import Preflight, check_plan, show_preflight, show_seconds, show_warnings
+from sweep.reach import ReachedModel, check_model, reach_inputs
+from sweep.revisions import explain_gated, find_hub_config, is_gated, resolve_revision
+from sweep.run import main
+
+WriteConfig = Callable[..., Path]
+GB = 10**9
+CPU = Machine(cpus=4, memory_bytes=16 * GB)
+GPU = Machine(cpus=8, memory_bytes=64 * GB, gpus=(Gpu("NVIDIA A10G", 24 * GB),))
+SMALL = ["--set", "grid.n_samples=[64]"]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def write_model(folder: Path, tree: dict[str, Any], weights: str = "model.safetensors") -> Path:
+    """Write a model folder with a configuration and an empty weight file."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(tree))
+    if weights:
+        (folder / weights).write_bytes(b"")
+    return folder
+
+
+def preflight_of(
+    write_config: WriteConfig, model: dict[str, Any], machine: Machine | None = CPU, **changes: Any
+) -> Preflight:
+    """Return the preflight of one model on the built-in corpus."""
+    grid = {"models": [model], "n_labels": [2], "n_samples": [64]}
+    config = load_config(write_config(grid=grid, **changes))
+    folder = Path("/nowhere/run")
+    return check_plan(config, reach_inputs(config), None, frozenset(), folder, machine)
+
+
+def sentences(preflight: Preflight, level: str = "error") -> list[str]:
+    return [finding.sentence for finding in preflight.findings if finding.level == level]
+
+
+def test_sound_plan_has_no_finding(write_config: WriteConfig) -> None:
+    preflight = preflight_of(write_config, {"name": "a", "path": "tiny:llama"})
+    assert preflight.findings == []
+    assert preflight.total is not None
+    low, likely, high = preflight.total.seconds
+    assert 0 < low <= likely <= high
+
+
+@pytest.mark.parametrize("tree", [LLAMA, QWEN])
+def test_model_too_large_for_the_machine_is_an_error(
+    tree: dict[str, Any], write_config: WriteConfig, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model", tree)
+    small = Machine(cpus=2, memory_bytes=2 * GB)
+    preflight = preflight_of(write_config, {"name": "big", "path": str(folder)}, small)
+    (sentence,) = sentences(preflight)
+    assert "a trial of big needs about" in sentence
+    assert "this machine has 2 GB; take a smaller model" in sentence
+
+
+def test_several_trials_too_large_together_are_a_warning_with_the_cpus_to_set() -> None:
+    (finding,) = check_memory("big", 7 * GB, ResourcesConfig(), CPU)
+    assert finding.level == "warning"
+    assert finding.sentence.startswith("4 trials of big at a time need about 28 GB")
+    assert "set resources.cpus_per_trial=2," in finding.sentence
+
+
+def test_trials_that_fit_are_not_spoken_of() -> None:
+    assert check_memory("m", 3 * GB, ResourcesConfig(), CPU) == []
+    assert check_memory("m", 20 * GB, ResourcesConfig(), GPU) == []
+
+
+def test_gpu_too_small_is_an_error_and_too_small_a_share_a_warning() -> None:
+    (error,) = check_memory("m", 40 * GB, ResourcesConfig(), GPU)
+    assert error.level == "error"
+    assert "this GPU has 24 GB" in error.sentence
+    (warning,) = check_memory("m", 10 * GB, ResourcesConfig(gpus_per_trial=0.25), GPU)
+    assert warning.level == "warning"
+    assert "its share of a GPU (6 GB); set resources.gpus_per_trial=auto" in warning.sentence
+
+
+@pytest.mark.parametrize(
+    ("memory", "gpu", "share"),
+    [(5 * GB, 24 * GB, 0.25), (1, 24 * GB, 0.125), (23 * GB, 24 * GB, 1.0), (99 * GB, 24 * GB, 1.0),
+     (7 * GB, 24 * GB, 0.3333), (None, 24 * GB, 1.0), (5 * GB, None, 1.0)],
+)  # fmt: skip
+def test_share_of_a_gpu_is_one_over_the_trials_that_fit(
+    memory: int | None, gpu: int | None, share: float
+) -> None:
+    assert choose_gpu_share(memory, gpu) == share
+
+
+def test_trials_get_their_share_where_the_cluster_has_gpus(config: Config) -> None:
+    cluster = {"CPU": 8.0, "GPU": 1.0}
+    assert trial_resources(config, cluster, 5 * GB, 24 * GB) == {"CPU": 1, "GPU": 0.25}
+    assert trial_resources(config, cluster, 5 * GB, None) == {"CPU": 1, "GPU": 1.0}
+    assert trial_resources(config, {"CPU": 8.0}, 5 * GB, None) == {"CPU": 1}
+
+
+def test_slots_follow_from_cpus_and_from_shares_of_gpus() -> None:
+    assert count_slots(ResourcesConfig(cpus_per_trial=2), CPU, GB) == 2
+    assert count_slots(ResourcesConfig(), GPU, 5 * GB) == 4
+    assert count_slots(ResourcesConfig(gpus_per_trial=0.5), GPU, 5 * GB) == 2
+
+
+def test_more_gpus_or_cpus_than_there_are_is_an_error() -> None:
+    (gpus,) = check_resources(ResourcesConfig(gpus_per_trial=2), CPU)
+    assert "2 asked, but this machine has 0 GPUs" in gpus.sentence
+    (cpus,) = check_resources(ResourcesConfig(cpus_per_trial=64), CPU)
+    assert "64 asked, but this machine has 4 CPUs" in cpus.sentence
+
+
+def test_cluster_without_the_gpus_asked_is_refused(write_config: WriteConfig) -> None:
+    config = load_config(write_config(resources={"gpus_per_trial": 2}))
+    with pytest.raises(ClusterError, match="2 asked, but the cluster has 1 GPUs"):
+        trial_resources(config, {"CPU": 4.0, "GPU": 1.0})
+
+
+def test_checkpoints_beyond_the_free_disk_are_a_warning(tmp_path: Path) -> None:
+    (finding,) = check_disk(10**18, tmp_path / "not" / "yet")
+    assert finding.level == "warning"
+    assert "checkpoints may take up to 1e+06 TB" in finding.sentence
+    assert str(tmp_path) in finding.sentence
+    assert check_disk(1, tmp_path) == []
+
+
+def test_max_length_beyond_the_positions_is_an_error(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model", {**GPT2_XL, "n_layer": 2, "n_embd": 50})
+    train = {"max_length": 2000}
+    preflight = preflight_of(write_config, {"name": "a", "path": str(folder)}, train=train)
+    assert sentences(preflight) == [
+        "train.max_length: 2000 tokens asked, but a has 1024 positions; "
+        "set train.max_length=1024 or less"
+    ]
+    assert check_length("k", "a", 2000, None) == []
+
+
+def test_pickled_weights_are_an_error_unless_allowed(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", LLAMA, weights="pytorch_model.bin")
+    found = ReachedModel("x", LLAMA, folder)
+    model = ModelConfig(name="a", path=str(folder))
+    (finding,) = check_model(1, model, found)
+    assert "holds only pickled weights (pytorch_model.bin)" in finding.sentence
+    assert "set grid.models.1.allow_pickle=true" in finding.sentence
+    assert check_model(1, model.model_copy(update={"allow_pickle": True}), found) == []
+
+
+def test_folder_without_weights_is_an_error(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", LLAMA, weights="")
+    (finding,) = check_model(
+        0, ModelConfig(name="a", path=str(folder)), ReachedModel("x", LLAMA, folder)
+    )
+    assert "holds no weights" in finding.sentence
+
+
+def test_remote_code_is_an_error_unless_trusted_or_not_needed(tmp_path: Path) -> None:
+    tree = {**LLAMA, "model_type": "odd", "auto_map": {"AutoModel": "odd.Odd"}}
+    folder = write_model(tmp_path / "model", tree)
+    model = ModelConfig(name="a", path=str(folder))
+    (finding,) = check_model(0, model, ReachedModel("x", tree, folder))
+    assert finding.level == "error"
+    assert "set grid.models.0.trust_remote_code=true" in finding.sentence
+    trusted = model.model_copy(update={"trust_remote_code": True})
+    assert check_model(0, trusted, ReachedModel("x", tree, folder)) == []
+    known = tree | {"model_type": "llama"}
+    assert check_model(0, model, ReachedModel("x", known, folder))[0].level == "note"
+
+
+def test_damaged_configuration_of_a_model_is_an_error(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model", {})
+    (folder / "config.json").write_text("{")
+    preflight = preflight_of(write_config, {"name": "a", "path": str(folder)})
+    assert "config.json is not a JSON object" in sentences(preflight)[0]
+    assert preflight.total is None
+
+
+def test_unknown_shape_is_a_note_and_leaves_time_unknown(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model", {"model_type": "mamba"})
+    preflight = preflight_of(write_config, {"name": "a", "path": str(folder)})
+    assert sentences(preflight) == []
+    assert "memory and time are unknown" in sentences(preflight, "note")[0]
+    assert preflight.predicted() == {"seconds": None, "memory_bytes": {}}
+
+
+def test_gated_model_names_its_page_and_the_variable() -> None:
+    error = GatedRepoError.__new__(GatedRepoError)
+    assert is_gated(error)
+    sentence = explain_gated("grid.models.1", "meta-llama/Llama-3.2-1B")
+    assert "accept its terms at https://huggingface.co/meta-llama/Llama-3.2-1B" in sentence
+    assert "HF_TOKEN" in sentence
+
+
+def test_gated_model_that_hides_its_files_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    with pytest.raises(ModelError, match=r"grid\.models\.2: 'a/b' is gated"):
+        find_hub_config("grid.models.2", "a/b", COMMIT)
+
+
+def test_cold_cache_offline_lists_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=r"config\.json, weights .*, tokenizer missing"):
+        find_hub_config("grid.models.0", "a/b", COMMIT)
+    snapshot = write_model(tmp_path / "models--a--b" / "snapshots" / COMMIT, LLAMA)
+    with pytest.raises(ModelError, match="whole: tokenizer missing, and HF_HUB_OFFLINE is set"):
+        find_hub_config("grid.models.0", "a/b", COMMIT)
+    (snapshot / "tokenizer.json").touch()
+    assert find_hub_config("grid.models.0", "a/b", COMMIT) == snapshot / "config.json"
+
+
+def test_branch_is_pinned_by_the_commit_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    refs = tmp_path / "models--a--b" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "v2").write_text(COMMIT)
+    assert resolve_revision(ModelConfig(name="m", path="a/b", revision="v2")) == COMMIT
+    assert resolve_revision(ModelConfig(name="m", path="a/b", revision=COMMIT)) == COMMIT
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
+        resolve_revision(ModelConfig(name="m", path="a/b", revision="v3"))
+
+
+def test_dry_run_without_model_or_data_still_lists_the_cells(
+    write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(write_config()), "--dry-run", "--set", "data.source=files"]
+    arguments += ["--set", "data.path=/nowhere", "--set", "grid.models.0.path=/nowhere"]
+    assert main(arguments) == 2
+    text = capsys.readouterr().out
+    assert "4 cells x 2 candidates = 8 trials" in text
+    assert "unknown until the data and models are read" in text
+    assert text.count("  error: ") == 2
+    assert main([*arguments, "--json"]) == 2
+    tree = json.loads(capsys.readouterr().out)
+    assert len(tree["cells"]) == 4
+    assert len(tree["trials"]) == 8
+    assert tree["cells"][0]["cell_id"] is None
+    assert {each["level"] for each in tree["preflight"]["findings"]} == {"error"}
+
+
+def test_counts_that_do_not_fit_are_all_listed(
+    write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--dry-run", "--set", "grid.n_labels=[2,17]", "--set", "grid.n_samples=[680000]"]
+    assert main([str(write_config()), *arguments]) == 2
+    text = capsys.readouterr().out
+    assert "take at most" in text
+    assert "17 labels asked" in text
+
+
+def test_json_holds_findings_and_estimates(
+    write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(write_config()), "--dry-run", "--json", *SMALL]) == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert set(tree) == {"cells", "trials", "preflight"}
+    estimates = tree["preflight"]["estimates"]
+    assert set(estimates["models"][0]) == {
+        "model", "parameters", "memory_bytes_per_trial", "checkpoint_bytes",
+    }  # fmt: skip
+    assert set(estimates["total"]["seconds"]) == {"low", "likely", "high"}
+    assert estimates["total"]["disk_bytes"] > 0
+
+
+def test_run_is_refused_with_the_first_error_and_makes_no_folder(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(write_config()), "--out", str(tmp_path / "runs"), *SMALL]
+    assert main([*arguments, "--set", "resources.gpus_per_trial=100"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: resources.gpus_per_trial: 100 asked")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_run_journals_what_was_predicted(
+    write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def stand_in(*arguments: Any) -> Any:
+        seen["predicted"] = arguments[-1]
+        raise ClusterError("stopped here")
+
+    monkeypatch.setattr("sweep.driver.run_plan", stand_in)
+    assert main([str(write_config()), "--out", str(tmp_path / "runs"), *SMALL]) == 2
+    assert set(seen["predicted"]) == {"seconds", "memory_bytes"}
+    assert len(seen["predicted"]["seconds"]) == 3
+    assert set(seen["predicted"]["memory_bytes"]) == {"tiny-llama"}
+
+
+def test_dry_run_loads_neither_torch_nor_ray(write_config: WriteConfig) -> None:
+    code = (
+        "import sys; from sweep.run import main; main(sys.argv[1:]);"
+        "print([n for n in ('torch', 'transformers', 'peft', 'ray') if n in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(write_config()), "--dry-run", *SMALL]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
+def test_run_says_warnings_and_needs_in_a_few_lines(write_config: WriteConfig) -> None:
+    machine = Machine(cpus=64, memory_bytes=4 * GB)
+    preflight = preflight_of(write_config, {"name": "a", "path": "tiny:llama"}, machine)
+    lines = show_warnings(preflight)
+    assert len(lines) == 3
+    assert lines[0].startswith("warning: 64 trials of a at a time")
+    assert lines[1].startswith("time: about")
+
+
+def test_cluster_not_yet_asked_is_a_note(write_config: WriteConfig) -> None:
+    preflight = preflight_of(write_config, {"name": "a", "path": "tiny:llama"}, None)
+    assert [finding.key for finding in preflight.findings] == ["--address"]
+    assert "checked once it is connected" in show_preflight(preflight)
+
+
+def test_storage_that_a_node_does_not_see_is_explained() -> None:
+    text = explain_storage(Path("/runs/a"), ["node2", "node1"])
+    assert "/runs/a is not visible from node1, node2; choose an --out on storage" in text
+
+
+def test_sizes_and_times_read_well() -> None:
+    assert show_bytes(1.54e9) == "1.54 GB"
+    assert show_bytes(12) == "12 B"
+    assert show_seconds(42) == "42 s"
+    assert show_seconds(200) == "3.3 min"
+    assert show_seconds(5 * 86_400) == "5.0 days"
