@@ -83,15 +83,16 @@ def estimate_tokens(texts: Sequence[str], max_length: int) -> TextSizes:
     return TextSizes(sum(sizes) / len(sizes), math.ceil(max(sizes)))
 
 
-def training_flops(shape: ModelShape, trained: int) -> float:
+def training_flops(shape: ModelShape, trained: int, checkpointed: bool = False) -> float:
     """Return the floating-point operations per token of a training step.
 
     Two per parameter and pass (Kaplan et al. 2020, arXiv:2001.08361): a frozen weight is used in
     the forward pass and in the gradient of its input, a trained one also in its own gradient.
     The token table is looked up, not multiplied. Attention's scores are left out: at 64 tokens
-    they are below 1 % of the rest.
+    they are below 1 % of the rest. Gradient checkpointing adds a forward pass.
     """
-    return 4.0 * count_blocks(shape) + 6.0 * trained
+    again = scoring_flops(shape, trained) if checkpointed else 0.0
+    return 4.0 * count_blocks(shape) + 6.0 * trained + again
 
 
 def scoring_flops(shape: ModelShape, trained: int) -> float:
@@ -178,7 +179,8 @@ def epoch_seconds(
     fixed = rate.step_seconds + rate.block_seconds * shape.layers
     scoring_steps = math.ceil(work.eval_texts / work.eval_batch_size)
     steps = math.ceil(work.texts / work.batch_size)
-    train = work.train_tokens * PADDING * training_flops(shape, trained) / rate.flops
+    flops = training_flops(shape, trained, load.checkpointed)
+    train = work.train_tokens * PADDING * flops / rate.flops
     train += steps * fixed
     score = work.eval_tokens * PADDING * scoring_flops(shape, trained) / rate.flops
     score += scoring_steps * fixed * FORWARD_SHARE
@@ -216,6 +218,15 @@ def total_seconds(
         fast, slow = spread(model)
         for place, factor in enumerate((fast, 1.0, slow)):
             totals[place] += seconds[place] * factor / slots
-    longest = max(one for _, _, one in cells)
     loading = START_SECONDS + load_seconds
-    return Range(*(loading + max(total, longest * spread(cells[0][0])[0]) for total in totals))
+    pairs = zip(totals, _longest(cells, spread), strict=True)
+    return Range(*(loading + max(pair) for pair in pairs))
+
+
+def _longest(
+    cells: Sequence[tuple[str, Range, float]], spread: Callable[[str], tuple[float, float]]
+) -> Range:
+    """Return the seconds of the longest trial, which no number of slots shortens."""
+    model, _, seconds = max(cells, key=lambda cell: cell[2])
+    fast, slow = spread(model)
+    return Range(seconds * fast, seconds, seconds * slow)

@@ -137,6 +137,8 @@ class Forecaster:
             max(candidate.lora_rank for candidate in draw_candidates(self.config)),
             max(grid.n_labels),
             tuple(targets) if targets else None,
+            # "auto" turns it on only where memory would not do without.
+            train.gradient_checkpointing is True,
         )
 
     def _bytes_per_value(self) -> int:

@@ -32,6 +32,8 @@ class Load:
     rank: int
     n_labels: int
     targets: tuple[str, ...] | None = None
+    checkpointed: bool = False
+    """Whether blocks keep only their input and are computed again in the backward pass."""
 
 
 def count_trained(shape: ModelShape, load: Load) -> int:
@@ -88,12 +90,22 @@ def estimate_memory(
     weights = count * bytes_per_value
     process = GPU_PROCESS_BYTES if on_gpu else _cpu_process(shape)
     state = 4 * STATE_COPIES * count_trained(shape, load)
-    kept = load.train_tokens * activation_bytes(shape, load.rank, bytes_per_value)
+    kept = load.train_tokens * _kept_bytes(shape, load, bytes_per_value)
     passing = max(kept, load.eval_tokens * scoring_bytes(shape, bytes_per_value))
     training = state + int(passing * (GPU_ALLOCATOR if on_gpu else CPU_ALLOCATOR))
     converted = shape.file_bytes_per_parameter != bytes_per_value
     loading = count * shape.file_bytes_per_parameter if converted and not on_gpu else 0
     return process + weights + max(training, loading)
+
+
+def _kept_bytes(shape: ModelShape, load: Load, bytes_per_value: int) -> int:
+    """Return the bytes per token that wait for the backward pass: all that autograd saves or,
+    with gradient checkpointing (Chen et al. 2016, arXiv:1604.06174), each block's input and one
+    block's whole."""
+    whole = activation_bytes(shape, load.rank, bytes_per_value)
+    if not load.checkpointed:
+        return whole
+    return shape.layers * shape.hidden * bytes_per_value + whole // shape.layers
 
 
 def _cpu_process(shape: ModelShape) -> int:

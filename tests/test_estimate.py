@@ -25,6 +25,7 @@ from sweep.estimate import (
     list_rungs,
     read_token_rates,
     total_seconds,
+    training_flops,
 )
 from sweep.journal import read_events
 from sweep.machine import assume_gpu_flops, measure_cpu_flops, parse_gpus
@@ -102,6 +103,14 @@ def test_memory_grows_with_tokens_rank_and_width_of_numbers() -> None:
     assert estimate_memory(shape, Load(400, 400, 32, 4), 2, on_gpu=True) > base
     assert estimate_memory(shape, Load(400, 400, 8, 4), 4, on_gpu=True) > base
     assert base > 2 * count_parameters(shape)
+
+
+def test_gradient_checkpointing_trades_memory_for_a_forward_pass() -> None:
+    shape = shape_of(QWEN)
+    kept, again = (Load(4000, 4000, 8, 4, checkpointed=on) for on in (False, True))
+    saved = estimate_memory(shape, kept, 2, True) - estimate_memory(shape, again, 2, True)
+    assert saved > 4000 * 24 * 4 * shape.intermediate * 2
+    assert training_flops(shape, 0, True) == 1.5 * training_flops(shape, 0)
 
 
 def test_checkpoint_holds_four_float32_values_per_trained_parameter() -> None:
