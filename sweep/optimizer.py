@@ -52,4 +52,4 @@ def restore_moments(
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = flat.get(f"{name}/{key}")
             if value is not None:
-                optimizer.state[parameter][key] = value.to(parameter.device)
+                optimizer.state[parameter][key] = value.to(parameter.device, copy=True)

@@ -1,6 +1,7 @@
 """Training one candidate, without Ray."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,17 @@ from sweep.plan import Plan, TrialSpec
 from sweep.revisions import TINY_FAMILIES
 from sweep.subsets import Subsets
 from sweep.train import CellData, Trainer, build_trainer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Train on one thread, as a worker of one CPU does: sums over several may differ in the last
+    bit, and AdamW makes much of a gradient that is nearly zero."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 TIMES = ("train_seconds", "eval_seconds", "totals")
 
