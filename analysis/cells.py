@@ -1,11 +1,20 @@
 """From trials to cells: one row per model, label count and sample size, averaged over seeds."""
 
+from typing import Any, cast
+
 import pandas as pd
 
 from analysis.load import Run
-from analysis.stats import chance_level, normalise_accuracy, wilson_interval
+from analysis.stats import (
+    chance_level,
+    normalise_accuracy,
+    split_spread,
+    t_interval,
+    wilson_interval,
+)
 
 AXES = ["model", "n_labels", "n_samples"]
+SPREADS = ["test_spread", "seed_spread", "seed_low", "seed_high"]
 
 
 def select_best(results: pd.DataFrame) -> pd.DataFrame:
@@ -19,7 +28,9 @@ def average_seeds(run: Run) -> pd.DataFrame:
 
     Columns: the axes; ``kind``; ``seeds_planned`` and ``seeds_done``; ``accuracy`` and
     ``macro_f1`` (test, mean over seeds, NaN without a result); ``n_test``; ``chance``;
-    ``accuracy_low`` and ``accuracy_high`` (Wilson, 95 %); ``score`` (chance-normalised).
+    ``accuracy_low`` and ``accuracy_high`` (Wilson, 95 %); ``score`` (chance-normalised);
+    ``test_spread`` and ``seed_spread`` (standard deviations, see ``analysis.stats.Spread``);
+    ``seed_low`` and ``seed_high`` (Student, 95 %; NaN with one seed).
     """
     best = select_best(run.results)
     planned = pd.concat([run.plan[[*AXES, "seed"]], best[[*AXES, "seed"]]])
@@ -37,7 +48,18 @@ def average_seeds(run: Run) -> pd.DataFrame:
     frame[["accuracy", "macro_f1", "n_test"]] = frame[["accuracy", "macro_f1", "n_test"]].astype(
         float
     )
+    frame = frame.merge(_measure_spreads(best), on=AXES, how="left")
     return _add_statistics(frame)
+
+
+def _measure_spreads(best: pd.DataFrame) -> pd.DataFrame:
+    """Return the two kinds of spread, and the interval over seeds, of each group of ``AXES``."""
+    rows = []
+    for key, group in best.groupby(AXES, sort=False):
+        spread = split_spread(group["test_accuracy"], float(group["n_test"].max()))
+        low, high = t_interval(group["test_accuracy"])
+        rows.append((*cast(tuple[Any, ...], key), spread.test, spread.seed, low, high))
+    return pd.DataFrame(rows, columns=[*AXES, *SPREADS]).astype(dict.fromkeys(SPREADS, float))
 
 
 def _add_statistics(frame: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +85,21 @@ def list_cells(run: Run) -> pd.DataFrame:
     frame = planned.merge(best[rest], on=["cell_id", "model"], how="left")
     highest = frame.groupby(["n_labels", "n_samples"])["test_accuracy"].transform("max")
     frame["top"] = frame["test_accuracy"].eq(highest)
-    return frame.sort_values(["n_labels", "n_samples"], kind="stable")
+    order = list_models(average_seeds(run))
+    frame["rank"] = frame["model"].map(order.index)
+    by = ["n_labels", "n_samples", "rank", "seed"]
+    return frame.sort_values(by, kind="stable").drop(columns="rank")
+
+
+def measure_optimism(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that stand for their cells with ``optimism``: validation minus test accuracy.
+
+    Validation chose the candidate and the epoch, so its accuracy flatters; the majority class,
+    which has nothing to choose, is left out.
+    """
+    best = select_best(results)
+    best = best[best["val_accuracy"].notna() & best["model"].ne("majority")]
+    return best.assign(optimism=best["val_accuracy"] - best["test_accuracy"])
 
 
 def list_models(cells: pd.DataFrame) -> list[str]:
@@ -71,6 +107,12 @@ def list_models(cells: pd.DataFrame) -> list[str]:
     baseline = cells["kind"].eq("baseline")
     names = [*cells.loc[~baseline, "model"], *cells.loc[baseline, "model"]]
     return list(dict.fromkeys(names))
+
+
+def list_baselines(cells: pd.DataFrame) -> list[str]:
+    """Return the names of the reference methods among ``cells``."""
+    names = cells.loc[cells["kind"].eq("baseline"), "model"]
+    return [str(name) for name in names.unique()]
 
 
 def list_trials(run: Run) -> pd.DataFrame:

@@ -3,17 +3,20 @@
 import altair as alt
 import pandas as pd
 
-from analysis.cells import list_models
+from analysis.cells import list_baselines, list_models
 from analysis.encodings import (
     AS_PERCENT,
     PERCENT,
     QUARTERS,
     colour_models,
     column_by_labels,
+    dodge,
+    frame_places,
     shape_models,
     tip,
 )
 from analysis.palette import (
+    BASELINE_DASH,
     BLACK,
     FILL_RANGE,
     WHITE,
@@ -23,6 +26,7 @@ from analysis.palette import (
 
 CELL_FIELDS = [
     "model",
+    "kind",
     "n_labels",
     "n_samples",
     "accuracy",
@@ -101,50 +105,87 @@ def _describe_heatmap(cells: pd.DataFrame) -> str:
 def draw_sample_curves(cells: pd.DataFrame) -> alt.FacetChart:
     """Return test accuracy against samples: a panel per label count, a line per model.
 
-    Whiskers are 95 % Wilson intervals of the test set; the dashed line is chance. ``cells`` is what
-    ``analysis.cells.average_seeds`` gives.
+    Whiskers are 95 % Wilson intervals of the test set, side by side; the dotted line is chance;
+    baselines are dashed. ``cells`` is what ``analysis.cells.average_seeds`` gives.
     """
     frame = cells.loc[cells["accuracy"].notna(), CELL_FIELDS].round(5)
-    models = list_models(cells)
-    x = alt.X(
-        "n_samples:Q",
-        title="samples (training texts)",
-        scale=alt.Scale(zero=False, nice=False, padding=18),
-        axis=alt.Axis(values=sorted(cells["n_samples"].unique().tolist()), format="d", grid=False),
-    )
-    base = alt.Chart().encode(x=x, tooltip=_cell_tooltip())
+    sizes = sorted(cells["n_samples"].unique().tolist())
+    frame["x"] = dodge(frame["n_samples"], frame["model"], list_models(cells)).round(3)
+    axis = alt.Axis(values=sizes, format="d", grid=False)
+    x = alt.X("x:Q", title="samples (training texts)", scale=frame_places(sizes), axis=axis)
+    layers = alt.layer(_draw_chance(205), *_draw_lines(cells, x), data=frame)
+    chart = layers.properties(width=205, height=260).facet(column=column_by_labels(), spacing=14)
+    counts = _join(cells["n_labels"])
+    text = f"test accuracy against training texts, one panel for each label count ({counts})"
+    return style_chart(chart.properties(description=_describe_curves(cells, text)))
+
+
+def draw_label_curves(cells: pd.DataFrame) -> alt.FacetChart:
+    """Return test accuracy against the label count: a panel per sample size, a line per model.
+
+    Drawn like ``draw_sample_curves``; label counts stand at even distances.
+    """
+    frame = cells.loc[cells["accuracy"].notna(), CELL_FIELDS].round(5)
+    counts = sorted(int(count) for count in cells["n_labels"].unique())
+    places = list(range(len(counts)))
+    frame["place"] = frame["n_labels"].map(counts.index)
+    frame["x"] = dodge(frame["place"], frame["model"], list_models(cells)).round(4)
+    axis = alt.Axis(values=places, labelExpr=f"{counts}[datum.value]", grid=False)
+    x = alt.X("x:Q", title="labels", scale=frame_places(places), axis=axis)
+    lines = _draw_lines(cells, x)
+    layers = alt.layer(_draw_chance_curve(), *lines, data=frame).properties(width=250, height=260)
+    header = alt.Header(labelExpr="datum.value + ' samples'")
+    chart = layers.facet(column=alt.Column("n_samples:O", title=None, header=header), spacing=14)
+    sizes = _join(cells["n_samples"])
+    text = f"test accuracy against label count, one panel for each sample size ({sizes})"
+    return style_chart(chart.properties(description=_describe_curves(cells, text)))
+
+
+def _draw_lines(cells: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
+    """Return whiskers, lines and points of every model, at ``x``."""
+    models, baselines = list_models(cells), list_baselines(cells)
+    colour = colour_models(models, baselines)
     y = alt.Y("accuracy:Q", title="test accuracy (%)", scale=alt.Scale(domain=[0, 1]))
     y = y.axis(alt.Axis(labelExpr=AS_PERCENT, values=QUARTERS))
-    lines = base.mark_line(strokeWidth=2).encode(y=y, color=colour_models(models))
-    points = base.mark_point(filled=True, size=80, opacity=1).encode(
-        y=y, color=colour_models(models), shape=shape_models(models)
-    )
-    whiskers = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(
-        y=alt.Y("accuracy_low:Q"), y2="accuracy_high:Q", color=colour_models(models)
-    )
-    layers = alt.layer(_draw_chance(), whiskers, lines, points, data=frame)
-    layers = layers.properties(width=205, height=260)
-    chart = layers.facet(column=column_by_labels(), spacing=14)
-    return style_chart(chart.properties(description=_describe_curves(cells)))
+    base = alt.Chart().encode(x=x, color=colour, tooltip=_cell_tooltip())
+    whiskers = base.mark_rule(strokeWidth=1.5, opacity=0.6)
+    lines = base.mark_line(strokeWidth=1.8).encode(y=y)
+    points = base.mark_point(filled=True, size=55, opacity=1).encode(y=y)
+    return [
+        whiskers.encode(y=alt.Y("accuracy_low:Q"), y2="accuracy_high:Q"),
+        lines.transform_filter("datum.kind !== 'baseline'"),
+        lines.transform_filter("datum.kind === 'baseline'").encode(
+            strokeDash=alt.value(BASELINE_DASH)
+        ),
+        points.encode(shape=shape_models(models)),
+    ]
 
 
-def _draw_chance() -> alt.LayerChart:
+def _draw_chance(width: int) -> alt.LayerChart:
     base = alt.Chart().transform_aggregate(chance="mean(chance)", groupby=["n_labels"])
     y = alt.Y("chance:Q")
-    rule = base.mark_rule(strokeDash=[5, 4], color="currentColor", opacity=0.7).encode(y=y)
+    rule = base.mark_rule(strokeDash=[2, 3], color="currentColor", opacity=0.7).encode(y=y)
     note = base.transform_calculate(note="'chance ' + format(datum.chance, '.3~p')").mark_text(
         align="right", baseline="top", dy=4, dx=-3, color="currentColor", fontSize=11
     )
-    return rule + note.encode(y=y, x=alt.value(205), text="note:N")
+    return rule + note.encode(y=y, x=alt.value(width), text="note:N")
 
 
-def _describe_curves(cells: pd.DataFrame) -> str:
-    counts = ", ".join(str(k) for k in sorted(cells["n_labels"].unique()))
+def _draw_chance_curve() -> alt.Chart:
+    base = alt.Chart().transform_aggregate(chance="mean(chance)", groupby=["place", "n_samples"])
+    line = base.mark_line(strokeDash=[2, 3], color="currentColor", opacity=0.7)
+    return line.encode(x=alt.X("place:Q"), y=alt.Y("chance:Q"))
+
+
+def _describe_curves(cells: pd.DataFrame, what: str) -> str:
     return (
-        "Line chart of test accuracy against training texts, one panel for each label count "
-        f"({counts}), one line for each of {cells['model'].nunique()} models, with 95 % intervals "
-        "and the chance level dashed."
+        f"Line chart of {what}, one line for each of {cells['model'].nunique()} models and "
+        "baselines, with 95 % intervals; the chance level is dotted, baselines are dashed."
     )
+
+
+def _join(values: pd.Series) -> str:
+    return ", ".join(str(value) for value in sorted(values.unique()))
 
 
 def _cell_tooltip() -> list[alt.Tooltip]:

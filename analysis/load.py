@@ -40,6 +40,7 @@ PLAN_COLUMNS = [
     "candidate",
     "lora_rank",
     "learning_rate",
+    "max_epochs",
 ]
 
 
@@ -55,6 +56,8 @@ class Run:
     """One row per planned trial, whether it has a result or not."""
     opened: tuple[Event, ...]
     """The journal's ``opened`` events: one per start or resume."""
+    ended: tuple[float, ...]
+    """Unix time of the last event before the next start, one for each of ``opened``."""
     config: str | None
     """The text of config.yaml; None where the folder has none."""
 
@@ -75,7 +78,8 @@ def load_run(folder: Path | str) -> Run:
         raise RunFolderError(
             f"{folder}: no such folder; name a run folder, such as runs/quickstart"
         )
-    record = sort_events(read_events(folder))
+    events = list(read_events(folder))
+    record = sort_events(events)
     if not record.trials:
         raise RunFolderError(
             f"{folder}: {JOURNAL_NAME} names no planned trial; start the run with sweep.run first"
@@ -88,6 +92,7 @@ def load_run(folder: Path | str) -> Run:
         predictions=tables[PREDICTIONS_NAME],
         plan=list_planned(record),
         opened=tuple(record.opened),
+        ended=find_ends(events),
         config=_read_config(folder),
     )
 
@@ -121,12 +126,21 @@ def tables_are_current(folder: Path) -> bool:
     return True
 
 
+def find_ends(events: list[Event]) -> tuple[float, ...]:
+    """Return for each ``opened`` event the time of the last event before the next of its kind."""
+    starts = [i for i, event in enumerate(events) if event["event"] == "opened"]
+    return tuple(events[i - 1]["time"] for i in [*starts[1:], len(events)]) if starts else ()
+
+
 def list_planned(record: RunRecord) -> pd.DataFrame:
     """Return one row per planned trial, in the order of the plan."""
     rows = []
     for trial_id, trial in record.trials.items():
         cell, candidate = trial.spec["cell"], trial.spec["candidate"]
-        rows.append({**cell, **candidate, "trial_id": trial_id, "candidate": candidate["index"]})
+        names = {"trial_id": trial_id, "candidate": candidate["index"]}
+        rows.append(
+            {**cell, **candidate, **names, "max_epochs": trial.spec["recipe"]["max_epochs"]}
+        )
     return pd.DataFrame(rows)[PLAN_COLUMNS]
 
 

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 import altair as alt
 
-AnyChart = TypeVar("AnyChart", alt.Chart, alt.LayerChart, alt.FacetChart)
+AnyChart = TypeVar("AnyChart", alt.Chart, alt.LayerChart, alt.FacetChart, alt.VConcatChart)
 
 MODEL_COLOURS = [
     "#0072b2",
@@ -14,7 +14,7 @@ MODEL_COLOURS = [
     "#56b4e9",
     "#e69f00",
     "#8c6bb1",
-    "#7f7f7f",
+    "#a6761d",
 ]
 """Told apart with every common colour-vision deficiency: M. Okabe and K. Ito, "Color Universal
 Design" (2008), the darker ones first."""
@@ -28,6 +28,8 @@ MODEL_SHAPES = [
     "triangle-right",
 ]
 """Seven, against eight colours: 56 models before a pair repeats."""
+BASELINE_COLOUR = "#7f7f7f"
+BASELINE_DASH = [6, 4]
 MODEL_DASHES = [[1, 0], [8, 3], [2, 3], [10, 3, 2, 3], [5, 2]]
 
 FILL_RANGE = ["#f3f6ee", "#9ccdc0", "#3b8ea5", "#1d4e7e", "#14284f"]
@@ -49,6 +51,8 @@ def style_chart(chart: AnyChart) -> AnyChart:
         legend={**words, "labelLimit": 240, "orient": "top", "symbolStrokeWidth": 2},
         header={**words, "labelFontWeight": "bold", "labelLimit": 240},
         view={"stroke": None},
+        # The drawing is one image with a description; its table has the single marks.
+        mark={"aria": False},
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line of the report: a run folder in, one offline HTML file out."""
+"""The command line of the report: a run folder in, one offline HTML file or images out."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.images import write_charts
 from analysis.load import load_run
 from analysis.page import build_page
 from sweep.errors import SweepError
@@ -15,9 +16,13 @@ REPORT_NAME = "report.html"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a report and return the exit code: 0, or 2 when the input or the output is wrong."""
+    """Write a report, or charts; return the exit code: 0, or 2 when input or output is wrong."""
     options = parse_arguments(arguments)
     try:
+        if options.charts:
+            for image in write_charts(options.run, options.charts):
+                print(image)
+            return 0
         path = write_report(options.run, options.out)
     except (SweepError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -29,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options ``run``, ``out`` and ``open``."""
+    """Return the options ``run``, ``out``, ``open`` and ``charts``."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.report",
         description="Write a run's report: one HTML file that needs no network.",
@@ -37,6 +42,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder: runs/quickstart")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help=f"where to write (default: RUN/{REPORT_NAME})"
+    )
+    parser.add_argument(
+        "--charts",
+        type=Path,
+        metavar="DIR",
+        help="write each chart as PNG and SVG into DIR instead",
     )
     parser.add_argument("--open", action="store_true", help="open the report in a browser")
     return parser.parse_args(arguments)

@@ -1,6 +1,8 @@
 """The statistics of the report: pure functions of numbers, each with its source."""
 
-from typing import Any
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +10,7 @@ from scipy import stats
 
 Numbers = npt.ArrayLike
 Array = npt.NDArray[np.float64]
+Verdict = Literal["A better", "B better", "too close to call"]
 
 
 def wilson_interval(
@@ -46,3 +49,122 @@ def normalise_accuracy(accuracy: Numbers, n_labels: Numbers) -> Array:
 def chance_level(n_labels: Numbers) -> Array:
     """Return the accuracy of a guess among ``n_labels`` balanced labels."""
     return np.asarray(1 / np.asarray(n_labels, dtype=float))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Two reasons why an accuracy would come out otherwise, as standard deviations (fractions)."""
+
+    test: float
+    """Another draw of as many test texts, the same trained model."""
+    seed: float
+    """Another seed, the same test texts; NaN with one seed, where nothing is known of it."""
+
+
+def split_spread(accuracies: Numbers, n_texts: float) -> Spread:
+    """Return what the test set and what the seed contribute to the spread of ``accuracies``.
+
+    ``accuracies`` has one value per seed, all on the same ``n_texts`` test texts. The first part is
+    the binomial standard error of one seed's accuracy, the second the sample standard deviation
+    between seeds. They answer different questions and are not added. Source: X. Bouthillier et
+    al., "Accounting for variance in machine learning benchmarks", MLSys 2021 (arXiv 2103.03098).
+    """
+    values = np.asarray(accuracies, dtype=float)
+    mean = float(values.mean())
+    seed = float(values.std(ddof=1)) if values.size > 1 else math.nan
+    return Spread(test=math.sqrt(mean * (1 - mean) / n_texts), seed=seed)
+
+
+def t_interval(values: Numbers, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's interval of the mean of ``values``: where the mean over all seeds lies.
+
+    ``mean +- t(n - 1) * s / sqrt(n)``; NaN for fewer than two values, since one seed says nothing
+    of the spread between seeds. Source: Student, "The probable error of a mean", Biometrika 6
+    (1908), 1-25.
+    """
+    array = np.asarray(values, dtype=float)
+    if array.size < 2:
+        return math.nan, math.nan
+    quantile = float(stats.t.ppf(0.5 + confidence / 2, array.size - 1))
+    half = quantile * float(array.std(ddof=1)) / math.sqrt(array.size)
+    return float(array.mean()) - half, float(array.mean()) + half
+
+
+def mcnemar_p(only_a: int, only_b: int) -> float:
+    """Return the two-sided exact p of McNemar's test.
+
+    ``only_a`` texts are right by A alone, ``only_b`` by B alone. Under the null each is as likely,
+    so ``only_a`` is binomial with 1/2: ``min(1, 2 * P(X <= min(only_a, only_b)))``. Never above its
+    nominal rate of false positives. Source: Q. McNemar, "Note on the sampling error of the
+    difference between correlated proportions or percentages", Psychometrika 12 (1947), 153-157.
+    """
+    fewer, both = min(only_a, only_b), only_a + only_b
+    return min(1.0, 2 * float(stats.binom.cdf(fewer, both, 0.5)))
+
+
+def sign_flip_p(differences: Numbers) -> float:
+    """Return the two-sided exact p of the sign-flip test on integer ``differences``, one a text.
+
+    A text's difference is how many of A's seeds are right on it, less how many of B's. Under the
+    null its sign is a coin's, so the sum's distribution is a convolution of scaled binomials. With
+    one seed each, this is McNemar's exact test; with more, texts stay the unit and seeds are not
+    mistaken for further texts. Source: R. A. Fisher, "The Design of Experiments" (1935), section
+    21.
+    """
+    sizes = np.abs(np.asarray(differences, dtype=int))
+    total = abs(int(np.asarray(differences, dtype=int).sum()))
+    chances = np.ones(1)
+    for size in range(1, int(sizes.max(initial=0)) + 1):
+        chances = np.convolve(chances, _flip_signs(size, int((sizes == size).sum())))
+    sums = np.arange(chances.size) - (chances.size - 1) // 2
+    return min(1.0, float(chances[np.abs(sums) >= total].sum()))
+
+
+def _flip_signs(size: int, count: int) -> Array:
+    """Return the distribution of the sum of ``count`` coins worth ``-size`` or ``size``.
+
+    Index 0 stands for the sum ``-size * count``.
+    """
+    chances = np.zeros(2 * size * count + 1)
+    chances[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+    return chances
+
+
+def difference_interval(differences: Numbers, confidence: float = 0.95) -> tuple[float, float]:
+    """Return an interval for the mean of paired ``differences``, one a text, each in -1 to 1.
+
+    Wald's interval after adding one text to each side (+1 and -1). Source: D. G. Bonett and R. M.
+    Price, "Adjusted Wald confidence interval for a difference of binomial proportions based on
+    paired data", Journal of Educational and Behavioral Statistics 37 (2012), 479-488; with one seed
+    per model it is theirs, with several the differences are means over seeds.
+    """
+    padded = np.concatenate([np.asarray(differences, dtype=float), [1.0, -1.0]])
+    centre = float(padded.mean())
+    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    half = z * float(padded.std()) / math.sqrt(padded.size)
+    return max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def adjust_holm(p_values: Numbers) -> Array:
+    """Return the p-values adjusted for all of them being looked at, in the order given.
+
+    With these, the chance that any true null is rejected stays at the level, however the tests
+    depend on each other. Source: S. Holm, "A simple sequentially rejective multiple test
+    procedure", Scandinavian Journal of Statistics 6 (1979), 65-70.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate((p.size - np.arange(p.size)) * p[order])
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, steps)
+    return adjusted
+
+
+def judge(difference: float, p: float, level: float = 0.05) -> Verdict:
+    """Return which of A and B is better, or that it is too close to call.
+
+    ``difference`` is A's accuracy minus B's, ``p`` the adjusted p-value of their comparison.
+    """
+    if not p < level or difference == 0:
+        return "too close to call"
+    return "A better" if difference > 0 else "B better"

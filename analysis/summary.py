@@ -1,7 +1,7 @@
 """What the report says in words: the best model per label count, what has a result, what failed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -21,11 +21,10 @@ class Answer:
     runner_up: Row | None
     """The best other model at the same sample size; None where there is none."""
 
-    @property
-    def overlaps(self) -> bool:
-        """Return whether the intervals of the best model and the runner-up overlap."""
-        other = self.runner_up
-        return other is not None and other["accuracy_high"] >= self.best["accuracy_low"]
+    rival: Row | None = None
+    """The pair of the best model (A) and the runner-up (B); None where they share no texts."""
+    reference: Row | None = None
+    """The pair of the best model (A) and TF-IDF (B); None where it has no result."""
 
     @property
     def tied(self) -> bool:
@@ -57,10 +56,72 @@ class MissingCell:
     error: str | None
 
 
-def find_answers(cells: pd.DataFrame) -> list[Answer]:
-    """Return one answer per label count that has a result, fewest labels first."""
+@dataclass(frozen=True)
+class Verdicts:
+    """How many differences are real, at the level that ``analysis.stats.judge`` asks for."""
+
+    pairs: int
+    real: int
+    """Of all pairs of models and baselines."""
+    combinations: int
+    """Label counts x sample sizes with a best model and another."""
+    clear: int
+    """Combinations whose best model is better than every other model."""
+    beaten: int
+    """Combinations whose best model is better than TF-IDF."""
+    open: int
+    """Combinations where that is too close to call."""
+    lost: int
+    """Combinations where TF-IDF is better than every model."""
+
+    @property
+    def referenced(self) -> int:
+        """Return how many combinations have TF-IDF to compare with."""
+        return self.beaten + self.open + self.lost
+
+
+def count_verdicts(
+    pairs: pd.DataFrame, against_best: pd.DataFrame, baselines: list[str]
+) -> Verdicts:
+    """Return the counts over the pairs of the grid and over those with the best model."""
+    is_reference = against_best["model_b"].isin(baselines)
+    rivals, references = against_best[~is_reference], against_best[is_reference]
+    clear = rivals["verdict"].eq("A better").groupby([rivals["n_labels"], rivals["n_samples"]])
+    against = references["verdict"].value_counts()
+    return Verdicts(
+        pairs=len(pairs),
+        real=int(pairs["verdict"].ne("too close to call").sum()),
+        combinations=clear.ngroups,
+        clear=int(clear.all().sum()),
+        beaten=int(against.get("A better", 0)),
+        open=int(against.get("too close to call", 0)),
+        lost=int(against.get("B better", 0)),
+    )
+
+
+def find_answers(
+    cells: pd.DataFrame, against_best: pd.DataFrame, baselines: list[str]
+) -> list[Answer]:
+    """Return one answer per label count that has a result, fewest labels first.
+
+    ``against_best`` holds the pairs with the best model, as ``analysis.pairs.orient_pairs`` gives.
+    """
     done = cells[cells["accuracy"].notna() & cells["kind"].eq("model")]
-    return [_find_answer(group) for _, group in done.groupby("n_labels", sort=True)]
+    answers = (_find_answer(group) for _, group in done.groupby("n_labels", sort=True))
+    return [_add_verdicts(answer, _list_rows(against_best), baselines) for answer in answers]
+
+
+def _add_verdicts(answer: Answer, pairs: list[Row], baselines: list[str]) -> Answer:
+    best, other = answer.best, answer.runner_up
+    axes = [(name, best[name]) for name in ("n_labels", "n_samples")]
+    same = [p for p in pairs if p["model_a"] == best["model"] and set(axes) <= set(p.items())]
+    rivals = [p for p in same if other and p["model_b"] == other["model"]]
+    references = [p for p in same if p["model_b"] in baselines]
+    return replace(
+        answer,
+        rival=rivals[0] if rivals else None,
+        reference=references[0] if references else None,
+    )
 
 
 def _find_answer(group: pd.DataFrame) -> Answer:
@@ -109,24 +170,11 @@ def _join_ties(rows: list[Row]) -> Row | None:
     return {**rows[0], "models": [row["model"] for row in rows]} if rows else None
 
 
-def measure_gains(cells: pd.DataFrame) -> list[tuple[int, float]]:
-    """Return label count and what the largest sample size adds to the smallest's best accuracy.
-
-    The gain is a fraction; label counts without a result at both sizes are left out, and all are
-    where the grid has one sample size.
-    """
-    ends = [(n_labels, rows[0], rows[-1]) for n_labels, rows in tabulate_best(cells)]
-    return [
-        (n_labels, large["accuracy"] - small["accuracy"])
-        for n_labels, small, large in ends
-        if small and large and small is not large
-    ]
-
-
 def count_progress(run: Run) -> Progress:
     """Return how many cells and trials were planned and what became of them."""
     statuses = list_trials(run)["status"].value_counts()
-    best = run.results[run.results["best_of_cell"].eq(True)]
+    best = select_best(run.results)
+    best = best[best["kind"].eq("model")]
     return Progress(
         cells_planned=run.plan["cell_id"].nunique(),
         cells_done=best["cell_id"].nunique(),

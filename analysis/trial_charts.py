@@ -21,8 +21,9 @@ def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetCh
     """Return validation accuracy against epoch: a panel per label count and sample size.
 
     One line per trial; the trial that stands for its cell is bold; a mark shows where a trial
-    ended early. ``curves`` is what ``analysis.cells.list_curves`` gives; ``models`` is the order of
-    the colours.
+    ended early. A menu chooses whose trials are shown: where panels would be crowded it starts with
+    those that stand for their cells. ``curves`` is what ``analysis.cells.list_curves`` gives;
+    ``models`` is the order of the colours.
     """
     fields = [
         "trial_id",
@@ -35,10 +36,13 @@ def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetCh
         "end",
     ]
     frame = curves.loc[curves["val_accuracy"].notna(), fields].round(5)
-    layers = alt.layer(_draw_trials(models), _mark_ends(models), data=frame)
+    frame["order"] = frame["model"].map(models.index)
+    base = _base_of_trials(models, _frame_epochs(frame["epoch"]))
+    layers = alt.layer(_draw_trials(base, models), _mark_ends(base), data=frame)
     layers = layers.properties(width=205, height=140)
     row = alt.Row("n_samples:O", title=None, header=alt.Header(labelExpr=_SAMPLES_HEADER))
     chart = layers.facet(column=column_by_labels(), row=row, spacing=14)
+    chart = chart.add_params(_choose_trials(frame, models))
     text = (
         f"Learning curves of {frame['trial_id'].nunique()} trials: validation accuracy against "
         "epoch, one panel for each label count and sample size; early ends are marked."
@@ -46,39 +50,68 @@ def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetCh
     return style_chart(chart.properties(description=text))
 
 
+def _choose_trials(frame: pd.DataFrame, models: list[str]) -> alt.Parameter:
+    """Return the menu: every trial, the best of each cell, or one model's."""
+    panels = frame.groupby(["n_labels", "n_samples"])["trial_id"].nunique()
+    first = BEST_TRIALS if panels.max() > CROWDED else ALL_TRIALS
+    shown = [model for model in models if model in set(frame["model"])]
+    menu = alt.binding_select(
+        options=[ALL_TRIALS, BEST_TRIALS, *(models.index(model) for model in shown)],
+        labels=["all trials", "the best of each cell", *(f"all of {model}" for model in shown)],
+        name="Show ",
+    )
+    return alt.param(name="shown", value=first, bind=menu)
+
+
+CROWDED = 12
+"""Lines in a panel beyond which they hide each other."""
+ALL_TRIALS, BEST_TRIALS = -2, -1
+_IS_SHOWN = (
+    f"shown == {ALL_TRIALS} || (shown == {BEST_TRIALS} ? datum.best_of_cell : datum.order == shown)"
+)
 _SAMPLES_HEADER = "datum.value + ' samples'"
 
 
-def _base_of_trials(models: list[str]) -> alt.Chart:
-    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(zero=False, nice=False, padding=8))
+def _frame_epochs(epochs: pd.Series) -> alt.Scale:
+    # Set, since what the menu leaves out may be all that there is.
+    low, high = (int(epochs.min()), int(epochs.max())) if len(epochs) else (0, 1)
+    room = 0.06 * (high - low) or 0.5
+    return alt.Scale(domain=[low - room, high + room], nice=False, zero=False)
+
+
+def _base_of_trials(models: list[str], scale: alt.Scale) -> alt.Chart:
+    x = alt.X("epoch:Q", title="epoch", scale=scale)
     y = alt.Y("val_accuracy:Q", title="validation accuracy (%)", scale=alt.Scale(domain=[0, 1]))
-    return alt.Chart().encode(
-        x=x.axis(alt.Axis(tickMinStep=1, format="d", grid=False)),
-        y=y.axis(alt.Axis(labelExpr=AS_PERCENT, values=QUARTERS)),
-        color=colour_models(models, symbolType="stroke", symbolSize=300),
-        detail="trial_id:N",
-        tooltip=[
-            tip("model:N", "model"),
-            tip("trial_id:N", "trial"),
-            tip("epoch:Q", "epoch"),
-            tip("val_accuracy:Q", "validation accuracy", PERCENT),
-        ],
+    return (
+        alt.Chart()
+        .transform_filter(_IS_SHOWN)
+        .encode(
+            x=x.axis(alt.Axis(tickMinStep=1, format="d", grid=False)),
+            y=y.axis(alt.Axis(labelExpr=AS_PERCENT, values=QUARTERS)),
+            color=colour_models(models, symbolType="stroke", symbolSize=300),
+            detail="trial_id:N",
+            tooltip=[
+                tip("model:N", "model"),
+                tip("trial_id:N", "trial"),
+                tip("epoch:Q", "epoch"),
+                tip("val_accuracy:Q", "validation accuracy", PERCENT),
+            ],
+        )
     )
 
 
-def _draw_trials(models: list[str]) -> alt.Chart:
+def _draw_trials(base: alt.Chart, models: list[str]) -> alt.Chart:
     weight = alt.when("datum.best_of_cell").then(alt.value(2.5)).otherwise(alt.value(1))
     fade = alt.when("datum.best_of_cell").then(alt.value(1)).otherwise(alt.value(0.6))
-    lines = _base_of_trials(models).mark_line()
-    return lines.encode(strokeWidth=weight, opacity=fade, strokeDash=dash_models(models))
+    return base.mark_line().encode(strokeWidth=weight, opacity=fade, strokeDash=dash_models(models))
 
 
-def _mark_ends(models: list[str]) -> alt.Chart:
+def _mark_ends(base: alt.Chart) -> alt.Chart:
     scale = alt.Scale(
         domain=["stopped", "diverged", "oom", "failed"],
         range=["cross", "square", "triangle-up", "triangle-down"],
     )
-    ends = _base_of_trials(models).transform_filter("datum.end !== null")
+    ends = base.transform_filter("datum.end !== null")
     return ends.mark_point(size=45, strokeWidth=2, opacity=1).encode(
         shape=alt.Shape("end:N", title="ended early", scale=scale)
     )

@@ -13,6 +13,7 @@ from sweep.journal import Journal
 from sweep.plan import Candidate, Cell, ModelRef, Recipe, TrialSpec
 from sweep.tables import write_tables
 
+BASELINES = ("majority", "tf-idf")
 MODELS = ("qwen2-tiny", "llama-tiny", "gpt2-tiny", "gemma3-tiny")
 LABELS = [
     "admiration",
@@ -54,21 +55,26 @@ def write_fake_run(
     seeds: Sequence[int] = (0,),
     error: str = ERROR,
     end_trials: bool = True,
+    baselines: bool = True,
 ) -> Path:
     """Write a run over the whole grid into ``folder`` and return it.
 
     Per cell one candidate finishes and the other finishes, is stopped or fails; the third model's
     cell with the most labels and the fewest samples has no result. ``end_trials=False`` leaves a
-    run that has only planned.
+    run that has only planned; ``baselines`` adds the majority class and TF-IDF.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     with Journal(folder) as journal:
-        journal.append("opened", **_opened())
+        journal.append("opened", **_opened(models))
         specs = list(_plan(models, labels, counts, samples, seeds))
         journal.append_all([("planned", {"trial": spec.to_dict()}) for spec in specs])
         for count in counts:
             journal.append("test_set", **_test_set(labels[:count]))
+        if end_trials and baselines:
+            subsets = product(counts, samples, seeds)
+            events = [_baseline(name, labels, *s, rng) for s in subsets for name in BASELINES]
+            journal.append_all([("baseline", event) for event in events])
         if end_trials:
             hopeless = _hopeless_cell(models, counts, samples)
             events = [e for spec in specs for e in _trial(spec, models, hopeless, error, rng)]
@@ -79,13 +85,42 @@ def write_fake_run(
     return folder
 
 
-def _opened() -> dict[str, Any]:
+def _baseline(
+    name: str, labels: Sequence[str], k: int, n: int, seed: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    truth = np.arange(TEST_TEXTS) % k
+    skill = (0.86 - 0.1 * math.log2(k / 2)) * (1 - math.exp(-n / 700))
+    right = rng.random(TEST_TEXTS) < 1 / k + (1 - 1 / k) * skill
+    guess = np.where(right, truth, (truth + rng.integers(1, k, TEST_TEXTS)) % k)
+    predicted = np.zeros(TEST_TEXTS, int) if name == "majority" else guess
+    accuracy = float((predicted == truth).mean())
+    identity = f"{name}-{k}-{n}-{seed}"
+    cell = {"model": name, "n_labels": k, "labels": list(labels[:k]), "n_samples": n, "seed": seed}
+    return {
+        "trial_id": identity,
+        "cell_id": identity,
+        **cell,
+        "val_accuracy": min(1.0, accuracy + 0.01),
+        "test_accuracy": accuracy,
+        "n_test": TEST_TEXTS,
+        "test_macro_f1": float(f1_score(truth, predicted, average="macro")),
+        "train_seconds": n / 4000,
+        "wall_seconds": n / 3000,
+        "predictions": predicted.tolist(),
+    }
+
+
+def _opened(models: Sequence[str]) -> dict[str, Any]:
     return {
         "host": "worker-1",
         "pid": 1,
         "command": "python -m sweep.run sweep_configs/quickstart.yaml --name fake",
         "versions": {"ray": "2.55.1", "torch": "2.10.0", "peft": "0.19.0", "transformers": "5.0.0"},
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
+        "predicted": {
+            "seconds": [0.0, 45.0, 300.0],
+            "memory_bytes": dict.fromkeys(models, 640 * 2**20),
+        },
     }
 
 
@@ -188,7 +223,10 @@ def _summary(history: list[dict[str, Any]]) -> dict[str, Any]:
         return {}
     best = max(history, key=lambda values: values["val_accuracy"])
     names = ("val_accuracy", "val_macro_f1", "val_loss")
+    tokens = round(900 * sum(values["train_seconds"] for values in history)) * 17
     return {
+        "train_tokens": tokens,
+        "padded_tokens": round(1.06 * tokens),
         "best_epoch": best["epoch"],
         **{name: best[name] for name in names},
         "train_seconds": sum(values["train_seconds"] for values in history),

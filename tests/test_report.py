@@ -7,15 +7,22 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from fake_run import MODELS, write_fake_run
+from fake_run import BASELINES, MODELS, write_fake_run
 
+from analysis.formats import (
+    format_chance,
+    format_command,
+    format_duration,
+    format_interval,
+    format_p,
+    format_percent,
+    format_points,
+)
 from analysis.load import load_run
 from analysis.page import (
     JSON_ESCAPES,
     build_page,
     build_policy,
-    format_chance,
-    format_percent,
     load_library,
 )
 from analysis.report import main
@@ -114,6 +121,16 @@ def test_an_out_that_cannot_be_written_ends_with_code_2(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_charts_are_written_where_charts_says(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = write_fake_run(tmp_path / "run", counts=(2,), samples=(800,))
+    assert main([str(small), "--charts", str(tmp_path / "images")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert sorted(map(Path, printed)) == sorted((tmp_path / "images").iterdir())
+    assert not (small / "report.html").exists()
+
+
 def test_out_may_not_be_a_folder(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,10 +162,51 @@ def test_policy_forbids_loading_and_evaluating() -> None:
 
 def test_every_chart_has_a_table_and_a_description(page: str) -> None:
     specs = read_specs(page)
-    assert list(specs) == ["heatmap", "samples", "curves", "candidates"]
-    tables = [attrs["id"] for tag, attrs in Outline(page).tags if tag == "table"]
-    assert set(tables) >= {"table-heatmap", "table-samples", "table-trials", "table-candidates"}
+    tables = {attrs["id"] for tag, attrs in Outline(page).tags if tag == "table"}
+    named = {"curves": "trials", "labels": "samples"}
+    assert len(specs) == 11
+    assert tables >= {f"table-{named.get(name, name)}" for name in specs}
     assert all(spec["description"] for spec in specs.values())
+
+
+def test_figures_and_tables_are_numbered_without_a_gap(page: str) -> None:
+    text = drop_library(page)
+    for kind in ("Figure", "Table"):
+        numbers = [int(n) for n in re.findall(rf"<b>{kind} (\d+)\.</b>", text)]
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_the_first_screen_says_what_is_real_and_what_is_not(page: str) -> None:
+    answer = drop_library(page).split('id="answer"')[1].split("</section>")[0]
+    text = re.sub(r"<[^>]+>|\s+", " ", answer)
+    assert "too close to call" in text
+    assert "TF-IDF" in text
+    assert "from 1600 to 2400, averaged over the models, changes accuracy by" in text
+
+
+def test_sections_for_cost_failures_and_forecast_are_there(page: str) -> None:
+    text = re.sub(r"\s+", " ", drop_library(page))
+    assert "epochs of the full grid were trained" in text
+    assert "By stopping trials early ASHA saved" in text
+    assert 'id="table-failures"' in page
+    assert 'id="table-forecast"' in page
+    assert "Weak evidence." in text
+
+
+def test_a_full_study_of_many_trials_stays_small(tmp_path: Path) -> None:
+    folder = write_fake_run(tmp_path / "run", seeds=(0, 1, 2, 3))
+    run = load_run(folder)
+    assert len(run.plan) == 384
+    page = build_page(run)
+    assert len(page.encode()) < 5_000_000
+
+
+def test_a_run_of_one_cell_makes_a_page(tmp_path: Path) -> None:
+    folder = write_fake_run(
+        tmp_path / "run", models=MODELS[:1], counts=(2,), samples=(800,), baselines=False
+    )
+    page = drop_library(build_page(load_run(folder)))
+    assert "No two models have test predictions" in page
 
 
 def test_page_names_the_winner_the_failure_and_the_command(page: str) -> None:
@@ -164,14 +222,14 @@ def test_strings_from_data_become_no_markup(hostile_page: str) -> None:
     rest = drop_library(hostile_page)
     assert "alert(1)</script>" not in rest
     assert "<img" not in rest
-    assert rest.count("<script") == rest.count("</script>") == len(read_specs(hostile_page)) + 2
+    assert rest.count("<script") == rest.count("</script>") == len(read_specs(hostile_page)) + 3
     assert "&lt;img src=x onerror=alert(1)&gt;" in rest
     assert "{{ 7*7 }}" in rest
 
 
 def test_chart_data_keeps_hostile_strings_whole(hostile_page: str) -> None:
     (rows,) = read_specs(hostile_page)["heatmap"]["datasets"].values()
-    assert {row["model"] for row in rows} == {EVIL, IMAGE, SEPARATORS}
+    assert {row["model"] for row in rows} == {EVIL, IMAGE, SEPARATORS, *BASELINES}
 
 
 def test_chart_data_holds_no_character_that_could_end_it(hostile_page: str) -> None:
@@ -197,4 +255,16 @@ def test_several_seeds_are_shown(tmp_path: Path) -> None:
 def test_numbers_are_written_plainly() -> None:
     assert format_percent(0.8125) == "81.2"
     assert format_percent(None) == format_percent(float("nan")) == "\N{EN DASH}"
+    assert format_points(-1e-9) == format_points(0.0) == "0.0"
+    assert format_points(-0.031) == "\N{MINUS SIGN}3.1"
+    assert format_interval(0.5, 0.75) == "50.0 to 75.0"
+    assert format_interval(None, float("nan")) == "\N{EN DASH}"
+    assert [format_p(p) for p in (0.0004, 0.04, 1.0)] == ["<0.001", "0.040", "1.000"]
+    assert [format_duration(s) for s in (0.47, 45, 300, 8000)] == [
+        "0.47 s",
+        "45 s",
+        "5.0 min",
+        "2.2 h",
+    ]
+    assert format_command(["run.py", "a b"]) == "run.py 'a b'"
     assert [format_chance(1 / k) for k in (2, 4, 8, 16)] == ["50", "25", "12.5", "6.25"]

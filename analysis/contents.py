@@ -1,0 +1,200 @@
+"""What the report's page shows: its charts, and the values of its sentences and tables."""
+
+from itertools import count
+from typing import Any
+
+import pandas as pd
+
+from analysis.cells import list_cells, list_trials
+from analysis.charts import draw_heatmap, draw_label_curves, draw_sample_curves
+from analysis.comparison_charts import (
+    draw_confusion,
+    draw_differences,
+    draw_extrapolation,
+    draw_optimism,
+)
+from analysis.confusion import score_labels
+from analysis.cost_charts import draw_costs, draw_epochs
+from analysis.costs import (
+    RUN_PARTS,
+    compare_forecast,
+    compare_memory,
+    list_failures,
+)
+from analysis.extrapolation import tabulate_forecast
+from analysis.study import Study
+from analysis.summary import (
+    count_progress,
+    count_verdicts,
+    count_wins,
+    find_answers,
+    list_missing,
+    tabulate_best,
+)
+from analysis.trial_charts import draw_candidates, draw_learning_curves
+
+
+def draw_charts(study: Study) -> dict[str, Any]:
+    """Return the report's charts by name; a chart with nothing to show is left out."""
+    charts: dict[str, Any] = {"heatmap": draw_heatmap(study.cells)}
+    if study.cells["accuracy"].notna().any():
+        charts["samples"] = draw_sample_curves(study.cells)
+        charts["labels"] = draw_label_curves(study.cells)
+    if not study.power_laws.empty:
+        charts["extrapolation"] = draw_extrapolation(study.power_laws, study.cells)
+    if not study.against_best.empty:
+        charts["differences"] = draw_differences(study.against_best, study.models)
+    return charts | _draw_cell_charts(study) | _draw_trial_charts(study)
+
+
+def _draw_cell_charts(study: Study) -> dict[str, Any]:
+    charts: dict[str, Any] = {}
+    if not study.optimism.empty:
+        charts["optimism"] = draw_optimism(study.optimism, study.models)
+    if study.confusions:
+        first = choose_confusion(study)
+        chosen = study.confusions[first]
+        charts["confusion"] = draw_confusion(chosen["labels"], chosen["matrix"])
+    if not study.costs.empty:
+        charts["costs"] = draw_costs(study.costs, study.models, study.baselines)
+    return charts
+
+
+def _draw_trial_charts(study: Study) -> dict[str, Any]:
+    charts: dict[str, Any] = {}
+    if study.epochs["part"].eq(RUN_PARTS[0]).any():
+        charts["epochs"] = draw_epochs(study.epochs, study.models)
+    if study.curves["val_accuracy"].notna().any():
+        charts["curves"] = draw_learning_curves(study.curves, study.tuned)
+    if not study.candidates.empty:
+        charts["candidates"] = draw_candidates(study.candidates, study.tuned)
+    return charts
+
+
+def choose_confusion(study: Study) -> int:
+    """Return the place in ``study.confusions`` of the cell shown first: most labels, most samples,
+    the most accurate there."""
+    done = study.cells[study.cells["accuracy"].notna()]
+    best = done.sort_values(["n_labels", "n_samples", "accuracy"]).iloc[-1]
+    axes = ("model", "n_labels", "n_samples")
+    return next(
+        i for i, c in enumerate(study.confusions) if all(c[name] == best[name] for name in axes)
+    )
+
+
+def collect_words(study: Study) -> dict[str, Any]:
+    """Return what the template's sentences and tables are made from."""
+    run, cells = study.run, study.cells
+    return {
+        "models": study.models,
+        "tuned": study.tuned,
+        "baselines": study.baselines,
+        "counts": sorted(cells["n_labels"].unique().tolist()),
+        "sizes": sorted(cells["n_samples"].unique().tolist()),
+        "several_seeds": run.plan["seed"].nunique() > 1,
+        "cells": list_rows(cells.sort_values(["n_labels", "n_samples"], kind="stable")),
+        "results": list_rows(list_cells(run)),
+        "label_sets": name_label_sets(run.plan),
+        "figures": count(1),
+        "tables": count(1),
+        **_collect_answers(study),
+        **_collect_comparisons(study),
+        **_collect_costs(study),
+        **_collect_trials(study),
+        **_collect_origin(study),
+    }
+
+
+def _collect_answers(study: Study) -> dict[str, Any]:
+    combinations, leaders = count_wins(study.cells)
+    return {
+        "answers": find_answers(study.cells, study.against_best, study.baselines),
+        "verdicts": count_verdicts(study.pairs, study.against_best, study.baselines),
+        "combinations": combinations,
+        "leaders": leaders,
+        "best_rows": list(tabulate_best(study.cells)),
+        "progress": count_progress(study.run),
+        "missing": list_missing(study.run),
+    }
+
+
+def _collect_comparisons(study: Study) -> dict[str, Any]:
+    forecast = tabulate_forecast(study.power_laws)
+    last = study.steps.drop_duplicates("n_labels", keep="last")
+    shown = choose_confusion(study) if study.confusions else 0
+    scores = [list_rows(score_labels(c["labels"], c["matrix"])) for c in study.confusions[shown:]]
+    return {
+        "against_best": list_rows(study.against_best),
+        "steps": list_rows(study.steps),
+        "last_steps": list_rows(last),
+        "forecast": list_rows(forecast),
+        "optimism": list_rows(summarise_optimism(study.optimism)),
+        "mean_optimism": study.optimism["optimism"].mean(),
+        "cell_choices": study.confusions,
+        "shown_cell": shown,
+        "label_scores": scores[0] if scores else [],
+    }
+
+
+def _collect_costs(study: Study) -> dict[str, Any]:
+    epochs = study.epochs.pivot_table(index="model", columns="part", values="epochs", sort=False)
+    epochs = epochs.reindex(columns=list(RUN_PARTS)).fillna(0).astype(int)
+    totals = study.epochs.groupby("part")[["epochs", "seconds"]].sum()
+    return {
+        "costs": list_rows(study.costs),
+        "epoch_parts": list(RUN_PARTS),
+        "epoch_rows": [(model, row.tolist()) for model, row in epochs.iterrows()],
+        "epoch_totals": totals["epochs"].astype(int).to_dict(),
+        "second_totals": totals["seconds"].to_dict(),
+        "predictions": compare_forecast(study.run),
+        "memory": compare_memory(study.run),
+    }
+
+
+def _collect_trials(study: Study) -> dict[str, Any]:
+    return {
+        "trials": list_rows(list_trials(study.run)),
+        "epochs": list_epochs(study.run.history),
+        "candidates": list_rows(study.candidates),
+        "failures": list_failures(study.run),
+    }
+
+
+def _collect_origin(study: Study) -> dict[str, Any]:
+    opened = study.run.opened[-1] if study.run.opened else {}
+    return {
+        "run": study.run,
+        "versions": opened.get("versions") or {},
+        "commit": opened.get("git_commit"),
+        "devices": sorted(study.run.results["device"].dropna().unique()),
+    }
+
+
+def name_label_sets(plan: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return each label count with its label names and, as ``new``, those no smaller set has."""
+    sets, known = [], set[str]()
+    for row in list_rows(plan.drop_duplicates("n_labels").sort_values("n_labels")):
+        names = [str(name) for name in row["labels"]]
+        nested = known <= set(names)
+        new = [name for name in names if name not in known] if nested else names
+        sets.append({"n_labels": row["n_labels"], "labels": names, "new": new, "nested": nested})
+        known |= set(names)
+    return sets
+
+
+def summarise_optimism(optimism: pd.DataFrame) -> pd.DataFrame:
+    """Return each model's mean, lowest and highest validation minus test, and how many cells."""
+    grouped = optimism.groupby("model", sort=False)["optimism"]
+    return grouped.agg(["mean", "min", "max", "size"]).reset_index()
+
+
+def list_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of ``frame`` as dictionaries, with None for what is missing."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def list_epochs(history: pd.DataFrame) -> dict[str, list[float]]:
+    """Return trial id -> validation accuracy of each epoch."""
+    ordered = history.sort_values("epoch")
+    return {str(i): g.tolist() for i, g in ordered.groupby("trial_id")["val_accuracy"]}

@@ -1,0 +1,151 @@
+"""What accuracy costs, what ASHA saved, and how the forecast compares with what happened."""
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.cells import AXES, select_best
+from analysis.load import Run
+from analysis.pairs import MAJORITY
+
+MEASURES = {
+    "seconds": ("train_seconds", "training time (s)"),
+    "tokens": ("train_tokens", "training tokens"),
+    "memory": ("peak_memory_bytes", "peak memory (MiB)"),
+}
+"""Measure -> column of the results and the title it goes by; memory is shown in MiB."""
+MIB = 2**20
+RUN_PARTS = ("trained", "saved by ASHA", "ended by itself", "lost to a failure", "no result yet")
+_PART_OF_STATUS = {"stopped": RUN_PARTS[1], "finished": RUN_PARTS[2], "no result yet": RUN_PARTS[4]}
+
+
+def tabulate_costs(run: Run) -> pd.DataFrame:
+    """Return one row per model, label count and sample size: test accuracy and what it took.
+
+    ``seconds``, ``tokens`` and ``memory`` (MiB) are the chosen trial's, means over seeds;
+    ``cell_seconds`` is the training time of all candidates of the cell; ``front_seconds`` and so on
+    tell whether no other row of the label count is both cheaper and more accurate. The majority
+    class, which costs nothing, is left out.
+    """
+    best = select_best(run.results)
+    best = best[best["model"].ne(MAJORITY)]
+    spent = run.results.groupby("cell_id")["train_seconds"].sum()
+    best = best.assign(
+        accuracy=best["test_accuracy"],
+        cell_seconds=best["cell_id"].map(spent),
+        **{name: best[column] for name, (column, _) in MEASURES.items()},
+    )
+    columns = ["accuracy", *MEASURES, "cell_seconds"]
+    best[columns] = best[columns].astype(float)
+    best["memory"] /= MIB
+    frame = best.groupby(AXES, sort=False)[columns].mean().reset_index()
+    fronts = {f"front_{name}": _mark_front(frame, name) for name in MEASURES}
+    return frame.assign(**fronts).sort_values(["n_labels", "n_samples"], kind="stable")
+
+
+def _mark_front(frame: pd.DataFrame, measure: str) -> pd.Series:
+    parts = [_mark_pareto(group, measure) for _, group in frame.groupby("n_labels")]
+    return pd.concat(parts) if parts else pd.Series(dtype=bool)
+
+
+def _mark_pareto(group: pd.DataFrame, measure: str) -> pd.Series:
+    """Return whether a row is on the Pareto front: nothing at most as dear is more accurate."""
+    ordered = group.dropna(subset=[measure])
+    ordered = ordered.sort_values([measure, "accuracy"], ascending=[True, False])
+    before = ordered["accuracy"].cummax().shift(fill_value=-1.0)
+    return ordered["accuracy"].gt(before).reindex(group.index, fill_value=False)
+
+
+def melt_costs(costs: pd.DataFrame) -> pd.DataFrame:
+    """Return ``costs`` with one row per measure: ``measure``, ``value`` and ``on_front``."""
+    shared = [*AXES, "accuracy"]
+    parts = [
+        costs[[*shared, name, f"front_{name}"]]
+        .rename(columns={name: "value", f"front_{name}": "on_front"})
+        .assign(measure=name)
+        for name in MEASURES
+    ]
+    return pd.concat(parts, ignore_index=True).dropna(subset=["value"])
+
+
+def count_epochs(run: Run) -> pd.DataFrame:
+    """Return epochs by model and part: trained, and why the rest of the full grid was not.
+
+    Columns: ``model``, ``part`` (one of RUN_PARTS), ``epochs``, and ``seconds``, which for epochs
+    not run is what they would have taken at their trial's own pace (0 where it ran none).
+    """
+    trials = _list_epochs(run)
+    left = trials["max_epochs"] - trials["epochs"]
+    pace = (trials["spent"] / trials["epochs"]).where(trials["epochs"].gt(0), 0.0)
+    reason = trials["status"].map(_PART_OF_STATUS).fillna(RUN_PARTS[3])
+    shared = trials[["model"]]
+    ran = shared.assign(part=RUN_PARTS[0], epochs=trials["epochs"], seconds=trials["spent"])
+    rest = shared.assign(part=reason, epochs=left, seconds=left * pace)
+    counted = pd.concat([ran, rest]).groupby(["model", "part"], sort=False)[["epochs", "seconds"]]
+    frame = counted.sum().reset_index()
+    frame["order"] = frame["part"].map(RUN_PARTS.index)
+    return frame[frame["epochs"].gt(0)].sort_values(["order"], kind="stable")
+
+
+def _list_epochs(run: Run) -> pd.DataFrame:
+    """Return one row per planned trial: status, epochs trained and the seconds they took."""
+    columns = ["train_seconds", "eval_seconds"]
+    done = run.history.groupby("trial_id")[columns].sum().sum(axis=1).rename("spent")
+    epochs = run.history.groupby("trial_id").size().rename("epochs")
+    status = run.results.set_index("trial_id")["status"]
+    trials = run.plan[["trial_id", "model", "max_epochs"]].join(done, on="trial_id")
+    trials = trials.join(epochs, on="trial_id").fillna({"spent": 0.0, "epochs": 0})
+    trials["epochs"] = trials["epochs"].astype(int)
+    return trials.assign(
+        status=trials["trial_id"].map(status.astype(object)).astype(object).fillna("no result yet")
+    )
+
+
+def compare_forecast(run: Run) -> list[dict[str, Any]]:
+    """Return for each start of the run its predicted and its actual seconds.
+
+    Keys: ``time``, ``low``, ``likely``, ``high``, ``actual`` and ``within``. Starts whose journal
+    holds no forecast of time are left out.
+    """
+    rows = []
+    for event, end in zip(run.opened, run.ended, strict=True):
+        seconds = (event.get("predicted") or {}).get("seconds")
+        if seconds:
+            low, likely, high = seconds
+            actual = end - event["time"]
+            facts = {"time": event["time"], "actual": actual, "within": low <= actual <= high}
+            rows.append({**facts, "low": low, "likely": likely, "high": high})
+    return rows
+
+
+def compare_memory(run: Run) -> list[dict[str, Any]]:
+    """Return for each model with a forecast its predicted and its highest measured memory (MiB)."""
+    predicted: dict[str, float] = {}
+    for event in run.opened:
+        predicted |= (event.get("predicted") or {}).get("memory_bytes") or {}
+    measured = run.results.groupby("model")["peak_memory_bytes"].max().dropna()
+    return [
+        {"model": model, "predicted": predicted[model] / MIB, "measured": measured[model] / MIB}
+        for model in measured.index
+        if predicted.get(model)
+    ]
+
+
+def list_failures(run: Run) -> list[dict[str, Any]]:
+    """Return one row per status and reason of the trials that failed, most frequent first."""
+    results = run.results[run.results["kind"].eq("model")]
+    failed = results[results["status"].isin(["failed", "diverged", "oom"])]
+    failed = failed.assign(error=failed["error"].fillna("no reason recorded"))
+    groups = failed.groupby(["status", "error"], sort=False)
+    rows = [
+        {
+            "status": status,
+            "error": error,
+            "trials": len(group),
+            "cells": group["cell_id"].nunique(),
+            "models": list(dict.fromkeys(group["model"])),
+            "first": group["trial_id"].iloc[0],
+        }
+        for (status, error), group in groups
+    ]
+    return sorted(rows, key=lambda row: -row["trials"])

@@ -1,0 +1,92 @@
+"""Numbers as the report writes them."""
+
+import shlex
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+NOTHING = "\N{EN DASH}"
+
+
+def format_percent(value: float | None) -> str:
+    """Return a fraction as per cent with one decimal, without the sign."""
+    return NOTHING if value is None or pd.isna(value) else f"{100 * value:.1f}"
+
+
+def format_chance(value: float) -> str:
+    """Return a chance level as per cent, as short as it is exact: 50, 12.5, 6.25."""
+    return f"{100 * value:.3g}"
+
+
+def format_points(value: float) -> str:
+    """Return a difference of fractions as signed percentage points with one decimal."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
+
+
+def format_decimal(value: float | None, places: int = 1) -> str:
+    """Return a number with ``places`` decimals."""
+    return NOTHING if value is None or pd.isna(value) else f"{value:.{places}f}"
+
+
+def format_digits(value: float | None) -> str:
+    """Return a number with three significant digits."""
+    return NOTHING if value is None or pd.isna(value) else f"{value:.3g}"
+
+
+def format_time(value: float) -> str:
+    """Return a Unix time as date and minute in UTC."""
+    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def format_interval(low: float | None, high: float | None) -> str:
+    """Return two fractions as per cent: 'low to high'; a dash where there is no interval."""
+    if low is None or high is None or pd.isna(low) or pd.isna(high):
+        return NOTHING
+    return f"{format_percent(low)} to {format_percent(high)}"
+
+
+def format_range(low: float, high: float) -> str:
+    """Return an interval of a difference as signed points: 'low to high'."""
+    return f"{format_points(low)} to {format_points(high)}"
+
+
+def format_p(value: float) -> str:
+    """Return a p-value with three decimals, or that it is smaller."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def format_count(value: float | None) -> str:
+    """Return a whole number with thousands set apart."""
+    return NOTHING if value is None or pd.isna(value) else f"{value:,.0f}"
+
+
+def format_duration(seconds: float | None) -> str:
+    """Return a time in the unit that leaves one to three digits before the point."""
+    if seconds is None or pd.isna(seconds):
+        return NOTHING
+    for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def format_command(command: Any) -> str:
+    """Return a command as one line; journals hold a string or a list of words."""
+    return shlex.join(map(str, command)) if isinstance(command, list) else str(command)
+
+
+FILTERS = {
+    "percent": format_percent,
+    "chance": format_chance,
+    "points": format_points,
+    "decimal": format_decimal,
+    "digits": format_digits,
+    "utc": format_time,
+    "p": format_p,
+    "count": format_count,
+    "duration": format_duration,
+    "command": format_command,
+    "next": next,
+}

@@ -1,0 +1,184 @@
+"""Paired comparisons: which texts each model has right, and which differences are real."""
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations, pairwise
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from analysis.stats import Array, adjust_holm, difference_interval, judge, sign_flip_p
+
+MAJORITY = "majority"
+"""The baseline that no one needs a test against: it knows nothing of the text."""
+Place = tuple[int, int, str]
+"""Label count, sample size and model."""
+Right = dict[Place, pd.DataFrame]
+"""For each place a frame of 0 and 1, a row per seed and a column per test text."""
+Places = Iterable[tuple[Place, pd.DataFrame]]
+PAIR_COLUMNS = [
+    "n_labels",
+    "n_samples",
+    "model_a",
+    "model_b",
+    "seeds",
+    "n_test",
+    "only_a",
+    "only_b",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "verdict",
+]
+STEP_COLUMNS = [
+    "n_labels",
+    "smaller",
+    "larger",
+    "models",
+    "n_test",
+    "gain",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "verdict",
+]
+
+
+def mark_right(predictions: pd.DataFrame) -> Right:
+    """Return for each label count, sample size and model which test texts it has right."""
+    marked = predictions.assign(right=predictions["label"].eq(predictions["predicted"]).astype(int))
+    places = marked.groupby(["n_labels", "n_samples", "model"], sort=False)
+    return {
+        (k, n, model): group.pivot(index="seed", columns="item", values="right")
+        for (k, n, model), group in cast(Places, places)
+    }
+
+
+def compare_models(right: Right, models: list[str]) -> pd.DataFrame:
+    """Return one row per pair of ``models`` and per label count and sample size they share.
+
+    ``difference`` is A's accuracy minus B's with its 95 % interval; ``only_a`` and ``only_b`` count
+    texts that one alone has right (over the seeds both have); ``p`` is McNemar's exact, or its
+    extension to several seeds; ``p_holm`` is adjusted for every pair of the grid, so that it also
+    holds for the pair one picks after looking. The majority class is left out.
+    """
+    rivals = [model for model in models if model != MAJORITY]
+    grid = sorted({(k, n) for k, n, _ in right})
+    rows = [
+        {"n_labels": k, "n_samples": n, "model_a": a, "model_b": b, **_compare(first, second)}
+        for k, n in grid
+        for a, b in combinations(rivals, 2)
+        if (first := right.get((k, n, a))) is not None
+        and (second := right.get((k, n, b))) is not None
+        and _share_seeds(first, second)
+    ]
+    return _finish(rows, PAIR_COLUMNS, "difference")
+
+
+def _compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
+    signs = _subtract(first, second)
+    low, high = difference_interval(signs.mean(axis=0))
+    return {
+        "seeds": len(signs),
+        "n_test": signs.shape[1],
+        "only_a": int((signs > 0).sum()),
+        "only_b": int((signs < 0).sum()),
+        "difference": float(signs.mean()),
+        "low": low,
+        "high": high,
+        "p": sign_flip_p(signs.sum(axis=0)),
+    }
+
+
+def _share_seeds(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    return not first.index.intersection(second.index).empty
+
+
+def _subtract(first: pd.DataFrame, second: pd.DataFrame) -> Array:
+    """Return -1, 0 or 1 for each shared seed and test text."""
+    seeds = first.index.intersection(second.index)
+    texts = first.columns.intersection(second.columns)
+    return np.asarray(first.loc[seeds, texts] - second.loc[seeds, texts], dtype=float)
+
+
+def _finish(rows: list[dict[str, Any]], columns: list[str], difference: str) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=[name for name in columns if name not in _JUDGED])
+    frame["p_holm"] = adjust_holm(frame["p"].to_numpy(dtype=float))
+    pairs = zip(frame[difference], frame["p_holm"], strict=True)
+    frame["verdict"] = [judge(value, p) for value, p in pairs]
+    return frame
+
+
+_JUDGED = {"p_holm", "verdict"}
+
+
+def orient_pairs(pairs: pd.DataFrame, winners: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs in which the most accurate model takes part, it always as A.
+
+    ``winners`` has a ``model`` for each label count and sample size; of several the first counts.
+    """
+    keys = ["n_labels", "n_samples"]
+    best = winners.drop_duplicates(keys)[[*keys, "model"]].rename(columns={"model": "best"})
+    joined = pairs.merge(best, on=keys)
+    ahead = joined[joined["model_a"].eq(joined["best"])]
+    behind = swap_pairs(joined[joined["model_b"].eq(joined["best"])])
+    both = pd.concat([ahead, behind]).drop(columns="best")
+    return both.sort_values([*keys, "difference"], kind="stable").reset_index(drop=True)
+
+
+def swap_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return ``pairs`` with A and B exchanged."""
+    names = {"model_a": "model_b", "model_b": "model_a", "only_a": "only_b", "only_b": "only_a"}
+    turned = pairs.rename(columns=names)[list(pairs.columns)]
+    other = {"A better": "B better", "B better": "A better"}
+    return turned.assign(
+        difference=-pairs["difference"],
+        low=-pairs["high"],
+        high=-pairs["low"],
+        verdict=pairs["verdict"].replace(other),
+    )
+
+
+def measure_steps(right: Right, models: list[str]) -> pd.DataFrame:
+    """Return what each step to the next sample size brings, averaged over ``models``.
+
+    One row per label count and step; the mean is over the models and seeds that have both sizes, on
+    the same test texts. ``p_holm`` is adjusted for all steps of the grid.
+    """
+    rows = [
+        {"n_labels": k, "smaller": small, "larger": large, **step}
+        for k in sorted({k for k, _, _ in right})
+        for small, large in pairwise(sorted({n for count, n, _ in right if count == k}))
+        if (step := _measure_step(right, models, k, small, large))
+    ]
+    return _finish(rows, STEP_COLUMNS, "gain")
+
+
+def _measure_step(
+    right: Right, models: list[str], n_labels: int, smaller: int, larger: int
+) -> dict[str, Any]:
+    signs = list(_list_steps(right, models, n_labels, smaller, larger))
+    if not signs:
+        return {}
+    stacked = np.concatenate(signs)
+    low, high = difference_interval(stacked.mean(axis=0))
+    return {
+        "models": len(signs),
+        "n_test": stacked.shape[1],
+        "gain": float(stacked.mean()),
+        "low": low,
+        "high": high,
+        "p": sign_flip_p(stacked.sum(axis=0)),
+    }
+
+
+def _list_steps(
+    right: Right, models: list[str], n_labels: int, smaller: int, larger: int
+) -> Iterator[Array]:
+    for model in models:
+        first, second = right.get((n_labels, smaller, model)), right.get((n_labels, larger, model))
+        if first is not None and second is not None and _share_seeds(first, second):
+            yield _subtract(second, first)
