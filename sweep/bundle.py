@@ -1,0 +1,144 @@
+"""The folder that an export leaves: written from a trial's checkpoint, and loaded again by nothing
+but stock peft and transformers."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import AutoPeftModelForSequenceClassification, PeftModel
+from transformers import AutoConfig, PreTrainedModel, pipeline
+from transformers.utils import logging
+
+from sweep.checkpoints import Tensors, list_checkpoints, read_checkpoint
+from sweep.errors import ModelError, RunFolderError
+from sweep.models import Base, attach_adapter, load_base, materialise
+from sweep.plan import TrialSpec
+
+__all__ = [
+    "build_classifier",
+    "find_best_weights",
+    "load_stock",
+    "materialise",
+    "predict_labels",
+    "silence_progress",
+    "write_adapter",
+    "write_merged",
+    "write_tokenizer",
+]
+
+CLASSIFIER = "classifier"
+"""Subfolder of an adapter's config.json: beside the adapter, stock loaders take it for the sign
+of a whole model."""
+
+NAMES = ("id2label", "label2id", "pad_token_id")
+"""What a stock base model has to be told to be the classifier that was trained."""
+
+INPUTS = ["input_ids", "attention_mask"]
+
+
+def find_best_weights(checkpoints: Path, trial_id: str, best_epoch: int) -> Tensors:
+    """Return the adapter and head of the trial's best epoch, from its newest whole checkpoint;
+    raise RunFolderError if there is none."""
+    for folder in list_checkpoints(checkpoints):
+        found = read_checkpoint(folder)
+        if found is None or found[1].get("trial_id") != trial_id:
+            continue
+        if found[1]["progress"]["best_epoch"] == best_epoch:
+            return found[0]["best"]
+    raise RunFolderError(
+        f"{checkpoints}: the checkpoint of trial {trial_id} is gone or damaged; restore it from a "
+        "copy, or train the cell again under another --name"
+    )
+
+
+def build_classifier(spec: TrialSpec, source: str, weights: Tensors) -> tuple[Base, PeftModel]:
+    """Return the base model at ``source`` and, on it, the classifier with ``weights``, float32 on
+    the processor; raise ModelError if they do not fit each other."""
+    base = load_base(spec.model, source, "float32", torch.device("cpu"))
+    model = attach_adapter(base, spec.cell.labels, spec.candidate, spec.cell.seed)
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if {n: p.shape for n, p in own.items()} != {n: t.shape for n, t in weights.items()}:
+        raise ModelError(
+            f"model {spec.model.name}: the checkpoint of trial {spec.trial_id} does not fit it; "
+            "export with the release of sweep that trained it"
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
+    base.model.config.architectures = [type(base.model).__name__]
+    return base, model.eval()
+
+
+def write_adapter(
+    model: PeftModel, base: Base, folder: Path, path: str, revision: str | None
+) -> None:
+    """Write adapter, head and configuration; ``path`` and ``revision`` say where stock peft
+    finds the base model."""
+    config = model.peft_config["default"]
+    config.base_model_name_or_path, config.revision = path, revision
+    # Left to itself, peft asks the Hub whether the vocabulary has grown.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    # peft's own model card is a form to fill in; ours follows once the score is right.
+    (folder / "README.md").unlink(missing_ok=True)
+    base.model.config.save_pretrained(folder / CLASSIFIER)
+
+
+def write_merged(model: PeftModel, folder: Path) -> None:
+    """Write one plain sequence classifier, the adapter added into its weights, float32."""
+    merged: PreTrainedModel = model.merge_and_unload()
+    if hasattr(merged, "peft_config"):
+        del merged.peft_config
+    merged.save_pretrained(folder)
+
+
+def write_tokenizer(base: Base, max_length: int, folder: Path) -> None:
+    """Write the tokenizer so that it pads and cuts as in training by itself."""
+    base.tokenizer.model_max_length = max_length
+    base.tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("is_local", "local_files_only"):
+        tree.pop(name, None)
+    # GPT-2 would add token type ids, which some tokenizers make, to its embeddings.
+    tree |= {"model_input_names": INPUTS, "padding_side": "right", "truncation_side": "right"}
+    path.write_text(json.dumps(tree, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def load_stock(folder: Path, merged: bool, trust_remote_code: bool = False) -> Any:
+    """Return the text-classification pipeline of an exported folder, as its model card says."""
+    options = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
+    place = str(folder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if merged:
+        return pipeline(
+            "text-classification", model=place, truncation=True, device=device, **options
+        )
+    config = AutoConfig.from_pretrained(
+        place, subfolder=CLASSIFIER, trust_remote_code=trust_remote_code
+    )
+    options |= {name: getattr(config, name) for name in NAMES}
+    model = AutoPeftModelForSequenceClassification.from_pretrained(place, **options)
+    return pipeline(
+        "text-classification", model=model, tokenizer=place, truncation=True, device=device
+    )
+
+
+def predict_labels(classify: Any, texts: Sequence[str], batch_size: int) -> list[str]:
+    """Return the label that a pipeline gives each of ``texts``, in their order."""
+    # Texts of one length together: little padding, the same labels.
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    answers = classify([texts[index] for index in order], batch_size=batch_size)
+    labels = [""] * len(texts)
+    for index, answer in zip(order, answers, strict=True):
+        labels[index] = answer["label"]
+    return labels
+
+
+def silence_progress() -> None:
+    """Keep the libraries' bars and notes off the terminal."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")

@@ -1,0 +1,261 @@
+"""The command line of export: a cell's best trial as a folder that stock peft and transformers
+load, scored again before it counts."""
+
+import argparse
+import operator
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from sweep.config import Config, ModelConfig, load_config
+from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError
+from sweep.hub import go_offline_if_silent
+from sweep.modelcard import Rescored, Shape, build_card, build_record
+from sweep.plan import TrialSpec
+from sweep.reach import build_subsets
+from sweep.revisions import TINY_PREFIX, first_line, resolve_revision
+from sweep.runfolder import CONFIG_NAME
+from sweep.subsets import Subsets
+from sweep.winner import Winner, find_winner, has_hub_base
+
+DESCRIPTION = """\
+Write the best trial of a cell as a folder that stock peft and transformers load: adapter and head,
+tokenizer, label names, settings and a model card. The folder is loaded again by those libraries
+and scores the test texts; it only gets its name if the score is the run's."""
+
+EPILOG = """\
+Which trial: validation chooses, never test. Of a cell, the finished trial with the highest
+validation accuracy; with --best, of the cell whose chance-normalised validation accuracy,
+(accuracy - 1/k) / (1 - 1/k) for k labels, is the highest.
+
+An adapter refers to its base model: by id and commit on the Hub, else by the folder's full path
+(for a tiny family, RUN/models/...). --merge writes a folder that stands alone.
+
+examples:
+  python -m sweep.export runs/quickstart --best --out winner
+  python -m sweep.export runs/quickstart --cell 1735073e7a92 --out winner --merge
+
+exit codes: 0 exported; 2 wrong input, or the score differs: DIR.partial is left to look at"""
+
+LIMITS = {"float32": (0.002, 1 / 200)}
+"""By number format of the training: how far test accuracy may be off, and which part of the
+predictions may differ, when the folder is scored in float32."""
+HALF_LIMITS = (0.01, 1 / 50)
+"""In 16 bits, logits are rounded to three digits, and close calls fall either way."""
+
+PACKAGES = ("torch", "transformers", "peft", "safetensors")
+REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``python -m sweep.export``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sweep.export",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="a run folder, e.g. runs/quickstart")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--cell", metavar="CELL_ID", help="the cell whose best trial to take")
+    which.add_argument(
+        "--best",
+        action="store_true",
+        help="the cell with the highest chance-normalised validation accuracy",
+    )
+    add("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    add("--merge", action="store_true", help="merge the adapter into the base model's weights")
+    add(
+        "--push",
+        metavar="OWNER/NAME",
+        help="also upload the folder to this repository of the Hugging Face Hub, made private if "
+        "it is new; needs HF_TOKEN in the environment",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return _export(options)
+    except SweepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _export(options: argparse.Namespace) -> int:
+    out = options.out.expanduser().resolve()
+    partial = check_target(out)
+    folder = options.run.expanduser().absolute()
+    winner = find_winner(folder, options.cell)
+    if options.push:
+        check_push(options.push, winner.spec, options.merge)
+    rescored = write_folder(winner, folder, partial, Shape(out.name, options.merge))
+    partial.replace(out)
+    print(describe(winner, rescored))
+    if options.push:
+        print(push_folder(out, options.push))
+    print(out)
+    return 0
+
+
+def write_folder(winner: Winner, run_folder: Path, target: Path, shape: Shape) -> Rescored:
+    """Write the whole export to the new folder ``target``, the model card last; return how it
+    scored. What is wrong is a SweepError, and leaves no card."""
+    config = load_config(run_folder / CONFIG_NAME)
+    subsets = rebuild_subsets(config, winner.spec)
+    check_base(winner.spec, run_folder)
+    write_weights(winner, run_folder, subsets, target, shape)
+    rescored = rescore(winner, subsets, target, shape)
+    (target / "sweep.json").write_text(build_record(winner, rescored, config.data, shape))
+    card = build_card(winner, rescored, config.data, shape)
+    (target / "README.md").write_text(card, encoding="utf-8")
+    return rescored
+
+
+def check_target(out: Path) -> Path:
+    """Return the folder beside ``out`` to write into; raise RunFolderError unless ``out`` is new
+    or empty and the other not there."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunFolderError(f"{out}: is not empty; choose another --out")
+    partial = out.with_name(f"{out.name}.partial")
+    if partial.exists():
+        raise RunFolderError(
+            f"{partial}: is left from an export that was not finished; delete it, or choose "
+            "another --out"
+        )
+    return partial
+
+
+def rebuild_subsets(config: Config, spec: TrialSpec) -> Subsets:
+    """Return the subsets of the run's data; raise DataError if they are not those that the trial
+    was trained on."""
+    subsets, cell = build_subsets(config), spec.cell
+    same = subsets.labels_for(cell.n_labels) == cell.labels
+    if not same or spec.data_fingerprint != subsets.fingerprint(
+        cell.n_labels, cell.n_samples, cell.seed
+    ):
+        raise DataError(
+            f"data: texts or labels have changed since cell {cell.cell_id} was trained; restore "
+            "them to export it, since its score could not be checked"
+        )
+    return subsets
+
+
+def check_base(spec: TrialSpec, run_folder: Path) -> None:
+    """Raise ModelError if the trial's base model is gone, or is not the one it was trained on."""
+    ref = spec.model
+    if has_hub_base(spec):
+        go_offline_if_silent()
+        return
+    tiny = ref.path.startswith(TINY_PREFIX)
+    if tiny and (run_folder / "models" / ref.revision).is_dir():
+        return
+    if not tiny and not (Path(ref.path).expanduser() / "config.json").is_file():
+        raise ModelError(f"model {ref.name}: {ref.path} is gone; put the base model back there")
+    found = resolve_revision(ModelConfig(name=ref.name, path=ref.path))
+    if found != ref.revision:
+        raise ModelError(
+            f"model {ref.name}: {ref.path} has changed since the trial ({ref.revision} then, "
+            f"{found} now); put the former one back to export"
+        )
+
+
+def write_weights(
+    winner: Winner, run_folder: Path, subsets: Subsets, target: Path, shape: Shape
+) -> None:
+    """Write model and tokenizer to the new folder ``target``."""
+    # Slow to import, and not needed to refuse what cannot be exported.
+    from sweep import bundle
+
+    bundle.silence_progress()
+    spec, checkpoints = winner.spec, run_folder / "checkpoints" / winner.spec.trial_id
+    weights = bundle.find_best_weights(checkpoints, spec.trial_id, winner.ended["best_epoch"])
+    source = bundle.materialise(spec.model, run_folder / "models", subsets.training_texts)
+    base, model = bundle.build_classifier(spec, source, weights)
+    try:
+        target.mkdir(parents=True)
+        if shape.merged:
+            bundle.write_merged(model, target)
+        elif has_hub_base(spec):
+            bundle.write_adapter(model, base, target, source, spec.model.revision)
+        else:
+            bundle.write_adapter(model, base, target, str(Path(source).absolute()), None)
+        bundle.write_tokenizer(base, spec.recipe.max_length, target)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise RunFolderError(f"{target}: cannot be written ({reason})") from None
+
+
+def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Rescored:
+    """Return what stock libraries make of the test texts with the exported ``folder``.
+
+    Raises RunFolderError if that is not what the run has written down.
+    """
+    from sweep import bundle
+
+    spec, test = winner.spec, subsets.evaluation("test", winner.spec.cell.n_labels)
+    classify = bundle.load_stock(folder, shape.merged, spec.model.trust_remote_code)
+    found = bundle.predict_labels(classify, test.texts, spec.recipe.eval_batch_size)
+    truth = [test.labels[index] for index in test.classes]
+    before = [test.labels[index] for index in winner.ended["predictions"]]
+    accuracy = sum(map(operator.eq, found, truth)) / len(truth)
+    changed = sum(map(operator.ne, found, before))
+    off, part = LIMITS.get(winner.ended.get("dtype", ""), HALF_LIMITS)
+    wrong = abs(accuracy - winner.ended["test_accuracy"]) > off or changed > part * len(truth)
+    if wrong:
+        raise RunFolderError(
+            f"{folder}: the exported model scores {accuracy:.4f} on the test texts where the run "
+            f"has {winner.ended['test_accuracy']:.4f}, and {changed} of {len(truth)} predictions "
+            "differ: it is not the model that was measured, so do not use it"
+        )
+    return Rescored(accuracy, changed, {name: version(name) for name in PACKAGES})
+
+
+def describe(winner: Winner, rescored: Rescored) -> str:
+    """Return the line that says what was exported and how it scored."""
+    cell, ended = winner.spec.cell, winner.ended
+    return (
+        f"cell {cell.cell_id} ({cell.model}, {cell.n_labels} labels x {cell.n_samples}, seed "
+        f"{cell.seed}): test accuracy {ended['test_accuracy']:.4f} on {ended['n_test']} texts; "
+        f"loaded by stock libraries {rescored.accuracy:.4f}, {rescored.changed} predictions differ"
+    )
+
+
+def check_push(repo: str, spec: TrialSpec, merged: bool) -> None:
+    """Raise ConfigError if the folder could not be uploaded, or nobody else could load it."""
+    if not REPO.fullmatch(repo):
+        raise ConfigError(f"--push {repo}: write OWNER/NAME, a repository of the Hub")
+    if not os.environ.get("HF_TOKEN"):
+        raise ConfigError("--push needs a token that may write: set HF_TOKEN in the environment")
+    if not merged and not has_hub_base(spec):
+        raise ConfigError(
+            f"--push: {spec.model.name}'s base model lies on this machine, where nobody else could "
+            "load it from; add --merge"
+        )
+
+
+def push_folder(folder: Path, repo: str) -> str:
+    """Upload ``folder`` to ``repo``, made private if it is new; return the address there."""
+    from huggingface_hub import HfApi
+
+    token = os.environ["HF_TOKEN"]
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repo, private=True, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo, folder_path=folder))
+    except Exception as error:  # the library raises many kinds: network, rights, quota
+        reason = first_line(error).replace(token, "***")
+        raise RunFolderError(
+            f"{folder}: is exported, but could not be uploaded to {repo} ({reason}); upload it "
+            f"with: hf upload {repo} {folder}"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""What an exported folder says of itself: its model card and its sweep.json."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from sweep.config import DataConfig
+from sweep.plan import TrialSpec
+from sweep.winner import Winner, has_hub_base
+
+METRICS = (
+    "val_accuracy",
+    "val_macro_f1",
+    "test_accuracy",
+    "test_macro_f1",
+    "n_validation",
+    "n_test",
+    "best_epoch",
+    "epochs_run",
+)
+ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+SPECIAL = frozenset("\\`*_[]|~:@$")
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What the stock libraries made of the exported folder."""
+
+    accuracy: float
+    changed: int
+    """Test texts whose predicted label differs from the run's."""
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the folder is laid out: its name, and whether the weights are merged."""
+
+    name: str
+    merged: bool
+
+
+def build_record(winner: Winner, rescored: Rescored, data: DataConfig, shape: Shape) -> str:
+    """Return the text of sweep.json: the exact trial, its metrics and the versions."""
+    tree = {
+        "trial": winner.spec.to_dict(),
+        "chosen_as": winner.reason,
+        "metrics": {name: winner.ended.get(name) for name in METRICS},
+        "trained": {
+            "dtype": winner.ended.get("dtype"),
+            "device": winner.ended.get("device"),
+            "versions": winner.opened.get("versions", {}),
+            "git_commit": winner.opened.get("git_commit"),
+        },
+        "exported": {
+            "merged": shape.merged,
+            "versions": rescored.versions,
+            "test_accuracy": rescored.accuracy,
+            "changed_predictions": rescored.changed,
+        },
+        "data": data.model_dump(mode="json"),
+    }
+    return json.dumps(tree, indent=2) + "\n"
+
+
+def build_card(winner: Winner, rescored: Rescored, data: DataConfig, shape: Shape) -> str:
+    """Return the text of README.md, a model card; what came from data or files is escaped."""
+    spec = winner.spec
+    title = f"# {spec.model.name}, fine-tuned to tell {spec.cell.n_labels} labels apart"
+    sections = [
+        _front_matter(spec, data, shape) + f"\n{title}\n\n{_introduce(spec, shape)}",
+        "## Numbers\n\n" + _list_numbers(winner, rescored),
+        "## Labels\n\n" + "\n".join(f"{i}. {escape(n)}" for i, n in enumerate(spec.cell.labels)),
+        "## How to load it\n\n" + _show_code(spec, shape),
+        "## Data\n\n" + _name_data(spec, data),
+        "## Licence\n\n" + _name_licence(spec),
+        "## How it was made\n\n" + _list_settings(winner),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def escape(text: str) -> str:
+    """Return ``text`` as one line of Markdown that shows it and does nothing else."""
+    shown = [c if c.isprintable() else c.encode("unicode_escape").decode() for c in text]
+    return "".join(
+        ENTITIES.get(c) or (f"\\{c}" if c in SPECIAL else c) for part in shown for c in part
+    )
+
+
+def _front_matter(spec: TrialSpec, data: DataConfig, shape: Shape) -> str:
+    tree: dict[str, Any] = {
+        "library_name": "transformers" if shape.merged else "peft",
+        "pipeline_tag": "text-classification",
+        "tags": ["text-classification", "lora", "sweep"],
+    }
+    if has_hub_base(spec):
+        tree |= {"base_model": spec.model.path}
+        tree |= {"base_model_relation": "finetune" if shape.merged else "adapter"}
+    if data.source == "hub":
+        tree["datasets"] = [data.path]
+    return f"---\n{yaml.safe_dump(tree, sort_keys=False)}---\n"
+
+
+def _introduce(spec: TrialSpec, shape: Shape) -> str:
+    base = f"{escape(spec.model.path)} (revision {escape(spec.model.revision)})"
+    if shape.merged:
+        return (
+            f"A sequence classifier: the weights of {base} with a LoRA adapter of rank "
+            f"{spec.candidate.lora_rank} merged into them, float32. The folder stands alone."
+        )
+    return (
+        f"A LoRA adapter of rank {spec.candidate.lora_rank} and a classification head for {base}. "
+        "The base model is not in this folder: keep it where it is, or export with `--merge`."
+    )
+
+
+def _list_numbers(winner: Winner, rescored: Rescored) -> str:
+    ended = winner.ended
+    rows = [
+        ("test accuracy", ended["test_accuracy"], ended["n_test"]),
+        ("test macro-F1", ended["test_macro_f1"], ended["n_test"]),
+        ("validation accuracy", ended["val_accuracy"], ended["n_validation"]),
+        ("validation macro-F1", ended["val_macro_f1"], ended["n_validation"]),
+    ]
+    rows += [
+        (f"test accuracy of {escape(name)} on the same texts", value, ended["n_test"])
+        for name, value in sorted(winner.baselines.items())
+    ]
+    lines = ["| | value | texts |", "|---|---:|---:|"]
+    lines += [f"| {name} | {value:.4f} | {count} |" for name, value, count in rows]
+    return (
+        "\n".join(lines)
+        + "\n\nThe subsets are balanced: every label has equally many texts, so guessing gives "
+        f"{1 / winner.spec.cell.n_labels:.4f}. Validation chose the epoch and the settings; the "
+        f"test texts were scored afterwards. This trial is {escape(winner.reason)}.\n\n"
+        f"Loaded again from this folder by stock libraries in float32, it gave a test accuracy of "
+        f"{rescored.accuracy:.4f}; {rescored.changed} of {ended['n_test']} predictions differed "
+        f"from those made in training ({escape(str(ended.get('dtype')))})."
+    )
+
+
+def _show_code(spec: TrialSpec, shape: Shape) -> str:
+    remote = ", trust_remote_code=True" if spec.model.trust_remote_code else ""
+    place = f"folder = {json.dumps(shape.name)}  # this folder, or its name on the Hub"
+    if shape.merged:
+        code = f"""\
+from transformers import pipeline
+
+{place}
+classify = pipeline("text-classification", model=folder, truncation=True{remote})
+print(classify("a text"))"""
+    else:
+        code = f"""\
+from peft import AutoPeftModelForSequenceClassification as Classifier
+from transformers import AutoConfig, pipeline
+
+{place}
+config = AutoConfig.from_pretrained(folder, subfolder="classifier"{remote})
+names = {{k: getattr(config, k) for k in ("id2label", "label2id", "pad_token_id")}}
+model = Classifier.from_pretrained(folder, dtype="float32"{remote}, **names)
+classify = pipeline("text-classification", model=model, tokenizer=folder, truncation=True)
+print(classify("a text"))"""
+    return (
+        f"```python\n{code}\n```\n\nTexts longer than {spec.recipe.max_length} tokens are cut, as "
+        "in training."
+    )
+
+
+def _name_data(spec: TrialSpec, data: DataConfig) -> str:
+    if data.source == "synthetic":
+        source = "the built-in synthetic corpus: the numbers say nothing about real texts"
+    else:
+        kind = "dataset of the Hugging Face Hub" if data.source == "hub" else "files"
+        source = f"{escape(str(data.path or data.splits))} ({kind})"
+    return (
+        f"Source: {source}. Trained on {spec.cell.n_samples} texts, balanced over the labels, drawn"
+        f" with seed {spec.cell.seed}; fingerprint of the training, validation and test texts: "
+        f"{spec.data_fingerprint}. Texts with several labels are left out, so the classifier "
+        "gives every text exactly one label. The terms and the biases of the data carry over; no "
+        "text of the data is in this folder."
+    )
+
+
+def _name_licence(spec: TrialSpec) -> str:
+    return (
+        f"The licence of the base model, {escape(spec.model.path)}, applies to these weights; read "
+        "it before you pass them on. The data may have terms of their own."
+    )
+
+
+def _list_settings(winner: Winner) -> str:
+    spec, ended = winner.spec, winner.ended
+    candidate, recipe = spec.candidate, spec.recipe
+    versions = winner.opened.get("versions", {})
+    lines = [
+        f"- LoRA rank {candidate.lora_rank}, alpha {candidate.lora_alpha:g}, dropout "
+        f"{candidate.lora_dropout:g}; AdamW, learning rate {candidate.learning_rate:g}, weight "
+        f"decay {candidate.weight_decay:g}",
+        f"- batches of {recipe.batch_size} texts, epoch {ended['best_epoch']} of "
+        f"{ended['epochs_run']} trained",
+        f"- on {escape(str(ended.get('device')))}, with "
+        + ", ".join(f"{escape(name)} {escape(number)}" for name, number in versions.items()),
+        f"- trial {spec.trial_id} of cell {spec.cell.cell_id}; `sweep.json` has every setting",
+    ]
+    return "\n".join(lines)

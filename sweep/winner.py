@@ -1,0 +1,100 @@
+"""The trial of a run to take away: the one that stands for its cell, and the cell to prefer."""
+
+import difflib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep.errors import RunFolderError
+from sweep.journal import Event, read_events
+from sweep.plan import TrialSpec
+from sweep.revisions import COMMIT
+from sweep.runfolder import CONFIG_NAME
+from sweep.tables import RunRecord, choose_best, sort_events
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A trial that stands for its cell, with what the run knows of it."""
+
+    spec: TrialSpec
+    ended: Event
+    opened: Event
+    """The driver that ran it: versions and commit."""
+    baselines: dict[str, float]
+    """Test accuracy of the reference methods on the same subsets, by name."""
+    reason: str
+    """Why this trial: in words, for the card."""
+
+
+def has_hub_base(spec: TrialSpec) -> bool:
+    """Return whether the base model is one of the Hub's, named by a commit there."""
+    return COMMIT.fullmatch(spec.model.revision) is not None
+
+
+def find_winner(run_folder: Path, cell_id: str | None) -> Winner:
+    """Return the trial that stands for the cell (None: for the best cell of the run).
+
+    Raises RunFolderError when there is no such cell, or none has a result.
+    """
+    run = sort_events(read_events(run_folder))
+    best = choose_best(run)
+    if cell_id is None and not best:
+        raise RunFolderError(
+            f"{run_folder}: no cell has a result yet; go on with the run, or see its report for "
+            "why trials failed"
+        )
+    if cell_id is not None and cell_id not in best:
+        raise RunFolderError(_explain_cell(run_folder, run, cell_id))
+    chosen = cell_id or max(best, key=lambda cell: _normalise(run, best[cell]))
+    return _build_winner(run, best[chosen], len(best) if cell_id is None else 0)
+
+
+def _build_winner(run: RunRecord, trial_id: str, rivals: int) -> Winner:
+    record, ended = run.trials[trial_id], run.trials[trial_id].ended or {}
+    reason = "the best of its cell by validation accuracy"
+    if rivals:
+        reason += f", and the cell the best of {rivals} by chance-normalised validation accuracy"
+    spec = TrialSpec.from_dict(record.spec)
+    drivers = [event for event in run.opened if event["time"] <= ended["time"]]
+    opened = drivers[-1] if drivers else {}
+    return Winner(spec, ended, opened, _find_baselines(run, spec), reason)
+
+
+def _normalise(run: RunRecord, trial_id: str) -> float:
+    """Return 0 for guessing and 1 for a perfect trial (Cohen's kappa where labels balance)."""
+    record = run.trials[trial_id]
+    chance = 1 / record.spec["cell"]["n_labels"]
+    accuracy: float = (record.ended or {})["val_accuracy"]
+    normalised: float = (accuracy - chance) / (1 - chance)
+    return normalised
+
+
+def _find_baselines(run: RunRecord, spec: TrialSpec) -> dict[str, float]:
+    cell = spec.cell
+    wanted = (list(cell.labels), cell.n_samples, cell.seed)
+    return {
+        event["model"]: event["test_accuracy"]
+        for event in run.baselines.values()
+        if (list(event["labels"]), event["n_samples"], event["seed"]) == wanted
+    }
+
+
+def _explain_cell(run_folder: Path, run: RunRecord, cell_id: str) -> str:
+    own = [r for r in run.trials.values() if r.spec["cell"]["cell_id"] == cell_id]
+    if own:
+        states = Counter(r.ended["status"] if r.ended else "not ended" for r in own)
+        listed = ", ".join(f"{count} {status}" for status, count in states.items())
+        return (
+            f"{run_folder}: cell {cell_id} has no finished trial ({listed}); go on with the run, "
+            "or take another cell"
+        )
+    if any(event.get("cell_id") == cell_id for event in run.baselines.values()):
+        return f"{run_folder}: cell {cell_id} is a baseline's; only models can be exported"
+    known = sorted({r.spec["cell"]["cell_id"] for r in run.trials.values()})
+    near = difflib.get_close_matches(cell_id, known, n=1, cutoff=0.0)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return (
+        f"{run_folder}: there is no cell {cell_id!r}; {hint}all are listed by "
+        f"python -m sweep.run {run_folder / CONFIG_NAME} --dry-run"
+    )

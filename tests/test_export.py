@@ -1,0 +1,200 @@
+"""Exported folders: what stock peft and transformers make of them, and what they say."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from peft import AutoPeftModelForSequenceClassification
+from small_run import (
+    TINY_LLAMA,
+    build_run,
+    cell_of,
+    predictions_of,
+    read_test_texts,
+    subsets_of,
+    write_data,
+)
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from sweep.data import Corpus
+from sweep.export import main
+from sweep.modelcard import escape
+from sweep.plan import TrialSpec
+from sweep.revisions import TINY_FAMILIES
+
+HOSTILE = ("</script><b>", 'a "quoted" `label`', "two\nlines\n# title", "[x](javascript:y) | z")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
+    """Return a run with one trial of each tiny family."""
+    root = tmp_path_factory.mktemp("families")
+    models = [{"name": f"tiny-{name}", "path": f"tiny:{name}"} for name in TINY_FAMILIES]
+    return build_run(root, write_data(root / "data", corpus), models)
+
+
+@pytest.fixture(scope="module")
+def export(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that exports a family once for all tests."""
+    done: dict[tuple[str, ...], Path] = {}
+
+    def call(family: str, *options: str) -> Path:
+        key = (family, *options)
+        if key not in done:
+            out = tmp_path_factory.mktemp("out") / "winner"
+            assert (
+                main([str(run), "--cell", cell_of(run, family), "--out", str(out), *options]) == 0
+            )
+            done[key] = out
+        return done[key]
+
+    return call
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_stock_peft_predicts_what_the_run_wrote_down(
+    family: str, run: Path, export: Callable[..., Path]
+) -> None:
+    folder = export(family)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoPeftModelForSequenceClassification.from_pretrained(
+        folder, num_labels=4, pad_token_id=tokenizer.pad_token_id
+    ).eval()
+    batch = tokenizer(read_test_texts(run), padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        classes = model(**batch).logits.argmax(-1).tolist()
+    labels = subsets_of(run).labels_for(4)
+    assert [labels[index] for index in classes] == predictions_of(run, family)
+    assert len(set(classes)) > 1
+
+
+@pytest.mark.parametrize("options", [(), ("--merge",)])
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_code_on_the_card_gives_label_names_and_the_runs_predictions(
+    family: str,
+    options: tuple[str, ...],
+    run: Path,
+    export: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = export(family, *options)
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(folder.parent)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    answers = names["classify"](read_test_texts(run), batch_size=8)
+    assert [answer["label"] for answer in answers] == predictions_of(run, family)
+    assert names["classify"]("really " * 300)[0]["label"] in subsets_of(run).labels_for(4)
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_merged_folder_is_a_plain_classifier_that_may_be_moved(
+    family: str, run: Path, export: Callable[..., Path], tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(export(family, "--merge"), tmp_path / "moved"))
+    assert not list(moved.glob("adapter*"))
+    model = AutoModelForSequenceClassification.from_pretrained(moved)
+    assert not [name for name, _ in model.named_parameters() if "lora" in name]
+    assert model.config.architectures == [type(model).__name__]
+    classify = pipeline("text-classification", model=str(moved), truncation=True)
+    answers = classify(read_test_texts(run), batch_size=8)
+    assert [answer["label"] for answer in answers] == predictions_of(run, family)
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_tokenizer_pads_on_the_right_and_cuts_as_in_training(
+    family: str, export: Callable[..., Path]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(export(family))
+    assert (tokenizer.padding_side, tokenizer.model_max_length) == ("right", 24)
+    assert set(tokenizer("a day")) == {"input_ids", "attention_mask"}
+    assert tokenizer.pad_token_id is not None
+
+
+def test_record_holds_the_exact_trial_and_its_metrics(
+    run: Path, export: Callable[..., Path]
+) -> None:
+    record = json.loads((export("gpt2") / "sweep.json").read_text())
+    rows = pq.read_table(run / "results.parquet").to_pylist()
+    row = next(row for row in rows if row["model"] == "tiny-gpt2")
+    assert TrialSpec.from_dict(record["trial"]).trial_id == row["trial_id"]
+    assert record["metrics"]["test_accuracy"] == row["test_accuracy"]
+    assert record["exported"]["changed_predictions"] == 0
+    assert "peft" in record["exported"]["versions"]
+
+
+def test_card_names_numbers_size_data_labels_and_licence(
+    run: Path, export: Callable[..., Path]
+) -> None:
+    card = (export("llama") / "README.md").read_text()
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["pipeline_tag"] == "text-classification"
+    row = next(
+        row
+        for row in pq.read_table(run / "results.parquet").to_pylist()
+        if row["model"] == "tiny-llama"
+    )
+    assert f"| test accuracy | {row['test_accuracy']:.4f} | 32 |" in card
+    for expected in ("licence of the base model", str(run.parent / "data"), "0. joy", "3. fear"):
+        assert expected in card.replace("\\", "")
+
+
+def test_nothing_is_pickled_and_nothing_is_left_beside(export: Callable[..., Path]) -> None:
+    folder = export("qwen2")
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".safetensors", ".md", ".jinja"}
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_half_precision_trial_can_be_exported(corpus: Corpus, tmp_path: Path) -> None:
+    run = build_run(tmp_path, write_data(tmp_path / "data", corpus), TINY_LLAMA, dtype="bfloat16")
+    assert main([str(run), "--best", "--out", str(tmp_path / "winner")]) == 0
+
+
+def test_hostile_label_names_are_shown_and_do_nothing(corpus: Corpus, tmp_path: Path) -> None:
+    names = dict(zip(("joy", "anger", "love", "fear"), HOSTILE, strict=True))
+    data = write_data(tmp_path / "data", corpus, names)
+    run, out = build_run(tmp_path, data, TINY_LLAMA), tmp_path / "winner"
+    assert main([str(run), "--best", "--out", str(out), "--merge"]) == 0
+    labels = load_labels(out)
+    assert tuple(labels) == subsets_of(run).labels_for(4)
+    assert set(labels) == set(HOSTILE)
+    assert pipeline("text-classification", model=str(out))("a day")[0]["label"] in labels
+    card = (out / "README.md").read_text()
+    assert not [bad for bad in ("<b>", "</script", "\n# title") if bad in card]
+    assert not re.search(r"(?<!\\)\]\(", card)
+    listed = card.split("## Labels\n\n")[1].split("\n\n##")[0].splitlines()
+    assert listed == [f"{index}. {escape(label)}" for index, label in enumerate(labels)]
+
+
+def load_labels(folder: Path) -> list[str]:
+    names = json.loads((folder / "config.json").read_text())["id2label"]
+    return [names[str(index)] for index in range(len(names))]
+
+
+def test_hub_base_is_named_by_its_commit(run: Path, tmp_path: Path) -> None:
+    commit, hub = "0123456789" * 4, tmp_path / "hub"
+    snapshots = hub / "models--me--base" / "snapshots"
+    shutil.copytree(run / "models" / "gpt2-v1", snapshots / commit)
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    shutil.rmtree(copy / "models")
+    text = (copy / "journal.jsonl").read_text().replace('"tiny:gpt2"', '"me/base"')
+    (copy / "journal.jsonl").write_text(text.replace('"gpt2-v1"', f'"{commit}"'))
+    out = tmp_path / "winner"
+    command = [sys.executable, "-m", "sweep.export", str(copy), "--cell", cell_of(run, "gpt2")]
+    environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([*command, "--out", str(out)], check=True, env=environment)
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("me/base", commit)
+    front = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
+    assert (front["base_model"], front["base_model_relation"]) == ("me/base", "adapter")
