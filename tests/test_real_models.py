@@ -10,7 +10,7 @@ from peft import AutoPeftModelForSequenceClassification
 
 from sweep.config import ModelConfig
 from sweep.engine import SoloEngine
-from sweep.plan import ModelRef, TrialSpec
+from sweep.plan import ModelRef, Plan
 from sweep.revisions import resolve_revision
 from sweep.subsets import Subsets
 
@@ -19,12 +19,12 @@ MODELS = sorted(Path(FOLDER).glob("*/config.json")) if FOLDER else []
 
 
 @pytest.mark.skipif(not MODELS, reason="SWEEP_MODELS names no folder of model folders")
-@pytest.mark.parametrize("config", MODELS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("weights", MODELS, ids=lambda path: path.parent.name)
 def test_trained_adapter_gives_the_same_logits_in_stock_peft(
-    config: Path, plan: object, subsets: Subsets, tmp_path: Path
+    weights: Path, plan: Plan, subsets: Subsets, tmp_path: Path
 ) -> None:
-    spec: TrialSpec = plan.trials[0]  # type: ignore[attr-defined]
-    model = ModelConfig(name="real", path=str(config.parent))
+    spec = plan.trials[0]
+    model = ModelConfig(name="real", path=str(weights.parent))
     ref = ModelRef("real", model.path, resolve_revision(model))
     recipe = replace(spec.recipe, dtype="float32", max_epochs=1)
     candidate = replace(spec.candidate, learning_rate=5e-4)
