@@ -132,18 +132,13 @@ def _read_commit() -> str | None:
 def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:
     """Enter the recorded epochs of the plan's trials into the rungs, in the order they came."""
     cells = {spec.trial_id: spec.cell.cell_id for spec in plan.trials}
-    epochs = [
-        (event["time"], trial_id, event)
-        for trial_id, trial in record.trials.items()
-        if trial_id in cells
-        for event in trial.epochs.values()
+    for trial_id, epoch in record.arrivals:
+        trial = record.trials[trial_id]
         # What an unfinished trial will do again is compared again.
-        if trial.ended or event["epoch"] <= trial.settled_epoch()
-    ]
-    for _, trial_id, event in sorted(epochs, key=lambda entry: entry[0]):
-        value = event.get("best_val_accuracy")
-        if value is not None:
-            scheduler.replay(cells[trial_id], trial_id, event["epoch"], value)
+        if trial_id in cells and (trial.ended or epoch <= trial.settled_epoch()):
+            value = trial.epochs[epoch].get("best_val_accuracy")
+            if value is not None:
+                scheduler.replay(cells[trial_id], trial_id, epoch, value)
 
 
 def connect(address: str | None, folder: Path, console: Console) -> None:

@@ -122,6 +122,8 @@ class RunRecord:
 
     opened: list[Event] = field(default_factory=list)
     trials: dict[str, TrialRecord] = field(default_factory=dict)
+    arrivals: dict[tuple[str, int], None] = field(default_factory=dict)
+    """(trial id, epoch) in the order in which the epochs that count came; no clock can change it."""
     test_sets: dict[tuple[str, ...], Event] = field(default_factory=dict)
     baselines: dict[str, Event] = field(default_factory=dict)
 
@@ -131,7 +133,7 @@ class RunRecord:
 
 
 def sort_events(events: Iterable[Event]) -> RunRecord:
-    """Return the record that ``events`` add up to; later events of a trial replace earlier ones."""
+    """Return the record that ``events`` add up to."""
     run = RunRecord()
     for event in events:
         add_event(run, event)
@@ -150,15 +152,27 @@ def add_event(run: RunRecord, event: Event) -> None:
         run.test_sets[tuple(event["labels"])] = event
     elif kind == "baseline":
         run.baselines[event["trial_id"]] = event
+    elif kind == "epoch":
+        _add_epoch(run, event)
     elif event.get("trial_id") in run.trials:
         _add_trial_event(run.trials[event["trial_id"]], event)
+
+
+def _add_epoch(run: RunRecord, event: Event) -> None:
+    """Take an epoch in. One that let its trial go on stands, since ASHA has compared it; one that
+    was to be the last, but whose trial has no result, gives way to its repetition."""
+    trial_id, epoch = event["trial_id"], event["epoch"]
+    record = run.trials.get(trial_id)
+    if record is None or record.epochs.get(epoch, {}).get("decision") == "continue":
+        return
+    record.epochs[epoch] = event
+    run.arrivals.pop((trial_id, epoch), None)
+    run.arrivals[trial_id, epoch] = None
 
 
 def _add_trial_event(record: TrialRecord, event: Event) -> None:
     if event["event"] == "started":
         record.started = record.started or event
-    elif event["event"] == "epoch":
-        record.epochs[event["epoch"]] = event
     elif event["event"] == "retried":
         record.retries += 1
     elif event["event"] == "ended":
