@@ -1,6 +1,5 @@
 """Runs a plan on a Ray cluster with Ray Tune."""
 
-import logging
 import os
 import platform
 import shlex
@@ -18,7 +17,6 @@ from rich.console import Console
 
 from sweep.cluster import check_storage, find_gpu_memory
 from sweep.config import Config
-from sweep.environment import worker_environment
 from sweep.errors import ClusterError
 from sweep.journal import Journal, read_events
 from sweep.limits import choose_gpu_share
@@ -28,25 +26,13 @@ from sweep.recorder import Recorder, SessionCallback
 from sweep.reference import BaselineTasks
 from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, build_param_space
+from sweep.session import connect
 from sweep.subsets import Subsets
 from sweep.tables import RunRecord, sort_events
 from sweep.trackers import build_trackers
 from sweep.trainable import SweepTrial
 
-LOG_NAME = "ray.log"
 PACKAGES = ("ray", "torch", "transformers", "peft", "datasets", "evaluate", "scikit-learn")
-
-TUNE_SETTINGS = {
-    # The journal is the run's state: Tune's own loggers and snapshots would only double it.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
-    # A failed trial reports no metric, and must not end the run.
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 
 
 def run_plan(
@@ -139,43 +125,6 @@ def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:
             value = trial.epochs[epoch].get("best_val_accuracy")
             if value is not None:
                 scheduler.replay(cells[trial_id], trial_id, epoch, value)
-
-
-def connect(address: str | None, folder: Path, console: Console) -> None:
-    """Join the Ray cluster at ``address``, or start one on this machine; its talk goes to a file
-    in the run folder. Raises ClusterError if that fails."""
-    os.environ.update({key: os.environ.get(key, value) for key, value in TUNE_SETTINGS.items()})
-    where = address or os.environ.get("RAY_ADDRESS") or "local"
-    try:
-        ray.init(
-            address=where,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if where == "local" else None,
-            # A local cluster's workers inherit everything; another one's get what is no secret.
-            runtime_env=None if where == "local" else {"env_vars": worker_environment()},
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(
-            f"--address {where}: no Ray cluster answers "
-            f"({(str(error).splitlines() or ['no reason given'])[0][:200]}); start one with "
-            "'ray start --head', or leave --address out"
-        ) from error
-    _divert_log(folder / LOG_NAME)
-    resources = ray.cluster_resources()
-    gpus = resources.get("GPU", 0)
-    console.print(
-        f"Ray cluster: {len(ray.nodes())} node(s), {resources.get('CPU', 0):g} CPUs, {gpus:g} GPUs",
-        highlight=False,
-    )
-
-
-def _divert_log(path: Path) -> None:
-    """Send what Ray's Python loggers say to ``path`` instead of the terminal."""
-    logger = logging.getLogger("ray")
-    logger.handlers[:] = [logging.FileHandler(path)]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def _largest(predicted: dict[str, Any] | None) -> int | None:
