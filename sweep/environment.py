@@ -1,10 +1,16 @@
 """What a run takes from its surroundings: variables for the workers, and optional packages."""
 
 import os
+import re
+from importlib.metadata import version
 from importlib.util import find_spec
 
 from sweep.config import TrackersConfig
-from sweep.errors import ConfigError
+from sweep.errors import ClusterError, ConfigError
+
+OLDEST_RAY = (2, 54)
+"""Before 2.52 Ray had no authentication (CVE-2023-48022); up to 2.53 a web page could delete jobs
+through its dashboard (CVE-2026-27482)."""
 
 WORKER_VARIABLES = (
     "HF_HOME",
@@ -49,3 +55,14 @@ def check_tracker_packages(config: TrackersConfig) -> None:
                 f"trackers.{name} needs the package {package}, which is not installed; run "
                 f'pip install "sweep[{name}]", or set trackers.{name}=false'
             )
+
+
+def check_ray() -> None:
+    """Raise ClusterError if the installed Ray has known holes that this program relies on closed."""
+    found = version("ray")
+    if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST_RAY:
+        oldest = ".".join(map(str, OLDEST_RAY))
+        raise ClusterError(
+            f"Ray {found} is installed, which lets others run or delete jobs (see SECURITY.md); "
+            f'{oldest} is the oldest that is safe: run pip install --upgrade "ray[tune]"'
+        )

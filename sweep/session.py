@@ -1,16 +1,25 @@
-"""Connects to a Ray cluster: a running one, or one started on this machine."""
+"""Connects to a Ray cluster: a running one, or one started on this machine, closed to others."""
 
 import logging
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader
+from ray._raylet import Config as RayConfig
 from rich.console import Console
 
-from sweep.environment import worker_environment
+from sweep.environment import check_ray, worker_environment
 from sweep.errors import ClusterError
 
 LOG_NAME = "ray.log"
+LOCAL = "local"
+
+AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 TUNE_SETTINGS = {
     # The journal is the run's state: Tune's own loggers and snapshots would only double it.
@@ -27,18 +36,19 @@ TUNE_SETTINGS = {
 
 def connect(address: str | None, folder: Path, console: Console) -> None:
     """Join the Ray cluster at ``address``, or start one on this machine; its talk goes to a file
-    in the run folder. Raises ClusterError if that fails."""
+    in the run folder. Raises ClusterError if that fails.
+
+    A cluster started here listens on the loopback interface alone, has no dashboard, and wants
+    a token of every client (see ``closed_cluster``).
+    """
+    check_ray()
     os.environ.update({key: os.environ.get(key, value) for key, value in TUNE_SETTINGS.items()})
-    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    where = address or os.environ.get("RAY_ADDRESS") or LOCAL
     try:
-        ray.init(
-            address=where,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if where == "local" else None,
-            # A local cluster's workers inherit everything; another one's get what is no secret.
-            runtime_env=None if where == "local" else {"env_vars": worker_environment()},
-        )
+        if where == LOCAL:
+            _start_cluster(console)
+        else:
+            _join_cluster(where)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"--address {where}: no Ray cluster answers "
@@ -52,6 +62,86 @@ def connect(address: str | None, folder: Path, console: Console) -> None:
         f"Ray cluster: {len(ray.nodes())} node(s), {resources.get('CPU', 0):g} CPUs, {gpus:g} GPUs",
         highlight=False,
     )
+
+
+def disconnect() -> None:
+    """Leave the cluster, or end the one started here, and forget its token."""
+    ray.shutdown()
+    _reread_authentication()
+
+
+def _start_cluster(console: Console) -> None:
+    if os.environ.get(AUTH_MODE, "token").lower() == "disabled":
+        console.print(
+            f"note: {AUTH_MODE} is disabled, so every user of this machine can run code in this "
+            "Ray cluster as you; unset it to ask for a token",
+            highlight=False,
+            soft_wrap=True,
+        )
+    with closed_cluster():
+        # The workers inherit the whole environment: nothing has to be told.
+        ray.init(
+            address=LOCAL, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False
+        )
+
+
+def _join_cluster(address: str) -> None:
+    told = {"env_vars": worker_environment()}
+    try:
+        with _kept_variables(AUTH_MODE):
+            _reread_authentication()
+            ray.init(
+                address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=told
+            )
+    except ray.exceptions.AuthenticationError as error:
+        raise ClusterError(
+            f"--address {address}: the Ray cluster asks for a token, and there is none that fits; "
+            f"set {AUTH_MODE}=token and {AUTH_TOKEN_PATH} to a file with the cluster's token"
+        ) from error
+
+
+@contextmanager
+def closed_cluster() -> Iterator[None]:
+    """Make the cluster that ``ray.init`` starts meanwhile closed: on the loopback interface, and
+    with a token.
+
+    A token that the user has set (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH) is kept; else one is made
+    for this cluster alone. Ray's processes inherit it, and it is written nowhere: Ray itself
+    would make one file for all clusters to come, readable by others. This process knows it from
+    its memory, so that nothing it starts later finds it in the environment.
+    """
+    on_loopback, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        with _kept_variables(AUTH_MODE, AUTH_TOKEN):
+            os.environ.setdefault(AUTH_MODE, "token")
+            if not os.environ.get(AUTH_TOKEN) and not os.environ.get(AUTH_TOKEN_PATH):
+                os.environ[AUTH_TOKEN] = secrets.token_hex(32)
+            _reread_authentication()
+            yield
+    finally:
+        # Ray's own switch for a cluster of one node, on by itself on macOS and Windows.
+        ray_constants.ENABLE_RAY_CLUSTER = on_loopback
+
+
+@contextmanager
+def _kept_variables(*names: str) -> Iterator[None]:
+    """Give the environment variables back the values they had."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _reread_authentication() -> None:
+    """Let Ray, which reads mode and token once in a process, look at the environment again."""
+    # In this order: with the mode still on, a thread that ends late would miss the token.
+    RayConfig.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _divert_log(path: Path) -> None:
