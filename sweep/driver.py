@@ -26,7 +26,7 @@ from sweep.recorder import Recorder, SessionCallback
 from sweep.reference import BaselineTasks
 from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, build_param_space
-from sweep.session import connect
+from sweep.session import connect, disconnect
 from sweep.subsets import Subsets
 from sweep.tables import RunRecord, sort_events
 from sweep.trackers import build_trackers
@@ -79,7 +79,7 @@ def run_plan(
         left = sum(spec.trial_id not in record.done() for spec in plan.trials)
         recorder.write("closed", trials_left=left)
         recorder.write_tables()
-        ray.shutdown()
+        disconnect()
     return record
 
 
