@@ -1,5 +1,6 @@
 """Checkpoints: folders of safetensors and JSON that count once their manifest is in place."""
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -62,6 +64,14 @@ def keep_newest(folder: Path, count: int) -> None:
         # The manifest goes first: a folder that is half deleted must not count.
         (old / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def is_storage_full(error: Exception) -> bool:
+    """Return whether ``error`` says that nothing more can be written: disk full, or over quota."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    # safetensors has an error class of its own, which holds the number in its text alone.
+    return any(f"os error {number}" in str(error) for number in FULL)
 
 
 def _checksum(path: Path) -> str:

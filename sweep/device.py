@@ -11,6 +11,9 @@ from torch import nn
 BFLOAT16_GAIN = 1.2
 """bfloat16 must be this much faster on a CPU, or its lower precision is not worth it."""
 
+MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What PyTorch's allocators and CUDA's libraries say where they raise a plain RuntimeError."""
+
 
 def choose_dtype(requested: str, device: torch.device, width: int) -> torch.dtype:
     """Return the number format for the base model's weights.
@@ -45,6 +48,13 @@ def name_device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether ``error`` says that a GPU or this machine has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in MEMORY_SIGNS)
 
 
 def measure_peak_memory(device: torch.device) -> int:

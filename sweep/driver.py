@@ -18,6 +18,7 @@ from rich.console import Console
 from sweep.cluster import check_storage, find_gpu_memory
 from sweep.config import Config
 from sweep.errors import ClusterError
+from sweep.interrupts import treat_term_as_interrupt
 from sweep.journal import Journal, read_events
 from sweep.limits import choose_gpu_share
 from sweep.plan import Plan
@@ -44,19 +45,31 @@ def run_plan(
     address: str | None,
     console: Console,
     predicted: dict[str, Any] | None = None,
+    retry_failed: bool = False,
 ) -> RunRecord:
     """Run every trial of ``plan`` that the journal has no result for; return the whole record.
 
     ``predicted`` holds the preflight's ``seconds`` (low, likely, high) and ``memory_bytes`` by
     model: the journal keeps it, and the share of a GPU that a trial gets follows from it.
+    ``retry_failed`` runs the plan's failed trials anew. Raises StorageError when the disk takes
+    no more, ClusterError when no cluster can be had.
     """
     trackers = build_trackers(config.trackers, folder)
     record = sort_events(read_events(folder))
     scheduler = CellASHA(
         config.asha.max_epochs, config.asha.grace_epochs, config.asha.reduction_factor
     )
-    recorder = Recorder(journal, record, scheduler, folder)
+    recorder = Recorder(
+        journal,
+        record,
+        scheduler,
+        folder,
+        lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False),
+        60 * config.resources.max_epoch_minutes,
+    )
     _write_plan(plan, subsets, recorder, predicted)
+    if retry_failed:
+        _reopen_failed(plan, recorder)
     replay_results(plan, record, scheduler)
     display = ProgressDisplay(plan, recorder, console)
     baselines = BaselineTasks(config.baselines, plan, subsets, recorder)
@@ -64,6 +77,7 @@ def run_plan(
     try:
         if waiting or baselines.missing:
             connect(address, folder, console)
+            treat_term_as_interrupt()
             check_storage(folder)
             resources = trial_resources(
                 config, ray.cluster_resources(), _largest(predicted), find_gpu_memory()
@@ -77,9 +91,11 @@ def run_plan(
     finally:
         display.stop()
         left = sum(spec.trial_id not in record.done() for spec in plan.trials)
-        recorder.write("closed", trials_left=left)
-        recorder.write_tables()
-        disconnect()
+        try:
+            recorder.write("closed", trials_left=left)
+            recorder.write_tables()
+        finally:
+            disconnect()
     return record
 
 
@@ -105,6 +121,14 @@ def _write_plan(
             recorder.write("test_set", labels=test.labels, items=test.items, truth=test.classes)
 
 
+def _reopen_failed(plan: Plan, recorder: Recorder) -> None:
+    trials = recorder.record.trials
+    for spec in plan.trials:
+        ended = trials[spec.trial_id].ended
+        if ended and ended["status"] in ("failed", "oom"):
+            recorder.write("reopened", trial_id=spec.trial_id)
+
+
 def _read_commit() -> str | None:
     """Return the commit of the working copy this package lies in, or None outside one."""
     root = Path(__file__).resolve().parent.parent
@@ -122,7 +146,7 @@ def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:
         trial = record.trials[trial_id]
         # What an unfinished trial will do again is compared again.
         if trial_id in cells and (trial.ended or epoch <= trial.settled_epoch()):
-            value = trial.epochs[epoch].get("best_val_accuracy")
+            value = trial.epochs.get(epoch, {}).get("best_val_accuracy")
             if value is not None:
                 scheduler.replay(cells[trial_id], trial_id, epoch, value)
 
@@ -171,7 +195,12 @@ def _fit(
     recorder: Recorder,
     callbacks: Sequence[SessionCallback],
 ) -> None:
-    trainable = tune.with_parameters(SweepTrial, subsets=subsets, run_folder=str(folder))
+    trainable = tune.with_parameters(
+        SweepTrial,
+        subsets=subsets,
+        run_folder=str(folder),
+        max_epoch_seconds=60 * config.resources.max_epoch_minutes,
+    )
     scratch = folder / "tune"
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([resources])),
@@ -195,6 +224,10 @@ def _fit(
     )
     try:
         tuner.fit()
+    except Exception:
+        if recorder.halt:
+            raise recorder.halt from None
+        raise
     finally:
         # Tune's own state: pickles that nothing reads, since the journal is the run's state.
         shutil.rmtree(scratch, ignore_errors=True)

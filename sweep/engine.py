@@ -13,8 +13,8 @@ from sweep.checkpoints import keep_newest, list_checkpoints, name_checkpoint
 from sweep.device import name_device
 from sweep.models import Base, load_base, materialise
 from sweep.plan import Cell, ModelRef, TrialSpec
-from sweep.subsets import Subsets
-from sweep.train import CellData, Trainer, build_trainer
+from sweep.subsets import CellData, Subsets
+from sweep.train import Trainer, build_trainer
 
 KEPT_CHECKPOINTS = 2
 """The newest and, should it be damaged, the one before."""
@@ -38,15 +38,25 @@ class SoloEngine:
         self._mark = 0.0
         self.base_loads = 0
 
-    def start(self, spec: TrialSpec, checkpoints: Path, resume_epoch: int = 0) -> dict[str, Any]:
+    def start(
+        self,
+        spec: TrialSpec,
+        checkpoints: Path,
+        resume_epoch: int = 0,
+        half_batches: bool = False,
+    ) -> dict[str, Any]:
         """Make ``spec`` ready, from its newest whole checkpoint in ``checkpoints`` that is not past
-        ``resume_epoch``, if it has one; return what is worth knowing of the start."""
+        ``resume_epoch``, if it has one; return what is worth knowing of the start.
+
+        ``half_batches`` takes each batch in parts, to the same effect with less memory.
+        """
         started = self._mark = time.perf_counter()
         self._checkpoints = checkpoints
         base = self._take_base(spec.model, spec.recipe.dtype)
         if self._encoder is None:
             self._encoder = Encoder(base.tokenizer, spec.recipe.max_length)
-        self._trainer = build_trainer(spec, base, self._encoder, self._cut_data(spec.cell))
+        data = self._cut_data(spec.cell)
+        self._trainer = build_trainer(spec, base, self._encoder, data, half_batches)
         resumed_epoch = self._restore(checkpoints, resume_epoch)
         return {
             "host": platform.node(),

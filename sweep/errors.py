@@ -1,8 +1,15 @@
 """The errors a user can meet: each is one sentence that says what to do next."""
 
+from sweep.phrases import show_line
+
 
 class SweepError(Exception):
-    """Something the user can mend; the command line prints it and exits with code 2."""
+    """Something the user can mend; the command line prints it and exits with ``exit_code``."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return show_line(super().__str__())
 
 
 class ConfigError(SweepError):
@@ -19,6 +26,12 @@ class ModelError(SweepError):
 
 class RunFolderError(SweepError):
     """The run folder is in use, not empty, missing, or damaged."""
+
+
+class StorageError(SweepError):
+    """The disk does not take what must be kept; the run ends, and what is written stays."""
+
+    exit_code = 1
 
 
 class ClusterError(SweepError):

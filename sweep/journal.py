@@ -3,14 +3,18 @@
 Only the driver writes it. Every event has ``event`` (its kind) and ``time`` (Unix seconds, UTC):
 
 ======== =====================================================================================
-opened   a driver took the run: host, pid, command, versions, git_commit
+opened   a driver took the run: host, pid, command, versions, git_commit, predicted (what the
+         preflight expects: seconds, memory_bytes by model)
 planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``
 test_set the test items of a label set: labels (names), items (row numbers), truth (class indices)
 baseline a reference method has its result: trial_id, the cell's axes, and its metrics
-started  a worker took a trial: trial_id, host, device, dtype, resumed_epoch
+started  a worker took a trial: trial_id
 epoch    a trial ended an epoch: trial_id, epoch, metrics, and ASHA's decision (rung, cutoff)
 retried  a trial's worker or machine was lost and the trial is started again: trial_id, error
+noted    something a reader should know of a trial (it goes on from an older checkpoint, or in
+         half batches after it ran out of memory): trial_id, text
 ended    a trial has its result: trial_id, status, error, and the final metrics
+reopened a failed trial is to run again, as if it never had: trial_id
 closed   the driver left the run: trials_left
 ======== =====================================================================================
 """
@@ -24,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sweep.errors import RunFolderError
+from sweep.errors import RunFolderError, StorageError
 
 JOURNAL_NAME = "journal.jsonl"
 
@@ -41,7 +45,8 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         """Open (or create) the journal in ``folder``; raise RunFolderError if it is in use."""
         self.path = folder / JOURNAL_NAME
-        self._file = self.path.open("ab")
+        # Unbuffered: what a full disk refuses must not wait in memory for a second chance.
+        self._file = self.path.open("ab", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -51,18 +56,30 @@ class Journal:
                 "or choose another --name"
             ) from None
         self.dropped_bytes = _cut_torn_tail(self.path)
+        """Length of the unfinished last line, left by a driver that was killed."""
+        self._clock = time.time() - time.monotonic()
 
     def append(self, kind: str, **fields: Any) -> Event:
         """Write one event; return it once it is on disk."""
         return self.append_all([(kind, fields)])[0]
 
     def append_all(self, contents: list[tuple[str, dict[str, Any]]]) -> list[Event]:
-        """Write several events with one flush to disk; return them."""
-        now = round(time.time(), 3)
+        """Write several events with one flush to disk; return them.
+
+        Raises StorageError, with the journal as it was before, if the disk does not take them.
+        """
+        # Counted on from the session's start: a clock that is set meanwhile changes no duration.
+        now = round(self._clock + time.monotonic(), 3)
         events = [{"event": kind, "time": now, **fields} for kind, fields in contents]
-        self._file.write(b"".join(map(_encode, events)))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        data = memoryview(b"".join(map(_encode, events)))
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), size)
+            raise StorageError(explain_storage_error(self.path, error)) from error
         return events
 
     def close(self) -> None:
@@ -79,6 +96,14 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def explain_storage_error(path: Path, error: OSError) -> str:
+    """Return the sentence about a file that could not be written."""
+    return (
+        f"{path}: cannot be written ({error.strerror or error}); "
+        "make room and go on with --resume, nothing that was written is lost"
+    )
 
 
 def _encode(event: Event) -> bytes:

@@ -1,6 +1,7 @@
 """Writes what happens in Tune into the journal, and the tables from it."""
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,15 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from sweep.checkpoints import keep_newest
-from sweep.journal import Journal
+from sweep.errors import StorageError
+from sweep.journal import Journal, explain_storage_error
 from sweep.scheduler import CellASHA, Decision
 from sweep.tables import RunRecord, add_event, write_tables
 
 TABLES_EVERY_SECONDS = 5.0
+MEMORY_SIGNS = ("low on memory", "OutOfMemoryError", "out-of-memory", "(OOM)")
+"""What Ray says where its memory monitor has ended a worker."""
+
 EPOCH_METRICS = (
     "train_loss",
     "val_loss",
@@ -35,14 +40,25 @@ class Recorder(SessionCallback):
     """The run's only writer: every event goes to disk first, then into ``record``."""
 
     def __init__(
-        self, journal: Journal, record: RunRecord, scheduler: CellASHA, folder: Path
+        self,
+        journal: Journal,
+        record: RunRecord,
+        scheduler: CellASHA,
+        folder: Path,
+        tell: Callable[[str], None] = lambda sentence: None,
+        max_epoch_seconds: float | None = None,
     ) -> None:
         self._journal = journal
+        self._tell = tell
+        self._max_epoch_seconds = max_epoch_seconds
+        self._heard: dict[str, float] = {}
         self._scheduler = scheduler
         self._folder = folder
         self._tables_due = 0.0
         self.record = record
         self.running: set[str] = set()
+        self.halt: StorageError | None = None
+        """Why the run has to end before its plan is done."""
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one event."""
@@ -50,12 +66,21 @@ class Recorder(SessionCallback):
 
     def write_many(self, contents: list[tuple[str, dict[str, Any]]]) -> None:
         """Append several events with one flush to disk."""
-        for event in self._journal.append_all(contents):
+        try:
+            events = self._journal.append_all(contents)
+        except StorageError as error:
+            self.halt = error
+            raise
+        for event in events:
             add_event(self.record, event)
 
     def write_tables(self) -> None:
         """Bring the Parquet tables up to date, now."""
-        write_tables(self._folder, self.record)
+        try:
+            write_tables(self._folder, self.record)
+        except OSError as error:
+            self.halt = StorageError(explain_storage_error(self._folder, error))
+            raise self.halt from error
         self._tables_due = time.monotonic() + TABLES_EVERY_SECONDS
 
     def on_trial_start(
@@ -63,59 +88,83 @@ class Recorder(SessionCallback):
     ) -> None:
         """Note that a worker has the trial."""
         self.running.add(trial.trial_id)
+        self._heard[trial.trial_id] = time.monotonic()
         self.write("started", trial_id=trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Note an epoch and, where the trial ends with it, the trial's result."""
+        if "halt" in result:
+            self.halt = StorageError(f"{self._folder}: {result['halt']}; make room and go on "
+                                     "with --resume, nothing that was written is lost")  # fmt: skip
+            raise self.halt
+        self._heard[trial.trial_id] = time.monotonic()
+        self._write_notes(trial, result.pop("notes", []))
         # What the journal holds must not pile up in Tune's memory as well.
         totals, facts = result.pop("totals", {}), result.pop("facts", {})
         predictions, trace = result.pop("predictions", None), result.pop("traceback", "")
         decision = self._scheduler.decisions.get(trial.trial_id, Decision("continue"))
-        status = result.get("status")
+        status, error = result.get("status"), result.get("error")
+        if result.get("best_val_accuracy") is None and not status:
+            status, error = "failed", "the epoch reported no validation accuracy"
+        events = []
         if "epoch" in result:
-            self._write_epoch(trial.trial_id, result, decision, bool(status))
+            events.append(self._describe_epoch(trial.trial_id, result, decision, bool(status)))
         if not result.get("done"):
-            # Where the trial is taken up again, should its worker be lost.
+            self.write_many(events)
+            # Where the trial is taken up again, should its worker be lost. It has got on, so
+            # workers lost before count no more.
             trial.config["resume_epoch"] = result["epoch"]
+            trial.run_metadata.num_failures = 0
             return
         ended = {
             **facts,
             **totals,
             "status": status or "stopped",
-            "error": result.get("error"),
+            "error": error,
             **{name: result[name] for name in ("test_accuracy", "test_macro_f1") if name in result},
         }
         if predictions is not None:
             ended["predictions"] = predictions
         if trace:
             ended["traceback"] = trace
-        self.write("ended", trial_id=trial.trial_id, **ended)
+        # One write: a trial whose last epoch is known has its result too.
+        self.write_many([*events, ("ended", {"trial_id": trial.trial_id, **ended})])
         kept = 1 if ended["status"] == "finished" else 0
         keep_newest(self._folder / "checkpoints" / trial.trial_id, kept)
 
-    def _write_epoch(
+    def _write_notes(self, trial: Trial, notes: Sequence[str]) -> None:
+        for text in notes:
+            self.write("noted", trial_id=trial.trial_id, text=text)
+            self._tell(f"{trial}: {text}")
+
+    def _describe_epoch(
         self, trial_id: str, result: dict[str, Any], decision: Decision, ended_itself: bool
-    ) -> None:
+    ) -> tuple[str, dict[str, Any]]:
         metrics = {name: result[name] for name in EPOCH_METRICS if name in result}
-        self.write(
-            "epoch",
-            trial_id=trial_id,
-            epoch=result["epoch"],
+        return "epoch", {
+            "trial_id": trial_id,
+            "epoch": result["epoch"],
             **metrics,
-            best_val_accuracy=result.get("best_val_accuracy"),
-            decision="done" if ended_itself else decision.decision,
-            rung=None if ended_itself else decision.rung,
-            cutoff=None if ended_itself else decision.cutoff,
-        )
+            "best_val_accuracy": result.get("best_val_accuracy"),
+            "decision": "done" if ended_itself else decision.decision,
+            "rung": None if ended_itself else decision.rung,
+            "cutoff": None if ended_itself else decision.cutoff,
+        }
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Note that a trial lost its worker and will be started again."""
         self.running.discard(trial.trial_id)
-        self.write("retried", trial_id=trial.trial_id, error=_last_error(trial))
+        error = self._explain_loss(trial)
+        if is_memory_loss(trial):
+            # The worker is told, takes half batches, and gives up at the second loss.
+            losses = trial.config.get("memory_losses", 0) + 1
+            trial.config["memory_losses"] = losses
+        self.write("retried", trial_id=trial.trial_id, error=error)
+        self._tell(f"{trial}: {error}; it is started again")
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -123,7 +172,16 @@ class Recorder(SessionCallback):
         """Note that a trial lost its worker too often."""
         self.running.discard(trial.trial_id)
         if self.record.trials[trial.trial_id].ended is None:
-            self.write("ended", trial_id=trial.trial_id, status="failed", error=_last_error(trial))
+            status = "oom" if is_memory_loss(trial) else "failed"
+            error = self._explain_loss(trial)
+            self.write("ended", trial_id=trial.trial_id, status=status, error=error)
+
+    def _explain_loss(self, trial: Trial) -> str:
+        silent = time.monotonic() - self._heard.get(trial.trial_id, time.monotonic())
+        if self._max_epoch_seconds and silent >= self._max_epoch_seconds:
+            minutes = self._max_epoch_seconds / 60
+            return f"no epoch within {minutes:g} minutes (resources.max_epoch_minutes)"
+        return f"the worker was lost ({_loss_of(trial)[:300] or 'no reason given'})"
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -137,7 +195,13 @@ class Recorder(SessionCallback):
             self.write_tables()
 
 
-def _last_error(trial: Trial) -> str:
-    lines = str(trial.get_pickled_error() or trial.get_error() or "").strip().splitlines()
-    reason = lines[0][:300] if lines else "no reason given"
-    return f"the worker was lost ({reason})"
+def _loss_of(trial: Trial) -> str:
+    """Return what Ray said of the newest loss of the trial's worker, in one line."""
+    newest = str(trial.get_error() or "").rpartition("Failure # ")[2]
+    lines = [line.strip() for line in newest.splitlines()[1:] if line.strip()]
+    return " ".join(lines)
+
+
+def is_memory_loss(trial: Trial) -> bool:
+    """Return whether Ray's memory monitor ended the trial's worker, its machine being full."""
+    return any(sign in _loss_of(trial) for sign in MEMORY_SIGNS)

@@ -12,6 +12,7 @@ from sweep.config import Config, check_name, load_config
 from sweep.environment import check_tracker_packages
 from sweep.errors import ConfigError, SweepError
 from sweep.findings import Finding
+from sweep.interrupts import one_way_to_stop
 from sweep.journal import JOURNAL_NAME, Journal, read_events
 from sweep.machine import inspect_machine
 from sweep.outline import list_outline, outline_to_dict
@@ -19,6 +20,7 @@ from sweep.plan import Plan, build_plan, draw_candidates, list_plan, plan_to_dic
 from sweep.preflight import Preflight, check_plan, show_preflight, show_warnings
 from sweep.reach import KnownSubsets, Reached, reach_inputs
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
+from sweep.strays import describe_strays
 from sweep.subsets import Subsets
 from sweep.tables import RunRecord, choose_best, sort_events
 
@@ -64,6 +66,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--resume", action="store_true", help="go on with DIR/NAME; only what is missing runs")
     add(
+        "--retry-failed",
+        action="store_true",
+        help="with --resume: run trials anew whose status is failed or oom, say after a mend",
+    )
+    add(
         "--set",
         action="append",
         default=[],
@@ -85,15 +92,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        return _run(options)
+        with one_way_to_stop():
+            return _run(options)
     except SweepError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def _run(options: argparse.Namespace) -> int:
     if options.json and not options.dry_run:
         raise ConfigError("--json goes with --dry-run; add it")
+    if options.retry_failed and not options.resume:
+        raise ConfigError("--retry-failed goes with --resume; add it")
     config = _read_config(options)
     check_tracker_packages(config.trackers)
     reached = reach_inputs(config)
@@ -182,12 +195,33 @@ def _train(
         from sweep.driver import run_plan
 
         console = Console()
-        for line in [f"run folder: {folder}", *show_warnings(preflight)]:
+        record = sort_events(read_events(folder))
+        lines = [f"run folder: {folder}", *show_warnings(preflight), *describe_strays(plan, record)]
+        if journal.dropped_bytes:
+            lines.append(
+                f"{journal.path}: the last line was cut short when its driver ended, and is "
+                f"left out ({journal.dropped_bytes} bytes); what it told is done again"
+            )
+        for line in lines:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
-        record = run_plan(
-            config, plan, subsets, folder, journal, options.address, console, preflight.predicted()
-        )
-    return _close(plan, record, folder, _resume_command(options, config))
+        resume = _resume_command(options, config)
+        try:
+            record = run_plan(
+                config,
+                plan,
+                subsets,
+                folder,
+                journal,
+                options.address,
+                console,
+                preflight.predicted(),
+                options.retry_failed,
+            )
+        except KeyboardInterrupt:
+            # The second Ctrl-C, or one before the trials began: no report, at once.
+            print(f"interrupted: what is done is kept; go on with: {resume}")
+            return 130
+    return _close(plan, record, folder, resume)
 
 
 def _resume_command(options: argparse.Namespace, config: Config) -> str:

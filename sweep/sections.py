@@ -1,5 +1,6 @@
 """The sections of the configuration, as strict models."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from sweep.phrases import show_value
 from sweep.space import Space, dump_space, read_space
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -24,8 +26,8 @@ def check_name(value: str) -> str:
     """Return ``value`` if it is safe as a folder name; else raise ValueError."""
     if not NAME_PATTERN.fullmatch(value) or ".." in value:
         raise ValueError(
-            f"{value!r} is not a usable name: take letters, digits, '.', '_' and '-', "
-            "starting with a letter or digit"
+            f"{show_value(value)} is not a usable name: take letters, digits, '.', '_' and '-', "
+            "starting with a letter or digit, at most 100"
         )
     return value
 
@@ -46,6 +48,12 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def _check_share(value: float) -> float:
+    if 0 < value < 1e-4:
+        raise ValueError("Ray counts in ten-thousandths; take at least 0.0001")
+    return value
+
+
 def refuse_repeats(values: Sequence[Any]) -> Sequence[Any]:
     seen = set(values)
     if len(seen) != len(values):
@@ -57,8 +65,10 @@ Name = Annotated[str, AfterValidator(check_name)]
 Number = Annotated[
     float, BeforeValidator(_no_bool), BeforeValidator(_coerce_number), Field(allow_inf_nan=False)
 ]
-PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
-Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
+PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0, le=10**9)]
+Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=2**32 - 1)]
+"""A count or a seed; NumPy and scikit-learn take no larger seed."""
+Share = Annotated[Number, Field(ge=0, le=10**6), AfterValidator(_check_share)]
 Labels = Annotated[PositiveInt, Field(ge=2)]
 BaselineNames = Annotated[list[Literal["majority", "tf-idf"]], AfterValidator(refuse_repeats)]
 TuneSpace = Annotated[Space, BeforeValidator(read_space), PlainSerializer(dump_space)]
@@ -149,7 +159,8 @@ class GridConfig(Section):
             ]
             twice = next((key for key in keys if keys.count(key) > 1), None)
             if twice:
-                raise ValueError(f"two models have the same {what} {twice[0]!r}; give each its own")
+                same = show_value(twice[0])
+                raise ValueError(f"two models have the same {what} {same}; give each its own")
         return models
 
     @model_validator(mode="after")
@@ -165,10 +176,14 @@ class GridConfig(Section):
         return self
 
 
+MOST_RANK = MOST_RATIO = 65_536
+"""Wider than any layer of the models that a sweep can train."""
+
+
 class TuneConfig(Section):
     """What is tuned inside each cell; each value is a number, a list, or a distribution."""
 
-    candidates: PositiveInt = 8
+    candidates: Annotated[PositiveInt, Field(le=10_000)] = 8
     lora_rank: TuneSpace = read_space([4, 8, 16, 32])
     learning_rate: TuneSpace = read_space({"loguniform": [5e-5, 2e-3]})
     lora_alpha_ratio: TuneSpace = read_space(2.0)
@@ -181,6 +196,10 @@ class TuneConfig(Section):
     def _bounds(self) -> "TuneConfig":
         if not self.lora_rank.is_whole or self.lora_rank.low < 1:
             raise ValueError("lora_rank takes whole numbers from 1 up")
+        if self.lora_rank.high > MOST_RANK or self.lora_alpha_ratio.high > MOST_RATIO:
+            raise ValueError(
+                f"lora_rank goes up to {MOST_RANK} and lora_alpha_ratio to {MOST_RATIO}; lower it"
+            )
         if self.learning_rate.low <= 0:
             raise ValueError("learning_rate must be above 0")
         if self.lora_alpha_ratio.low <= 0:
@@ -195,7 +214,7 @@ class TuneConfig(Section):
 class AshaConfig(Section):
     """Asynchronous successive halving inside a cell (Li et al. 2020, arXiv:1810.05934)."""
 
-    max_epochs: PositiveInt = 8
+    max_epochs: Annotated[PositiveInt, Field(le=10**6)] = 8
     grace_epochs: PositiveInt = 1
     reduction_factor: Annotated[Number, Field(gt=1)] = 3
 
@@ -204,6 +223,16 @@ class AshaConfig(Section):
         if self.grace_epochs > self.max_epochs:
             raise ValueError(
                 f"grace_epochs {self.grace_epochs} is above max_epochs {self.max_epochs}; lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rungs_are_few(self) -> "AshaConfig":
+        steps = math.log(self.max_epochs / self.grace_epochs) / math.log(self.reduction_factor)
+        if steps > 100:
+            raise ValueError(
+                f"reduction_factor {self.reduction_factor:g} is so close to 1 that a trial would "
+                "be compared more than 100 times; take 2 or more"
             )
         return self
 
@@ -230,10 +259,12 @@ class TrainConfig(Section):
 class ResourcesConfig(Section):
     """What one trial gets from Ray."""
 
-    gpus_per_trial: Literal["auto"] | Annotated[Number, Field(ge=0)] = "auto"
-    cpus_per_trial: Annotated[Number, Field(gt=0)] = 1
+    gpus_per_trial: Literal["auto"] | Share = "auto"
+    cpus_per_trial: Annotated[Share, Field(gt=0)] = 1
     max_retries: Count = 2
-    """How often a trial whose worker or machine died is started again."""
+    """How often a trial whose worker or machine died is started again without an epoch between."""
+    max_epoch_minutes: Annotated[Number, Field(gt=0)] = 240
+    """A worker that gives no epoch for so long hangs: it is ended, and counts as lost."""
 
 
 def _expand_switch(value: Any) -> Any:
@@ -242,7 +273,7 @@ def _expand_switch(value: Any) -> Any:
         return {} if value else None
     if value is None or isinstance(value, dict | Section):
         return value
-    raise ValueError(f"write true, false, or the tracker's own keys, not {value!r}")
+    raise ValueError(f"write true, false, or the tracker's own keys, not {show_value(value)}")
 
 
 class MlflowConfig(Section):

@@ -32,6 +32,15 @@ class Dropped:
     repeated: int
 
 
+@dataclass(frozen=True)
+class CellData:
+    """The three subsets of a cell."""
+
+    training: Subset
+    validation: Subset
+    test: Subset
+
+
 class Subsets:
     """All subsets that a corpus can give.
 

@@ -123,7 +123,7 @@ class RunRecord:
     opened: list[Event] = field(default_factory=list)
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     arrivals: dict[tuple[str, int], None] = field(default_factory=dict)
-    """(trial id, epoch) in the order in which the epochs that count came; no clock can change it."""
+    """(trial id, epoch) of the epochs that count, in the order of their arrival."""
     test_sets: dict[tuple[str, ...], Event] = field(default_factory=dict)
     baselines: dict[str, Event] = field(default_factory=dict)
 
@@ -175,6 +175,9 @@ def _add_trial_event(record: TrialRecord, event: Event) -> None:
         record.started = record.started or event
     elif event["event"] == "retried":
         record.retries += 1
+    elif event["event"] == "reopened":
+        record.started = record.ended = None
+        record.epochs.clear()
     elif event["event"] == "ended":
         record.ended = event
 

@@ -34,16 +34,7 @@ from sweep.models import (
 from sweep.optimizer import build_optimizer, flatten_moments, restore_moments, schedule
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
-from sweep.subsets import Subset
-
-
-@dataclass(frozen=True)
-class CellData:
-    """The three subsets of a cell."""
-
-    training: Subset
-    validation: Subset
-    test: Subset
+from sweep.subsets import CellData
 
 
 @dataclass
@@ -83,6 +74,8 @@ class Trainer:
     validation: Encoded
     test: Encoded
     optimizer: torch.optim.AdamW
+    max_tokens: int
+    """Most tokens, padding included, that pass through the model at once."""
     progress: Progress = field(default_factory=Progress)
     best: Tensors = field(default_factory=dict)
 
@@ -138,7 +131,7 @@ class Trainer:
     ) -> Iterator[tuple[list[int], Batch]]:
         """Yield the batch in parts that are bounded in tokens, with the indices of each."""
         pad_id = self.base.tokenizer.pad_token_id
-        for part in split_batch(indices, lengths, self.spec.recipe.max_batch_tokens):
+        for part in split_batch(indices, lengths, self.max_tokens):
             yield part, build_batch(encoded, part, pad_id, self.base.device)
 
     def _step(self, indices: list[int], lengths: list[int]) -> torch.Tensor:
@@ -179,10 +172,11 @@ class Trainer:
         self.model.eval()
         lengths = [len(ids) for ids in encoded.ids]
         order = order_scoring(lengths, self.spec.recipe.eval_batch_size)
+        parts = (pair for indices in order for pair in self._parts(encoded, indices, lengths))
         predictions = [0] * len(lengths)
         total = 0.0
         with torch.inference_mode():
-            for part, batch in self._all_parts(encoded, order, lengths):
+            for part, batch in parts:
                 logits = self._logits(batch)
                 total += nn.functional.cross_entropy(logits, batch.classes, reduction="sum").item()
                 for index, predicted in zip(part, logits.argmax(-1).tolist(), strict=True):
@@ -193,12 +187,6 @@ class Trainer:
             n_labels=self.spec.cell.n_labels,
         )
         return Score(total / len(lengths), scores["accuracy"], scores["macro_f1"], predictions)
-
-    def _all_parts(
-        self, encoded: Encoded, order: list[list[int]], lengths: list[int]
-    ) -> Iterator[tuple[list[int], Batch]]:
-        for indices in order:
-            yield from self._parts(encoded, indices, lengths)
 
     def _remember_best(self, score: Score) -> None:
         progress = self.progress
@@ -283,18 +271,27 @@ class Trainer:
         detach_adapter(self.base, self.model)
 
 
-def build_trainer(spec: TrialSpec, base: Base, encoder: Encoder, data: CellData) -> Trainer:
-    """Return ``spec`` ready for its first epoch on ``base``."""
+def build_trainer(
+    spec: TrialSpec, base: Base, encoder: Encoder, data: CellData, half_batches: bool = False
+) -> Trainer:
+    """Return ``spec`` ready for its first epoch on ``base``.
+
+    With ``half_batches`` a batch passes through the model in at least two parts, which needs less
+    memory and makes the same step, since the parts' gradients add up.
+    """
     if base.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(base.device)
     model = attach_adapter(base, spec.cell.labels, spec.candidate, spec.cell.seed)
-    recipe = spec.recipe
-    tokens = min(recipe.batch_size * recipe.max_length, recipe.max_batch_tokens)
-    wanted, rank = recipe.gradient_checkpointing, spec.candidate.lora_rank
-    set_checkpointing(base, needs_checkpointing(base, wanted, rank, tokens))
-    optimizer = build_optimizer(model.parameters(), spec.candidate)
     training, validation, test = (
         encoder.encode(subset.texts, subset.classes)
         for subset in (data.training, data.validation, data.test)
     )
-    return Trainer(spec, base, model, training, validation, test, optimizer)
+    recipe = spec.recipe
+    max_tokens = recipe.max_batch_tokens
+    widest = min(recipe.batch_size * max(map(len, training.ids)), max_tokens)
+    if half_batches:
+        max_tokens = widest = widest // 2
+    wanted, rank = recipe.gradient_checkpointing, spec.candidate.lora_rank
+    set_checkpointing(base, needs_checkpointing(base, wanted, rank, widest))
+    optimizer = build_optimizer(model.parameters(), spec.candidate)
+    return Trainer(spec, base, model, training, validation, test, optimizer, max_tokens)

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from sweep.errors import RunFolderError
+from sweep.errors import RunFolderError, StorageError
 from sweep.journal import JOURNAL_NAME, Journal, read_events
 
 
@@ -53,6 +54,33 @@ def test_lock_of_a_dead_driver_does_not_stand_in_the_way(tmp_path: Path) -> None
     with Journal(tmp_path) as journal:
         journal.append("opened")
     assert len(list(read_events(tmp_path))) == 2
+
+
+def test_full_disk_is_told_and_leaves_whole_lines(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    with Journal(tmp_path) as journal:
+        journal.append("opened", host="a")
+        size = journal.path.stat().st_size
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+        try:
+            with pytest.raises(StorageError, match=r"journal\.jsonl: cannot be written .*--resume"):
+                journal.append("ended", text="x" * 1000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert journal.path.stat().st_size == size
+        journal.append("closed")
+    assert [event["event"] for event in read_events(tmp_path)] == ["opened", "closed"]
+
+
+def test_clock_that_jumps_back_changes_no_duration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(tmp_path) as journal:
+        first = journal.append("started")
+        monkeypatch.setattr(time, "time", lambda: 1000.0)
+        second = journal.append("ended")
+    assert 0 <= second["time"] - first["time"] < 5
 
 
 def test_torn_last_line_is_dropped_and_told(tmp_path: Path) -> None:

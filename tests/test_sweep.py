@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,19 +176,60 @@ def test_killed_sweep_resumes_to_the_table_of_an_undisturbed_one(
     assert len(finished) == 6
 
 
-def test_interrupted_sweep_says_how_to_go_on(out: Path, config: Path) -> None:
-    command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", "ctrl"]
+def interrupt(out: Path, config: Path, name: str, *signals: signal.Signals) -> tuple[int, str]:
+    """Send ``signals`` to a sweep after its first epoch; return its exit code and output."""
+    command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", name]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    journal = out / "ctrl" / "journal.jsonl"
+    journal = out / name / "journal.jsonl"
     while process.poll() is None:
         if journal.is_file() and '"event":"epoch"' in journal.read_text():
-            process.send_signal(signal.SIGINT)
+            for number in signals:
+                process.send_signal(number)
+                time.sleep(0.3)
             break
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
+        time.sleep(0.05)
     output, _ = process.communicate()
-    assert process.returncode == 130
-    assert f"go on with: python -m sweep.run --name ctrl --out {out} --resume" in output
-    assert json.loads(journal.read_text().splitlines()[-1])["event"] == "closed"
+    assert f"go on with: python -m sweep.run --name {name} --out {out} --resume" in output
+    return process.returncode, output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_sweep_says_how_to_go_on(
+    out: Path, config: Path, number: signal.Signals
+) -> None:
+    code, output = interrupt(out, config, f"by-{number.name.lower()}", number)
+    folder = out / f"by-{number.name.lower()}"
+    assert code == 130
+    assert output.splitlines()[-1] == str(folder / "report.html")
+    assert list(read_events(folder))[-1]["event"] == "closed"
+
+
+def test_sweep_that_is_interrupted_twice_ends_at_once_and_keeps_its_state(
+    out: Path, config: Path
+) -> None:
+    code, _ = interrupt(out, config, "twice", signal.SIGINT, signal.SIGINT)
+    assert code == 130
+    assert [e["event"] for e in read_events(out / "twice")].count("epoch") >= 1
+
+
+def test_full_disk_ends_the_run_with_a_sentence_and_the_tables_whole(
+    out: Path, config: Path
+) -> None:
+    """A limit on the size of files stands for the disk: the journal meets it."""
+    code = (
+        "import resource, sys; from sweep import recorder, run\n"
+        "write = recorder.Recorder.write_tables\n"
+        "def fill(self):\n"
+        "    write(self)\n"
+        "    size = self._journal.path.stat().st_size\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, resource.RLIM_INFINITY))\n"
+        "recorder.Recorder.write_tables = fill\n"
+        "sys.exit(run.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, str(config), "--out", str(out), "--name", "full"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(f"error: {out}/full/journal.jsonl: cannot be written (File too")
+    assert answer.stderr.count("\n") == 1
+    assert all(json.loads(line) for line in (out / "full" / "journal.jsonl").open())
+    assert pq.read_table(out / "full" / "results.parquet").num_rows >= 0

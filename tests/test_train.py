@@ -18,8 +18,8 @@ from sweep.models import load_base, materialise, needs_checkpointing
 from sweep.optimizer import schedule
 from sweep.plan import Plan, TrialSpec
 from sweep.revisions import TINY_FAMILIES
-from sweep.subsets import Subsets
-from sweep.train import CellData, Trainer, build_trainer
+from sweep.subsets import CellData, Subsets
+from sweep.train import Trainer, build_trainer
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,0 +1,28 @@
+"""What a changed configuration leaves behind in a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sweep.config import load_config
+from sweep.plan import Plan, build_plan
+from sweep.strays import describe_strays
+from sweep.subsets import Subsets
+from sweep.tables import sort_events
+
+
+def test_same_plan_leaves_nothing_behind(plan: Plan) -> None:
+    record = sort_events({"event": "planned", "trial": s.to_dict()} for s in plan.trials)
+    assert describe_strays(plan, record) == []
+
+
+def test_trials_that_no_longer_belong_are_named(
+    plan: Plan, subsets: Subsets, write_config: Callable[..., Path]
+) -> None:
+    record = sort_events({"event": "planned", "trial": s.to_dict()} for s in plan.trials)
+    changed = load_config(write_config(), ["tune.learning_rate=0.001", "grid.n_labels=[2]"])
+    new = build_plan(changed, subsets, {"tiny-llama": "llama-v1"})
+    first, *lines = describe_strays(new, record)
+    assert first.startswith("8 trials of this run do not belong to the configuration any more")
+    ids = {spec.trial_id for spec in plan.trials}
+    assert {line.split()[0] for line in lines} == ids
+    assert all("learning rate 0.005: not ended" in line for line in lines)
