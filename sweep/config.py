@@ -1,7 +1,6 @@
 """The configuration as a whole: its YAML reader, dotted overrides, and errors as sentences."""
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from sweep.errors import ConfigError
+from sweep.phrases import show_names, show_value
 from sweep.sections import (
     AshaConfig,
     BaselineNames,
@@ -56,14 +56,21 @@ class Config(Section):
     """Reference methods run on the same subsets; [] for none."""
 
 
+MALFORMED = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises over a text that is not plain YAML: its readers of numbers, dates and sets
+let errors of their own through."""
+
 SENTENCES = {
     "float_parsing": "needs a number",
     "float_type": "needs a number",
     "int_parsing": "needs a whole number",
     "int_type": "needs a whole number",
     "int_from_float": "needs a whole number",
+    "int_parsing_size": "needs a smaller number",
+    "invalid_key": "has a key that is not a word",
     "bool_parsing": "needs true or false",
     "string_type": "needs text",
+    "string_unicode": "needs text without half characters (lone surrogates)",
     "list_type": "needs a list",
     "dict_type": "needs keys below it",
     "model_type": "needs keys below it",
@@ -99,94 +106,118 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read ({error.strerror}); name a YAML file, "
             "for example sweep_configs/quickstart.yaml"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except MALFORMED as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{path}: not readable as plain YAML{line}: {what}") from None
+        raise ConfigError(
+            f"{path}: not readable as plain YAML{line}: {_reason(error)}; mend it"
+        ) from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: needs keys such as 'grid:' at the top, and has none")
     return tree
 
 
+def _reason(error: Exception) -> str:
+    """Return what PyYAML says is wrong, where it says so in words."""
+    if isinstance(error, yaml.YAMLError | ValueError):
+        return getattr(error, "problem", None) or (str(error).splitlines() or ["damaged"])[0]
+    return "it nests too deep" if isinstance(error, RecursionError) else "a value has a wrong tag"
+
+
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     """Set one dotted key, e.g. ``grid.models.0.path=/models/x``, inside ``tree``."""
     key, sign, text = override.partition("=")
+    told = f"--set {override if len(override) <= 80 else override[:77] + '...'}"
     if not sign or not key:
-        raise ConfigError(f"--set {override}: write KEY=VALUE, for example train.batch_size=8")
+        raise ConfigError(f"{told}: write KEY=VALUE, for example train.batch_size=8")
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(f"--set {override}: the value is not readable as YAML") from None
+    except MALFORMED:
+        raise ConfigError(
+            f"{told}: the value is not readable as YAML; put quotes around a text"
+        ) from None
     *parents, last = key.split(".")
     node: Any = tree
     for part in parents:
-        node = _child(node, part, override)
+        node = _child(node, part, told)
     if isinstance(node, list):
-        node[_index(node, last, override)] = value
+        node[_index(node, last, told)] = value
     elif isinstance(node, dict):
         node[last] = value
     else:
-        raise ConfigError(f"--set {override}: {key!r} is not a key of the configuration")
+        raise ConfigError(
+            f"{told}: {show_value(key)} is not a key of the configuration; take off its last part"
+        )
 
 
-def _child(node: Any, part: str, override: str) -> Any:
+def _child(node: Any, part: str, told: str) -> Any:
     if isinstance(node, list):
-        return node[_index(node, part, override)]
+        return node[_index(node, part, told)]
     if isinstance(node, dict):
         if node.get(part) is None:
             node[part] = {}
         return node[part]
-    raise ConfigError(f"--set {override}: there is nothing below {part!r}")
+    raise ConfigError(
+        f"{told}: {show_value(part)} and what follows it stand below a value; take them off"
+    )
 
 
-def _index(node: list[Any], part: str, override: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
-        raise ConfigError(f"--set {override}: {part!r} is not an index from 0 to {len(node) - 1}")
-    return int(part)
+def _index(node: list[Any], part: str, told: str) -> int:
+    # Not isdigit: it is true of characters such as a raised 2, which int() refuses.
+    if part in map(str, range(len(node))):
+        return int(part)
+    if not node:
+        raise ConfigError(f"{told}: the list is empty there; set the whole list")
+    raise ConfigError(f"{told}: {show_value(part)} is not an index from 0 to {len(node) - 1}")
 
 
 def _explain(error: ValidationError) -> str:
     """Return one sentence for the first thing that is wrong."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if _is_key(part))
+    key = _name_key(first["loc"])
     if first["type"] == "extra_forbidden":
-        return _explain_unknown(key)
+        return _explain_unknown(first["loc"])
     if first["type"] == "missing":
         return f"{key} is missing; add it"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = SENTENCES.get(first["type"], message)
     plain = first["type"] in ("value_error", "too_short")
-    given = "" if plain else f", not {_shorten(first['input'])}"
+    given = "" if plain else f", not {show_value(first['input'])}"
     message = message[0].lower() + message[1:]
     return f"{key}: {message}{given}" if key else message
 
 
-def _is_key(part: int | str) -> bool:
-    # Pydantic adds names of union members such as 'constrained-float' or "literal['auto']".
-    return isinstance(part, int) or re.fullmatch(r"[a-z_]+", part) is not None
+def _name_key(location: Sequence[int | str]) -> str:
+    """Return the dotted key of ``location``, without what Pydantic puts there of its own: names
+    of a union's members and of a mapping's keys."""
+    model: Any = Config
+    parts: list[str] = []
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        if isinstance(part, int) or (parts[-1:] == ["splits"] and part != "[key]"):
+            parts.append(str(part))
+        elif part in fields:
+            parts.append(part)
+            model = _section_of(fields[part].annotation)
+    return ".".join(part if len(part) <= 40 else part[:37] + "..." for part in parts)
 
 
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _explain_unknown(key: str) -> str:
-    *parents, last = key.split(".")
+def _explain_unknown(location: Sequence[int | str]) -> str:
+    *parents, last = location
     model: Any = Config
     for part in parents:
-        if not part.isdigit():
-            model = _section_of(model, part)
+        if part in model.model_fields:
+            model = _section_of(model.model_fields[part].annotation) or model
     known = list(model.model_fields)
-    near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(last)[:80], known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
-    return f"{key} is not a known key; {hint}"
+    above = f"{_name_key(parents)}." if parents else ""
+    return f"{above}{show_names([str(last)])} is not a known key; {hint}"
 
 
-def _section_of(model: Any, field: str) -> Any:
-    annotation = model.model_fields[field].annotation
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, Section):
-            return candidate
-    return model
+def _section_of(annotation: Any) -> Any:
+    """Return the section that a field of this annotation holds; None if it holds none."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    found = (_section_of(part) for part in getattr(annotation, "__args__", ()))
+    return next(filter(None, found), None)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from sweep.config import Config, ModelConfig
 from sweep.errors import ConfigError
-from sweep.space import draw_points
+from sweep.space import draw_distinct
 
 RECIPE_VERSION = 1
 """Raised whenever training code changes what a trial with equal settings would give."""
@@ -160,13 +160,13 @@ def draw_candidates(config: Config) -> tuple[Candidate, ...]:
             f"tune.candidates is {tune.candidates}, but the tune section allows only "
             f"{possible:.0f} different ones; lower it or widen lora_rank or learning_rate"
         )
-    # A Halton sequence meets every combination of a finite space in finite time.
-    unique: dict[tuple[float, ...], dict[str, float]] = {}
-    for point in draw_points(spaces, tune.seed):
-        unique.setdefault(tuple(point.values()), point)
-        if len(unique) == tune.candidates:
-            break
-    return tuple(_build_candidate(i, point) for i, point in enumerate(unique.values()))
+    points = draw_distinct(spaces, tune.seed, tune.candidates)
+    if len(points) < tune.candidates:
+        raise ConfigError(
+            f"tune.candidates is {tune.candidates}, but the tune section gives only "
+            f"{len(points)} that differ in six digits; lower it or widen learning_rate"
+        )
+    return tuple(_build_candidate(i, point) for i, point in enumerate(points))
 
 
 def _build_candidate(index: int, point: Mapping[str, float]) -> Candidate:

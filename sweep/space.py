@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
+from sweep.phrases import show_value
+
 KINDS = ("uniform", "loguniform")
 
 
@@ -45,8 +47,9 @@ class Space:
             value = self.low + u * (self.high - self.low)
         else:
             value = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
-        # Rounding makes ids equal on machines whose exp() differs in the last bit.
-        return float(f"{value:.6g}")
+        # Rounding makes ids equal on machines whose exp() differs in the last bit; it may step
+        # over a bound that has more digits.
+        return min(max(float(f"{value:.6g}"), self.low), self.high)
 
 
 def read_space(value: Any) -> Space:
@@ -79,13 +82,13 @@ def _read_distribution(value: dict[str, Any]) -> Space:
 
 def _read_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{value!r} is not a number")
+        raise ValueError(f"{show_value(value)} is not a number")
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise ValueError(f"{value!r} is not a number") from None
+        raise ValueError(f"{show_value(value)} is not a number") from None
     if not math.isfinite(number):
-        raise ValueError(f"{value!r} is not a finite number")
+        raise ValueError(f"{show_value(value)} is not a finite number")
     return int(number) if isinstance(value, int) else number
 
 
@@ -115,6 +118,23 @@ def draw_points(spaces: dict[str, Space], seed: int) -> Iterator[dict[str, float
             else space.at(0.0)
             for name, space in spaces.items()
         }
+
+
+def draw_distinct(spaces: dict[str, Space], seed: int, wanted: int) -> list[dict[str, float]]:
+    """Return ``wanted`` different points, or fewer if no new one comes for long.
+
+    A Halton sequence meets every combination of a finite space in finite time, but a narrow
+    distribution, whose values are rounded, may hold fewer values than it seems to.
+    """
+    unique: dict[tuple[float, ...], dict[str, float]] = {}
+    repeats = 0
+    for point in draw_points(spaces, seed):
+        known = len(unique)
+        unique.setdefault(tuple(point.values()), point)
+        repeats = repeats + 1 if len(unique) == known else 0
+        if len(unique) == wanted or repeats > 100_000 + 100 * wanted:
+            break
+    return list(unique.values())
 
 
 def _radical_inverse(index: int, base: int) -> float:

@@ -1,0 +1,43 @@
+"""Values and names inside an error's sentence: short, and on one line."""
+
+import re
+import reprlib
+from collections.abc import Iterable
+from typing import Any
+
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Ends a line, steers a terminal, turns the reading direction, or is half a character."""
+
+SENTENCE_LENGTH = 2000
+KEPT_END = 500
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 4
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def show_line(text: str) -> str:
+    """Return ``text`` on one line that a terminal shows as it is; of a very long one, both ends:
+    the remedy stands last."""
+    if len(text) > SENTENCE_LENGTH:
+        text = f"{text[: SENTENCE_LENGTH - KEPT_END]} ... {text[-KEPT_END:]}"
+    return UNSAFE.sub(lambda match: ascii(match.group())[1:-1], text)
+
+
+def show_value(value: Any) -> str:
+    """Return what ``value`` looks like in Python, in 60 characters at most, whatever its size."""
+    text = _show_number(value) if isinstance(value, int) else _SHORT.repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _show_number(value: int) -> str:
+    # Python refuses to write out a whole number of more than 4,300 digits.
+    return repr(value) if value.bit_length() < 10_000 else "a number of thousands of digits"
+
+
+def show_names(names: Iterable[str], most: int = 20) -> str:
+    """Return ``names`` with commas between them, long ones cut and only the first ``most``."""
+    short = [name if len(name) <= 40 else name[:37] + "..." for name in names]
+    more = f" and {len(short) - most} more" if len(short) > most else ""
+    return (", ".join(short[:most]) + more) or "none"
