@@ -58,7 +58,7 @@ def check_tracker_packages(config: TrackersConfig) -> None:
 
 
 def check_ray() -> None:
-    """Raise ClusterError if the installed Ray has known holes that this program relies on closed."""
+    """Raise ClusterError if the installed Ray has holes that are known and mended."""
     found = version("ray")
     if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST_RAY:
         oldest = ".".join(map(str, OLDEST_RAY))

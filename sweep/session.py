@@ -3,14 +3,16 @@
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
-from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader
-from ray._raylet import Config as RayConfig
+from ray._private import ray_constants, services
+from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]
+from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 from rich.console import Console
 
 from sweep.environment import check_ray, worker_environment
@@ -18,6 +20,7 @@ from sweep.errors import ClusterError
 
 LOG_NAME = "ray.log"
 LOCAL = "local"
+ANSWER_SECONDS = 10.0
 
 AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
@@ -49,7 +52,7 @@ def connect(address: str | None, folder: Path, console: Console) -> None:
             _start_cluster(console)
         else:
             _join_cluster(where)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"--address {where}: no Ray cluster answers "
             f"({(str(error).splitlines() or ['no reason given'])[0][:200]}); start one with "
@@ -90,14 +93,26 @@ def _join_cluster(address: str) -> None:
     try:
         with _kept_variables(AUTH_MODE):
             _reread_authentication()
+            _knock(address)
             ray.init(
                 address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=told
             )
     except ray.exceptions.AuthenticationError as error:
         raise ClusterError(
-            f"--address {address}: the Ray cluster asks for a token, and there is none that fits; "
+            f"--address {address}: the Ray cluster asks for a token, and none is given that fits; "
             f"set {AUTH_MODE}=token and {AUTH_TOKEN_PATH} to a file with the cluster's token"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or AuthenticationError at once where ``ray.init`` would try for a minute, or
+    crash for want of a token."""
+    ensure_token_if_auth_enabled(create_token_if_missing=False)
+    place = None if "://" in address else services.canonicalize_bootstrap_address(address)
+    if place:
+        host, _, port = place.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+        GcsClient(address=place)
 
 
 @contextmanager
