@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweep.errors import DataError
+from sweep.phrases import show_names, show_value
 from sweep.readers import Table
 
 TEXT_NAMES = ("text", "sentence", "content")
@@ -30,8 +31,8 @@ def _pick(
     if wanted is not None:
         if wanted not in table.columns:
             raise DataError(
-                f"{table.place}: data.{key} names {wanted!r}, but the columns are "
-                f"{_listed(table.columns)}; name one of these"
+                f"{table.place}: data.{key} names {show_value(wanted)}, but the columns are "
+                f"{show_names(table.columns)}; name one of these"
             )
         return wanted
     free = [name for name in table.columns if name not in taken]
@@ -48,19 +49,19 @@ def _pick(
 
 def _explain(table: Table, key: str, usual: Sequence[str], alike: list[str]) -> str:
     kind = "texts" if key == "text_column" else "labels"
-    several = f"several look like {kind} ({_listed(alike)})"
+    several = f"several look like {kind} ({show_names(alike)})"
     return (
         f"{table.place}: no column is named {' or '.join(usual)}, and "
         f"{several if alike else f'none looks like {kind}'}; set data.{key} to one of "
-        f"{_listed(table.columns)}"
+        f"{show_names(table.columns)}"
     )
 
 
 def _check_header(table: Table, label: str) -> None:
     if table.lines is not None and label in {str(value) for value in table.columns[label]}:
         raise DataError(
-            f"{table.place}: the first line holds {label!r}, a label, where column names are "
-            "needed; put a line of column names such as text and label above it"
+            f"{table.place}: the first line holds {show_value(label)}, a label, where column "
+            "names are needed; put a line of column names such as text and label above it"
         )
 
 
@@ -79,9 +80,3 @@ def _is_wordy(text: str) -> bool:
 def _looks_like_labels(values: list[Any]) -> bool:
     known = [str(value) for value in values if value is not None and value == value and value != ""]
     return 2 <= len(set(known)) <= len(known) // 2
-
-
-def _listed(names: Sequence[str] | dict[str, Any]) -> str:
-    short = [name if len(name) <= 40 else name[:37] + "..." for name in names]
-    more = f" and {len(short) - 20} more" if len(short) > 20 else ""
-    return (", ".join(short[:20]) + more) or "none"

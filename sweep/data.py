@@ -8,7 +8,8 @@ from typing import Any
 from sweep.columns import find_columns
 from sweep.config import DataConfig
 from sweep.errors import DataError
-from sweep.labels import parse_labels
+from sweep.labels import check_characters, parse_labels
+from sweep.phrases import show_names, show_value
 from sweep.readers import ENDINGS, Table, build_table, read_table, read_text, split_lines
 from sweep.splits import cut_splits
 from sweep.synthetic import build_synthetic_corpus
@@ -58,14 +59,17 @@ def load_corpus(config: DataConfig) -> Corpus:
     try:
         return load_from_files(config)
     except OSError as error:
-        raise DataError(f"data.path: {config.path} cannot be read ({error.strerror})") from None
+        raise DataError(
+            f"data.path: {error.filename or config.path} cannot be read ({error.strerror}); "
+            "check data.path, data.splits and data.labels_file"
+        ) from None
 
 
 def load_from_files(config: DataConfig) -> Corpus:
     """Return the corpus in a folder (the official layout or one file per split) or one file."""
     folder = Path(config.path or "").expanduser()
     if _is_official(folder) and not (config.splits or config.text_column or config.label_column):
-        return Corpus(read_official_folder(folder))
+        return read_official_folder(folder)
     files = find_files(config)
     tables = {split: read_table(path, config.quoted) for split, path in files.items()}
     return build_corpus(tables, config)
@@ -111,7 +115,7 @@ def _read_rows(
         if name not in table.columns:
             raise DataError(
                 f"{table.place}: has no column {name!r} as the training data have; rename one of "
-                f"{', '.join(table.columns) or 'its columns'}, or set data.{key}"
+                f"{show_names(table.columns)}, or set data.{key}"
             )
     text_column, label_column = columns
     names = names or table.class_names.get(label_column)
@@ -137,10 +141,7 @@ def _read_value(value: Any) -> str:
     if not isinstance(value, str | int | float):
         raise ValueError("the text column holds no text")
     text = str(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("the text holds half a character (a lone surrogate)") from None
+    check_characters("the text", text)
     return text if text.strip() else ""
 
 
@@ -148,9 +149,15 @@ def _read_names(config: DataConfig) -> list[str] | None:
     if config.labels_file is None:
         return None
     path = _base(config) / Path(config.labels_file).expanduser()
+    return _read_name_lines(path, "data.labels_file")
+
+
+def _read_name_lines(path: Path, key: str) -> list[str]:
     names = [line.strip() for line in split_lines(read_text(path)) if line.strip()]
     if len(set(names)) < max(2, len(names)):
-        raise DataError(f"{path}: data.labels_file needs two or more different names, one a line")
+        raise DataError(
+            f"{path}: {key} needs two or more different names, one a line; mend the file"
+        )
     return names
 
 
@@ -176,7 +183,7 @@ def find_files(config: DataConfig) -> dict[str, Path]:
     found = {split: _find_file(path, split) for split in SPLITS if split not in named}
     files = {**{split: file for split, file in found.items() if file}, **named}
     if "train" not in files:
-        listed = ", ".join(file.name for file in _list_files(path)) or "none of a known kind"
+        listed = show_names([f.name for f in _list_files(path)] or ["none of a known kind"])
         raise DataError(
             f"data.path: {path} has no file for training such as train.csv (its files: {listed}); "
             "name one in data.splits.train, or set data.path to a single file"
@@ -189,7 +196,7 @@ def _find_file(folder: Path, split: str) -> Path | None:
     if len(matches) > 1:
         raise DataError(
             f"data.path: {folder} has several files for {split} "
-            f"({', '.join(file.name for file in matches)}); name one in data.splits.{split}"
+            f"({show_names(file.name for file in matches)}); name one in data.splits.{split}"
         )
     return matches[0] if matches else None
 
@@ -202,16 +209,19 @@ def _is_official(folder: Path) -> bool:
     return (folder / "emotions.txt").is_file() and (folder / "train.tsv").is_file()
 
 
-def read_official_folder(folder: Path) -> dict[str, list[Row]]:
-    """Read a folder laid out like the official GoEmotions files.
+def read_official_folder(folder: Path) -> Corpus:
+    """Return the corpus of a folder laid out like the official GoEmotions files.
 
     ``train.tsv``, ``dev.tsv`` and ``test.tsv`` hold ``text <TAB> label indices <TAB> id`` without
     header or quoting; ``emotions.txt`` holds one label name a line (Demszky et al. 2020,
     https://github.com/google-research/google-research/tree/master/goemotions).
     """
-    names = [line for line in split_lines(read_text(folder / "emotions.txt")) if line]
+    names = _read_name_lines(folder / "emotions.txt", "the official layout")
     files = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
-    return {split: _read_official_file(folder / file, names) for split, file in files.items()}
+    read = {split: _read_official_file(folder / file, names) for split, file in files.items()}
+    kept = {split: [row for row in rows if row.text.strip()] for split, rows in read.items()}
+    missing = {split: Missing(text=len(rows) - len(kept[split])) for split, rows in read.items()}
+    return Corpus(kept, missing)
 
 
 def _read_official_file(path: Path, names: list[str]) -> list[Row]:
@@ -221,7 +231,7 @@ def _read_official_file(path: Path, names: list[str]) -> list[Row]:
             continue
         fields = line.split("\t")
         try:
-            labels = tuple(names[_index(part)] for part in fields[1].split(","))
+            labels = tuple(dict.fromkeys(names[_index(part)] for part in fields[1].split(",")))
         except (IndexError, ValueError):
             raise DataError(
                 f"{path}: line {number} is not 'text <TAB> label indices <TAB> id' with indices "
@@ -246,8 +256,9 @@ def load_from_hub(config: DataConfig) -> dict[str, Table]:
         dataset = load_dataset(config.path, config.config, revision=config.revision)
     except Exception as error:  # the library raises a dozen kinds for one cause
         raise DataError(
-            f"data.path: the dataset {config.path!r} cannot be loaded from the Hugging Face Hub "
-            f"({_first_line(error)}); check the name and the network, or use data.source=files"
+            f"data.path: the dataset {show_value(config.path)} cannot be loaded from the Hugging "
+            f"Face Hub ({_first_line(error)}); check the name and the network, or use "
+            "data.source=files"
         ) from error
     names = {split: _find_hub_split(dataset, split, config) for split in SPLITS}
     return {

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from sweep.phrases import show_value
+
 
 def parse_labels(
     value: Any, names: Sequence[str] | None = None, separator: str | None = None
@@ -17,7 +19,17 @@ def parse_labels(
     Raises ValueError with a phrase that says what is wrong.
     """
     found = (_name_label(part, names) for part in _split_value(value, separator))
-    return tuple(dict.fromkeys(label for label in found if label))
+    labels = tuple(dict.fromkeys(label for label in found if label))
+    check_characters("a label", "".join(labels))
+    return labels
+
+
+def check_characters(what: str, text: str) -> None:
+    """Raise ValueError if ``text`` holds what no file can: half of a character's two parts."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} holds half a character (a lone surrogate)") from None
 
 
 def _split_value(value: Any, separator: str | None) -> Sequence[Any]:
@@ -42,7 +54,7 @@ def _parse_list(text: str) -> Sequence[Any]:
             warnings.simplefilter("ignore")  # of odd escapes inside strings
             return list(ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        raise ValueError(f"{_shorten(text)} is not a readable list") from None
+        raise ValueError(f"{show_value(text)} is not a readable list") from None
 
 
 def _name_label(value: Any, names: Sequence[str] | None) -> str:
@@ -56,7 +68,7 @@ def _name_label(value: Any, names: Sequence[str] | None) -> str:
     elif isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         text = str(value) if isinstance(value, bool) and not names else str(int(value))
     else:
-        raise ValueError(f"{_shorten(value)} is neither a name nor a whole number")
+        raise ValueError(f"{show_value(value)} is neither a name nor a whole number")
     return _look_up(text, names) if names else text
 
 
@@ -67,12 +79,7 @@ def _look_up(text: str, names: Sequence[str]) -> str:
         index = -2
     if not -1 <= index < len(names):
         raise ValueError(
-            f"{_shorten(text)} is neither one of the {len(names)} label names nor an index from 0 "
-            f"to {len(names) - 1}"
+            f"{show_value(text)} is neither one of the {len(names)} label names nor an index from "
+            f"0 to {len(names) - 1}"
         )
     return "" if index == -1 else names[index]
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.errors import DataError
+from sweep.phrases import show_value
 
 Record = tuple[int, list[str]]
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -138,9 +140,9 @@ def _split_quoted(path: Path, text: str, delimiter: str) -> Iterator[Record]:
 
 
 def _check_columns(place: str, names: Sequence[str]) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{place}: has two columns named {twice!r}; rename one")
+    name, count = next(iter(Counter(names).most_common(1)), ("", 0))
+    if count > 1:
+        raise DataError(f"{place}: has two columns named {show_value(name)}; rename one")
 
 
 def _read_json(path: Path) -> Table:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -54,6 +55,23 @@ def _check_share(value: float) -> float:
     return value
 
 
+def check_path(value: str) -> str:
+    """Return ``value`` if a file system can look it up; else raise ValueError."""
+    sizes = [len(part.encode("utf-8", "surrogatepass")) for part in value.split("/")]
+    if "\0" in value or max(sizes) > 255 or sum(sizes) > 3000:
+        raise ValueError(
+            f"{show_value(value)} can be no path: it is too long (a part takes 255 bytes) or "
+            "holds a null character; shorten or mend it"
+        )
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{show_value(value)} starts in a home folder that is not here; write the whole path"
+        ) from None
+    return value
+
+
 def refuse_repeats(values: Sequence[Any]) -> Sequence[Any]:
     seen = set(values)
     if len(seen) != len(values):
@@ -62,6 +80,7 @@ def refuse_repeats(values: Sequence[Any]) -> Sequence[Any]:
 
 
 Name = Annotated[str, AfterValidator(check_name)]
+AnyPath = Annotated[str, AfterValidator(check_path)]
 Number = Annotated[
     float, BeforeValidator(_no_bool), BeforeValidator(_coerce_number), Field(allow_inf_nan=False)
 ]
@@ -84,7 +103,7 @@ class DataConfig(Section):
     """Where the texts come from and which labels count."""
 
     source: Literal["hub", "files", "synthetic"] = "synthetic"
-    path: str | None = None
+    path: AnyPath | None = None
     """A dataset of the Hub; or a folder, or one file, on disk."""
     config: str | None = None
     revision: str | None = None
@@ -92,11 +111,11 @@ class DataConfig(Section):
     label_column: str | None = None
     label_separator: Annotated[str, Field(min_length=1)] | None = None
     """What parts the labels of a text such as ``joy,anger``; None: such a text is one label."""
-    labels_file: str | None = None
+    labels_file: AnyPath | None = None
     """Label names, one a line, for labels that are whole numbers from 0; beside ``path``."""
     quoted: bool = True
     """Whether CSV and TSV files put quotes around texts that hold the separator or line ends."""
-    splits: dict[Literal["train", "validation", "test"], str] | None = None
+    splits: dict[Literal["train", "validation", "test"], AnyPath] | None = None
     """The split's name on the Hub, or its file (beside ``path``); left out: the usual names."""
     validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     test_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
@@ -129,7 +148,7 @@ class ModelConfig(Section):
     """One base model of the grid."""
 
     name: Name
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[AnyPath, Field(min_length=1)]
     """Hub id, local folder, or ``tiny:FAMILY`` for a small random-weight model."""
     revision: str | None = None
     trust_remote_code: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sweep.data import SPLITS, Corpus, Row
 from sweep.errors import DataError
+from sweep.phrases import show_names, show_value
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class Subsets:
         unknown = next((name for name in order if name not in self.counts), None)
         if unknown is not None:
             raise DataError(
-                f"data.label_order: {unknown!r} labels no training text on its own; the labels "
-                f"are {', '.join(sorted(self.counts))}"
+                f"data.label_order: {show_value(unknown)} labels no training text on its own; the "
+                f"labels are {show_names(sorted(self.counts))}"
             )
         return order
 
@@ -124,11 +125,11 @@ class Subsets:
     def labels_for(self, n_labels: int) -> tuple[str, ...]:
         """Return the ``n_labels`` first labels; raise DataError if there are fewer."""
         if n_labels > len(self.label_order):
-            left_out = ", ".join(sorted(self._excluded & self._all_labels))
-            note = f" (data.exclude_labels leaves out {left_out})" if left_out else ""
+            left_out = sorted(self._excluded & self._all_labels)
+            note = f" (data.exclude_labels leaves out {show_names(left_out)})" if left_out else ""
             raise DataError(
                 f"grid.n_labels: {n_labels} labels asked, but the data have "
-                f"{len(self.label_order)}: {', '.join(self.label_order)}{note}; "
+                f"{len(self.label_order)}: {show_names(self.label_order)}{note}; "
                 f"take at most {len(self.label_order)}"
             )
         return self.label_order[:n_labels]
@@ -138,7 +139,8 @@ class Subsets:
         labels = self.labels_for(n_labels)
         if n_samples % n_labels:
             raise DataError(
-                f"grid.n_samples: {n_samples} cannot be balanced over {n_labels} labels"
+                f"grid.n_samples: {n_samples} cannot be balanced over {n_labels} labels; take a "
+                "multiple"
             )
         per_label = n_samples // n_labels
         self._check_training(labels, n_samples, per_label)
@@ -152,8 +154,8 @@ class Subsets:
         rarest = min(sizes, key=lambda label: sizes[label])
         if sizes[rarest] == 0:
             raise DataError(
-                f"data: the {split} split has no text labelled only {rarest!r}; lower grid.n_labels"
-                " or name other labels in data.label_order"
+                f"data: the {split} split has no text labelled only {show_value(rarest)}; lower "
+                "grid.n_labels or name other labels in data.label_order"
             )
         return self._take(split, labels, min(sizes[rarest], self._max_eval or sizes[rarest]), "")
 
@@ -172,7 +174,7 @@ class Subsets:
         sizes = {label: len(self._pools["train"].get(label, ())) for label in labels}
         short = {label: size for label, size in sizes.items() if size < per_label}
         if short:
-            listed = ", ".join(f"{label} has {size}" for label, size in short.items())
+            listed = show_names(f"{label} has {size}" for label, size in short.items())
             most = min(sizes.values()) * len(labels)
             raise DataError(
                 f"grid.n_samples: {n_samples} samples over {len(labels)} labels need {per_label} "
