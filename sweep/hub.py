@@ -1,7 +1,9 @@
-"""Whether the Hugging Face Hub answers, found in seconds rather than after its client's retries."""
+"""What the Hugging Face Hub can be asked in seconds: whether it answers, and which files a model
+has there."""
 
 import os
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 CONNECT_SECONDS = 5.0
@@ -28,3 +30,21 @@ def go_offline_if_silent() -> str | None:
             "is in the cache"
         )
     return None
+
+
+def list_hub_files(path: str, revision: str, snapshot: Path) -> frozenset[str] | None:
+    """Return the names of the files that a Hub model has at ``revision``; those of its cached
+    ``snapshot`` when offline; None if the Hub does not say.
+
+    None is no leave to load pickles: loading asks for safetensors by itself.
+    """
+    from huggingface_hub import HfApi, constants  # only a Hub model needs it
+
+    if constants.HF_HUB_OFFLINE:
+        return frozenset(file.name for file in snapshot.iterdir())
+    try:
+        found = HfApi().model_info(path, revision=revision, timeout=CONNECT_SECONDS).siblings
+    except Exception:  # the library raises many kinds; the model's config.json has come already
+        return None
+    # Files in folders are other forms of the model, which are not loaded.
+    return frozenset(file.rfilename for file in found or () if "/" not in file.rfilename)

@@ -1,5 +1,6 @@
 """Base models, tokenizers and LoRA classifiers."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -72,6 +73,8 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
     Raises ModelError with the remedy when weights, tokenizer or padding cannot be had.
     """
     options: dict[str, Any] = {"trust_remote_code": ref.trust_remote_code}
+    # Else the library may ask a service of others to convert weights, and take its answer.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     if not is_local(source):
         options["revision"] = ref.revision
     try:
