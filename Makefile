@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/quickstart
 
-.PHONY: demo test check report format clean
+.PHONY: demo test faults check report format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -20,6 +20,9 @@ demo: $(VENV)/installed  ## install, run the quickstart sweep, end with the repo
 
 test: $(VENV)/installed  ## install and pass the tests
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/installed  ## kill sweeps again and again, compare what --resume makes of them
+	$(BIN)/python -m tests.faults
 
 check: $(VENV)/installed  ## lint, formatting, types, and the direction of imports
 	$(BIN)/ruff check .
