@@ -68,7 +68,7 @@ def build_record(winner: Winner, rescored: Rescored, data: DataConfig, shape: Sh
 def build_card(winner: Winner, rescored: Rescored, data: DataConfig, shape: Shape) -> str:
     """Return the text of README.md, a model card; what came from data or files is escaped."""
     spec = winner.spec
-    title = f"# {spec.model.name}, fine-tuned to tell {spec.cell.n_labels} labels apart"
+    title = f"# {escape(spec.model.name)}, fine-tuned to tell {spec.cell.n_labels} labels apart"
     sections = [
         _front_matter(spec, data, shape) + f"\n{title}\n\n{_introduce(spec, shape)}",
         "## Numbers\n\n" + _list_numbers(winner, rescored),
@@ -177,7 +177,7 @@ def _name_data(spec: TrialSpec, data: DataConfig) -> str:
     return (
         f"Source: {source}. Trained on {spec.cell.n_samples} texts, balanced over the labels, drawn"
         f" with seed {spec.cell.seed}; fingerprint of the training, validation and test texts: "
-        f"{spec.data_fingerprint}. Texts with several labels are left out, so the classifier "
+        f"{escape(spec.data_fingerprint)}. Texts with several labels are left out, so the classifier "
         "gives every text exactly one label. The terms and the biases of the data carry over; no "
         "text of the data is in this folder."
     )
@@ -202,6 +202,6 @@ def _list_settings(winner: Winner) -> str:
         f"{ended['epochs_run']} trained",
         f"- on {escape(str(ended.get('device')))}, with "
         + ", ".join(f"{escape(name)} {escape(number)}" for name, number in versions.items()),
-        f"- trial {spec.trial_id} of cell {spec.cell.cell_id}; `sweep.json` has every setting",
+        f"- trial {escape(spec.trial_id)} of cell {escape(spec.cell.cell_id)}; `sweep.json` has every setting",
     ]
     return "\n".join(lines)
