@@ -26,7 +26,7 @@ class SubsetFacts(Protocol):
         """Return a hash of the training, validation and test texts and labels."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One combination of the grid's axes."""
 
@@ -38,7 +38,7 @@ class Cell:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One point of the search space; ``index`` is its place in the sweep's list."""
 
@@ -50,7 +50,7 @@ class Candidate:
     weight_decay: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ModelRef:
     """A base model and the exact weights it stands for."""
 
@@ -62,7 +62,7 @@ class ModelRef:
     target_modules: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How every trial of a sweep is trained."""
 
@@ -78,7 +78,7 @@ class Recipe:
     gradient_checkpointing: str | bool = "auto"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrialSpec:
     """One candidate in one cell: all that a worker needs to train it."""
 
@@ -127,6 +127,8 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
     """
     candidates = draw_candidates(config)
     recipe = build_recipe(config)
+    contents = {candidate: _candidate_content(candidate) for candidate in candidates}
+    recipe_content = _recipe_content(recipe)
     cells, trials = [], []
     for model, k, n, seed in product(
         config.grid.models, config.grid.n_labels, config.grid.n_samples, config.grid.seeds
@@ -137,7 +139,7 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
         cell = Cell(_hash(content), model.name, k, labels, n, seed)
         cells.append(cell)
         for candidate in shuffle_candidates(candidates, cell):
-            trial_id = _hash([content, _candidate_content(candidate), _recipe_content(recipe)])
+            trial_id = _hash([content, contents[candidate], recipe_content])
             trials.append(TrialSpec(trial_id, cell, candidate, ref, recipe, fingerprint))
     return Plan(tuple(cells), candidates, tuple(trials))
 

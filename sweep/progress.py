@@ -12,9 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweep.plan import Plan, TrialSpec
+from sweep.plan import Plan
 from sweep.recorder import Recorder, SessionCallback
-from sweep.tables import TrialRecord
+from sweep.tally import Tally
 
 REFRESH_SECONDS = 0.5
 PLAIN_LINE_SECONDS = 30.0
@@ -28,10 +28,15 @@ class ProgressDisplay(SessionCallback):
         self._recorder = recorder
         self._console = console
         self._begun = time.monotonic()
-        self._work_before = self._work_done()
+        self._tally = Tally(plan, recorder.record)
+        self._tally.catch_up()
+        self._work_before = self._tally.work_done
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._due = 0.0
-        self._cells_shown = {cell for cell, left in self._left_per_cell().items() if not left}
+        self._cells_shown = len(self._tally.finished)
+        self._places: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+        for cell in plan.cells:
+            self._places[cell.model, cell.n_labels, cell.n_samples].append(cell.cell_id)
 
     def start(self) -> None:
         """Begin to draw."""
@@ -59,36 +64,19 @@ class ProgressDisplay(SessionCallback):
             self._console.print(self.summarise(), highlight=False, soft_wrap=True)
             self._due = time.monotonic() + REFRESH_SECONDS
 
-    def _records(self) -> list[tuple[TrialSpec, TrialRecord]]:
-        trials = self._recorder.record.trials
-        return [(spec, trials[spec.trial_id]) for spec in self._plan.trials]
-
-    def _left_per_cell(self) -> dict[str, int]:
-        left: dict[str, int] = defaultdict(int)
-        for spec, record in self._records():
-            left[spec.cell.cell_id] += record.ended is None
-        return left
-
-    def _work_done(self) -> float:
-        """Return the training texts of the trials that have ended: the measure of time left."""
-        return sum(spec.cell.n_samples for spec, record in self._records() if record.ended)
-
     def summarise(self) -> str:
         """Return the counts in one line."""
-        left = self._left_per_cell()
-        cells_done = sum(not count for count in left.values())
-        statuses: dict[str, int] = defaultdict(int)
-        for _, record in self._records():
-            statuses[record.ended["status"] if record.ended else "left"] += 1
+        tally = self._tally
+        tally.catch_up()
         running = len(self._recorder.running)
-        statuses["left"] -= running
+        statuses = dict(tally.statuses) | {"left": tally.trials_left - running}
         states = ", ".join(f"{count} {status}" for status, count in statuses.items() if count > 0)
-        parts = [f"{cells_done} of {len(left)} cells", f"{running} running", states]
-        return "; ".join(part for part in [*parts, self._time_left()] if part)
+        cells = f"{len(tally.finished)} of {len(tally.left)} cells"
+        parts = [cells, f"{running} running", states, self._time_left()]
+        return "; ".join(part for part in parts if part)
 
     def _time_left(self) -> str:
-        total = sum(spec.cell.n_samples for spec in self._plan.trials)
-        done = self._work_done()
+        total, done = self._tally.work, self._tally.work_done
         if done >= total:
             return f"took {_format_seconds(time.monotonic() - self._begun)}"
         if done <= self._work_before:
@@ -98,50 +86,42 @@ class ProgressDisplay(SessionCallback):
 
     def render(self) -> Group:
         """Return the block: a bar, the counts, and the table of best accuracies."""
-        trials = self._records()
-        done = sum(record.ended is not None for _, record in trials)
-        bar = ProgressBar(total=max(1, len(trials)), completed=done, width=60)
+        counts = Text(self.summarise())
+        trials = self._tally.trials
+        done = trials - self._tally.trials_left
         block = Table.grid()
-        block.add_row(bar)
-        block.add_row(Text(self.summarise()))
+        block.add_row(ProgressBar(total=max(1, trials), completed=done, width=60))
+        block.add_row(counts)
         return Group(block, self._table())
 
     def _table(self) -> Table:
-        best = self.best_per_cell()
         columns = list(dict.fromkeys((c.n_labels, c.n_samples) for c in self._plan.cells))
         table = Table(box=None)
         table.add_column("best validation accuracy so far")
         for k, n in columns:
             table.add_column(f"{k}x{n}", justify="right")
         for model in dict.fromkeys(cell.model for cell in self._plan.cells):
-            cells = [
-                [best[c.cell_id] for c in self._plan.cells
-                 if (c.model, c.n_labels, c.n_samples) == (model, k, n) and c.cell_id in best]
-                for k, n in columns
-            ]  # fmt: skip
-            table.add_row(model, *(f"{mean(values):.3f}" if values else "" for values in cells))
+            table.add_row(model, *(self._show_best(model, k, n) for k, n in columns))
         return table
 
-    def best_per_cell(self) -> dict[str, float]:
-        """Return cell id -> highest validation accuracy of any epoch so far."""
-        best: dict[str, float] = {}
-        for spec, record in self._records():
-            for epoch in record.epochs.values():
-                value = epoch.get("val_accuracy")
-                if value is not None:
-                    best[spec.cell.cell_id] = max(value, best.get(spec.cell.cell_id, 0.0))
-        return best
+    def _show_best(self, model: str, n_labels: int, n_samples: int) -> str:
+        best, cells = self._tally.best, self._places.get((model, n_labels, n_samples), [])
+        values = [best[cell] for cell in cells if cell in best]
+        return f"{mean(values):.3f}" if values else ""
 
     def _print_finished_cells(self) -> None:
-        left = self._left_per_cell()
-        best = self.best_per_cell()
+        tally = self._tally
+        tally.catch_up()
+        new = set(tally.finished[self._cells_shown :])
+        if not new:
+            return
         for cell in self._plan.cells:
-            if not left[cell.cell_id] and cell.cell_id not in self._cells_shown:
-                self._cells_shown.add(cell.cell_id)
-                value = best.get(cell.cell_id)
+            if cell.cell_id in new:
+                self._cells_shown += 1
+                value = tally.best.get(cell.cell_id)
                 shown = "no result" if value is None else f"validation accuracy {value:.3f}"
                 self._console.print(
-                    f"cell {len(self._cells_shown)} of {len(left)}: {cell.model}, "
+                    f"cell {self._cells_shown} of {len(tally.left)}: {cell.model}, "
                     f"{cell.n_labels} labels x {cell.n_samples} samples, seed {cell.seed}: {shown}",
                     highlight=False,
                     soft_wrap=True,

@@ -1,10 +1,12 @@
 """The plan as a Ray Tune search space: grid axes, with the candidates inside each cell."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from copy import copy
+from itertools import groupby
 from typing import Any
 
 from ray import tune
-from ray.tune.experiment import Trial
+from ray.tune.experiment import Experiment, Trial
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from sweep.config import Config
@@ -12,22 +14,20 @@ from sweep.plan import Plan, TrialSpec
 from sweep.tables import RunRecord
 
 Key = tuple[str, int, int, int, int]
+AXES = ("model", "n_labels", "n_samples", "seed", "candidate")
+Places = dict[Key, tuple[int, TrialSpec]]
+"""Place on the axes -> position in the plan, and the trial that stands there."""
 
 
 def key_of(spec: TrialSpec) -> Key:
-    """Return a trial's place on the axes: model, n_labels, n_samples, seed, candidate."""
+    """Return a trial's place on the axes."""
     cell = spec.cell
     return (cell.model, cell.n_labels, cell.n_samples, cell.seed, spec.candidate.index)
 
 
 def _key_in(config: Mapping[str, Any]) -> Key:
-    return (
-        config["model"],
-        config["n_labels"],
-        config["n_samples"],
-        config["seed"],
-        config["candidate"],
-    )
+    model, *numbers = (config[name] for name in AXES)
+    return (model, *numbers)
 
 
 def build_param_space(config: Config, plan: Plan) -> dict[str, Any]:
@@ -50,42 +50,84 @@ def build_param_space(config: Config, plan: Plan) -> dict[str, Any]:
 
 
 class PlanSearch(BasicVariantGenerator):  # type: ignore[misc]
-    """Tune's grid search, in the order of the plan and without the trials that are done."""
+    """Tune's grid search, in the order of the plan and without the trials that are done.
+
+    Tune would draw up the trials of the whole grid at once; this hands it one cell at a time.
+    """
 
     def __init__(self, plan: Plan, record: RunRecord) -> None:
         super().__init__()
-        self._positions = {key_of(spec): i for i, spec in enumerate(plan.trials)}
-        self._specs = plan.trials
+        self._plan = plan
         self._record = record
-        self._waiting: list[Trial] | None = None
+        self._cells: Iterator[Places] = iter(())
+        self._places: Places = {}
+        self._experiment: Experiment | None = None
+        self._inside: BasicVariantGenerator | None = None
+
+    def add_configurations(self, experiments: Experiment | list[Experiment]) -> None:
+        """Take Tune's experiment, whose axes are those of ``build_param_space``."""
+        super().add_configurations(experiments)
+        (self._experiment,) = experiments if isinstance(experiments, list) else [experiments]
+        self._cells = list_cells(self._plan, self._record.done())
 
     def next_trial(self) -> Trial | None:
         """Return the next trial of the plan that has no result, or None at the end."""
-        if self._waiting is None:
-            self._waiting = self._list_trials()
-        if not self._waiting:
-            self.set_finished()
-            return None
-        return self._waiting.pop()
+        trial = self._inside.next_trial() if self._inside else None
+        while trial is None:
+            self._places = next(self._cells, {})
+            if not self._places:
+                self.set_finished()
+                return None
+            self._inside = _search_cell(self._experiment, list(self._places))
+            trial = self._inside.next_trial()
+        return self._name(trial)
+
+    def _name(self, trial: Trial) -> Trial:
+        """Give Tune's trial the id and the content of the plan's."""
+        position, spec = self._places[_key_in(trial.config)]
+        trial.trial_id = spec.trial_id
+        trial.config |= {
+            "trial": spec.to_dict(),
+            "position": position,
+            "resume_epoch": self._record.trials[spec.trial_id].settled_epoch(),
+        }
+        return trial
 
     def save_to_dir(self, dirpath: str, session_str: str) -> None:
         """Save nothing: the journal says what is done."""
 
-    def _list_trials(self) -> list[Trial]:
-        """Return the trials to run, last one first."""
-        found: list[tuple[int, Trial]] = []
-        while (trial := super().next_trial()) is not None:
-            position = self._positions[_key_in(trial.config)]
-            spec = self._specs[position]
-            known = self._record.trials[spec.trial_id]
-            if known.ended is None:
-                trial.trial_id = spec.trial_id
-                trial.config |= {
-                    "trial": spec.to_dict(),
-                    "position": position,
-                    "resume_epoch": known.settled_epoch(),
-                }
-                found.append((position, trial))
-        # The parent class calls itself finished once its own list is empty.
-        self._finished = False
-        return [trial for _, trial in sorted(found, key=lambda pair: -pair[0])]
+
+def list_cells(plan: Plan, done: frozenset[str]) -> Iterator[Places]:
+    """Yield the trials of each cell that are not in ``done``, with their positions in the plan; a
+    cell with none left is passed over."""
+    numbered = enumerate(plan.trials)
+    for _, trials in groupby(numbered, key=lambda pair: pair[1].cell):
+        left = {key_of(spec): (i, spec) for i, spec in trials if spec.trial_id not in done}
+        if left:
+            yield left
+
+
+def _search_cell(experiment: Experiment, keys: list[Key]) -> BasicVariantGenerator:
+    """Return Tune's own search over the axes of ``experiment``, narrowed to one cell and to the
+    candidates of ``keys``, in their order."""
+    values = zip(*keys, strict=True)
+    narrowed = copy(experiment)
+    axes = {
+        name: tune.grid_search(list(dict.fromkeys(v))) for name, v in zip(AXES, values, strict=True)
+    }
+    narrowed.spec = {**experiment.spec, "config": {**experiment.spec["config"], **axes}}
+    search = BasicVariantGenerator()
+    search.add_configurations([narrowed])
+    return search
+
+
+def slim_trial(trial: Trial) -> None:
+    """Take from a trial that has ended what Tune would keep of it until the run's end: its whole
+    specification, its last result, and running averages of every metric."""
+    # Tune fills in a copy of the configuration and keeps the first one, to restore trials.
+    for config in (trial.config, vars(trial).get("_Trial__unresolved_config", {})):
+        for name in ("trial", "resume_epoch"):
+            config.pop(name, None)
+    trial.run_metadata.last_result = {}
+    trial.run_metadata.metric_analysis = {}
+    trial.run_metadata.metric_n_steps = {}

@@ -2,15 +2,33 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweep.journal import Event, read_events
+from sweep.journal import read_events
+from sweep.record import (
+    RunRecord,
+    TrialRecord,
+    add_event,
+    choose_best,
+    sort_events,
+)
+
+__all__ = [
+    "RunRecord",
+    "TrialRecord",
+    "add_event",
+    "choose_best",
+    "sort_events",
+    "write_table",
+    "write_tables",
+]
 
 RESULTS_NAME = "results.parquet"
 HISTORY_NAME = "history.parquet"
@@ -18,6 +36,9 @@ PREDICTIONS_NAME = "predictions.parquet"
 
 Column = tuple[str, pa.DataType, str, str]
 """Name, type, unit ('' where there is none) and description."""
+Row = dict[str, Any]
+Lists = dict[str, Any]
+"""Column name -> one value per row."""
 
 TEXT, WHOLE, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
@@ -75,6 +96,7 @@ RESULT_COLUMNS: list[Column] = [
     ("started_at", REAL, "s", "Unix time at which a worker took the trial"),
     ("ended_at", REAL, "s", "Unix time at which the result was written down"),
 ]
+RESULT_NAMES = frozenset(name for name, *_ in RESULT_COLUMNS)
 HISTORY_COLUMNS: list[Column] = [
     *CELL_COLUMNS,
     ("epoch", WHOLE, "", "counted from 1"),
@@ -97,127 +119,25 @@ PREDICTION_COLUMNS: list[Column] = [
 ]
 
 
-@dataclass
-class TrialRecord:
-    """All that the journal says of one trial."""
-
-    spec: dict[str, Any]
-    started: Event | None = None
-    epochs: dict[int, Event] = field(default_factory=dict)
-    ended: Event | None = None
-    retries: int = 0
-
-    def settled_epoch(self) -> int:
-        """Return the last epoch after which the trial was told to go on, all before it included;
-        a trial without a result is taken up again from there."""
-        epoch = 0
-        while self.epochs.get(epoch + 1, {}).get("decision") == "continue":
-            epoch += 1
-        return epoch
-
-
-@dataclass
-class RunRecord:
-    """A journal, sorted by trial."""
-
-    opened: list[Event] = field(default_factory=list)
-    trials: dict[str, TrialRecord] = field(default_factory=dict)
-    arrivals: dict[tuple[str, int], None] = field(default_factory=dict)
-    """(trial id, epoch) of the epochs that count, in the order of their arrival."""
-    test_sets: dict[tuple[str, ...], Event] = field(default_factory=dict)
-    baselines: dict[str, Event] = field(default_factory=dict)
-
-    def done(self) -> frozenset[str]:
-        """Return the ids of the trials that have a result."""
-        return frozenset(i for i, record in self.trials.items() if record.ended)
-
-
-def sort_events(events: Iterable[Event]) -> RunRecord:
-    """Return the record that ``events`` add up to."""
-    run = RunRecord()
-    for event in events:
-        add_event(run, event)
-    return run
-
-
-def add_event(run: RunRecord, event: Event) -> None:
-    """Take one more event into ``run``."""
-    kind = event["event"]
-    if kind == "opened":
-        run.opened.append(event)
-    elif kind == "planned":
-        spec = event["trial"]
-        run.trials.setdefault(spec["trial_id"], TrialRecord(spec))
-    elif kind == "test_set":
-        run.test_sets[tuple(event["labels"])] = event
-    elif kind == "baseline":
-        run.baselines[event["trial_id"]] = event
-    elif kind == "epoch":
-        _add_epoch(run, event)
-    elif event.get("trial_id") in run.trials:
-        _add_trial_event(run.trials[event["trial_id"]], event)
-
-
-def _add_epoch(run: RunRecord, event: Event) -> None:
-    """Take an epoch in. One that let its trial go on stands, since ASHA has compared it; one that
-    was to be the last, but whose trial has no result, gives way to its repetition."""
-    trial_id, epoch = event["trial_id"], event["epoch"]
-    record = run.trials.get(trial_id)
-    if record is None or record.epochs.get(epoch, {}).get("decision") == "continue":
-        return
-    record.epochs[epoch] = event
-    run.arrivals.pop((trial_id, epoch), None)
-    run.arrivals[trial_id, epoch] = None
-
-
-def _add_trial_event(record: TrialRecord, event: Event) -> None:
-    if event["event"] == "started":
-        record.started = record.started or event
-    elif event["event"] == "retried":
-        record.retries += 1
-    elif event["event"] == "reopened":
-        record.started = record.ended = None
-        record.epochs.clear()
-    elif event["event"] == "ended":
-        record.ended = event
-
-
-def choose_best(run: RunRecord) -> dict[str, str]:
-    """Return cell id -> id of the trial that stands for it: the finished one with the highest
-    validation accuracy; among equals the lower validation loss, then the lower candidate index."""
-    best: dict[str, tuple[tuple[float, ...], str]] = {}
-    for trial_id, record in run.trials.items():
-        if record.ended and record.ended["status"] == "finished":
-            loss = record.ended.get("val_loss")
-            key = (
-                -record.ended["val_accuracy"],
-                float("inf") if loss is None else loss,
-                record.spec["candidate"]["index"],
-            )
-            cell = record.spec["cell"]["cell_id"]
-            if cell not in best or key < best[cell][0]:
-                best[cell] = (key, trial_id)
-    return {cell: trial_id for cell, (_, trial_id) in best.items()}
-
-
 def write_tables(folder: Path, run: RunRecord | None = None) -> None:
     """Write the three tables of ``folder``; a reader always finds either the old or the new."""
     run = run or sort_events(read_events(folder))
     best = choose_best(run)
     write_table(folder / RESULTS_NAME, RESULT_COLUMNS, list(_result_rows(run, best)))
-    write_table(folder / HISTORY_NAME, HISTORY_COLUMNS, list(_history_rows(run)))
-    write_table(folder / PREDICTIONS_NAME, PREDICTION_COLUMNS, list(_prediction_rows(run, best)))
+    write_table(folder / HISTORY_NAME, HISTORY_COLUMNS, _list_history(run))
+    write_table(folder / PREDICTIONS_NAME, PREDICTION_COLUMNS, _list_predictions(run, best))
 
 
-def write_table(path: Path, columns: list[Column], rows: list[dict[str, Any]]) -> None:
-    """Write ``rows`` beside ``path`` and rename the file into place."""
+def write_table(path: Path, columns: list[Column], content: list[Row] | Lists) -> None:
+    """Write ``content`` (rows, or a list per column) beside ``path`` and rename it into place."""
     schema = pa.schema(
         [
             pa.field(name, kind, metadata={"unit": unit, "description": text})
             for name, kind, unit, text in columns
         ]
     )
-    table = pa.Table.from_pylist(rows, schema=schema)
+    build = pa.Table.from_pydict if isinstance(content, dict) else pa.Table.from_pylist
+    table = build(content, schema=schema)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -229,66 +149,91 @@ def write_table(path: Path, columns: list[Column], rows: list[dict[str, Any]]) -
         beside.unlink(missing_ok=True)
 
 
-def _cell_values(record: TrialRecord) -> dict[str, Any]:
+def _cell_values(record: TrialRecord) -> Row:
     cell = record.spec["cell"]
     names = ("cell_id", "model", "n_labels", "n_samples", "seed")
     return {"trial_id": record.spec["trial_id"], **{name: cell[name] for name in names}}
 
 
-def _result_rows(run: RunRecord, best: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _result_rows(run: RunRecord, best: dict[str, str]) -> Iterator[Row]:
     opened = run.opened[-1] if run.opened else {}
-    known = {name for name, *_ in RESULT_COLUMNS}
-    for trial_id, record in run.trials.items():
-        if record.ended is None:
-            continue
-        spec, started = record.spec, record.started or {}
-        values: dict[str, Any] = {
-            "kind": "model",
-            "candidate": spec["candidate"]["index"],
-            "model_path": spec["model"]["path"],
-            "model_revision": spec["model"]["revision"],
-            "data_fingerprint": spec["data_fingerprint"],
-            "labels": spec["cell"]["labels"],
-            "best_of_cell": best.get(spec["cell"]["cell_id"]) == trial_id,
-            "versions": json.dumps(opened.get("versions", {})),
-            "git_commit": opened.get("git_commit"),
-            "started_at": started.get("time"),
-            "ended_at": record.ended["time"],
-        }
-        sources = (spec["recipe"], spec["candidate"], started, record.ended)
-        merged = {key: value for source in sources for key, value in source.items() if key in known}
-        yield {**merged, **values, **_cell_values(record)}
-    for event in run.baselines.values():
-        row = {key: value for key, value in event.items() if key in known}
-        shared = {"kind": "baseline", "status": "finished", "best_of_cell": True}
-        yield {**row, **shared, "ended_at": event["time"]}
-
-
-def _history_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
+    shared = {
+        "kind": "model",
+        "versions": json.dumps(opened.get("versions", {})),
+        "git_commit": opened.get("git_commit"),
+    }
     for record in run.trials.values():
-        for _, event in sorted(record.epochs.items()):
-            yield {**event, **_cell_values(record), "ended_at": event["time"]}
+        if record.ended is not None:
+            yield shared | _describe_trial(record, best)
+    for event in run.baselines.values():
+        row = {key: value for key, value in event.items() if key in RESULT_NAMES}
+        fixed = {"kind": "baseline", "status": "finished", "best_of_cell": True}
+        yield {**row, **fixed, "ended_at": event["time"]}
 
 
-def _prediction_rows(run: RunRecord, best: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _describe_trial(record: TrialRecord, best: dict[str, str]) -> Row:
+    spec, started, ended = record.spec, record.started or {}, record.ended or {}
+    sources = (spec["recipe"], spec["candidate"], started, ended)
+    row = {key: value for tree in sources for key, value in tree.items() if key in RESULT_NAMES}
+    return row | {
+        "candidate": spec["candidate"]["index"],
+        "model_path": spec["model"]["path"],
+        "model_revision": spec["model"]["revision"],
+        "data_fingerprint": spec["data_fingerprint"],
+        "labels": spec["cell"]["labels"],
+        "best_of_cell": best.get(spec["cell"]["cell_id"]) == spec["trial_id"],
+        "started_at": started.get("time"),
+        "ended_at": ended["time"],
+        **_cell_values(record),
+    }
+
+
+def _list_history(run: RunRecord) -> Lists:
+    """Return the columns of all epochs: trials in the order of the plan, epochs by number."""
+    lists: Lists = {name: [] for name, *_ in CELL_COLUMNS}
+    rows = array("l")
+    for record in run.trials.values():
+        own = list(record.epochs.rows())
+        _repeat(lists, _cell_values(record), len(own))
+        rows.extend(own)
+    lists["epoch"] = [run.history.epochs[row] for row in rows]
+    lists["decision"] = [run.history.decisions[row] for row in rows]
+    index = np.asarray(rows)
+    for name, column in run.history.reals.items():
+        # NaN stands for what an epoch lacks.
+        lists[name] = pa.array(np.asarray(column)[index], REAL, from_pandas=True)
+    lists["ended_at"] = lists["time"]
+    return {name: lists[name] for name, *_ in HISTORY_COLUMNS}
+
+
+def _list_predictions(run: RunRecord, best: dict[str, str]) -> Lists:
+    """Return the columns of the test predictions of each cell's best trial and each baseline."""
+    lists: Lists = {name: [] for name, *_ in PREDICTION_COLUMNS}
     for trial_id in best.values():
         record = run.trials[trial_id]
-        labels = record.spec["cell"]["labels"]
-        predictions = (record.ended or {}).get("predictions", [])
-        yield from _list_predictions(run, _cell_values(record), labels, predictions)
-    cell_names = [name for name, *_ in CELL_COLUMNS]
+        predictions = (record.ended or {}).get("predictions", ())
+        values = _cell_values(record)
+        _add_predictions(lists, run, values, record.spec["cell"]["labels"], predictions)
     for event in run.baselines.values():
-        values = {name: event[name] for name in cell_names}
-        yield from _list_predictions(run, values, event["labels"], event["predictions"])
+        values = {name: event[name] for name, *_ in CELL_COLUMNS}
+        _add_predictions(lists, run, values, event["labels"], event["predictions"])
+    return lists
 
 
-def _list_predictions(
-    run: RunRecord, values: dict[str, Any], labels: list[str], predictions: list[int]
-) -> Iterator[dict[str, Any]]:
+def _add_predictions(
+    lists: Lists, run: RunRecord, values: Row, labels: list[str], predictions: Sequence[int]
+) -> None:
     test_set = run.test_sets.get(tuple(labels))
-    if test_set is None:
+    if test_set is None or not predictions:
         return
-    for item, truth, predicted in zip(
-        test_set["items"], test_set["truth"], predictions, strict=True
-    ):
-        yield {**values, "item": item, "label": labels[truth], "predicted": labels[predicted]}
+    pairs = zip(test_set["truth"], predictions, strict=True)
+    _repeat(lists, values, len(predictions))
+    lists["item"] += test_set["items"]
+    for truth, predicted in pairs:
+        lists["label"].append(labels[truth])
+        lists["predicted"].append(labels[predicted])
+
+
+def _repeat(lists: Lists, values: Row, count: int) -> None:
+    for name, value in values.items():
+        lists[name] += [value] * count

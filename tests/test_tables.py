@@ -133,3 +133,46 @@ def test_a_reader_always_finds_a_whole_table(record: RunRecord, tmp_path: Path) 
     reader.join()
     assert not errors
     assert not list(tmp_path.glob(".*"))
+
+
+def test_only_the_best_trial_of_a_cell_keeps_its_predictions(plan: Plan) -> None:
+    first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
+    for accuracies, keeper in [((0.8, 0.9), second), ((0.9, 0.8), first)]:
+        events = [ended(t, a) for t, a in zip((first, second), accuracies, strict=True)]
+        record = sort_events([*planned(plan), *events])
+        kept = {i for i, trial in record.trials.items() if "predictions" in (trial.ended or {})}
+        assert kept == {keeper} == set(choose_best(record).values())
+
+
+def test_a_trial_that_ends_again_and_worse_gives_up_its_place(plan: Plan) -> None:
+    first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
+    events = [ended(first, 0.9), ended(first, 0.0, "failed"), ended(second, 0.5)]
+    record = sort_events([*planned(plan), *events])
+    assert "predictions" not in (record.trials[first].ended or {})
+    assert list((record.trials[second].ended or {})["predictions"]) == [0, 1]
+
+
+def test_epochs_arrive_in_the_order_of_the_events(plan: Plan) -> None:
+    first, second = plan.trials[0].trial_id, plan.trials[1].trial_id
+    events = [epoch(first, 1), epoch(second, 1), epoch(first, 2, "done"), epoch(second, 2)]
+    repeated = [epoch(first, 1), epoch(first, 2, "done")]
+    record = sort_events([*planned(plan), *events, *repeated])
+    # The first epoch went on and stands; the last one came again.
+    assert list(record.arrivals) == [(first, 1), (second, 1), (second, 2), (first, 2)]
+
+
+def test_an_epoch_is_read_back_as_it_was_written(plan: Plan) -> None:
+    trial = plan.trials[0].trial_id
+    event = epoch(trial, 2) | {"rung": 1.0, "cutoff": None, "train_loss": float("nan")}
+    record = sort_events([*planned(plan), event]).trials[trial]
+    assert list(record.epochs) == [2]
+    assert record.epochs[2].items() >= (event | {"train_loss": None}).items()
+    assert 1 not in record.epochs
+
+
+def test_specs_share_what_they_have_in_common(plan: Plan) -> None:
+    record = sort_events(planned(plan))
+    first, second = (record.trials[spec.trial_id].spec for spec in plan.trials[:2])
+    assert first == plan.trials[0].to_dict()
+    assert first["cell"] is second["cell"]
+    assert first["recipe"] is second["recipe"]

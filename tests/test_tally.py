@@ -1,0 +1,93 @@
+"""Counts that are brought up to date, against counting everything again."""
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from sweep.plan import Plan
+from sweep.tables import RunRecord, add_event
+from sweep.tally import Tally
+
+STATUSES = ("finished", "stopped", "diverged", "failed")
+
+
+@pytest.fixture
+def record(plan: Plan) -> RunRecord:
+    run = RunRecord()
+    for spec in plan.trials:
+        add_event(run, {"event": "planned", "time": 0.0, "trial": spec.to_dict()})
+    return run
+
+
+def draw_event(plan: Plan, draw: random.Random) -> dict[str, Any]:
+    """Return an epoch or a result of any trial; a trial may end twice."""
+    shared = {"time": 1.0, "trial_id": draw.choice(plan.trials).trial_id}
+    value = draw.choice([None, draw.random()])
+    if draw.random() < 0.7:
+        epoch = {"epoch": draw.randint(1, 3), "decision": "continue", "val_accuracy": value}
+        return {"event": "epoch", **shared, **epoch}
+    status = draw.choice(STATUSES)
+    return {"event": "ended", **shared, "status": status, "val_accuracy": draw.random()}
+
+
+def recount(plan: Plan, record: RunRecord) -> dict[str, Any]:
+    pairs = [(spec, record.trials[spec.trial_id]) for spec in plan.trials]
+    ended = [(spec, trial.ended) for spec, trial in pairs if trial.ended]
+    best: dict[str, float] = {}
+    for spec, trial in pairs:
+        for epoch in trial.epochs.values():
+            if epoch["val_accuracy"] is not None:
+                known = best.get(spec.cell.cell_id, 0.0)
+                best[spec.cell.cell_id] = max(known, epoch["val_accuracy"])
+    left = Counter({cell.cell_id: 0 for cell in plan.cells})
+    left.update(spec.cell.cell_id for spec, trial in pairs if not trial.ended)
+    return {
+        "left": dict(left),
+        "finished": {cell for cell, count in left.items() if not count},
+        "statuses": dict(Counter(end["status"] for _, end in ended)),
+        "work_done": sum(spec.cell.n_samples for spec, _ in ended),
+        "trials_left": len(pairs) - len(ended),
+        "best": best,
+    }
+
+
+def read_counts(tally: Tally) -> dict[str, Any]:
+    return {
+        "left": dict(tally.left),
+        "finished": set(tally.finished),
+        "statuses": {status: count for status, count in tally.statuses.items() if count},
+        "work_done": tally.work_done,
+        "trials_left": tally.trials_left,
+        "best": tally.best,
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_caught_up_counts_equal_a_recount(plan: Plan, record: RunRecord, seed: int) -> None:
+    draw, tally = random.Random(seed), Tally(plan, record)
+    for _ in range(30):
+        for _ in range(draw.randint(0, 3)):
+            add_event(record, draw_event(plan, draw))
+        tally.catch_up()
+        assert read_counts(tally) == recount(plan, record)
+
+
+def test_cells_stand_in_the_order_in_which_they_finished(plan: Plan, record: RunRecord) -> None:
+    tally = Tally(plan, record)
+    for spec in reversed(plan.trials):
+        end = {"event": "ended", "time": 1.0, "trial_id": spec.trial_id, "status": "failed"}
+        add_event(record, end)
+    tally.catch_up()
+    assert tally.finished == [cell.cell_id for cell in reversed(plan.cells)]
+
+
+def test_trials_of_another_plan_do_not_count(plan: Plan, record: RunRecord) -> None:
+    part = Plan(plan.cells[:1], plan.candidates, plan.trials[:2])
+    tally = Tally(part, record)
+    stranger = {"time": 1.0, "trial_id": plan.trials[-1].trial_id}
+    add_event(record, {"event": "epoch", **stranger, "epoch": 1, "val_accuracy": 0.9})
+    add_event(record, {"event": "ended", **stranger, "status": "stopped"})
+    tally.catch_up()
+    assert (tally.trials, tally.trials_left, tally.best) == (2, 2, {})
