@@ -14,11 +14,12 @@ from pathlib import Path
 
 from sweep.journal import JOURNAL_NAME
 from sweep.runfolder import CONFIG_NAME
-from tests.faults.comparison import count_rows, list_differences
-from tests.faults.kills import KILLS, SURVIVED, Hung, Missed
-from tests.faults.reader import Reader
-from tests.faults.session import Session
-from tests.faults.sweeps import MODES, Mode, build_environment, write_config
+
+from .comparison import count_rows, list_differences
+from .kills import KILLS, SURVIVED, Hung, Missed
+from .reader import Reader
+from .session import Session
+from .sweeps import MODES, Mode, build_environment, write_config
 
 STUCK_SECONDS = 420.0
 """A session on a busy machine needs a minute to start; one that long without an epoch hangs."""
@@ -158,9 +159,14 @@ class Campaign:
             self.counts["torn lines"] += 1
 
     def _compare(self, expected: Path, folder: Path, faults: list[str]) -> None:
-        for sentence in [*faults, *list_differences(expected, folder)]:
+        for sentence in faults:
             self._add_difference(folder, sentence)
-        self.counts["trials and baselines compared"] += count_rows(folder)
+        try:
+            for sentence in list_differences(expected, folder):
+                self._add_difference(folder, sentence)
+            self.counts["trials and baselines compared"] += count_rows(folder)
+        except (OSError, ValueError) as error:
+            self._add_difference(folder, str(error))
 
     def _add_difference(self, folder: Path, sentence: str) -> None:
         self.differences.append(f"{folder}: {sentence}")

@@ -9,7 +9,8 @@ import psutil
 
 from sweep.checkpoints import MANIFEST
 from sweep.tables import HISTORY_NAME, PREDICTIONS_NAME, RESULTS_NAME
-from tests.faults.session import Session, kill_processes
+
+from .session import Session, kill_processes
 
 TABLES = (RESULTS_NAME, HISTORY_NAME, PREDICTIONS_NAME)
 WORKER, RAYLET = "ray::ResourceTrainable", "raylet/raylet"
