@@ -21,11 +21,11 @@ from .reader import Reader
 from .session import Session
 from .sweeps import MODES, Mode, build_environment, write_config
 
-STUCK_SECONDS = 420.0
-"""A session on a busy machine needs a minute to start; one that long without an epoch hangs."""
+STUCK_SECONDS = 900.0
+"""A session on a busy machine needs minutes to start; one that long without an epoch hangs."""
 MOST_EPOCHS_BETWEEN = 5
 MOST_SECONDS_BETWEEN = 25.0
-EARLY = 0.25
+EARLY = 0.3
 """Share of the kills that come after some seconds, so that they also meet a driver that starts."""
 TORN = 0.3
 """Share of the deaths in which the journal's next line was half written."""

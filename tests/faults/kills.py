@@ -14,8 +14,8 @@ from .session import Session, kill_processes
 
 TABLES = (RESULTS_NAME, HISTORY_NAME, PREDICTIONS_NAME)
 WORKER, RAYLET = "ray::ResourceTrainable", "raylet/raylet"
-VICTIM_SECONDS = 300.0
-DRIVER_FOLLOWS_SECONDS = 120.0
+VICTIM_SECONDS = 600.0
+DRIVER_FOLLOWS_SECONDS = 300.0
 WRITE_SECONDS = 0.004
 """About how long a table is being written: the kill falls somewhere in it."""
 

@@ -60,7 +60,9 @@ class Reader:
         self.journal_reads += 1
 
     def _read_table(self, path: Path) -> None:
-        rows = pq.read_table(path)
+        # One open file: pq.read_table(path) opens the path twice and may meet two tables.
+        with path.open("rb") as file:
+            rows = pq.read_table(file)
         self.table_reads += 1
         if path.name == RESULTS_NAME:
             ended = set(rows["trial_id"].to_pylist())
