@@ -96,7 +96,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.push:
         check_push(options.push, winner.spec, options.merge)
     rescored = write_folder(winner, folder, partial, Shape(out.name, options.merge))
-    partial.replace(out)
+    give_name(partial, out)
     print(describe(winner, rescored))
     if options.push:
         print(push_folder(out, options.push))
@@ -124,12 +124,24 @@ def check_target(out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunFolderError(f"{out}: is not empty; choose another --out")
     partial = out.with_name(f"{out.name}.partial")
-    if partial.exists():
+    # A link that leads nowhere does not exist, and is in the way.
+    if partial.exists() or partial.is_symlink():
         raise RunFolderError(
             f"{partial}: is left from an export that was not finished; delete it, or choose "
             "another --out"
         )
     return partial
+
+
+def give_name(partial: Path, out: Path) -> None:
+    """Rename the finished folder; raise RunFolderError if ``out`` has been filled meanwhile."""
+    try:
+        partial.replace(out)
+    except OSError as error:
+        raise RunFolderError(
+            f"{out}: was filled by something else meanwhile ({error.strerror}); the export is "
+            f"whole in {partial}, so rename it"
+        ) from None
 
 
 def rebuild_subsets(config: Config, spec: TrialSpec) -> Subsets:

@@ -177,9 +177,9 @@ def _name_data(spec: TrialSpec, data: DataConfig) -> str:
     return (
         f"Source: {source}. Trained on {spec.cell.n_samples} texts, balanced over the labels, drawn"
         f" with seed {spec.cell.seed}; fingerprint of the training, validation and test texts: "
-        f"{escape(spec.data_fingerprint)}. Texts with several labels are left out, so the classifier "
-        "gives every text exactly one label. The terms and the biases of the data carry over; no "
-        "text of the data is in this folder."
+        f"{escape(spec.data_fingerprint)}. Texts with several labels are left out, so the "
+        "classifier gives every text exactly one label. The terms and the biases of the data carry "
+        "over; no text of the data is in this folder."
     )
 
 
@@ -202,6 +202,7 @@ def _list_settings(winner: Winner) -> str:
         f"{ended['epochs_run']} trained",
         f"- on {escape(str(ended.get('device')))}, with "
         + ", ".join(f"{escape(name)} {escape(number)}" for name, number in versions.items()),
-        f"- trial {escape(spec.trial_id)} of cell {escape(spec.cell.cell_id)}; `sweep.json` has every setting",
+        f"- trial {escape(spec.trial_id)} of cell {escape(spec.cell.cell_id)}; `sweep.json` has "
+        "every setting",
     ]
     return "\n".join(lines)

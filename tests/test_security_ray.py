@@ -27,6 +27,7 @@ HOST = """
 import json, os, sys
 from pathlib import Path
 import psutil, ray
+from ray._private import ray_constants
 from rich.console import Console
 from sweep.session import connect, disconnect
 
@@ -40,6 +41,12 @@ answer = {"address": context.gcs_address, "worker": ray.get(ray.remote(read).rem
 tree = [psutil.Process(), *psutil.Process().children(recursive=True)]
 answer["places"] = [c.laddr.ip for p in tree for c in p.net_connections("inet")
                     if c.status == psutil.CONN_LISTEN]
+client = ray._private.worker.global_worker.gcs_client
+spaces = [None, *(value for name, value in vars(ray_constants).items()
+                  if name.startswith("KV_NAMESPACE") or name.endswith("_NAMESPACE"))]
+spaces = [s.encode() if isinstance(s, str) else s for s in spaces]
+answer["kept"] = repr([[(k, client.internal_kv_get(k, s)) for k in client.internal_kv_keys(b"", s)]
+                       for s in spaces]) + repr(client.get_all_job_info())
 answer["lines"] = [" ".join(p.cmdline()) for p in tree]
 print(json.dumps(answer), flush=True)
 sys.stdin.read()
@@ -86,7 +93,7 @@ class Hosted:
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
     """A cluster without any set-up by the user."""
-    hosted = Hosted(tmp_path_factory.mktemp("own"))
+    hosted = Hosted(tmp_path_factory.mktemp("own"), HF_TOKEN=TOKEN)
     yield hosted
     hosted.process.communicate("")
 
@@ -116,6 +123,13 @@ def test_the_token_is_in_no_file_and_no_command_line(own: Hosted) -> None:
     assert read == []
     assert not (own.folder / ".ray").exists()
     assert not [line for line in own.told["lines"] if token in line]
+
+
+def test_no_token_is_in_what_ray_keeps_of_the_job(own: Hosted) -> None:
+    assert "job_id" in own.told["kept"]
+    assert len(own.told["kept"]) > 1000
+    for token in (TOKEN, own.told["worker"]["RAY_AUTH_TOKEN"]):
+        assert token not in own.told["kept"]
 
 
 def test_every_socket_listens_on_loopback(own: Hosted) -> None:
