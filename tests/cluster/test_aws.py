@@ -1,0 +1,275 @@
+"""The shipped cluster.yaml, from `ray up` to `ray down`, on EC2 in moto's books and namespaces in
+place of machines. Only addresses, the user and sizes differ."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cloud import ADDRESS, REGION, Cloud
+from launcher import call_ray, keep_small, start_ray, write_changed
+from namespaces import REPO, drop_bridge, make_bridge, wait_for
+from sweeps import comparable, read_journal, run_alone, trials_per_host, write_sweep
+
+FOUNDATION = [sys.executable, "clusters/aws_foundation.py", "--region", REGION]
+MY_ADDRESS = "203.0.113.7/32"
+HF_TOKEN = "hf_AllThatMustNotBeFoundAnywhere"
+pytestmark = pytest.mark.timeout(1500)
+
+
+@dataclass
+class Story:
+    """What happened, for the tests to judge."""
+
+    root: Path
+    cloud: Cloud
+    transcript: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    at_up: list[dict[str, Any]] = field(default_factory=list)
+    reclaimed: str = ""
+    listening: str = ""
+    stranger: str = ""
+    leaks: list[str] = field(default_factory=list)
+    left: list[dict[str, Any]] = field(default_factory=list)
+    left_volumes: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def run(self) -> Path:
+        return self.root / "shared" / "runs" / "cluster"
+
+    def say(self, line: str) -> None:
+        self.transcript.append(line)
+        print(line, flush=True)
+
+
+def fill_in(printed: str) -> dict[str, Any]:
+    """Return cluster.yaml with the lines that aws_foundation.py printed in their places."""
+    text = (REPO / "cluster.yaml").read_text()
+    for name in ("region", "zones", "security_group"):
+        line = re.search(rf"^  {name}: &{name} .*$", printed, re.MULTILINE)
+        assert line
+        text, count = re.subn(rf"^  {name}: &{name} .*$", line[0], text, flags=re.MULTILINE)
+        assert count == 1
+    mount = re.search(r"^    - NFS=.*$", printed, re.MULTILINE)
+    assert mount
+    text, count = re.subn(r"^    - NFS=.*$", mount[0], text, flags=re.MULTILINE)
+    assert count == 1
+    tree: dict[str, Any] = yaml.safe_load(text)
+    return tree
+
+
+def change_sizes(tree: dict[str, Any], image: str) -> None:
+    """Override what cannot be the same in a namespace: addresses, user, image, sizes."""
+    tree["auth"]["ssh_user"] = "root"
+    tree["provider"]["use_internal_ips"] = True
+    tree["idle_timeout_minutes"] = 0.3
+    for kind, node in tree["available_node_types"].items():
+        node["node_config"]["ImageId"] = image
+        if kind != "head":
+            node["resources"] = {"CPU": 1, "GPU": 1}
+            node["max_workers"] = 2
+    tree["max_workers"] = 2
+    keep_small(tree)
+
+
+def workers(cloud: Cloud) -> list[dict[str, Any]]:
+    """Return the running instances but the head."""
+    return [i for i in cloud.instances("running") if tags(i)["ray-node-type"] == "worker"]
+
+
+def tags(instance: dict[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+
+
+def epochs_by_trial(run: Path) -> dict[str, int]:
+    """Return the epochs so far of the trials that go on."""
+    events = read_journal(run)
+    over = {event["trial_id"] for event in events if event["event"] == "ended"}
+    found: dict[str, int] = {}
+    for event in events:
+        if event["event"] == "epoch" and event["trial_id"] not in over:
+            found[event["trial_id"]] = event["epoch"]
+    return found
+
+
+def tell(story: Story) -> None:
+    """Live through the whole story."""
+    cloud, log = story.cloud, story.root / "ray.log"
+    printed = subprocess.run(
+        [*FOUNDATION, "--ssh-from", MY_ADDRESS],
+        cwd=REPO, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    story.config = fill_in(printed)
+    change_sizes(story.config, cloud.ec2.describe_images()["Images"][0]["ImageId"])
+    path = str(write_changed(story.config, story.root / "cluster.yaml"))
+    call_ray(log, "get-auth-token", "--generate")
+    call_ray(log, "up", "-y", path)
+    story.at_up = cloud.instances("running")
+    story.say(f"ray up: {[i['PrivateIpAddress'] for i in story.at_up]}, no workers")
+    look_at_head(story, path, log)
+    sweep(story, path)
+    seconds = wait_for("workers back at 0", lambda: not workers(cloud), 300)
+    story.say(f"workers back at 0, {seconds:.0f} s after the sweep")
+    call_ray(log, "down", "-y", path)
+    story.left = cloud.instances("running", "pending", "stopping", "stopped")
+    story.left_volumes = cloud.ec2.describe_volumes()["Volumes"]
+    story.say(f"ray down: {len(story.left)} instances, {len(story.left_volumes)} volumes left")
+    subprocess.run([*FOUNDATION, "--delete"], cwd=REPO, check=True)
+
+
+def look_at_head(story: Story, path: str, log: Path) -> None:
+    """Note what listens on the head, what a stranger is told, and which file holds a secret."""
+    script = (
+        "import psutil, json; print('LISTEN ' + json.dumps(sorted({c.laddr for c in "
+        "psutil.net_connections('tcp') if c.status == 'LISTEN'})))"
+    )
+    story.listening = call_ray(log, "exec", path, f'python -c "{script}"')
+    head = story.at_up[0]["PrivateIpAddress"]
+    ask = f"from ray._raylet import GcsClient; print(GcsClient(address='{head}:6379').cluster_id)"
+    stranger = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    asked = subprocess.run(
+        [sys.executable, "-c", ask], env=stranger, capture_output=True, text=True, timeout=90
+    )
+    story.stranger = f"{asked.returncode} {asked.stdout}{asked.stderr}"
+    token = (Path(os.environ["HOME"]) / ".ray" / "auth_token").read_text()
+    home = story.root / story.cloud.hosts[story.at_up[0]["InstanceId"]].hostname / "root"
+    for file in home.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            text = file.read_bytes()
+            if HF_TOKEN.encode() in text or (token.encode() in text and file.name != "auth_token"):
+                story.leaks.append(str(file))
+
+
+def sweep(story: Story, path: str) -> None:
+    """Run the sweep on the cluster and take a machine away in its middle."""
+    cloud = story.cloud
+    write_sweep(story.root / "shared")
+    command = "cd sweep && python -m sweep.run /mnt/sweep/cluster.yaml"
+    driver = start_ray(story.root / "driver.log", "exec", path, command)
+
+    def two_train() -> bool:
+        assert driver.poll() is None, (story.root / "driver.log").read_text()[-4000:]
+        busy = [epoch for epoch in epochs_by_trial(story.run).values() if epoch >= 1]
+        return len(workers(cloud)) == 2 and len(busy) >= 2
+
+    seconds = wait_for("two workers that train", two_train, 600)
+    found = [f"{i['PrivateIpAddress']} ({tags(i)['ray-user-node-type']})" for i in workers(cloud)]
+    story.say(f"demand brought {found}, two trials past their first epoch after {seconds:.0f} s")
+    victim = workers(cloud)[-1]
+    story.reclaimed = cloud.hosts[victim["InstanceId"]].hostname
+    cloud.reclaim(victim["InstanceId"])
+    story.say(f"cut: {victim['PrivateIpAddress']} terminated, its host killed")
+    wait_for("the end of the sweep", lambda: driver.poll() is not None, 900)
+    assert driver.returncode == 0, (story.root / "driver.log").read_text()[-6000:]
+    story.say(f"trials per host: {trials_per_host(story.run)}")
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    root = tmp_path_factory.mktemp("aws")
+    for name in ("shared", "home", "tmp"):
+        (root / name).mkdir()
+    os.environ.update(HOME=str(root / "home"), TMPDIR=str(root / "tmp"), HF_TOKEN=HF_TOKEN)
+    make_bridge(f"{ADDRESS}/16")
+    cloud = Cloud(root, root / "shared")
+    story = Story(root, cloud)
+    try:
+        tell(story)
+        yield story
+    finally:
+        cloud.close()
+        drop_bridge()
+
+
+@pytest.fixture(scope="module")
+def alone(story: Story) -> Path:
+    """Run the same sweep on one machine; return its run folder."""
+    folder = story.root / "alone"
+    folder.mkdir()
+    return run_alone(folder, write_sweep(folder))
+
+
+def test_one_small_head_and_nothing_else_comes_up(story: Story) -> None:
+    assert [i["InstanceType"] for i in story.at_up] == ["m6i.large"]
+    assert "InstanceLifecycle" not in story.at_up[0]
+
+
+def test_demand_brings_spot_workers_of_the_preferred_type(story: Story) -> None:
+    found = [i for i in story.cloud.seen if tags(i)["ray-node-type"] == "worker"]
+    assert len(found) >= 3  # two, and one in place of the one that was taken
+    assert {i["InstanceType"] for i in found} == {"g6.xlarge"}
+    assert {i.get("InstanceLifecycle") for i in found} == {"spot"}
+
+
+def test_only_the_head_has_rights_at_aws(story: Story) -> None:
+    for instance in story.cloud.seen:
+        profile = instance.get("IamInstanceProfile", {}).get("Arn", "")
+        is_head = tags(instance)["ray-node-type"] == "head"
+        assert profile.endswith("/sweep-head") if is_head else not profile
+
+
+def test_every_machine_carries_the_tag_of_the_bill(story: Story) -> None:
+    assert {tags(i).get("project") for i in story.cloud.seen} == {"sweep"}
+
+
+def test_every_machine_is_in_the_closed_group(story: Story) -> None:
+    groups = {g["GroupId"] for i in story.cloud.seen for g in i["SecurityGroups"]}
+    assert groups == set(story.config["metadata"]["security_group"])
+
+
+def test_dashboard_listens_on_the_loopback_only(story: Story) -> None:
+    found = re.search(r"LISTEN (\[.*\])", story.listening)
+    assert found
+    assert {address for address, port in json.loads(found[1]) if port == 8265} == {"127.0.0.1"}
+
+
+def test_stranger_without_the_token_is_refused(story: Story) -> None:
+    assert story.stranger.split()[0] != "0"
+    assert "uthentication" in story.stranger
+
+
+def test_no_file_of_the_head_holds_a_token(story: Story) -> None:
+    assert story.leaks == []
+
+
+def test_trials_ran_on_two_hosts_or_more_and_none_on_the_head(story: Story) -> None:
+    hosts = trials_per_host(story.run)
+    head = story.cloud.hosts[story.at_up[0]["InstanceId"]].hostname
+    assert len(hosts) >= 2
+    assert head not in hosts
+
+
+def test_trials_of_the_lost_machine_go_on_elsewhere_from_their_checkpoints(story: Story) -> None:
+    events = read_journal(story.run)
+    retried = {event["trial_id"] for event in events if event["event"] == "retried"}
+    assert retried
+    ended = {event["trial_id"]: event for event in events if event["event"] == "ended"}
+    for trial_id in retried:
+        assert ended[trial_id]["status"] == "finished"
+        assert ended[trial_id]["host"] != story.reclaimed
+    assert max(ended[trial_id]["resumed_epoch"] for trial_id in retried) >= 1
+
+
+def test_no_epoch_was_trained_twice(story: Story) -> None:
+    events = read_journal(story.run)
+    epochs = [(e["trial_id"], e["epoch"]) for e in events if e["event"] == "epoch"]
+    assert len(epochs) == len(set(epochs)) == 8 * 6
+
+
+def test_table_is_that_of_a_single_machine(story: Story, alone: Path) -> None:
+    ours, theirs = comparable(story.run), comparable(alone)
+    assert len(ours) == len(theirs) > 8
+    assert ours == theirs
+    print(f"equal tables: {len(ours)} rows, {len(ours[0])} columns")
+
+
+def test_nothing_is_left_after_ray_down(story: Story) -> None:
+    assert story.left == []
+    assert story.left_volumes == []
