@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,10 @@ def test_node_setup_without_shared_storage_fails_with_a_sentence(tmp_path: Path)
     done = subprocess.run(["bash", str(script)], env=told, capture_output=True, text=True)
     assert done.returncode == 1
     assert "set NFS=SERVER:/PATH, or SHARED" in done.stderr
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_filters_let_through_what_ray_itself_sends(name: str) -> None:
+    sent = ("ray_bootstrap_key.pem", "ray_bootstrap_config.yaml", "auth_token")
+    patterns = read(name)["rsync_exclude"]
+    assert not [file for file in sent for pattern in patterns if fnmatch(file, pattern)]

@@ -1,0 +1,129 @@
+"""Folders at a URI count once they are whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweep.checkpoints import read_checkpoint, write_checkpoint
+from sweep.errors import StorageError
+from sweep.storage import MANIFEST, Storage, open_storage
+
+GROUPS = {
+    "adapter": {"A": torch.arange(6.0).reshape(2, 3)},
+    "optimizer": {"m": torch.full((2, 3), 1 / 3, dtype=torch.float64)},
+}
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return open_storage(str(tmp_path / "kept"))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "epoch-0001"
+    write_checkpoint(folder, GROUPS, {"epoch": 1})
+    return folder
+
+
+def test_checkpoint_comes_back_bit_for_bit(
+    storage: Storage, checkpoint: Path, tmp_path: Path
+) -> None:
+    storage.write_folder("t1/epoch-0001", checkpoint)
+    assert storage.read_folder("t1/epoch-0001", tmp_path / "back")
+    found = read_checkpoint(tmp_path / "back")
+    assert found is not None
+    groups, state = found
+    assert state == {"epoch": 1}
+    for name, tensors in GROUPS.items():
+        for key, tensor in tensors.items():
+            assert torch.equal(groups[name][key], tensor)
+            assert groups[name][key].dtype == tensor.dtype
+
+
+def test_folder_without_manifest_does_not_count(
+    storage: Storage, checkpoint: Path, tmp_path: Path
+) -> None:
+    storage.write_folder("t1/epoch-0001", checkpoint)
+    (tmp_path / "kept" / "t1" / "epoch-0001" / MANIFEST).unlink()
+    assert storage.list_folders("t1") == []
+    assert not storage.read_folder("t1/epoch-0001", tmp_path / "back")
+
+
+def test_damaged_folder_is_not_whole(storage: Storage, checkpoint: Path, tmp_path: Path) -> None:
+    storage.write_folder("t1/epoch-0001", checkpoint)
+    file = tmp_path / "kept" / "t1" / "epoch-0001" / "adapter.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert not storage.read_folder("t1/epoch-0001", tmp_path / "back")
+
+
+def test_missing_file_is_not_whole(storage: Storage, checkpoint: Path, tmp_path: Path) -> None:
+    storage.write_folder("t1/epoch-0001", checkpoint)
+    (tmp_path / "kept" / "t1" / "epoch-0001" / "adapter.safetensors").unlink()
+    assert not storage.read_folder("t1/epoch-0001", tmp_path / "back")
+
+
+def test_folders_are_listed_by_name_and_only_those_of_the_trial(
+    storage: Storage, checkpoint: Path
+) -> None:
+    for name in ("t1/epoch-0002", "t1/epoch-0001", "t10/epoch-0001"):
+        storage.write_folder(name, checkpoint)
+    assert storage.list_folders("t1") == ["t1/epoch-0001", "t1/epoch-0002"]
+    assert storage.list_folders("t2") == []
+
+
+def test_deleted_folder_is_gone_and_deleting_again_is_no_error(
+    storage: Storage, checkpoint: Path, tmp_path: Path
+) -> None:
+    storage.write_folder("t1/epoch-0001", checkpoint)
+    storage.delete_folder("t1/epoch-0001")
+    storage.delete_folder("t1/epoch-0001")
+    assert storage.list_folders("t1") == []
+    assert not (tmp_path / "kept" / "t1" / "epoch-0001").exists()
+
+
+def test_writing_again_leaves_nothing_of_the_first(
+    storage: Storage, checkpoint: Path, tmp_path: Path
+) -> None:
+    (checkpoint / "old.json").write_text("{}")
+    storage.write_folder("t1/epoch-0001", checkpoint)
+    (checkpoint / "old.json").unlink()
+    storage.write_folder("t1/epoch-0001", checkpoint)
+    storage.read_folder("t1/epoch-0001", tmp_path / "back")
+    assert not (tmp_path / "back" / "old.json").exists()
+
+
+@pytest.mark.parametrize("name", ["../t1", "/etc", "t1//x", "t1/.hidden", ""])
+def test_name_that_leads_elsewhere_is_refused(
+    storage: Storage, checkpoint: Path, name: str
+) -> None:
+    with pytest.raises(ValueError):
+        storage.write_folder(name, checkpoint)
+
+
+def test_manifest_that_names_a_file_elsewhere_is_not_believed(
+    storage: Storage, checkpoint: Path, tmp_path: Path
+) -> None:
+    storage.write_folder("t1/epoch-0001", checkpoint)
+    manifest = tmp_path / "kept" / "t1" / "epoch-0001" / MANIFEST
+    manifest.write_text(json.dumps({"../../../epoch-0001/state.json": "0"}))
+    assert not storage.read_folder("t1/epoch-0001", tmp_path / "back")
+
+
+def test_password_in_the_uri_is_refused_and_not_repeated() -> None:
+    with pytest.raises(StorageError) as refused:
+        open_storage("s3://KEY:SECRET@bucket/x")
+    assert "SECRET" not in str(refused.value)
+
+
+def test_unknown_scheme_is_named() -> None:
+    with pytest.raises(StorageError, match="ftp://host/x: is no storage"):
+        open_storage("ftp://host/x")
+
+
+def test_place_that_cannot_be_written_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        open_storage(str(tmp_path / "file")).write_folder("t1/epoch-0001", checkpoint)
