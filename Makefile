@@ -37,5 +37,13 @@ format: $(VENV)/installed  ## put the code into its standard form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: cluster-test
+cluster-test: $(VENV)/installed  ## bring clusters up and down in namespaces of their own (root, Linux)
+	@command -v ip rsync /usr/sbin/sshd >/dev/null || { apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends iproute2 openssh-client openssh-server rsync; }
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,cluster-test]"
+	SWEEP_CLUSTER_TEST=1 unshare --net --mount --pid --fork --kill-child --mount-proc \
+		$(BIN)/python -m pytest -s -p no:cacheprovider tests/cluster
+
 clean:  ## remove what the other targets made, except runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
