@@ -21,6 +21,7 @@ from sweep.errors import ClusterError
 from sweep.interrupts import treat_term_as_interrupt
 from sweep.journal import Journal, read_events
 from sweep.limits import choose_gpu_share
+from sweep.losses import memory_losses_as_lost_workers
 from sweep.plan import Plan
 from sweep.progress import ProgressDisplay
 from sweep.recorder import Recorder, SessionCallback
@@ -223,7 +224,8 @@ def _fit(
         ),
     )
     try:
-        tuner.fit()
+        with memory_losses_as_lost_workers():
+            tuner.fit()
     except Exception:
         if recorder.halt:
             raise recorder.halt from None

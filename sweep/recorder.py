@@ -11,13 +11,11 @@ from ray.tune.experiment import Trial
 from sweep.checkpoints import keep_newest
 from sweep.errors import StorageError
 from sweep.journal import Journal, explain_storage_error
+from sweep.losses import explain_loss, is_memory_loss
 from sweep.scheduler import CellASHA, Decision
 from sweep.tables import RunRecord, add_event, write_tables
 
 TABLES_EVERY_SECONDS = 5.0
-MEMORY_SIGNS = ("low on memory", "OutOfMemoryError", "out-of-memory", "(OOM)")
-"""What Ray says where its memory monitor has ended a worker."""
-
 EPOCH_METRICS = (
     "train_loss",
     "val_loss",
@@ -181,7 +179,7 @@ class Recorder(SessionCallback):
         if self._max_epoch_seconds and silent >= self._max_epoch_seconds:
             minutes = self._max_epoch_seconds / 60
             return f"no epoch within {minutes:g} minutes (resources.max_epoch_minutes)"
-        return f"the worker was lost ({_loss_of(trial)[:300] or 'no reason given'})"
+        return f"the worker was lost ({explain_loss(trial)[:300] or 'no reason given'})"
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -193,15 +191,3 @@ class Recorder(SessionCallback):
         """Bring the tables up to date every few seconds."""
         if time.monotonic() >= self._tables_due:
             self.write_tables()
-
-
-def _loss_of(trial: Trial) -> str:
-    """Return what Ray said of the newest loss of the trial's worker, in one line."""
-    newest = str(trial.get_error() or "").rpartition("Failure # ")[2]
-    lines = [line.strip() for line in newest.splitlines()[1:] if line.strip()]
-    return " ".join(lines)
-
-
-def is_memory_loss(trial: Trial) -> bool:
-    """Return whether Ray's memory monitor ended the trial's worker, its machine being full."""
-    return any(sign in _loss_of(trial) for sign in MEMORY_SIGNS)
