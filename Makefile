@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/quickstart
 
-.PHONY: demo test faults check report format clean
+.PHONY: demo test faults check audit report format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -29,6 +29,11 @@ check: $(VENV)/installed  ## lint, formatting, types, and the direction of impor
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(VENV)/installed  ## look for known vulnerabilities in what is installed
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
+		$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; } || true
+	@$(BIN)/python tools/audit.py $(VENV)/audit/bin/pip-audit
 
 report: $(VENV)/installed  ## write the report of RUN again (default: runs/quickstart)
 	@$(BIN)/python -m analysis.report $(RUN)
