@@ -30,8 +30,8 @@ def list_confusions(run: Run) -> list[dict[str, Any]]:
 
 def count_confusions(truth: pd.Series, predicted: pd.Series, labels: list[str]) -> Matrix:
     """Return the counts of (true, predicted) pairs, rows and columns in the order of ``labels``."""
-    place = {label: i for i, label in enumerate(labels)}
-    flat = truth.map(place).to_numpy(int) * len(labels) + predicted.map(place).to_numpy(int)
+    rows, columns = (pd.Categorical(side, labels).codes.astype(int) for side in (truth, predicted))
+    flat = rows * len(labels) + columns
     return np.bincount(flat, minlength=len(labels) ** 2).reshape(len(labels), len(labels))
 
 

@@ -1,6 +1,7 @@
 """Reads a run folder into frames."""
 
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +79,8 @@ def load_run(folder: Path | str) -> Run:
         raise RunFolderError(
             f"{folder}: no such folder; name a run folder, such as runs/quickstart"
         )
-    events = list(read_events(folder))
-    record = sort_events(events)
+    ends: list[float] = []
+    record = sort_events(note_ends(read_events(folder), ends))
     if not record.trials:
         raise RunFolderError(
             f"{folder}: {JOURNAL_NAME} names no planned trial; start the run with sweep.run first"
@@ -92,7 +93,7 @@ def load_run(folder: Path | str) -> Run:
         predictions=tables[PREDICTIONS_NAME],
         plan=list_planned(record),
         opened=tuple(record.opened),
-        ended=find_ends(events),
+        ended=tuple(ends),
         config=_read_config(folder),
     )
 
@@ -126,10 +127,15 @@ def tables_are_current(folder: Path) -> bool:
     return True
 
 
-def find_ends(events: list[Event]) -> tuple[float, ...]:
-    """Return for each ``opened`` event the time of the last event before the next of its kind."""
-    starts = [i for i, event in enumerate(events) if event["event"] == "opened"]
-    return tuple(events[i - 1]["time"] for i in [*starts[1:], len(events)]) if starts else ()
+def note_ends(events: Iterable[Event], ends: list[float]) -> Iterator[Event]:
+    """Pass ``events`` on; put into ``ends``, for each ``opened`` one, the time of the last event
+    before the next of its kind."""
+    for event in events:
+        if event["event"] == "opened":
+            ends.append(event["time"])
+        elif ends:
+            ends[-1] = event["time"]
+        yield event
 
 
 def list_planned(record: RunRecord) -> pd.DataFrame:

@@ -14,16 +14,20 @@ from analysis.encodings import (
 )
 from analysis.palette import style_chart
 
+CROWDED = 12
+"""Lines in a panel beyond which they hide each other."""
+MOST_POINTS = 12_000
+"""Epochs in the learning curves beyond which a page is slow to open: 2 MB of it."""
 RATE_TICKS = [digit * 10.0**power for power in range(-7, 0) for digit in (1, 2, 5)]
 
 
 def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """Return validation accuracy against epoch: a panel per label count and sample size.
 
-    One line per trial; the trial that stands for its cell is bold; a mark shows where a trial
-    ended early. A menu chooses whose trials are shown: where panels would be crowded it starts with
-    those that stand for their cells. ``curves`` is what ``analysis.cells.list_curves`` gives;
-    ``models`` is the order of the colours.
+    One line per trial (of many, see ``thin_curves``); the trial that stands for its cell is bold; a
+    mark shows where a trial ended early. A menu chooses whose trials are shown: where panels would
+    be crowded it starts with those that stand for their cells. ``curves`` is what
+    ``analysis.cells.list_curves`` gives; ``models`` is the order of the colours.
     """
     fields = [
         "trial_id",
@@ -35,7 +39,8 @@ def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetCh
         "best_of_cell",
         "end",
     ]
-    frame = curves.loc[curves["val_accuracy"].notna(), fields].round(5)
+    measured = curves.loc[curves["val_accuracy"].notna(), fields]
+    frame = thin_curves(measured).round(5)
     frame["order"] = frame["model"].map(models.index)
     base = _base_of_trials(models, _frame_epochs(frame["epoch"]))
     layers = alt.layer(_draw_trials(base, models), _mark_ends(base), data=frame)
@@ -47,7 +52,43 @@ def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetCh
         f"Learning curves of {frame['trial_id'].nunique()} trials: validation accuracy against "
         "epoch, one panel for each label count and sample size; early ends are marked."
     )
-    return style_chart(chart.properties(description=text))
+    chart = chart.properties(description=text)
+    return style_chart(_name_omission(chart, frame, measured))
+
+
+def _name_omission(
+    chart: alt.FacetChart, shown: pd.DataFrame, measured: pd.DataFrame
+) -> alt.FacetChart:
+    """Return the chart with a title that says how many trials are left out, if any are."""
+    drawn, trials = shown["trial_id"].nunique(), measured["trial_id"].nunique()
+    if drawn == trials:
+        return chart
+    title = (
+        f"{drawn} of {trials} trials are drawn: the best of the cells first, then an even choice"
+    )
+    words = alt.Title(title, anchor="start", color="currentColor", fontSize=12, fontWeight="normal")
+    return chart.properties(title=words)
+
+
+def thin_curves(curves: pd.DataFrame, most_points: int = MOST_POINTS) -> pd.DataFrame:
+    """Return the epochs of as many trials as fit into about ``most_points`` epochs.
+
+    Trials that stand for their cells go first; of those that do not all fit, an even choice over
+    the order of the plan is kept. A trial is drawn whole or not at all.
+    """
+    if len(curves) <= most_points:
+        return curves
+    trials = curves.groupby("trial_id", sort=False)["best_of_cell"].any()
+    room = max(1, most_points * len(trials) // len(curves))
+    best, others = trials.index[trials], trials.index[~trials]
+    chosen = [*_choose_evenly(best, room)]
+    chosen += _choose_evenly(others, room - len(chosen))
+    return curves[curves["trial_id"].isin(chosen)]
+
+
+def _choose_evenly(items: pd.Index, count: int) -> list[str]:
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def _choose_trials(frame: pd.DataFrame, models: list[str]) -> alt.Parameter:
@@ -63,8 +104,6 @@ def _choose_trials(frame: pd.DataFrame, models: list[str]) -> alt.Parameter:
     return alt.param(name="shown", value=first, bind=menu)
 
 
-CROWDED = 12
-"""Lines in a panel beyond which they hide each other."""
 ALL_TRIALS, BEST_TRIALS = -2, -1
 _IS_SHOWN = (
     f"shown == {ALL_TRIALS} || (shown == {BEST_TRIALS} ? datum.best_of_cell : datum.order == shown)"
