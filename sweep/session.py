@@ -13,6 +13,7 @@ from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]
 from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from rich.console import Console
 
 from sweep.environment import check_ray, worker_environment
@@ -23,6 +24,13 @@ LOCAL = "local"
 ANSWER_SECONDS = 10.0
 
 AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+
+CLOUD_KEYS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SECURITY_TOKEN",
+    "AWS_SESSION_TOKEN",
+)
 
 TUNE_SETTINGS = {
     # The journal is the run's state: Tune's own loggers and snapshots would only double it.
@@ -45,6 +53,8 @@ def connect(address: str | None, folder: Path, console: Console) -> None:
     a token of every client (see ``closed_cluster``).
     """
     check_ray()
+    # Tune would put these into the runtime_env of every trial, which Ray's logs and dashboard show.
+    ENV_VARS_TO_PROPAGATE.difference_update(CLOUD_KEYS)
     os.environ.update({key: os.environ.get(key, value) for key, value in TUNE_SETTINGS.items()})
     where = address or os.environ.get("RAY_ADDRESS") or LOCAL
     try:

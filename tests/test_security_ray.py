@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import ray
 from ray._private import ray_constants
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from rich.console import Console
 
 from sweep import environment
@@ -173,6 +174,13 @@ def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path: Path) -> 
         port = server.getsockname()[1]
     with pytest.raises(ClusterError, match="no Ray cluster answers"):
         connect(f"127.0.0.1:{port}", tmp_path, Console(file=io.StringIO()))
+
+
+def test_tune_tells_no_worker_a_secret(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError):
+        connect("127.0.0.1:1", tmp_path, Console(file=io.StringIO()))
+    secret = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
+    assert not [name for name in ENV_VARS_TO_PROPAGATE if secret.search(name)]
 
 
 @pytest.mark.parametrize("found", ["2.51.1", "2.53.0", "1.13.0"])
