@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,21 @@ class Cloud:
 
     def _follow(self) -> None:
         while not self._over.is_set():
-            alive = {i["InstanceId"]: i for i in self.instances("running", "pending")}
-            for name, instance in alive.items():
-                if name not in self.hosts:
-                    self.seen.append(instance)
-                    self.hosts[name] = self._start(instance)
-            for name in set(self.hosts) - set(alive):
-                self.hosts[name].kill()
+            try:
+                self._keep_up()
+            except Exception:  # the launcher would wait in silence for a machine that never comes
+                traceback.print_exc()
+                return
             time.sleep(0.3)
+
+    def _keep_up(self) -> None:
+        alive = {i["InstanceId"]: i for i in self.instances("running", "pending")}
+        for name, instance in alive.items():
+            if name not in self.hosts:
+                self.hosts[name] = self._start(instance)
+                self.seen.append(instance)
+        for name in set(self.hosts) - set(alive):
+            self.hosts[name].kill()
 
     def _start(self, instance: dict[str, Any]) -> Host:
         key = Path(os.environ["HOME"]) / ".ssh" / f"{instance['KeyName']}.pem"
