@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from sweep.config import Config, ModelConfig
 from sweep.errors import ConfigError
+from sweep.phrases import show_line
 from sweep.space import draw_distinct
 
 RECIPE_VERSION = 1
@@ -251,7 +252,7 @@ def list_plan(plan: Plan, done: frozenset[str] = frozenset(), limit: int | None 
     ]
     names = {cell.labels: cell.n_labels for cell in plan.cells}
     lines += ["", "label sets:"]
-    lines += [f"  {k:>3}: {', '.join(labels)}" for labels, k in names.items()]
+    lines += [f"  {k:>3}: {show_line(', '.join(labels))}" for labels, k in names.items()]
     lines += ["", "cells (id, model, labels x samples, seed: trial ids in starting order):"]
     trials: dict[str, list[str]] = {}
     for trial in plan.trials:

@@ -1,0 +1,311 @@
+"""The shapes of the journal's events, checked as they are read: what every later step relies on."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweep.errors import RunFolderError
+from sweep.phrases import show_names, show_value
+
+Event = dict[str, Any]
+
+MOST = 2**53
+"""The largest whole number that a table's float64 column holds exactly."""
+LAST_TIME = 9e9
+"""Unix seconds in the year 2255; pandas' clock ends in 2262."""
+
+
+class Check(NamedTuple):
+    """What a value has to be, in words and as a test."""
+
+    words: str
+    test: Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) is int and -MOST <= value <= MOST
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= MOST
+
+
+def _is_fraction(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= LAST_TIME
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST
+
+
+def _is_ordinal(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= MOST
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is str and value != ""
+
+
+def _are_names(value: Any) -> bool:
+    return type(value) is list and bool(value) and all(map(_is_id, value)) and _differ(value)
+
+
+def _differ(values: list[str]) -> bool:
+    return len(set(values)) == len(values)
+
+
+def _are_counts(value: Any) -> bool:
+    if type(value) is not list or not set(map(type, value)) <= {int}:
+        return False
+    return not value or (min(value) >= 0 and max(value) <= MOST)
+
+
+def _is_prediction(value: Any) -> bool:
+    """Whether ``value`` is the preflight's forecast: seconds (low, likely, high) and bytes."""
+    if type(value) is not dict:
+        return False
+    seconds, memory = value.get("seconds"), value.get("memory_bytes")
+    known = seconds is None or (type(seconds) is list and len(seconds) == 3)
+    return (
+        known
+        and all(map(_is_amount, seconds or ()))
+        and (memory is None or (type(memory) is dict and all(map(_is_amount, memory.values()))))
+    )
+
+
+def _are_versions(value: Any) -> bool:
+    return type(value) is dict and all(map(_is_text, value.values()))
+
+
+TEXT = Check("a text", _is_text)
+ID = Check("a text that is not empty", _is_id)
+REAL = Check("a finite number", _is_number)
+AMOUNT = Check("a number from 0", _is_amount)
+FRACTION = Check("a number from 0 to 1", _is_fraction)
+COUNT = Check("a whole number from 0", _is_count)
+ORDINAL = Check("a whole number from 1", _is_ordinal)
+FLAG = Check("true or false", lambda value: type(value) is bool)
+COUNTS = Check("a list of whole numbers from 0", _are_counts)
+NAMES = Check("a list of different names", _are_names)
+
+FIELDS: dict[str, Check] = {
+    "time": Check("a Unix time in seconds", _is_time),
+    **dict.fromkeys(("trial_id", "cell_id", "model", "status"), ID),
+    **dict.fromkeys(("error", "traceback", "text", "reason", "host", "device", "dtype"), TEXT),
+    **dict.fromkeys(("command", "git_commit", "decision", "kind", "data_fingerprint"), TEXT),
+    **dict.fromkeys(("model_path", "model_revision"), TEXT),
+    **dict.fromkeys(("n_labels", "n_samples", "epoch", "lora_rank"), ORDINAL),
+    **dict.fromkeys(("batch_size", "max_length", "max_epochs"), ORDINAL),
+    **dict.fromkeys(("seed", "candidate", "epochs_run", "best_epoch", "resumed_epoch"), COUNT),
+    **dict.fromkeys(("n_validation", "n_test", "pid", "trials_left", "truncated_texts"), COUNT),
+    **dict.fromkeys(("train_tokens", "padded_tokens", "peak_memory_bytes"), COUNT),
+    **dict.fromkeys(("trainable_parameters", "total_parameters"), COUNT),
+    **dict.fromkeys(("val_accuracy", "val_macro_f1", "test_accuracy", "test_macro_f1"), FRACTION),
+    **dict.fromkeys(("best_val_accuracy", "cutoff"), FRACTION),
+    **dict.fromkeys(("train_loss", "val_loss"), REAL),
+    **dict.fromkeys(("load_seconds", "train_seconds", "eval_seconds", "wall_seconds"), AMOUNT),
+    **dict.fromkeys(("rung", "learning_rate", "weight_decay", "lora_alpha"), AMOUNT),
+    "lora_dropout": FRACTION,
+    "best_of_cell": FLAG,
+    "labels": NAMES,
+    **dict.fromkeys(("items", "truth", "predictions"), COUNTS),
+    "versions": Check("an object of texts", _are_versions),
+    "predicted": Check("a forecast of seconds and memory_bytes", _is_prediction),
+}
+"""What a field of an event holds, whatever the event; null and fields without a check pass."""
+
+CELL_FIELDS = ("trial_id", "cell_id", "model", "n_labels", "n_samples", "seed")
+
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "planned": ("trial",),
+    "test_set": ("labels", "items", "truth"),
+    "baseline": (*CELL_FIELDS, "labels", "predictions"),
+    "started": ("trial_id",),
+    "epoch": ("trial_id", "epoch", "decision"),
+    "retried": ("trial_id",),
+    "noted": ("trial_id",),
+    "ended": ("trial_id", "status"),
+    "reopened": ("trial_id",),
+}
+"""What an event of each kind cannot do without, beside ``event`` and ``time``."""
+
+SPEC: dict[str, dict[str, Check]] = {
+    "cell": {
+        "cell_id": ID,
+        "model": ID,
+        "n_labels": ORDINAL,
+        "labels": NAMES,
+        "n_samples": ORDINAL,
+        "seed": COUNT,
+    },
+    "candidate": {
+        "index": COUNT,
+        "lora_rank": ORDINAL,
+        "lora_alpha": AMOUNT,
+        "learning_rate": AMOUNT,
+        "lora_dropout": FRACTION,
+        "weight_decay": AMOUNT,
+    },
+    "model": {"name": ID, "path": TEXT, "revision": TEXT},
+    "recipe": {
+        "batch_size": ORDINAL,
+        "eval_batch_size": ORDINAL,
+        "max_length": ORDINAL,
+        "dtype": TEXT,
+        "warmup_ratio": FRACTION,
+        "max_grad_norm": AMOUNT,
+        "max_epochs": ORDINAL,
+    },
+}
+"""The parts of ``TrialSpec.to_dict()`` and what each of them cannot do without."""
+
+FINISHED = ("val_accuracy",)
+"""What the result of a finished trial cannot do without: its cell's choice rests on it."""
+
+
+class EventReader:
+    """Reads the lines of one journal, and knows from the earlier ones what a later one may say."""
+
+    def __init__(self, path: Path) -> None:
+        """Read lines of ``path``, which errors name."""
+        self._path = path
+        self._labels: dict[str, tuple[str, ...]] = {}
+        self._cells: dict[str, tuple[Any, ...]] = {}
+        self._sizes: dict[tuple[str, ...], int] = {}
+
+    def read(self, line: bytes, number: int) -> Event:
+        """Return the event on ``line``, the journal's line ``number`` (from 1).
+
+        Raises RunFolderError that says what is wrong with it and what to do.
+        """
+        try:
+            event = json.loads(line)
+            if b"\\ud" in line or b"\\uD" in line:
+                event = _mend_halves(event)
+            problem = self._find_problem(event)
+        except RecursionError:
+            problem = "it nests too deep"
+        except ValueError:
+            problem = "it is not JSON"
+        if problem:
+            raise RunFolderError(
+                f"{self._path}: line {number} is damaged ({problem}); restore the file from a "
+                "copy, or delete that line to run its trial again"
+            )
+        return event  # type: ignore[no-any-return]
+
+    def _find_problem(self, event: Any) -> str:
+        """Return what is wrong with ``event``; empty if nothing is."""
+        if type(event) is not dict or type(event.get("event")) is not str:
+            return "it is not an event"
+        kind = event["event"]
+        problem = find_missing(event, ("time", *REQUIRED.get(kind, ())))
+        problem = problem or find_misfit(event, FIELDS)
+        related = self._relations.get(kind)
+        return problem or (related(self, event) if related else "")
+
+    def _check_planned(self, event: Event) -> str:
+        spec = event["trial"]
+        problem = find_spec_problem(spec)
+        if problem:
+            return problem
+        cell = spec["cell"]
+        labels = tuple(cell["labels"])
+        axes = cell["model"], labels, cell["n_samples"], cell["seed"]
+        if len(labels) != cell["n_labels"]:
+            return "'n_labels' does not count 'labels'"
+        if self._cells.setdefault(cell["cell_id"], axes) != axes:
+            return "an earlier line says otherwise of its cell"
+        self._labels.setdefault(spec["trial_id"], labels)
+        return ""
+
+    def _check_test_set(self, event: Event) -> str:
+        labels = tuple(event["labels"])
+        if len(event["items"]) != len(event["truth"]):
+            return "'items' and 'truth' differ in length"
+        return self._check_classes(labels, event["truth"])
+
+    def _check_baseline(self, event: Event) -> str:
+        if len(event["labels"]) != event["n_labels"]:
+            return "'n_labels' does not count 'labels'"
+        return self._check_classes(tuple(event["labels"]), event["predictions"])
+
+    def _check_ended(self, event: Event) -> str:
+        if event["status"] == "finished":
+            problem = find_missing(event, FINISHED)
+            if problem:
+                return problem
+        labels = self._labels.get(event["trial_id"])
+        predictions = event.get("predictions")
+        if labels is None or predictions is None:
+            return ""
+        return self._check_classes(labels, predictions)
+
+    def _check_classes(self, labels: tuple[str, ...], classes: list[int]) -> str:
+        """Check the classes of test texts: of known labels, as many as other lines have."""
+        if classes and max(classes) >= len(labels):
+            return "a class is out of range"
+        if self._sizes.setdefault(labels, len(classes)) != len(classes):
+            return "an earlier line has another number of test texts"
+        return ""
+
+    _relations: Mapping[str, Callable[["EventReader", Event], str]] = {
+        "planned": _check_planned,
+        "test_set": _check_test_set,
+        "baseline": _check_baseline,
+        "ended": _check_ended,
+    }
+
+
+def find_missing(tree: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """Return which of ``names`` is not in ``tree``, or null there; empty if none is."""
+    for name in names:
+        if tree.get(name) is None:
+            return f"{name!r} is missing"
+    return ""
+
+
+def find_misfit(tree: Mapping[str, Any], checks: Mapping[str, Check]) -> str:
+    """Return which field of ``tree`` is not what its check asks for; empty if none is."""
+    for name, value in tree.items():
+        check = checks.get(name)
+        if check is not None and value is not None and not check.test(value):
+            return f"{show_names([name])!r} is not {check.words}: {show_value(value)}"
+    return ""
+
+
+def find_spec_problem(spec: Any) -> str:
+    """Return what keeps ``spec`` from being a trial's; empty if nothing does."""
+    if type(spec) is not dict:
+        return "'trial' is not an object"
+    problem = find_missing(spec, ("trial_id", "data_fingerprint", *SPEC))
+    problem = problem or find_misfit(spec, {"trial_id": ID, "data_fingerprint": TEXT})
+    for part, checks in SPEC.items():
+        if not problem and type(spec[part]) is not dict:
+            problem = f"{part!r} is not an object"
+        problem = problem or find_missing(spec[part], tuple(checks))
+        problem = problem or find_misfit(spec[part], checks)
+    return problem
+
+
+def _mend_halves(value: Any) -> Any:
+    """Return ``value`` with half characters, which no table takes, written out: ``\\ud800``."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list):
+        return [_mend_halves(item) for item in value]
+    if isinstance(value, dict):
+        return {_mend_halves(key): _mend_halves(item) for key, item in value.items()}
+    return value

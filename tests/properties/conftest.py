@@ -1,0 +1,17 @@
+"""Puts the count of the cases last, and prints it."""
+
+from typing import Any
+
+import pytest
+from cases import RAN
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the count behind all that it counts."""
+    items.sort(key=lambda item: item.path.name == "test_total.py")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many cases ran."""
+    if RAN:
+        terminalreporter.write_line(f"property tests: {sum(RAN.values())} cases")

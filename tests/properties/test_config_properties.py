@@ -1,0 +1,265 @@
+"""Whatever stands in a configuration: it loads whole, or one sentence says why not."""
+
+import copy
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cases import cases, check_sentence
+from hypothesis import strategies as st
+from strategies import KEYS, numbers, scalars, texts, trees
+
+from sweep.config import Config, check_name, dump_config, load_config
+from sweep.errors import ConfigError
+from sweep.plan import Plan, build_plan, draw_candidates
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "data": {"source": "synthetic", "splits": {"train": "train"}, "exclude_labels": ["neutral"]},
+    "grid": {
+        "models": [{"name": "tiny", "path": "tiny:llama"}],
+        "n_labels": [2, 4],
+        "n_samples": [16, 32],
+        "seeds": [0],
+    },
+    "tune": {"candidates": 2, "lora_rank": [2, 4], "learning_rate": {"loguniform": [1e-4, 1e-2]}},
+    "asha": {"max_epochs": 3, "grace_epochs": 1, "reduction_factor": 2},
+    "train": {"batch_size": 8},
+    "trackers": {"mlflow": {"experiment": "x"}, "wandb": {"project": "x"}},
+}
+NODES = (SMALL, SMALL["grid"], SMALL["grid"]["models"][0], SMALL["tune"], SMALL["data"])
+
+
+class Facts:
+    """Data that can give every cell."""
+
+    def labels_for(self, n_labels: int) -> tuple[str, ...]:
+        return tuple(f"label {i}" for i in range(n_labels))
+
+    def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
+        return f"{n_labels} {n_samples} {seed}"
+
+
+def put(tree: Any, path: tuple[str | int, ...], value: Any) -> None:
+    """Set ``path`` in ``tree`` where the way there is open."""
+    *parents, last = path
+    for part in parents:
+        if isinstance(part, int):
+            tree = tree[part] if isinstance(tree, list) and tree else None
+        elif isinstance(tree, dict):
+            tree = tree.setdefault(part, {})
+    if isinstance(tree, dict):
+        tree[last] = value
+
+
+def load(text: str | bytes, overrides: list[str] | None = None) -> Config | None:
+    """Return the configuration, whole and able to be planned; None where it is refused."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "given.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "replace"))
+        try:
+            config = load_config(path, overrides or [])
+        except ConfigError as error:
+            assert "given.yaml" in check_sentence(error) or "--set" in str(error)
+            return None
+        check_round_trip(config, path)
+    return config
+
+
+def check_round_trip(config: Config, path: Path) -> None:
+    path.write_text(dump_config(config), encoding="utf-8")
+    again = load_config(path)
+    assert again == config
+    assert dump_config(again) == dump_config(config)
+
+
+def plan(config: Config) -> Plan | None:
+    try:
+        candidates = draw_candidates(config)
+    except ConfigError as error:
+        assert "tune.candidates" in check_sentence(error)
+        return None
+    assert len(candidates) == config.tune.candidates
+    if max(config.grid.n_labels) > 10**4:
+        return None
+    return build_plan(config, Facts(), {model.name: model.path for model in config.grid.models})
+
+
+def check_plan(config: Config) -> None:
+    """Check that the plan, if any, is whole, the same twice, and of finite numbers."""
+    first = plan(config)
+    if first is None:
+        return
+    trials = [trial.trial_id for trial in first.trials]
+    assert len(set(trials)) == len(trials) == len(first.cells) * len(first.candidates)
+    assert len({cell.cell_id for cell in first.cells}) == len(first.cells)
+    again = plan(config)
+    assert again == first
+    for each in first.candidates:
+        assert each.lora_rank >= 1
+        assert each.learning_rate > 0
+        assert 0 <= each.lora_dropout < 1
+        assert math.isfinite(each.learning_rate + each.lora_alpha + each.weight_decay)
+
+
+def check_text(text: str | bytes, overrides: list[str] | None = None) -> None:
+    config = load(text, overrides)
+    if config:
+        check_plan(config)
+
+
+changes = st.lists(st.tuples(st.sampled_from(KEYS), trees), min_size=1, max_size=3)
+
+
+@cases(250, changes=changes)
+def test_any_value_at_any_key(changes: list[tuple[tuple[str | int, ...], Any]]) -> None:
+    tree = copy.deepcopy(SMALL)
+    for path, value in changes:
+        put(tree, path, value)
+    check_text(yaml.safe_dump(tree, allow_unicode=True))
+
+
+@cases(100, where=st.integers(0, len(NODES) - 1), key=texts | numbers, value=trees)
+def test_any_unknown_key(where: int, key: Any, value: Any) -> None:
+    tree = copy.deepcopy(SMALL)
+    nodes = (tree, tree["grid"], tree["grid"]["models"][0], tree["tune"], tree["data"])
+    nodes[where][key] = value
+    check_text(yaml.safe_dump(tree))
+
+
+numeric = [path for path in KEYS if path[0] in ("tune", "asha", "train", "resources", "grid")]
+
+
+@cases(200, changes=st.lists(
+    st.tuples(
+        st.sampled_from(numeric),
+        numbers | st.lists(numbers, max_size=3)
+        | st.fixed_dictionaries({}, optional={
+            "uniform": st.lists(numbers, max_size=3), "loguniform": st.lists(numbers, max_size=3)
+        }),
+    ), min_size=1, max_size=3,
+))  # fmt: skip
+def test_any_number_at_any_key(changes: list[tuple[tuple[str | int, ...], Any]]) -> None:
+    tree = copy.deepcopy(SMALL)
+    for path, value in changes:
+        put(tree, path, value)
+    check_text(yaml.safe_dump(tree))
+
+
+@cases(200, tree=trees)
+def test_any_tree(tree: Any) -> None:
+    check_text(yaml.safe_dump(tree))
+
+
+yaml_parts = st.sampled_from(
+    ["a", "b", "grid", "name:", "models:", "data", "-", ":", ",", "[", "]", "{", "}", "&", "*",
+     "&a",
+     "*a", "!", "!!", "!!int", "!!float", "!!timestamp", "!!binary", "!!set", "!!omap", "!!pairs",
+     "!!python/name:os", "!!str", "!!bool", "!!null", "|", ">", "'", '"', "#", "%", "---", "...",
+     "?", "<<", "<<:", "~", "1", "0x", "0b", "1:", "1e5", ".inf", "2001-99-99", "=", "\\",
+     "\\ud800", "\n", "\n  ", " ", "", "\t", "\r", "\x85", "\u2028", "!!int ''", "!!float ''"]
+)  # fmt: skip
+
+
+@cases(300, parts=st.lists(yaml_parts | texts, max_size=14))
+def test_any_yaml_like_text(parts: list[str]) -> None:
+    check_text(" ".join(parts))
+    check_text("".join(parts))
+
+
+@cases(400, data=st.binary(max_size=60))
+def test_any_bytes(data: bytes) -> None:
+    check_text(data)
+
+
+@cases(150, cut=st.integers(0, 500), data=st.binary(max_size=6), length=st.integers(0, 9))
+def test_damaged_configuration(cut: int, data: bytes, length: int) -> None:
+    whole = yaml.safe_dump(SMALL).encode()
+    check_text(whole[:cut] + data + whole[cut + length :])
+
+
+parts = st.sampled_from([str(part) for path in KEYS for part in path] + ["1", "9" * 5000]) | texts
+dotted = st.sampled_from([".".join(map(str, path)) for path in KEYS]) | st.lists(
+    parts, max_size=4
+).map(".".join)
+values = st.one_of(
+    trees.map(lambda tree: yaml.safe_dump(tree, default_flow_style=True)),
+    st.lists(yaml_parts, max_size=5).map(" ".join),
+    scalars.map(str),
+)
+
+
+@cases(800, overrides=st.lists(st.builds("{}={}".format, dotted, values) | texts, max_size=3))
+def test_any_override(overrides: list[str]) -> None:
+    check_text(yaml.safe_dump(SMALL), overrides)
+
+
+@cases(500, name=texts)
+def test_any_name(name: str) -> None:
+    try:
+        assert check_name(name) == name
+    except ValueError as error:
+        assert "take letters" in str(error)
+        return
+    with tempfile.TemporaryDirectory() as parent:
+        assert (Path(parent) / name).resolve().parent == Path(parent).resolve()
+
+
+small = st.integers(1, 30)
+model_paths = st.text(
+    st.characters(codec="utf-8", exclude_characters="~\0"), min_size=1, max_size=9
+)
+spaces = st.one_of(
+    st.lists(st.floats(1e-6, 0.5), min_size=1, max_size=4, unique=True),
+    st.tuples(st.floats(1e-6, 0.1), st.floats(0.1, 0.9)).map(lambda b: {"uniform": list(b)}),
+    st.tuples(st.floats(1e-6, 0.1), st.floats(0.1, 0.9)).map(lambda b: {"loguniform": list(b)}),
+)
+whole_trees = st.fixed_dictionaries(
+    {
+        "grid": st.fixed_dictionaries(
+            {
+                "models": st.lists(
+                    st.fixed_dictionaries(
+                        {"name": st.from_regex(r"[a-z0-9][a-z0-9._-]{0,3}", fullmatch=True),
+                         "path": model_paths},
+                        optional={"revision": st.text(max_size=5),
+                                  "target_modules": st.lists(st.text(max_size=3), max_size=2)},
+                    ), min_size=1, max_size=3, unique_by=(lambda m: m["name"], lambda m: m["path"]),
+                ),
+                "n_labels": st.lists(st.sampled_from([2, 3, 4, 6]), min_size=1, unique=True),
+                "n_samples": st.lists(small.map(lambda n: 12 * n), min_size=1, max_size=3,
+                                      unique=True),
+                "seeds": st.lists(st.integers(0, 2**31), min_size=1, max_size=3, unique=True),
+            }
+        ),
+    },
+    optional={
+        "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,9}", fullmatch=True),
+        "tune": st.fixed_dictionaries({}, optional={
+            "candidates": st.integers(1, 3), "lora_rank": st.lists(
+                st.integers(1, 64), min_size=3, max_size=5, unique=True),
+            "learning_rate": spaces, "lora_dropout": spaces, "weight_decay": spaces,
+            "lora_alpha_ratio": spaces, "seed": st.integers(0, 2**31),
+        }),
+        "data": st.fixed_dictionaries({}, optional={
+            "text_column": st.text(max_size=5), "label_separator": st.text(min_size=1, max_size=2),
+            "exclude_labels": st.lists(st.text(max_size=4), max_size=3),
+            "label_order": st.none() | st.lists(st.text(max_size=4), unique=True, max_size=3),
+            "quoted": st.booleans(), "max_eval_per_label": st.none() | small,
+        }),
+        "baselines": st.lists(st.sampled_from(["majority", "tf-idf"]), unique=True),
+        "trackers": st.fixed_dictionaries({}, optional={
+            "tensorboard": st.booleans(), "mlflow": st.booleans(),
+            "wandb": st.fixed_dictionaries({"project": st.text(min_size=1, max_size=5)}),
+        }),
+    },
+)  # fmt: skip
+
+
+@cases(100, tree=whole_trees)
+def test_sound_configuration_loads_and_plans(tree: dict[str, Any]) -> None:
+    config = load(yaml.safe_dump(tree, allow_unicode=True))
+    assert config is not None
+    check_plan(config)

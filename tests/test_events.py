@@ -1,0 +1,115 @@
+"""What an event of the journal may say, and the sentence about one that says something else."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_run import write_fake_run
+
+from sweep.errors import RunFolderError
+from sweep.events import FIELDS, SPEC, EventReader
+from sweep.journal import JOURNAL_NAME, Journal
+from sweep.plan import Candidate, Cell, ModelRef, Plan, Recipe
+from sweep.tables import HISTORY_COLUMNS, RESULT_COLUMNS
+
+Event = dict[str, Any]
+
+LABELS = ["joy", "fear"]
+TEST_SET = {"event": "test_set", "time": 1, "labels": LABELS, "items": [4, 7], "truth": [0, 1]}
+EPOCH = {"event": "epoch", "time": 1, "trial_id": "t", "epoch": 1, "decision": "continue"}
+ENDED = {"event": "ended", "time": 1, "trial_id": "t", "status": "finished", "val_accuracy": 0.5}
+BASELINE = {
+    "event": "baseline", "time": 1, "trial_id": "b", "cell_id": "b", "model": "majority",
+    "n_labels": 2, "labels": LABELS, "n_samples": 8, "seed": 0, "predictions": [0, 0],
+}  # fmt: skip
+
+
+def read(*events: Any) -> list[Event]:
+    reader = EventReader(Path("run/journal.jsonl"))
+    lines = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in events]
+    return [reader.read(line, number) for number, line in enumerate(lines, start=1)]
+
+
+def test_every_line_of_a_real_journal_passes(tmp_path: Path) -> None:
+    path = write_fake_run(tmp_path, counts=(2, 4)) / JOURNAL_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert read(*lines) == [json.loads(line) for line in lines]
+
+
+def test_what_the_plan_writes_passes(plan: Plan) -> None:
+    planned = [{"event": "planned", "time": 1, "trial": spec.to_dict()} for spec in plan.trials]
+    assert len(read(*planned)) == len(plan.trials)
+
+
+def test_every_column_that_an_event_fills_has_a_check() -> None:
+    columns = {name for name, *_ in [*RESULT_COLUMNS, *HISTORY_COLUMNS]}
+    assert columns - set(FIELDS) == {"started_at", "ended_at"}
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [("cell", Cell), ("candidate", Candidate), ("model", ModelRef), ("recipe", Recipe)],
+)
+def test_every_checked_part_of_a_trial_is_one_of_the_plan(part: str, kind: type) -> None:
+    assert set(SPEC[part]) <= {field.name for field in fields(kind)}
+
+
+def test_half_a_character_is_written_out_since_no_table_takes_it(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append("retried", trial_id="t", error="lost \ud800")
+    (event,) = read((tmp_path / JOURNAL_NAME).read_bytes())
+    assert event["error"] == "lost \\ud800"
+
+
+def test_unknown_events_and_fields_pass() -> None:
+    assert read({"event": "told", "time": 1, "by": ["whom"]}, EPOCH | {"mood": None})
+
+
+@pytest.mark.parametrize(
+    ("events", "problem"),
+    [
+        ([b"\n"], "line 1 is damaged .it is not JSON"),
+        ([b"[" * 100_000], "line 1 is damaged .it nests too deep"),
+        ([[]], "it is not an event"),
+        ([{"event": 3}], "it is not an event"),
+        ([EPOCH | {"time": None}], "'time' is missing"),
+        ([EPOCH | {"time": 1e300}], "'time' is not a Unix time in seconds: 1e.300"),
+        ([EPOCH | {"trial_id": []}], r"'trial_id' is not a text that is not empty: \[\]"),
+        ([EPOCH | {"epoch": "1"}], "'epoch' is not a whole number from 1: '1'"),
+        ([EPOCH | {"epoch": 2**70}], "'epoch' is not a whole number from 1"),
+        ([EPOCH | {"epoch": True}], "'epoch' is not a whole number from 1: True"),
+        ([EPOCH | {"val_accuracy": 1.5}], "'val_accuracy' is not a number from 0 to 1: 1.5"),
+        ([EPOCH | {"val_loss": float("inf")}], "'val_loss' is not a finite number: inf"),
+        ([EPOCH, {**ENDED, "val_accuracy": None}], "line 2 is damaged .'val_accuracy' is missing"),
+        ([TEST_SET | {"truth": [0]}], "'items' and 'truth' differ in length"),
+        ([TEST_SET | {"truth": [0, 2]}], "a class is out of range"),
+        ([TEST_SET | {"labels": ["joy", "joy"]}], "'labels' is not a list of different names"),
+        ([TEST_SET, BASELINE | {"predictions": [0]}], "another number of test texts"),
+        ([BASELINE | {"n_labels": 3}], "'n_labels' does not count 'labels'"),
+        ([{"event": "planned", "time": 1, "trial": {}}], "'trial_id' is missing"),
+        ([{"event": "planned", "time": 1, "trial": 5}], "'trial' is not an object"),
+    ],
+)
+def test_another_shape_is_refused_with_line_and_remedy(events: list[Any], problem: str) -> None:
+    with pytest.raises(RunFolderError, match=problem) as caught:
+        read(*events)
+    assert str(caught.value).startswith("run/journal.jsonl: line ")
+    assert str(caught.value).endswith("or delete that line to run its trial again")
+
+
+def test_cell_that_two_lines_tell_of_differently_is_refused(plan: Plan) -> None:
+    one, other = plan.trials[0].to_dict(), plan.trials[0].to_dict()
+    other["cell"]["n_samples"] += 8
+    events = [{"event": "planned", "time": 1, "trial": tree} for tree in (one, other)]
+    with pytest.raises(RunFolderError, match=r"line 2 is damaged .an earlier line says otherwise"):
+        read(*events)
+
+
+def test_prediction_of_an_unknown_label_is_refused(plan: Plan) -> None:
+    spec = plan.trials[0].to_dict()
+    planned = {"event": "planned", "time": 1, "trial": spec}
+    ended = ENDED | {"trial_id": spec["trial_id"], "predictions": [0, spec["cell"]["n_labels"]]}
+    with pytest.raises(RunFolderError, match=r"line 2 is damaged .a class is out of range"):
+        read(planned, ended)
