@@ -66,6 +66,10 @@ class TrialEpochs(Mapping[int, Event]):
         self._rows.extend([NO_ROW] * missing)
         self._rows[epoch] = row
 
+    def clear(self) -> None:
+        """Let no row stand for any epoch."""
+        self._rows = array("l")
+
     def row_of(self, epoch: int) -> int:
         """Return the row that stands for ``epoch``, or NO_ROW."""
         return self._rows[epoch] if 0 <= epoch < len(self._rows) else NO_ROW

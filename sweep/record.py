@@ -115,11 +115,22 @@ def _add_trial_event(run: RunRecord, record: TrialRecord, event: Event) -> None:
         record.started = record.started or _compact(event)
     elif event["event"] == "retried":
         record.retries += 1
+    elif event["event"] == "reopened":
+        _reopen(run, record)
     elif event["event"] == "ended":
         record.ended = _compact(event)
         run.ends.append(record.spec["trial_id"])
         run._done = None
         _forget_losers(run, record)
+
+
+def _reopen(run: RunRecord, record: TrialRecord) -> None:
+    """Take a trial for one that never ran."""
+    record.started = record.ended = run._done = None
+    record.epochs.clear()
+    cell = record.spec["cell"]["cell_id"]
+    if run._best.get(cell) == record.spec["trial_id"]:
+        del run._best[cell]
 
 
 def _forget_losers(run: RunRecord, record: TrialRecord) -> None:

@@ -30,17 +30,20 @@ class Tally:
     def catch_up(self) -> None:
         """Take in the epochs and results that are new in the record."""
         history, ends = self._record.history, self._record.ends
-        accuracies = history.reals["val_accuracy"]
-        for row in range(self._rows, len(accuracies)):
-            self._add_accuracy(history.trial_ids[row], accuracies[row])
+        for row in range(self._rows, len(history.epochs)):
+            self._add_epoch(row)
         for trial_id in ends[self._ends :]:
             self._add_end(trial_id)
-        self._rows, self._ends = len(accuracies), len(ends)
+        self._rows, self._ends = len(history.epochs), len(ends)
 
-    def _add_accuracy(self, trial_id: str, value: float) -> None:
-        spec = self._specs.get(trial_id)
+    def _add_epoch(self, row: int) -> None:
+        history = self._record.history
+        trial_id, value = history.trial_ids[row], history.reals["val_accuracy"][row]
+        spec, known = self._specs.get(trial_id), self._record.trials[trial_id].epochs
+        if spec is None or known.row_of(history.epochs[row]) != row:
+            return
         # NaN, which an epoch without an accuracy has, is never above the best.
-        if spec and value > self.best.get(spec.cell.cell_id, -1.0):
+        if value > self.best.get(spec.cell.cell_id, -1.0):
             self.best[spec.cell.cell_id] = value
 
     def _add_end(self, trial_id: str) -> None:

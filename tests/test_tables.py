@@ -11,6 +11,7 @@ from sweep.plan import Plan
 from sweep.tables import (
     RESULT_COLUMNS,
     RunRecord,
+    add_event,
     choose_best,
     sort_events,
     write_tables,
@@ -176,3 +177,23 @@ def test_specs_share_what_they_have_in_common(plan: Plan) -> None:
     assert first == plan.trials[0].to_dict()
     assert first["cell"] is second["cell"]
     assert first["recipe"] is second["recipe"]
+
+
+def test_a_reopened_trial_is_as_if_it_never_ran(plan: Plan) -> None:
+    first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
+    failed = [epoch(first, 1), epoch(first, 2), ended(first, 0.9)]
+    again = [{"event": "reopened", "time": 3.0, "trial_id": first}, epoch(first, 1, "stop")]
+    record = sort_events([*planned(plan), *failed, ended(second, 0.5), *again])
+    assert record.done() == {second}
+    assert list(record.arrivals) == [(first, 1)]
+    assert list(record.trials[first].epochs) == [1]
+    assert choose_best(record) == {plan.cells[0].cell_id: second}
+
+
+def test_done_follows_every_event(plan: Plan) -> None:
+    record, trial = sort_events(planned(plan)), plan.trials[0].trial_id
+    assert record.done() == frozenset()
+    add_event(record, ended(trial, 0.5, "failed"))
+    assert record.done() == {trial}
+    add_event(record, {"event": "reopened", "time": 3.0, "trial_id": trial})
+    assert record.done() == frozenset()
