@@ -202,7 +202,7 @@ def test_unusable_folder_is_refused_with_remedy(
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", "data.csv", "folder", "nul\0"])
+@pytest.mark.parametrize("name", ["", "data.csv", "folder"])
 def test_path_that_does_not_exist_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"there is no such file; check data.path"):
         load(tmp_path / "gone" / name)
