@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/quickstart
 
-.PHONY: demo test faults check audit report format clean
+.PHONY: demo test faults load check audit report format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,6 +23,11 @@ test: $(VENV)/installed  ## install and pass the tests
 
 faults: $(VENV)/installed  ## kill sweeps again and again, compare what --resume makes of them
 	$(BIN)/python -m tests.faults
+
+load: $(VENV)/installed  ## plan, resume and report 10,000 trials; run 1,000 and watch the memory
+	$(BIN)/python tests/load/plan_many.py
+	$(BIN)/python tests/load/resume_many.py
+	$(BIN)/python tests/load/run_many.py
 
 check: $(VENV)/installed  ## lint, formatting, types, and the direction of imports
 	$(BIN)/ruff check .
