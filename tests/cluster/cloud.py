@@ -81,7 +81,7 @@ class Cloud:
             ["ssh-keygen", "-y", "-f", str(key)], capture_output=True, text=True, check=True
         )
         told = "".join(f"export {name}={value}\n" for name, value in VARIABLES.items())
-        told += "export PYTHONPATH=/root/sweep\n"
+        told += "export PYTHONPATH=/root/sweep RAY_worker_niceness=0\n"
         address = instance["PrivateIpAddress"]
         return Host(address, 16, public.stdout, self._state, self._shared, told)
 

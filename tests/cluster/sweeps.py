@@ -12,22 +12,27 @@ import pyarrow.parquet as pq
 import yaml
 from namespaces import REPO
 
+# Longer than a worker takes to start: Tune gives a trial that waits for a new worker to an old one
+# that is free, and drops the new one's, so that short trials would never leave the first machine.
+EPOCHS, TRIALS = 10, 6
+
 # All rungs are passed by all: which trial arrives first differs between machines.
 TREE: dict[str, Any] = {
     "name": "cluster",
     "data": {"source": "synthetic", "max_eval_per_label": 24},
     "grid": {
         "models": [{"name": f"tiny-{f}", "path": f"tiny:{f}"} for f in ("qwen2", "gpt2")],
-        "n_labels": [2, 4],
-        "n_samples": [800],
+        "n_labels": [4],
+        "n_samples": [1600],
     },
-    "tune": {"candidates": 2, "lora_rank": [4, 8], "learning_rate": {"loguniform": [1e-3, 1e-2]}},
-    "asha": {"max_epochs": 6, "grace_epochs": 6},
+    "tune": {"candidates": 3, "lora_rank": [4, 8], "learning_rate": {"loguniform": [1e-3, 1e-2]}},
+    "asha": {"max_epochs": EPOCHS, "grace_epochs": EPOCHS},
     "train": {"batch_size": 8, "max_length": 32, "dtype": "float32", "patience": None},
 }
 TIMES_AND_PLACES = {
-    "train_seconds", "eval_seconds", "wall_seconds", "peak_memory_bytes", "device", "versions",
-    "git_commit", "host", "resumed_epoch", "load_seconds", "base_loads",
+    "started_at", "ended_at", "train_seconds", "eval_seconds", "wall_seconds", "load_seconds",
+    "peak_memory_bytes", "host", "resumed_epoch", "base_loads",
+    "git_commit",  # no .git travels to a cluster
 }  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
     public = key.with_suffix(".pub").read_text()
     make_bridge("10.77.0.1/24")
-    told = "export PYTHONPATH=/root/sweep\n"
+    told = "export PYTHONPATH=/root/sweep RAY_worker_niceness=0\n"
     for address in (HEAD, *WORKERS):
         desk.hosts[address] = Host(address, 24, public, desk.root, desk.root / "shared", told)
     try:
