@@ -146,7 +146,7 @@ def test_killed_sweep_resumes_to_the_table_of_an_undisturbed_one(
     run: Path, out: Path, config: Path
 ) -> None:
     command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", "cut",
-               "--set", "grid.n_labels=[2]", "--set", "asha.reduction_factor=1.0001"]  # fmt: skip
+               "--set", "grid.n_labels=[2]", "--set", "asha.grace_epochs=4"]  # fmt: skip
     victim = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
