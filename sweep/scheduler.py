@@ -89,9 +89,11 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
         self.decisions.pop(trial.trial_id, None)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Forget a trial that is lost; what it has entered into the rungs stays."""
+        """Let a trial that is lost keep its place in the plan, should it be started again; what it
+        has entered into the rungs stays."""
         self._asha(trial).on_trial_error(tune_controller, trial)
         self.decisions.pop(trial.trial_id, None)
+        withdraw_requests(tune_controller, trial.config["position"])
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         """Forget a trial that never ran."""
@@ -110,6 +112,23 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
 def cell_of(trial: Trial) -> str:
     """Return the id of the cell that a Tune trial belongs to."""
     return str(trial.config["trial"]["cell"]["cell_id"])
+
+
+def withdraw_requests(controller: Any, position: int) -> None:
+    """Take back Tune's requests for the workers of trials after ``position`` in the plan.
+
+    Tune serves requests in the order in which they were made, and asks for a lost trial last: all
+    that wait would overtake it, and meet other rungs than in a run without the loss. In its next
+    step Tune asks again, first for the trial that ``choose_trial_to_run`` names.
+    """
+    unserved = set(controller._actor_manager.pending_actors)
+    for trial in sorted(controller._staged_trials, key=lambda trial: trial.config["position"]):
+        actor = controller._trial_to_actor.get(trial)
+        if actor in unserved and trial.config["position"] > position:
+            del controller._trial_to_actor[trial], controller._actor_to_trial[actor]
+            controller._actor_manager.remove_actor(actor)
+            controller._unstage_trial_with_resources(trial)
+            controller._pending_trials_list.append(trial)
 
 
 def find_rung(asha: ASHAScheduler, trial_id: str, epoch: int) -> tuple[float | None, float | None]:
