@@ -20,6 +20,9 @@ WANTED: dict[str, int] = {}
 RAN: Counter[str] = Counter()
 """How many cases of each property test came to their end: the body itself counts."""
 
+REACHED: Counter[str] = Counter()
+"""How often a case came through to what it is about: subsets, plans, tables, dry runs."""
+
 SECRET_OF_A_CRASH = re.compile(r"Traceback|object at 0x")
 BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """What would end a line, or steer a terminal."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from cases import RAN
+from cases import RAN, REACHED
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -15,3 +15,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many cases ran."""
     if RAN:
         terminalreporter.write_line(f"property tests: {sum(RAN.values())} cases")
+        reached = ", ".join(f"{count} {name}" for name, count in sorted(REACHED.items()))
+        terminalreporter.write_line(f"of these came through: {reached}")

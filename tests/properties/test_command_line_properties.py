@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 import yaml
-from cases import cases, check_sentence, untouched
+from cases import REACHED, cases, check_sentence, untouched
 from hypothesis import strategies as st
 from strategies import ODD_TEXTS, plain_texts, texts
 from test_config_properties import dotted, values
@@ -71,6 +71,7 @@ def check_output(code: int, out: str, errors: str, as_json: bool) -> None:
         check_sentence(errors.removesuffix("\n"))
         return
     assert code in (0, 2)
+    REACHED["dry runs"] += code == 0
     if as_json:
         found = json.loads(out)["preflight"]["findings"]
         sentences = [each["sentence"] for each in found if each["level"] == "error"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cases import cases, check_sentence, untouched
+from cases import REACHED, cases, check_sentence, untouched
 from hypothesis import strategies as st
 from strategies import numbers, plain_texts, texts
 
@@ -36,6 +36,7 @@ def load(folder: Path, **settings: Any) -> Corpus | None:
             check_sentence(error)
             return None
         assert load_corpus(config) == corpus
+        REACHED["corpora"] += 1
     for rows in corpus.splits.values():
         for row in rows:
             assert row.text.strip()
@@ -87,6 +88,7 @@ def check_subsets(
     for split, subset in zip(SPLITS, found, strict=True):
         size = n // k if split == "train" else min(usable[split][each] for each in subset.labels)
         check_subset(corpus, split, subset, k, size)
+    REACHED["subsets"] += 1
     check_nesting(subsets, k, n, seed, found[0])
     check_fingerprint(corpus, subsets, k, n, seed, excluded)
 
@@ -147,9 +149,24 @@ fragments = st.sampled_from(
 ) | plain_texts  # fmt: skip
 
 
-@cases(250, parts=st.lists(fragments, max_size=9), ending=endings, switches=switches)
-def test_any_text(parts: list[str], ending: str, switches: dict[str, Any]) -> None:
-    load_file("".join(parts).encode(), ending, **switches)
+SOUND = [(f"text {i} of {name}", name) for name in ("joy", "fear", "calm") for i in range(6)]
+BEGINNINGS = {
+    ".csv": "text,label\n" + "".join(map("{0[0]},{0[1]}\n".format, SOUND)),
+    ".tsv": "text\tlabel\n" + "".join(map("{0[0]}\t{0[1]}\n".format, SOUND)),
+    ".jsonl": "".join(json.dumps({"text": text, "label": name}) + "\n" for text, name in SOUND),
+}
+
+
+@cases(
+    250,
+    parts=st.lists(fragments, max_size=9) | st.lists(plain_texts, max_size=2),
+    ending=endings,
+    sound=st.booleans(),
+    switches=switches,
+)
+def test_any_text(parts: list[str], ending: str, sound: bool, switches: dict[str, Any]) -> None:
+    beginning = BEGINNINGS.get(ending, "") if sound else ""
+    load_file((beginning + "".join(parts)).encode(), ending, **switches)
 
 
 cells = st.one_of(
@@ -185,23 +202,29 @@ def write_parquet(header: list[str], rows: list[list[Any]]) -> bytes:
     return out.getvalue()
 
 
-@cases(
-    250,
-    header=st.lists(names, max_size=4),
-    rows=st.lists(st.lists(cells, max_size=4), max_size=8),
-    square=st.booleans(),
-    ending=endings,
-    encoding=encodings,
-    switches=switches,
-)
+usual_rows = st.lists(
+    st.tuples(plain_texts | st.integers(0, 99).map("text number {}".format),
+              st.sampled_from(["joy", "fear", "joy,fear", "calm", " joy", None, 1])).map(list),
+    min_size=8, max_size=30,
+)  # fmt: skip
+tables = st.one_of(
+    st.tuples(st.lists(names, max_size=4), st.lists(st.lists(cells, max_size=4), max_size=8)),
+    st.tuples(st.just(["text", "label"]), usual_rows),
+    st.tuples(st.just(["label", "text", "id"]), usual_rows.map(
+        lambda rows: [[label, text, i] for i, (text, label) in enumerate(rows)])),
+)  # fmt: skip
+
+
+@cases(300, table=tables, square=st.booleans(), ending=endings, encoding=encodings,
+       switches=switches)  # fmt: skip
 def test_any_rows(
-    header: list[str],
-    rows: list[list[Any]],
+    table: tuple[list[str], list[list[Any]]],
     square: bool,
     ending: str,
     encoding: str,
     switches: dict[str, Any],
 ) -> None:
+    header, rows = table
     if square:
         rows = [[*row, *[None] * len(header)][: len(header)] for row in rows]
     load_file(write_rows(header, rows, ending, encoding), ending, **switches)
@@ -233,7 +256,8 @@ def test_damaged_file(
     files=st.dictionaries(
         st.sampled_from(["train.csv", "dev.csv", "val.csv", "test.csv", "test.tsv", "train.jsonl",
                          "Train.CSV", "labels.txt", "emotions.txt", "train.tsv", "dev.tsv"]),
-        st.lists(fragments, max_size=6).map("".join), max_size=5,
+        st.lists(fragments, max_size=6).map("".join) | st.sampled_from([*BEGINNINGS.values()]),
+        max_size=5,
     ),
     switches=st.fixed_dictionaries({}, optional={
         "labels_file": st.sampled_from(["labels.txt", "emotions.txt", "../x", "", ".", "none"]),
@@ -252,12 +276,17 @@ official_line = st.builds(
     "{}\t{}\t{}".format, plain_texts, st.sampled_from(["0", "1", "0,1", "2", "-1", "", "x", "0,0"]),
     st.just("id"),
 ) | plain_texts  # fmt: skip
+sound_line = st.builds("text {}\t{}\tid".format, st.integers(0, 99), st.sampled_from("0011"))
 
 
 @cases(
     100,
-    emotions=st.lists(plain_texts, max_size=4),
-    lines=st.lists(st.lists(official_line, max_size=5), min_size=3, max_size=3),
+    emotions=st.lists(plain_texts, max_size=4) | st.just(["joy", "fear"]),
+    lines=st.lists(
+        st.lists(official_line, max_size=5) | st.lists(sound_line, min_size=5),
+        min_size=3,
+        max_size=3,
+    ),
 )
 def test_any_official_folder(emotions: list[str], lines: list[list[str]]) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -289,35 +318,44 @@ def test_any_label(value: Any, names: list[str] | None, separator: str | None) -
         label.encode()
 
 
-rows_of_a_split = st.lists(
-    st.tuples(
-        st.integers(0, 60),
-        st.sampled_from([("joy",), ("fear",), ("calm",), ("rage",), ("joy", "fear"), ("neutral",)]),
-    ),
-    max_size=80,
-)
+NAMES = ("joy", "fear", "calm", "rage", "neutral")
+sizes_by_label = st.lists(st.integers(0, 12) | st.integers(5, 12), min_size=5, max_size=5)
+few_by_label = st.lists(st.integers(0, 4) | st.just(3), min_size=5, max_size=5)
+copies = st.lists(
+    st.tuples(st.sampled_from(SPLITS), st.integers(0, 99), st.sampled_from(SPLITS),
+              st.sampled_from([("joy",), ("rage",), ("joy", "fear"), ("neutral",), None, None])),
+    max_size=12,
+)  # fmt: skip
 
 
 @cases(
-    250,
-    rows=st.fixed_dictionaries(dict.fromkeys(SPLITS, rows_of_a_split)),
-    apart=st.booleans(),
+    400,
+    sizes=st.tuples(sizes_by_label, few_by_label, few_by_label),
+    copies=copies,
     k=st.integers(2, 4),
-    per_label=st.integers(1, 5),
+    per_label=st.integers(1, 8),
     seed=st.integers(0, 3),
 )
 def test_any_corpus(
-    rows: dict[str, list[tuple[int, tuple[str, ...]]]],
-    apart: bool,
+    sizes: tuple[list[int], ...],
+    copies: list[tuple[str, int, str, tuple[str, ...] | None]],
     k: int,
     per_label: int,
     seed: int,
 ) -> None:
+    """Copies put a text into a split a second time, or into another, with or without its label."""
     splits = {
-        split: [Row(f"{split if apart else ''} text {i} {label[0] if apart else ''}", label)
-                for i, label in pairs]
-        for split, pairs in rows.items()
-    }  # fmt: skip
+        split: [
+            Row(f"{split} {name} {i}", (name,))
+            for name, count in zip(NAMES, counts, strict=True)
+            for i in range(count)
+        ]
+        for split, counts in zip(SPLITS, sizes, strict=True)
+    }
+    for source, index, target, labels in copies:
+        if splits[source]:
+            row = splits[source][index % len(splits[source])]
+            splits[target].append(Row(row.text, labels or row.labels))
     check_subsets(Corpus(splits), k, k * per_label, seed, frozenset({"neutral"}))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from cases import cases, check_sentence, untouched
+from cases import REACHED, cases, check_sentence, untouched
 from fake_run import write_fake_run
 from hypothesis import strategies as st
 from strategies import numbers, texts, trees
@@ -58,6 +58,7 @@ def check_run(data: bytes, page: bool = False) -> None:
                 record = sort_events(read_events(folder))
                 write_tables(folder, record)
                 assert all((folder / name).is_file() for name in TABLES)
+                REACHED["tables"] += 1
             except RunFolderError as error:
                 check_line(check_sentence(error), data)
                 return
@@ -88,6 +89,7 @@ def check_report(folder: Path) -> None:
         check_sentence(errors.getvalue().removesuffix("\n"))
     else:
         assert code == 0
+        REACHED["reports"] += 1
         assert (folder / "report.html").stat().st_size > 10_000
 
 
