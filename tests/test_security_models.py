@@ -29,9 +29,11 @@ CPU = torch.device("cpu")
 CODE = """
 from pathlib import Path
 Path({marker!r}).touch()
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import AutoModel, LlamaConfig, LlamaForSequenceClassification, LlamaModel
 class OddConfig(LlamaConfig): model_type = "odd"
+class OddModel(LlamaModel): config_class = OddConfig
 class Odd(LlamaForSequenceClassification): config_class = OddConfig
+AutoModel.register(OddConfig, OddModel, exist_ok=True)
 """
 
 
@@ -243,7 +245,7 @@ MERGES = ["a0: &a0 {k: 1}"] + [
         "\n".join([*LISTS, "grid: {models: *a9, n_labels: *a9, n_samples: *a9}"]),
         "\n".join([*LISTS, "tune: *a9"]),
         "\n".join([*MERGES, "grid: *a9"]),
-        "name: " + "[" * 1500,
+        "name: " + "[" * 700,
     ],
     ids=["apply", "name", "new", "lists in a grid", "lists in a section", "merges", "depth"],
 )
