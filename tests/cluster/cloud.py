@@ -29,7 +29,7 @@ class Cloud:
 
     def __init__(self, state: Path, shared: Path) -> None:
         self.hosts: dict[str, Host] = {}
-        self.seen: list[dict[str, Any]] = []
+        self._seen: dict[str, dict[str, Any]] = {}
         self._state, self._shared = state, shared
         os.environ.update(VARIABLES)
         self._log = (state / "moto.log").open("wb")
@@ -57,6 +57,10 @@ class Cloud:
         found = [instance for page in pages for instance in page["Instances"]]
         return [i for i in found if not states or i["State"]["Name"] in states]
 
+    def seen(self) -> list[dict[str, Any]]:
+        """Return every instance that ever ran, as the books had it last while it did."""
+        return list(self._seen.values())
+
     def _follow(self) -> None:
         while not self._over.is_set():
             try:
@@ -71,7 +75,7 @@ class Cloud:
         for name, instance in alive.items():
             if name not in self.hosts:
                 self.hosts[name] = self._start(instance)
-                self.seen.append(instance)
+        self._seen |= alive
         for name in set(self.hosts) - set(alive):
             self.hosts[name].kill()
 

@@ -211,25 +211,25 @@ def test_one_small_head_and_nothing_else_comes_up(story: Story) -> None:
 
 
 def test_demand_brings_spot_workers_of_the_preferred_type(story: Story) -> None:
-    found = [i for i in story.cloud.seen if tags(i)["ray-node-type"] == "worker"]
+    found = [i for i in story.cloud.seen() if tags(i)["ray-node-type"] == "worker"]
     assert len(found) >= 3  # two, and one in place of the one that was taken
     assert {i["InstanceType"] for i in found} == {"g6.xlarge"}
     assert {i.get("InstanceLifecycle") for i in found} == {"spot"}
 
 
 def test_only_the_head_has_rights_at_aws(story: Story) -> None:
-    for instance in story.cloud.seen:
+    for instance in story.cloud.seen():
         profile = instance.get("IamInstanceProfile", {}).get("Arn", "")
         is_head = tags(instance)["ray-node-type"] == "head"
         assert profile.endswith("/sweep-head") if is_head else not profile
 
 
 def test_every_machine_carries_the_tag_of_the_bill(story: Story) -> None:
-    assert {tags(i).get("project") for i in story.cloud.seen} == {"sweep"}
+    assert {tags(i).get("project") for i in story.cloud.seen()} == {"sweep"}
 
 
 def test_every_machine_is_in_the_closed_group(story: Story) -> None:
-    groups = {g["GroupId"] for i in story.cloud.seen for g in i["SecurityGroups"]}
+    groups = {g["GroupId"] for i in story.cloud.seen() for g in i["SecurityGroups"]}
     assert groups == set(story.config["metadata"]["security_group"])
 
 
