@@ -106,9 +106,10 @@ def test_any_path(path: str, key: str) -> None:
 table_lines = st.builds("{},{}".format, plain_texts, plain_texts | st.sampled_from(["joy", "fear"]))
 
 
-@cases(60, lines=st.lists(table_lines, max_size=12), as_json=st.booleans())
-def test_any_data_file(lines: list[str], as_json: bool) -> None:
-    run(["--json"] if as_json else [], {FILE: "\n".join(["text,label", *lines])})
+@cases(80, lines=st.lists(table_lines, max_size=8), sound=st.booleans(), as_json=st.booleans())
+def test_any_data_file(lines: list[str], sound: bool, as_json: bool) -> None:
+    text = (ROWS if sound else "text,label\n") + "\n".join(lines)
+    run(["--json"] if as_json else [], {FILE: text})
 
 
 @cases(30, names=st.lists(st.sampled_from(ODD_TEXTS), min_size=2, max_size=3, unique=True))
