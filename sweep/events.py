@@ -13,6 +13,8 @@ Event = dict[str, Any]
 
 MOST = 2**53
 """The largest whole number that a table's float64 column holds exactly."""
+MOST_EPOCHS = 10**6
+"""As many as ``asha.max_epochs`` allows; a trial's epochs are kept in a list as long as the last."""
 LAST_TIME = 9e9
 """Unix seconds in the year 2255; pandas' clock ends in 2262."""
 
@@ -48,6 +50,10 @@ def _is_count(value: Any) -> bool:
 
 def _is_ordinal(value: Any) -> bool:
     return type(value) is int and 1 <= value <= MOST
+
+
+def _is_epoch(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= MOST_EPOCHS
 
 
 def _is_text(value: Any) -> bool:
@@ -96,6 +102,7 @@ AMOUNT = Check("a number from 0", _is_amount)
 FRACTION = Check("a number from 0 to 1", _is_fraction)
 COUNT = Check("a whole number from 0", _is_count)
 ORDINAL = Check("a whole number from 1", _is_ordinal)
+EPOCH = Check(f"a whole number from 1 to {MOST_EPOCHS}", _is_epoch)
 FLAG = Check("true or false", lambda value: type(value) is bool)
 COUNTS = Check("a list of whole numbers from 0", _are_counts)
 NAMES = Check("a list of different names", _are_names)
@@ -106,8 +113,9 @@ FIELDS: dict[str, Check] = {
     **dict.fromkeys(("error", "traceback", "text", "reason", "host", "device", "dtype"), TEXT),
     **dict.fromkeys(("command", "git_commit", "decision", "kind", "data_fingerprint"), TEXT),
     **dict.fromkeys(("model_path", "model_revision"), TEXT),
-    **dict.fromkeys(("n_labels", "n_samples", "epoch", "lora_rank"), ORDINAL),
-    **dict.fromkeys(("batch_size", "max_length", "max_epochs"), ORDINAL),
+    **dict.fromkeys(("n_labels", "n_samples", "lora_rank"), ORDINAL),
+    **dict.fromkeys(("batch_size", "max_length"), ORDINAL),
+    **dict.fromkeys(("epoch", "max_epochs"), EPOCH),
     **dict.fromkeys(("seed", "candidate", "epochs_run", "best_epoch", "resumed_epoch"), COUNT),
     **dict.fromkeys(("n_validation", "n_test", "pid", "trials_left", "truncated_texts"), COUNT),
     **dict.fromkeys(("train_tokens", "padded_tokens", "peak_memory_bytes"), COUNT),
@@ -166,7 +174,7 @@ SPEC: dict[str, dict[str, Check]] = {
         "dtype": TEXT,
         "warmup_ratio": FRACTION,
         "max_grad_norm": AMOUNT,
-        "max_epochs": ORDINAL,
+        "max_epochs": EPOCH,
     },
 }
 """The parts of ``TrialSpec.to_dict()`` and what each of them cannot do without."""
