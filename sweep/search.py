@@ -128,6 +128,8 @@ def slim_trial(trial: Trial) -> None:
     for config in (trial.config, vars(trial).get("_Trial__unresolved_config", {})):
         for name in ("trial", "resume_epoch"):
             config.pop(name, None)
+    # Without a result, Tune would fetch this one for every trial at the end of the run.
+    trial._default_result_or_future = None
     trial.run_metadata.last_result = {}
     trial.run_metadata.metric_analysis = {}
     trial.run_metadata.metric_n_steps = {}
