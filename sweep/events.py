@@ -14,7 +14,7 @@ Event = dict[str, Any]
 MOST = 2**53
 """The largest whole number that a table's float64 column holds exactly."""
 MOST_EPOCHS = 10**6
-"""As many as ``asha.max_epochs`` allows; a trial's epochs are kept in a list as long as the last."""
+"""As many as ``asha.max_epochs`` allows; a trial keeps a list as long as its last epoch."""
 LAST_TIME = 9e9
 """Unix seconds in the year 2255; pandas' clock ends in 2262."""
 
