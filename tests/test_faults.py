@@ -174,19 +174,6 @@ def test_lost_workers_are_retried_as_often_as_allowed(
         assert len(told(run, rows[fault], "retried")) == 1
 
 
-def test_lost_trials_are_not_overtaken_by_those_that_wait(run: Path) -> None:
-    lost: set[str] = set()
-    started: set[str] = set()
-    for event in read_events(run):
-        if event["event"] == "retried":
-            lost.add(event["trial_id"])
-        elif event["event"] == "started":
-            # Two workers: the second may still be on its way when the first is lost.
-            assert not lost or len(started) < 2 or event["trial_id"] in started
-            lost.discard(event["trial_id"])
-            started.add(event["trial_id"])
-
-
 def test_hanging_worker_is_ended_at_the_time_limit(
     run: Path, rows: dict[str, dict[str, Any]]
 ) -> None:

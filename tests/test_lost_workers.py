@@ -1,0 +1,85 @@
+"""Real Tune, one CPU: what the order of trials becomes when workers are lost."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+
+from sweep.recorder import SessionCallback
+from sweep.scheduler import METRIC, CellASHA
+
+TRIALS = 6
+LOST = (1, 3)
+"""Places in the plan of the trials that lose their worker once."""
+
+
+class Starts(SessionCallback):
+    """Notes the places of the trials in the order in which workers take them."""
+
+    def __init__(self) -> None:
+        self.places: list[int] = []
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.places.append(trial.config["position"])
+
+
+def build_trainable(folder: Path) -> type[tune.Trainable]:
+    """Return a trial of three epochs that trains nothing."""
+
+    # Defined here, so that Ray sends it along: workers cannot import this file.
+    class EmptyTrial(tune.Trainable):  # type: ignore[misc]
+        def setup(self, config: dict[str, Any]) -> None:
+            self.reset_config(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.place, self.epoch = new_config["position"], 0
+            return True
+
+        def step(self) -> dict[str, Any]:
+            self.epoch += 1
+            marker = folder / str(self.place)
+            if self.place in LOST and not marker.exists():
+                marker.touch()
+                os._exit(1)
+            return {"epoch": self.epoch, METRIC: 0.5, "done": self.epoch == 3}
+
+    return EmptyTrial
+
+
+@pytest.fixture
+def one_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Join a cluster of one CPU."""
+    monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_lost_trials_are_started_again_before_those_that_wait(
+    one_cpu: None, tmp_path: Path
+) -> None:
+    starts = Starts()
+    tuner = tune.Tuner(
+        tune.with_resources(build_trainable(tmp_path), {"CPU": 1}),
+        param_space={
+            "position": tune.grid_search(list(range(TRIALS))),
+            "trial": {"cell": {"cell_id": "cell"}},
+        },
+        tune_config=tune.TuneConfig(scheduler=CellASHA(3, 1, 2), reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path / "tune"),
+            callbacks=[starts],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=1),
+            verbose=0,
+        ),
+    )
+    assert not tuner.fit().errors
+    assert starts.places == [0, 1, 1, 2, 3, 3, 4, 5]
