@@ -40,7 +40,7 @@ mkdir -p /run/sshd
 ssh-keygen -q -t ed25519 -N '' -f /run/hostkey
 exec {sshd} -D -e -f /dev/null -o ListenAddress={address} -o HostKey=/run/hostkey \\
   -o UsePAM=no -o StrictModes=no -o PasswordAuthentication=no -o MaxStartups=100 \\
-  -o AuthorizedKeysFile=/root/.ssh/authorized_keys 2> {state}/sshd.log
+  -o AuthorizedKeysFile=/root/.ssh/authorized_keys
 """
 
 
