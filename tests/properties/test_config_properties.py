@@ -233,7 +233,7 @@ whole_trees = st.fixed_dictionaries(
             {
                 "models": st.lists(
                     st.fixed_dictionaries(
-                        {"name": st.from_regex(r"[a-z0-9][a-z0-9._-]{0,3}", fullmatch=True),
+                        {"name": st.from_regex(r"[a-z0-9](\.?[a-z0-9_-]){0,3}", fullmatch=True),
                          "path": model_paths},
                         optional={"revision": st.text(max_size=5),
                                   "target_modules": st.lists(st.text(max_size=3), max_size=2)},

@@ -178,7 +178,7 @@ def test_lines_missing_repeated_or_in_another_order(moves: list[tuple[str, int, 
         elif move == "swap":
             changed[one], changed[other] = changed[other], changed[one]
         elif move == "cut":
-            changed[one] = changed[one][: other % len(changed[one])]
+            changed[one] = changed[one][: other % (len(changed[one]) + 1)]
     check_run(b"".join(changed))
 
 
