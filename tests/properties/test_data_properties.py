@@ -6,7 +6,6 @@ import io
 import json
 import random
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,15 @@ import pyarrow.parquet as pq
 from cases import REACHED, cases, check_sentence, untouched
 from hypothesis import strategies as st
 from strategies import numbers, plain_texts, texts
+from subset_checks import check_subsets
 
 from sweep.config import DataConfig
-from sweep.data import Corpus, Row, load_corpus
+from sweep.data import SPLITS, Corpus, load_corpus
 from sweep.errors import DataError
 from sweep.labels import parse_labels
-from sweep.subsets import Subset, Subsets
+from sweep.subsets import Subsets
 
 ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-SPLITS = ("train", "validation", "test")
 
 
 def load(folder: Path, **settings: Any) -> Corpus | None:
@@ -52,73 +51,6 @@ def load_file(data: bytes, ending: str, **settings: Any) -> None:
         corpus = load(Path(name), **settings)
         if corpus:
             check_subsets(corpus, 2, 4, 0)
-
-
-def count_usable(corpus: Corpus, split: str, excluded: frozenset[str]) -> Counter[str]:
-    """Count by the contract's own words: texts of one label, in no later split, told once."""
-    later = {row.text for name in SPLITS[SPLITS.index(split) + 1 :] for row in corpus.splits[name]}
-    told: dict[str, set[tuple[str, ...]]] = {}
-    for row in corpus.splits[split]:
-        told.setdefault(row.text, set()).add(row.labels)
-    return Counter(
-        next(iter(labels))[0]
-        for text, labels in told.items()
-        if text not in later and len(labels) == 1
-        for only in labels
-        if len(only) == 1 and only[0] not in excluded
-    )
-
-
-def check_subsets(
-    corpus: Corpus, k: int, n: int, seed: int, excluded: frozenset[str] = frozenset()
-) -> None:
-    """Check the three subsets of a cell; where there is an error, that there has to be one."""
-    subsets = Subsets(corpus, exclude_labels=excluded)
-    usable = {split: count_usable(corpus, split, excluded) for split in SPLITS}
-    try:
-        found = [subsets.training(k, n, seed)]
-        found += [subsets.evaluation(split, k) for split in SPLITS[1:]]
-    except DataError as error:
-        check_sentence(error)
-        labels = subsets.label_order[:k]
-        enough = len(labels) == k and n % k == 0
-        enough = enough and all(usable["train"][label] >= n // k for label in labels)
-        assert not (enough and all(usable[s][label] for label in labels for s in SPLITS[1:]))
-        return
-    for split, subset in zip(SPLITS, found, strict=True):
-        size = n // k if split == "train" else min(usable[split][each] for each in subset.labels)
-        check_subset(corpus, split, subset, k, size)
-    REACHED["subsets"] += 1
-    check_nesting(subsets, k, n, seed, found[0])
-    check_fingerprint(corpus, subsets, k, n, seed, excluded)
-
-
-def check_subset(corpus: Corpus, split: str, subset: Subset, k: int, size: int) -> None:
-    assert len(set(subset.labels)) == len(subset.labels) == k
-    assert Counter(subset.classes) == dict.fromkeys(range(k), size)
-    assert len(set(subset.texts)) == len(set(subset.items)) == len(subset) == k * size
-    for text, place, number in zip(subset.texts, subset.classes, subset.items, strict=True):
-        assert corpus.splits[split][number] == Row(text, (subset.labels[place],))
-    for other in SPLITS[SPLITS.index(split) + 1 :]:
-        assert not set(subset.texts) & {row.text for row in corpus.splits[other]}
-
-
-def check_nesting(subsets: Subsets, k: int, n: int, seed: int, whole: Subset) -> None:
-    assert subsets.training(k, n, seed) == whole
-    for part in range(k, n, k):
-        assert set(subsets.training(k, part, seed).texts) <= set(whole.texts)
-    if k > 2:
-        few = subsets.training(2, n // k * 2, seed)
-        assert few.labels == whole.labels[:2]
-        assert set(few.texts) <= set(whole.texts)
-
-
-def check_fingerprint(
-    corpus: Corpus, subsets: Subsets, k: int, n: int, seed: int, excluded: frozenset[str]
-) -> None:
-    """Check that the fingerprint is that of the texts, whatever the order of the rows."""
-    turned = Corpus({split: rows[::-1] for split, rows in corpus.splits.items()})
-    assert Subsets(turned, excluded).fingerprint(k, n, seed) == subsets.fingerprint(k, n, seed)
 
 
 endings = st.sampled_from(ENDINGS)
@@ -316,47 +248,6 @@ def test_any_label(value: Any, names: list[str] | None, separator: str | None) -
         assert isinstance(label, str)
         assert label
         label.encode()
-
-
-NAMES = ("joy", "fear", "calm", "rage", "neutral")
-sizes_by_label = st.lists(st.integers(0, 12) | st.integers(5, 12), min_size=5, max_size=5)
-few_by_label = st.lists(st.integers(0, 4) | st.just(3), min_size=5, max_size=5)
-copies = st.lists(
-    st.tuples(st.sampled_from(SPLITS), st.integers(0, 99), st.sampled_from(SPLITS),
-              st.sampled_from([("joy",), ("rage",), ("joy", "fear"), ("neutral",), None, None])),
-    max_size=12,
-)  # fmt: skip
-
-
-@cases(
-    400,
-    sizes=st.tuples(sizes_by_label, few_by_label, few_by_label),
-    copies=copies,
-    k=st.integers(2, 4),
-    per_label=st.integers(1, 8),
-    seed=st.integers(0, 3),
-)
-def test_any_corpus(
-    sizes: tuple[list[int], ...],
-    copies: list[tuple[str, int, str, tuple[str, ...] | None]],
-    k: int,
-    per_label: int,
-    seed: int,
-) -> None:
-    """Copies put a text into a split a second time, or into another, with or without its label."""
-    splits = {
-        split: [
-            Row(f"{split} {name} {i}", (name,))
-            for name, count in zip(NAMES, counts, strict=True)
-            for i in range(count)
-        ]
-        for split, counts in zip(SPLITS, sizes, strict=True)
-    }
-    for source, index, target, labels in copies:
-        if splits[source]:
-            row = splits[source][index % len(splits[source])]
-            splits[target].append(Row(row.text, labels or row.labels))
-    check_subsets(Corpus(splits), k, k * per_label, seed, frozenset({"neutral"}))
 
 
 @cases(

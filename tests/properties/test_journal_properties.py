@@ -22,7 +22,8 @@ from analysis import report
 from analysis.load import load_run
 from sweep import journal
 from sweep.errors import RunFolderError
-from sweep.events import FIELDS, REQUIRED, EventReader
+from sweep.events import EventReader
+from sweep.fields import FIELDS, REQUIRED
 from sweep.journal import JOURNAL_NAME, read_events
 from sweep.tables import sort_events, write_tables
 

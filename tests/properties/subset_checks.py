@@ -1,0 +1,76 @@
+"""Whether the subsets of a corpus are exactly those that were asked for."""
+
+from collections import Counter
+
+from cases import REACHED, check_sentence
+
+from sweep.data import SPLITS, Corpus, Row
+from sweep.errors import DataError
+from sweep.subsets import Subset, Subsets
+
+
+def count_usable(corpus: Corpus, split: str, excluded: frozenset[str]) -> Counter[str]:
+    """Count by the contract's own words: texts of one label, in no later split, told once."""
+    later = {row.text for name in SPLITS[SPLITS.index(split) + 1 :] for row in corpus.splits[name]}
+    told: dict[str, set[tuple[str, ...]]] = {}
+    for row in corpus.splits[split]:
+        told.setdefault(row.text, set()).add(row.labels)
+    return Counter(
+        next(iter(labels))[0]
+        for text, labels in told.items()
+        if text not in later and len(labels) == 1
+        for only in labels
+        if len(only) == 1 and only[0] not in excluded
+    )
+
+
+def check_subsets(
+    corpus: Corpus, k: int, n: int, seed: int, excluded: frozenset[str] = frozenset()
+) -> None:
+    """Check the three subsets of a cell; where there is an error, that there has to be one."""
+    subsets = Subsets(corpus, exclude_labels=excluded)
+    usable = {split: count_usable(corpus, split, excluded) for split in SPLITS}
+    try:
+        found = [subsets.training(k, n, seed)]
+        found += [subsets.evaluation(split, k) for split in SPLITS[1:]]
+    except DataError as error:
+        check_sentence(error)
+        labels = subsets.label_order[:k]
+        enough = len(labels) == k and n % k == 0
+        enough = enough and all(usable["train"][label] >= n // k for label in labels)
+        assert not (enough and all(usable[s][label] for label in labels for s in SPLITS[1:]))
+        return
+    for split, subset in zip(SPLITS, found, strict=True):
+        size = n // k if split == "train" else min(usable[split][each] for each in subset.labels)
+        check_subset(corpus, split, subset, k, size)
+    REACHED["subsets"] += 1
+    check_nesting(subsets, k, n, seed, found[0])
+    check_fingerprint(corpus, subsets, k, n, seed, excluded)
+
+
+def check_subset(corpus: Corpus, split: str, subset: Subset, k: int, size: int) -> None:
+    assert len(set(subset.labels)) == len(subset.labels) == k
+    assert Counter(subset.classes) == dict.fromkeys(range(k), size)
+    assert len(set(subset.texts)) == len(set(subset.items)) == len(subset) == k * size
+    for text, place, number in zip(subset.texts, subset.classes, subset.items, strict=True):
+        assert corpus.splits[split][number] == Row(text, (subset.labels[place],))
+    for other in SPLITS[SPLITS.index(split) + 1 :]:
+        assert not set(subset.texts) & {row.text for row in corpus.splits[other]}
+
+
+def check_nesting(subsets: Subsets, k: int, n: int, seed: int, whole: Subset) -> None:
+    assert subsets.training(k, n, seed) == whole
+    for part in range(k, n, k):
+        assert set(subsets.training(k, part, seed).texts) <= set(whole.texts)
+    if k > 2:
+        few = subsets.training(2, n // k * 2, seed)
+        assert few.labels == whole.labels[:2]
+        assert set(few.texts) <= set(whole.texts)
+
+
+def check_fingerprint(
+    corpus: Corpus, subsets: Subsets, k: int, n: int, seed: int, excluded: frozenset[str]
+) -> None:
+    """Check that the fingerprint is that of the texts, whatever the order of the rows."""
+    turned = Corpus({split: rows[::-1] for split, rows in corpus.splits.items()})
+    assert Subsets(turned, excluded).fingerprint(k, n, seed) == subsets.fingerprint(k, n, seed)
