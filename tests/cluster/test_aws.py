@@ -45,6 +45,7 @@ class Story:
     transcript: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     at_up: list[dict[str, Any]] = field(default_factory=list)
+    rules: list[dict[str, Any]] = field(default_factory=list)
     reclaimed: str = ""
     listening: str = ""
     stranger: str = ""
@@ -125,6 +126,9 @@ def tell(story: Story) -> None:
     call_ray(log, "up", "-y", path)
     story.at_up = cloud.instances("running")
     story.say(f"ray up: {[i['PrivateIpAddress'] for i in story.at_up]}, no workers")
+    groups = [group["GroupId"] for i in story.at_up for group in i["SecurityGroups"]]
+    found = cloud.ec2.describe_security_groups(GroupIds=groups)["SecurityGroups"]
+    story.rules = [rule for group in found for rule in group["IpPermissions"]]
     look_at_head(story, path, log)
     sweep(story, path)
     wait_for("workers back at 0", lambda: not workers(cloud), 300)
@@ -231,6 +235,13 @@ def test_every_machine_carries_the_tag_of_the_bill(story: Story) -> None:
 def test_every_machine_is_in_the_closed_group(story: Story) -> None:
     groups = {g["GroupId"] for i in story.cloud.seen() for g in i["SecurityGroups"]}
     assert groups == set(story.config["metadata"]["security_group"])
+
+
+def test_that_group_lets_in_its_members_and_ssh_from_one_address(story: Story) -> None:
+    ranges = [(r.get("FromPort"), r["IpRanges"], r["Ipv6Ranges"]) for r in story.rules]
+    assert [r for r in ranges if r[1] or r[2]] == [(22, [{"CidrIp": MY_ADDRESS}], [])]
+    members = {pair["GroupId"] for rule in story.rules for pair in rule["UserIdGroupPairs"]}
+    assert members == set(story.config["metadata"]["security_group"])
 
 
 def test_dashboard_listens_on_the_loopback_only(story: Story) -> None:
