@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from sweep.errors import ConfigError
-from sweep.phrases import show_names, show_value
+from sweep.phrases import cut, show_names, show_value
 from sweep.sections import (
     AshaConfig,
     BaselineNames,
@@ -127,7 +127,7 @@ def _reason(error: Exception) -> str:
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     """Set one dotted key, e.g. ``grid.models.0.path=/models/x``, inside ``tree``."""
     key, sign, text = override.partition("=")
-    told = f"--set {override if len(override) <= 80 else override[:77] + '...'}"
+    told = f"--set {cut(override, 80)}"
     if not sign or not key:
         raise ConfigError(f"{told}: write KEY=VALUE, for example train.batch_size=8")
     try:
@@ -199,7 +199,7 @@ def _name_key(location: Sequence[int | str]) -> str:
         elif part in fields:
             parts.append(part)
             model = _section_of(fields[part].annotation)
-    return ".".join(part if len(part) <= 40 else part[:37] + "..." for part in parts)
+    return ".".join(cut(part, 40) for part in parts)
 
 
 def _explain_unknown(location: Sequence[int | str]) -> str:

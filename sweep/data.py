@@ -9,7 +9,7 @@ from sweep.columns import find_columns
 from sweep.config import DataConfig
 from sweep.errors import DataError
 from sweep.labels import check_characters, parse_labels
-from sweep.phrases import show_names, show_value
+from sweep.phrases import first_line, show_names, show_value
 from sweep.readers import ENDINGS, Table, build_table, read_table, read_text, split_lines
 from sweep.splits import cut_splits
 from sweep.synthetic import build_synthetic_corpus
@@ -257,7 +257,7 @@ def load_from_hub(config: DataConfig) -> dict[str, Table]:
     except Exception as error:  # the library raises a dozen kinds for one cause
         raise DataError(
             f"data.path: the dataset {show_value(config.path)} cannot be loaded from the Hugging "
-            f"Face Hub ({_first_line(error)}); check the name and the network, or use "
+            f"Face Hub ({first_line(error)}); check the name and the network, or use "
             "data.source=files"
         ) from error
     names = {split: _find_hub_split(dataset, split, config) for split in SPLITS}
@@ -270,10 +270,6 @@ def load_from_hub(config: DataConfig) -> dict[str, Table]:
         for split, name in names.items()
         if name
     }
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _find_hub_split(dataset: Any, split: str, config: DataConfig) -> str | None:

@@ -14,9 +14,10 @@ from sweep.config import Config, ModelConfig, load_config
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError
 from sweep.hub import go_offline_if_silent
 from sweep.modelcard import Rescored, Shape, build_card, build_record
+from sweep.phrases import first_line
 from sweep.plan import TrialSpec
 from sweep.reach import build_subsets
-from sweep.revisions import TINY_PREFIX, first_line, resolve_revision
+from sweep.revisions import TINY_PREFIX, resolve_revision
 from sweep.runfolder import CONFIG_NAME
 from sweep.subsets import Subsets
 from sweep.winner import Winner, find_winner, has_hub_base

@@ -17,6 +17,16 @@ _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 4
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
+def cut(text: str, most: int) -> str:
+    """Return ``text`` in ``most`` characters at most, with dots for what is left out."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what ``error`` says, or the name of its class."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
 def show_line(text: str) -> str:
     """Return ``text`` on one line that a terminal shows as it is; of a very long one, both ends:
     the remedy stands last."""
@@ -28,7 +38,7 @@ def show_line(text: str) -> str:
 def show_value(value: Any) -> str:
     """Return what ``value`` looks like in Python, in 60 characters at most, whatever its size."""
     text = _show_number(value) if isinstance(value, int) else _SHORT.repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return cut(text, 60)
 
 
 def _show_number(value: int) -> str:
@@ -38,6 +48,6 @@ def _show_number(value: int) -> str:
 
 def show_names(names: Iterable[str], most: int = 20) -> str:
     """Return ``names`` with commas between them, long ones cut and only the first ``most``."""
-    short = [name if len(name) <= 40 else name[:37] + "..." for name in names]
+    short = [cut(name, 40) for name in names]
     more = f" and {len(short) - most} more" if len(short) > most else ""
     return (", ".join(short[:most]) + more) or "none"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sweep.config import ModelConfig
 from sweep.errors import ModelError
+from sweep.phrases import first_line
 
 TINY_PREFIX = "tiny:"
 TINY_FAMILIES = ("qwen2", "llama", "gpt2", "gemma3")
@@ -156,8 +157,3 @@ def explain_gated(key: str, path: str) -> str:
         f"{key}: {path!r} is gated: accept its terms at https://huggingface.co/{path}, and set "
         "HF_TOKEN to a token of the account that accepted them"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, shortened."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

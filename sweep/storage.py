@@ -15,6 +15,7 @@ from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from sweep.errors import StorageError
+from sweep.phrases import first_line
 
 MANIFEST = "manifest.json"
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -45,7 +46,7 @@ class Storage:
             self._write_manifest(name, sums)
         except (OSError, ArrowException) as error:
             raise StorageError(
-                f"{self.uri}: {name} cannot be written ({_first_line(error)}); see that the place "
+                f"{self.uri}: {name} cannot be written ({first_line(error)}); see that the place "
                 "exists, has room, and lets this machine write"
             ) from error
 
@@ -150,7 +151,7 @@ class Storage:
 
     def _silent(self, error: Exception) -> StorageError:
         return StorageError(
-            f"{self.uri}: does not answer ({_first_line(error)}); see that it exists and that this "
+            f"{self.uri}: does not answer ({first_line(error)}); see that it exists and that this "
             "machine may read and write there"
         )
 
@@ -173,9 +174,5 @@ def open_storage(place: str) -> Storage:
     try:
         files, root = FileSystem.from_uri(place)
     except (OSError, ArrowException, ValueError) as error:
-        raise StorageError(f"{place}: cannot be opened ({_first_line(error)})") from error
+        raise StorageError(f"{place}: cannot be opened ({first_line(error)})") from error
     return Storage(place, files, root.rstrip("/"))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
