@@ -12,20 +12,18 @@ from sweep.errors import ConfigError
 from sweep.phrases import cut, show_names, show_value
 from sweep.sections import (
     AshaConfig,
-    BaselineNames,
     DataConfig,
     GridConfig,
     MlflowConfig,
     ModelConfig,
-    Name,
     ResourcesConfig,
     Section,
     TrackersConfig,
     TrainConfig,
     TuneConfig,
     WandbConfig,
-    check_name,
 )
+from sweep.values import BaselineNames, Name, check_name
 
 __all__ = [
     "Config",

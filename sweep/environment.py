@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from sweep.config import TrackersConfig
 from sweep.errors import ClusterError, ConfigError
+from sweep.values import holds_password
 
 OLDEST_RAY = (2, 54)
 """Before 2.52 Ray had no authentication (CVE-2023-48022); up to 2.53 a web page could delete jobs
@@ -40,11 +41,7 @@ def worker_environment() -> dict[str, str]:
     be a shared folder). For the same reason an HF_ENDPOINT with a password in it is left out.
     """
     found = {name: os.environ[name] for name in WORKER_VARIABLES if os.environ.get(name)}
-    return {name: value for name, value in found.items() if not _has_password(value)}
-
-
-def _has_password(value: str) -> bool:
-    return "@" in value.partition("://")[2].partition("/")[0]
+    return {name: value for name, value in found.items() if not holds_password(value)}
 
 
 def check_tracker_packages(config: TrackersConfig) -> None:

@@ -16,6 +16,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from sweep.errors import StorageError
 from sweep.phrases import first_line
+from sweep.values import holds_password
 
 MANIFEST = "manifest.json"
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -163,8 +164,8 @@ def open_storage(place: str) -> Storage:
     machine, the environment, ~/.aws. AWS_ENDPOINT_URL names another server that speaks S3.
     Raises StorageError if ``place`` is neither, or holds a password.
     """
-    scheme, mark, rest = place.partition("://")
-    if mark and "@" in rest.partition("/")[0]:
+    scheme, mark, _ = place.partition("://")
+    if holds_password(place):
         # The message must not repeat it: it would end up in logs.
         raise StorageError("the storage's URI holds a user name or password; take them out of it")
     if mark and scheme not in ("file", "s3", "gs"):
