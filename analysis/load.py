@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from sweep.errors import RunFolderError
 from sweep.journal import JOURNAL_NAME, Event, read_events
+from sweep.record import RunRecord, sort_events
 from sweep.tables import (
     HISTORY_COLUMNS,
     HISTORY_NAME,
@@ -19,8 +20,6 @@ from sweep.tables import (
     RESULT_COLUMNS,
     RESULTS_NAME,
     Column,
-    RunRecord,
-    sort_events,
     write_tables,
 )
 

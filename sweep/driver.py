@@ -24,13 +24,14 @@ from sweep.limits import choose_gpu_share
 from sweep.losses import memory_losses_as_lost_workers
 from sweep.plan import Plan
 from sweep.progress import ProgressDisplay
+from sweep.record import RunRecord, sort_events
 from sweep.recorder import Recorder, SessionCallback
 from sweep.reference import BaselineTasks
 from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, build_param_space
 from sweep.session import connect, disconnect
+from sweep.strays import describe_strays
 from sweep.subsets import Subsets
-from sweep.tables import RunRecord, sort_events
 from sweep.trackers import build_trackers
 from sweep.trainable import SweepTrial
 
@@ -60,14 +61,14 @@ def run_plan(
     scheduler = CellASHA(
         config.asha.max_epochs, config.asha.grace_epochs, config.asha.reduction_factor
     )
-    recorder = Recorder(
-        journal,
-        record,
-        scheduler,
-        folder,
-        lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False),
-        60 * config.resources.max_epoch_minutes,
-    )
+
+    def tell(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    for line in describe_strays(plan, record):
+        tell(line)
+    limit = 60 * config.resources.max_epoch_minutes
+    recorder = Recorder(journal, record, scheduler, folder, tell, limit)
     _write_plan(plan, subsets, recorder, predicted)
     if retry_failed:
         _reopen_failed(plan, recorder)
@@ -124,10 +125,9 @@ def _write_plan(
 
 def _reopen_failed(plan: Plan, recorder: Recorder) -> None:
     trials = recorder.record.trials
-    for spec in plan.trials:
-        ended = trials[spec.trial_id].ended
-        if ended and ended["status"] in ("failed", "oom"):
-            recorder.write("reopened", trial_id=spec.trial_id)
+    ended = {spec.trial_id: trials[spec.trial_id].ended for spec in plan.trials}
+    failed = [i for i, event in ended.items() if event and event["status"] in ("failed", "oom")]
+    recorder.write_many([("reopened", {"trial_id": trial_id}) for trial_id in failed])
 
 
 def _read_commit() -> str | None:
@@ -227,6 +227,7 @@ def _fit(
         with memory_losses_as_lost_workers():
             tuner.fit()
     except Exception:
+        # Whatever Tune makes of what a callback raises: the recorder knows why it did.
         if recorder.halt:
             raise recorder.halt from None
         raise

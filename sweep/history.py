@@ -6,18 +6,15 @@ from collections.abc import Iterator, Mapping
 
 from sweep.journal import Event
 
-REALS = (
-    "time",
+EPOCH_METRICS = (
     "train_loss",
     "val_loss",
     "val_accuracy",
     "val_macro_f1",
     "train_seconds",
     "eval_seconds",
-    "best_val_accuracy",
-    "rung",
-    "cutoff",
 )
+REALS = ("time", *EPOCH_METRICS, "best_val_accuracy", "rung", "cutoff")
 """What is kept of an epoch's event, beside trial, epoch and decision; NaN where it has none."""
 NO_ROW = -1
 

@@ -31,6 +31,7 @@ from typing import Any
 from sweep.errors import RunFolderError, StorageError
 
 JOURNAL_NAME = "journal.jsonl"
+ROOM_NEEDED = "make room and go on with --resume, nothing that was written is lost"
 
 Event = dict[str, Any]
 
@@ -100,10 +101,7 @@ class Journal:
 
 def explain_storage_error(path: Path, error: OSError) -> str:
     """Return the sentence about a file that could not be written."""
-    return (
-        f"{path}: cannot be written ({error.strerror or error}); "
-        "make room and go on with --resume, nothing that was written is lost"
-    )
+    return f"{path}: cannot be written ({error.strerror or error}); {ROOM_NEEDED}"
 
 
 def _encode(event: Event) -> bytes:

@@ -10,20 +10,14 @@ from ray.tune.experiment import Trial
 
 from sweep.checkpoints import keep_newest
 from sweep.errors import StorageError
-from sweep.journal import Journal, explain_storage_error
+from sweep.history import EPOCH_METRICS
+from sweep.journal import ROOM_NEEDED, Journal, explain_storage_error
 from sweep.losses import explain_loss, is_memory_loss
+from sweep.record import RunRecord, add_event
 from sweep.scheduler import CellASHA, Decision
-from sweep.tables import RunRecord, add_event, write_tables
+from sweep.tables import write_tables
 
 TABLES_EVERY_SECONDS = 5.0
-EPOCH_METRICS = (
-    "train_loss",
-    "val_loss",
-    "val_accuracy",
-    "val_macro_f1",
-    "train_seconds",
-    "eval_seconds",
-)
 
 
 class SessionCallback(Callback):  # type: ignore[misc]
@@ -49,12 +43,12 @@ class Recorder(SessionCallback):
         self._journal = journal
         self._tell = tell
         self._max_epoch_seconds = max_epoch_seconds
-        self._heard: dict[str, float] = {}
         self._scheduler = scheduler
         self._folder = folder
         self._tables_due = 0.0
         self.record = record
-        self.running: set[str] = set()
+        self.running: dict[str, float] = {}
+        """Trial id -> when its worker was last heard of, by the monotonic clock."""
         self.halt: StorageError | None = None
         """Why the run has to end before its plan is done."""
 
@@ -85,8 +79,7 @@ class Recorder(SessionCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Note that a worker has the trial."""
-        self.running.add(trial.trial_id)
-        self._heard[trial.trial_id] = time.monotonic()
+        self.running[trial.trial_id] = time.monotonic()
         self.write("started", trial_id=trial.trial_id)
 
     def on_trial_result(
@@ -94,10 +87,9 @@ class Recorder(SessionCallback):
     ) -> None:
         """Note an epoch and, where the trial ends with it, the trial's result."""
         if "halt" in result:
-            self.halt = StorageError(f"{self._folder}: {result['halt']}; make room and go on "
-                                     "with --resume, nothing that was written is lost")  # fmt: skip
+            self.halt = StorageError(f"{self._folder}: {result['halt']}; {ROOM_NEEDED}")
             raise self.halt
-        self._heard[trial.trial_id] = time.monotonic()
+        self.running[trial.trial_id] = time.monotonic()
         self._write_notes(trial, result.pop("notes", []))
         # What the journal holds must not pile up in Tune's memory as well.
         totals, facts = result.pop("totals", {}), result.pop("facts", {})
@@ -155,7 +147,6 @@ class Recorder(SessionCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Note that a trial lost its worker and will be started again."""
-        self.running.discard(trial.trial_id)
         error = self._explain_loss(trial)
         if is_memory_loss(trial):
             # The worker is told, takes half batches, and gives up at the second loss.
@@ -168,14 +159,14 @@ class Recorder(SessionCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Note that a trial lost its worker too often."""
-        self.running.discard(trial.trial_id)
+        error = self._explain_loss(trial)
         if self.record.trials[trial.trial_id].ended is None:
             status = "oom" if is_memory_loss(trial) else "failed"
-            error = self._explain_loss(trial)
             self.write("ended", trial_id=trial.trial_id, status=status, error=error)
 
     def _explain_loss(self, trial: Trial) -> str:
-        silent = time.monotonic() - self._heard.get(trial.trial_id, time.monotonic())
+        """Take the trial off the running ones; return why its worker is lost."""
+        silent = time.monotonic() - self.running.pop(trial.trial_id, time.monotonic())
         if self._max_epoch_seconds and silent >= self._max_epoch_seconds:
             minutes = self._max_epoch_seconds / 60
             return f"no epoch within {minutes:g} minutes (resources.max_epoch_minutes)"
@@ -185,7 +176,7 @@ class Recorder(SessionCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Note that a worker is free again."""
-        self.running.discard(trial.trial_id)
+        self.running.pop(trial.trial_id, None)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Bring the tables up to date every few seconds."""

@@ -19,10 +19,9 @@ from sweep.outline import list_outline, outline_to_dict
 from sweep.plan import Plan, build_plan, draw_candidates, list_plan, plan_to_dict
 from sweep.preflight import Preflight, check_plan, show_preflight, show_warnings
 from sweep.reach import KnownSubsets, Reached, reach_inputs
+from sweep.record import RunRecord, choose_best, sort_events
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
-from sweep.strays import describe_strays
 from sweep.subsets import Subsets
-from sweep.tables import RunRecord, choose_best, sort_events
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "quickstart.yaml"
 
@@ -195,8 +194,7 @@ def _train(
         from sweep.driver import run_plan
 
         console = Console()
-        record = sort_events(read_events(folder))
-        lines = [f"run folder: {folder}", *show_warnings(preflight), *describe_strays(plan, record)]
+        lines = [f"run folder: {folder}", *show_warnings(preflight)]
         if journal.dropped_bytes:
             lines.append(
                 f"{journal.path}: the last line was cut short when its driver ended, and is "
@@ -214,8 +212,8 @@ def _train(
                 journal,
                 options.address,
                 console,
-                preflight.predicted(),
-                options.retry_failed,
+                predicted=preflight.predicted(),
+                retry_failed=options.retry_failed,
             )
         except KeyboardInterrupt:
             # The second Ctrl-C, or one before the trials began: no report, at once.

@@ -1,7 +1,7 @@
 """What a resumed run holds that its configuration does not ask for any more."""
 
 from sweep.plan import Plan
-from sweep.tables import RunRecord
+from sweep.record import RunRecord
 
 LISTED = 10
 

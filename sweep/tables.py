@@ -15,20 +15,9 @@ from sweep.journal import read_events
 from sweep.record import (
     RunRecord,
     TrialRecord,
-    add_event,
     choose_best,
     sort_events,
 )
-
-__all__ = [
-    "RunRecord",
-    "TrialRecord",
-    "add_event",
-    "choose_best",
-    "sort_events",
-    "write_table",
-    "write_tables",
-]
 
 RESULTS_NAME = "results.parquet"
 HISTORY_NAME = "history.parquet"

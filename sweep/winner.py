@@ -8,9 +8,9 @@ from pathlib import Path
 from sweep.errors import RunFolderError
 from sweep.journal import Event, read_events
 from sweep.plan import TrialSpec
+from sweep.record import RunRecord, choose_best, sort_events
 from sweep.revisions import COMMIT
 from sweep.runfolder import CONFIG_NAME
-from sweep.tables import RunRecord, choose_best, sort_events
 
 
 @dataclass(frozen=True)

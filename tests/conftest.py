@@ -11,6 +11,7 @@ import yaml
 from sweep.config import Config, load_config
 from sweep.data import Corpus, Row
 from sweep.plan import Plan, build_plan
+from sweep.record import RunRecord, add_event
 from sweep.subsets import Subsets
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -73,3 +74,12 @@ def config(write_config: Callable[..., Path]) -> Config:
 @pytest.fixture
 def plan(config: Config, subsets: Subsets) -> Plan:
     return build_plan(config, subsets, {"tiny-llama": "llama-v1"})
+
+
+@pytest.fixture
+def record(plan: Plan) -> RunRecord:
+    """Return the record of a run that has planned its trials and begun none."""
+    run = RunRecord()
+    for spec in plan.trials:
+        add_event(run, {"event": "planned", "time": 0.0, "trial": spec.to_dict()})
+    return run

@@ -17,8 +17,8 @@ from ray.cluster_utils import Cluster
 
 from sweep.checkpoints import MANIFEST
 from sweep.journal import Event, read_events
+from sweep.record import sort_events
 from sweep.run import main
-from sweep.tables import sort_events
 from sweep.trainable import SweepTrial
 
 # Workers cannot import this file, so what it defines travels with the trials.

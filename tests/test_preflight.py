@@ -319,8 +319,8 @@ def test_run_journals_what_was_predicted(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def stand_in(*arguments: Any) -> Any:
-        seen["predicted"] = arguments[-1]
+    def stand_in(*arguments: Any, **named: Any) -> Any:
+        seen.update(named)
         raise ClusterError("stopped here")
 
     monkeypatch.setattr("sweep.driver.run_plan", stand_in)

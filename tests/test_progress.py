@@ -10,9 +10,9 @@ from rich.console import Console
 from sweep.journal import Journal
 from sweep.plan import Plan
 from sweep.progress import ProgressDisplay
+from sweep.record import RunRecord
 from sweep.recorder import Recorder
 from sweep.scheduler import CellASHA
-from sweep.tables import RunRecord
 
 
 class Stage:
@@ -56,7 +56,7 @@ def test_plain_output_has_a_line_per_finished_cell(stage: Stage) -> None:
 def test_counts_name_what_is_done_running_and_left(stage: Stage) -> None:
     stage.end(2)
     stage.end(1, "stopped")
-    stage.recorder.running.add("another")
+    stage.recorder.running["another"] = 0.0
     text = stage.display.summarise()
     assert text.startswith("1 of 4 cells; 1 running; ")
     assert "2 finished" in text

@@ -7,6 +7,7 @@ from ray.tune.experiment import Experiment, Trial
 
 from sweep.config import Config
 from sweep.plan import Plan
+from sweep.record import RunRecord, add_event
 from sweep.search import (
     AXES,
     PlanSearch,
@@ -15,19 +16,10 @@ from sweep.search import (
     list_cells,
     slim_trial,
 )
-from sweep.tables import RunRecord, add_event
 
 
 def train(config: dict[str, Any]) -> None:
     """Stand in for a trainable."""
-
-
-@pytest.fixture
-def record(plan: Plan) -> RunRecord:
-    run = RunRecord()
-    for spec in plan.trials:
-        add_event(run, {"event": "planned", "time": 0.0, "trial": spec.to_dict()})
-    return run
 
 
 def end(record: RunRecord, trial_id: str) -> None:

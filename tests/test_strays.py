@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sweep.config import load_config
 from sweep.plan import Plan, build_plan
+from sweep.record import sort_events
 from sweep.strays import describe_strays
 from sweep.subsets import Subsets
-from sweep.tables import sort_events
 
 
 def test_same_plan_leaves_nothing_behind(plan: Plan) -> None:

@@ -8,14 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweep.plan import Plan
-from sweep.tables import (
-    RESULT_COLUMNS,
-    RunRecord,
-    add_event,
-    choose_best,
-    sort_events,
-    write_tables,
-)
+from sweep.record import RunRecord, add_event, choose_best, sort_events
+from sweep.tables import RESULT_COLUMNS, write_tables
 
 Event = dict[str, Any]
 

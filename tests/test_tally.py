@@ -7,18 +7,10 @@ from typing import Any
 import pytest
 
 from sweep.plan import Plan
-from sweep.tables import RunRecord, add_event
+from sweep.record import RunRecord, add_event
 from sweep.tally import Tally
 
 STATUSES = ("finished", "stopped", "diverged", "failed")
-
-
-@pytest.fixture
-def record(plan: Plan) -> RunRecord:
-    run = RunRecord()
-    for spec in plan.trials:
-        add_event(run, {"event": "planned", "time": 0.0, "trial": spec.to_dict()})
-    return run
 
 
 def draw_event(plan: Plan, draw: random.Random) -> dict[str, Any]:

@@ -16,9 +16,9 @@ with timed("import what plans and reads"):
     from sweep.config import Config
     from sweep.journal import Journal, read_events
     from sweep.plan import Plan
+    from sweep.record import sort_events
     from sweep.run import _find_done
     from sweep.subsets import Subsets
-    from sweep.tables import sort_events
 with timed("import what trains (Ray, torch, transformers)"):
     from sweep import driver
 

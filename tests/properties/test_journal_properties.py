@@ -25,7 +25,8 @@ from sweep.errors import RunFolderError
 from sweep.events import EventReader
 from sweep.fields import FIELDS, REQUIRED
 from sweep.journal import JOURNAL_NAME, read_events
-from sweep.tables import sort_events, write_tables
+from sweep.record import sort_events
+from sweep.tables import write_tables
 
 TABLES = ("results.parquet", "history.parquet", "predictions.parquet")
 
