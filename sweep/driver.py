@@ -97,6 +97,7 @@ def run_plan(
             recorder.write("closed", trials_left=left)
             recorder.write_tables()
         finally:
+            baselines.cancel()
             disconnect()
     return record
 

@@ -46,6 +46,12 @@ class BaselineTasks(SessionCallback):
         while self._waiting:
             self._collect(timeout=None)
 
+    def cancel(self) -> None:
+        """Give up those that are not ready, where the run ends early: a task that is under way when
+        the cluster ends has Ray's core print a line of its own."""
+        for reference in self._waiting:
+            ray.cancel(reference, force=True)
+
     def _collect(self, timeout: float | None) -> None:
         if not self._waiting:
             return
