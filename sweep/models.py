@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from sweep.device import choose_dtype
+from sweep.device import convert_dtype
 from sweep.errors import ModelError
 from sweep.families import build_tiny_model
 from sweep.memory import activation_bytes
@@ -89,10 +89,9 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
             f"({(str(error).splitlines() or ['no reason given'])[0][:300]})"
         ) from error
     _set_padding(model, tokenizer, ref.name)
-    width = model.config.get_text_config().hidden_size
-    chosen = choose_dtype(dtype, device, width)
     model.requires_grad_(False)
-    return Base(ref, model.to(device, chosen), tokenizer, chosen, device)
+    model = convert_dtype(model, dtype, device)
+    return Base(ref, model, tokenizer, model.dtype, device)
 
 
 def _set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
