@@ -19,7 +19,7 @@ demo: $(VENV)/installed  ## install, run the quickstart sweep, end with the repo
 	@$(BIN)/python -m sweep.run $(if $(wildcard runs/quickstart/journal.jsonl),--name quickstart --resume)
 
 test: $(VENV)/installed  ## install and pass the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 faults: $(VENV)/installed  ## kill sweeps again and again, compare what --resume makes of them
 	$(BIN)/python -m tests.faults

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from xdist.scheduler import LoadScopeScheduling
 
 from sweep.config import Config, load_config
 from sweep.data import Corpus, Row
@@ -18,6 +19,35 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 LABELS = ("joy", "anger", "love", "fear")
+
+
+RAY = (
+    "test_sweep", "test_faults", "test_lost_workers", "test_environment", "test_security_ray",
+    "test_security_secrets", "test_trackers", "test_placement", "test_new_workers", "test_store",
+)  # fmt: skip
+"""The files that start Ray: the longest, and one after another, since two Rays are too many for
+two cores."""
+
+
+class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives tests to pytest-xdist's workers by group: those of Ray, the property tests, which are
+    counted together, and otherwise those of a file, which share what it sets up."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = Path(nodeid.partition("::")[0])
+        if path.stem in RAY:
+            return "ray"
+        return "properties" if path.parent.name == "properties" else path.stem
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
+    """Schedule by group, in the order of collection."""
+    return ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of Ray first: what takes longest begins first."""
+    items.sort(key=lambda item: item.path.stem not in RAY)
 
 
 @pytest.fixture(scope="session")

@@ -179,6 +179,7 @@ def test_killed_sweep_resumes_to_the_table_of_an_undisturbed_one(
 def interrupt(out: Path, config: Path, name: str, *signals: signal.Signals) -> tuple[int, str]:
     """Send ``signals`` to a sweep after its first epoch; return its exit code and output."""
     command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", name]
+    command += ["--set", "grid.n_labels=[2]", "--set", "baselines=[]"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     journal = out / name / "journal.jsonl"
     while process.poll() is None:

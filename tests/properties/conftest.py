@@ -11,6 +11,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name == "test_total.py")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the counts on, where this is one of several workers."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["cases"] = [dict(RAN), dict(REACHED)]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the counts of a worker."""
+    ran, reached = getattr(node, "workeroutput", {}).get("cases", ({}, {}))
+    RAN.update(ran)
+    REACHED.update(reached)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many cases ran."""
     if RAN:
