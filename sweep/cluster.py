@@ -1,6 +1,8 @@
-"""What a connected Ray cluster has: GPU memory, and whether its nodes see the run folder."""
+"""What a connected Ray cluster has or may grow to, and whether its nodes see the run folder."""
 
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +10,58 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.errors import ClusterError
+from sweep.launched import add_up_workers, find_launched_gpus, is_unknown
 from sweep.machine import find_gpus
 
 ANSWER_SECONDS = 25
+FIRST_WORKER_SECONDS = 300.0
 
 
-def find_gpu_memory() -> int | None:
-    """Return the bytes of the cluster's smallest GPU, or None if no node with one answers.
+def find_capacity(launched: dict[str, Any] | None = None) -> dict[str, float]:
+    """Return what the cluster can hold of each resource: what its nodes have or, where that is
+    more, what the launcher's file ``launched`` lets its workers have together."""
+    have: dict[str, float] = ray.cluster_resources()
+    addable = add_up_workers(launched) if launched else {}
+    return {name: max(have.get(name, 0), addable.get(name, 0)) for name in {*have, *addable}}
 
-    Nothing runs on a GPU: a task on each such node asks ``nvidia-smi``.
+
+def wait_for_capacity(
+    launched: dict[str, Any] | None, cpus: float, tell: Callable[[str], None]
+) -> dict[str, float]:
+    """Return ``find_capacity``, where it can be known.
+
+    Of some workers the launcher does not know what they have: then it waits, five minutes at
+    most, for the first to be there, and for ``cpus`` that a trial can have.
+    """
+    if launched is None or not is_unknown(launched):
+        return find_capacity(launched)
+    until = time.monotonic() + FIRST_WORKER_SECONDS
+    told = False
+    while time.monotonic() < until:
+        capacity = find_capacity(launched)
+        if len(_live_nodes()) > 1 and capacity.get("CPU", 0) >= cpus:
+            break
+        if not told:
+            tell("waiting for the first worker: what it has is known once it is there")
+        told = True
+        time.sleep(1)
+    return find_capacity(launched)
+
+
+def find_gpu_memory(launched: dict[str, Any] | None = None) -> int | None:
+    """Return the bytes of the smallest GPU that the cluster has or may get, or None if that is
+    not known.
+
+    Nothing runs on a GPU: a task on each node with one asks ``nvidia-smi``. Of GPUs still to come
+    only the name is known, from the launcher's file ``launched``, and the table of ``machine``.
     """
     nodes = [node for node in _live_nodes() if node["Resources"].get("GPU", 0)]
     answers = _ask(nodes, _list_gpu_memory)
-    sizes = [size for answer in answers.values() for size in answer]
-    return min(sizes, default=None)
+    found = [size for answer in answers.values() for size in answer]
+    coming = [gpu.memory_bytes for gpu in find_launched_gpus(launched or {})]
+    if not found and 0 in coming:
+        return None
+    return min(filter(None, [*found, *coming]), default=None)
 
 
 def _list_gpu_memory() -> list[int]:

@@ -14,6 +14,7 @@ from sweep.errors import ConfigError, SweepError
 from sweep.findings import Finding
 from sweep.interrupts import one_way_to_stop
 from sweep.journal import JOURNAL_NAME, Journal, read_events
+from sweep.launched import expect_machine, read_launched
 from sweep.machine import inspect_machine
 from sweep.outline import list_outline, outline_to_dict
 from sweep.plan import Plan, build_plan, draw_candidates, list_plan, plan_to_dict
@@ -113,9 +114,11 @@ def _run(options: argparse.Namespace) -> int:
     folder = options.out / config.name
     done = _find_done(folder)
     # Where another machine trains, this one's processors and memory say nothing.
-    remote = options.address or os.environ.get("RAY_ADDRESS")
+    remote = (options.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     machine = None if remote else inspect_machine()
-    preflight = check_plan(config, reached, plan, done, folder, machine)
+    launched = read_launched() if remote else None
+    expected = expect_machine(launched) if launched else None
+    preflight = check_plan(config, reached, plan, done, folder, machine, expected)
     if options.dry_run:
         _print_plan(config, plan, preflight, done, options.json)
         return 2 if preflight.errors() else 0
