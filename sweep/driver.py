@@ -31,6 +31,7 @@ from sweep.revisions import COMMIT
 from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, build_param_space
 from sweep.session import LOCAL, choose_address, connect, disconnect
+from sweep.store import open_store
 from sweep.strays import describe_strays
 from sweep.subsets import Subsets
 from sweep.trackers import build_trackers
@@ -69,7 +70,8 @@ def run_plan(
     for line in describe_strays(plan, record):
         tell(line)
     limit = 60 * config.resources.max_epoch_minutes
-    recorder = Recorder(journal, record, scheduler, folder, tell, limit)
+    store = open_store(folder, config.storage.checkpoints)
+    recorder = Recorder(journal, record, scheduler, folder, tell, limit, store)
     _write_plan(plan, subsets, recorder, predicted)
     if retry_failed:
         _reopen_failed(plan, recorder)
@@ -81,7 +83,7 @@ def run_plan(
         if waiting or baselines.missing:
             connect(address, folder, console)
             treat_term_as_interrupt()
-            check_storage(folder)
+            check_storage(folder, config.storage.checkpoints)
             resources = _choose_resources(config, address, _largest(predicted), tell)
             baselines.start()
             display.start()
@@ -215,6 +217,7 @@ def _fit(
         subsets=subsets,
         run_folder=str(folder),
         max_epoch_seconds=60 * config.resources.max_epoch_minutes,
+        storage=config.storage.checkpoints,
     )
     scratch = folder / "tune"
     tuner = tune.Tuner(

@@ -115,7 +115,8 @@ def _check_machine(
     machine: Machine | None,
     expected: Machine | None,
 ) -> list[Finding]:
-    disk = check_disk(preflight.total.disk_bytes, folder) if preflight.total else []
+    here = preflight.total is not None and config.storage.checkpoints is None
+    disk = check_disk(preflight.total.disk_bytes, folder) if preflight.total and here else []
     if machine is None:
         return [*disk, Finding("note", "--address", _describe_cluster(expected))]
     findings = check_resources(config.resources, machine)
