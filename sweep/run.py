@@ -36,6 +36,7 @@ examples:
   python -m sweep.run sweep_configs/goemotions.yaml --dry-run
   python -m sweep.run my.yaml --set train.batch_size=8 --set grid.n_labels=[2,4]
   python -m sweep.run --name quickstart --resume        go on after an interruption
+  python -m sweep.run --attach runs/quickstart          watch it from another terminal
 
 exit codes: 0 every cell has a result; 1 some cell has none; 2 wrong input; 130 interrupted"""
 
@@ -81,6 +82,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="print the plan and the preflight, train nothing")
     add("--json", action="store_true", help="with --dry-run: print one JSON object")
     add(
+        "--attach",
+        type=Path,
+        metavar="RUN",
+        help="show the progress of the sweep that runs in this run folder, e.g. runs/quickstart",
+    )
+    add(
         "--address",
         metavar="ADDR",
         help="a running Ray cluster, e.g. auto; left out: one on this machine",
@@ -103,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.attach:
+        return _attach(options)
     if options.json and not options.dry_run:
         raise ConfigError("--json goes with --dry-run; add it")
     if options.retry_failed and not options.resume:
@@ -125,6 +134,16 @@ def _run(options: argparse.Namespace) -> int:
     if plan is None or reached.subsets is None or preflight.errors():
         raise SweepError(_choose_error(preflight.errors(), reached).sentence)
     return _train(config, plan, reached.subsets, preflight, options)
+
+
+def _attach(options: argparse.Namespace) -> int:
+    if options.config or options.resume or options.dry_run or options.overrides:
+        raise ConfigError("--attach goes alone: it watches a sweep and starts none; leave it out")
+    from rich.console import Console
+
+    from sweep.attach import attach
+
+    return attach(options.attach.expanduser().absolute(), Console())
 
 
 def _build_plan(config: Config, reached: Reached) -> Plan | None:
