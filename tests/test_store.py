@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -18,8 +19,11 @@ from sweep.checkpoints import list_checkpoints, name_checkpoint, read_checkpoint
 from sweep.cluster import explain_storage
 from sweep.export import main as export
 from sweep.journal import read_events
+from sweep.plan import Plan
 from sweep.run import main
 from sweep.store import CheckpointStore, open_store
+from sweep.subsets import Subsets
+from sweep.trainable import SweepTrial
 
 TREE: dict[str, Any] = {
     "name": "far",
@@ -226,3 +230,37 @@ def test_place_that_others_cannot_find_is_refused(
     assert "storage.checkpoints" in told
     assert reason in told
     assert "SECRET" not in told
+
+
+def take_trial(
+    monkeypatch: pytest.MonkeyPatch, plan: Plan, subsets: Subsets, folder: Path, **more: Any
+) -> dict[str, Any]:
+    """Let a worker of no cluster take the plan's first trial; return its first result."""
+    alone = SimpleNamespace(get_assigned_resources=dict)
+    monkeypatch.setattr("sweep.trainable.ray.get_runtime_context", lambda: alone)
+    trial = object.__new__(SweepTrial)
+    config = {"trial": plan.trials[0].to_dict(), "resume_epoch": 0}
+    trial.setup(config, subsets=subsets, run_folder=str(folder), **more)
+    result: dict[str, Any] = trial.step()
+    trial.cleanup()
+    return result
+
+
+def test_worker_that_does_not_see_the_run_folder_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, plan: Plan, subsets: Subsets, tmp_path: Path
+) -> None:
+    result = take_trial(monkeypatch, plan, subsets, tmp_path / "run")
+    assert result["done"]
+    assert f"the run folder {tmp_path}/run is not visible from" in result["halt"]
+    assert result["halt"].endswith("and go on with --resume")
+
+
+def test_worker_that_cannot_write_to_the_storage_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, plan: Plan, subsets: Subsets, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    place = (tmp_path / "file").as_uri()
+    result = take_trial(monkeypatch, plan, subsets, tmp_path / "run", storage=place)
+    assert result["done"]
+    assert result["halt"].startswith(f"{place}: ")
+    assert result["halt"].endswith("and go on with --resume")
