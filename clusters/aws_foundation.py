@@ -1,5 +1,6 @@
 """Makes once, by name and again without harm, what cluster.yaml refers to on AWS: a security group
-that only your address can reach by SSH, a shared file system, and the head's few rights.
+that only your address can reach by SSH, a shared file system, and the head's few rights; with
+--bucket, the rights of head and workers in one bucket.
 
 python clusters/aws_foundation.py --region us-west-2 --ssh-from 203.0.113.7/32
 python clusters/aws_foundation.py --region us-west-2 --delete     # with all that is stored there
@@ -17,7 +18,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 NAME = "sweep"
-HEAD = "sweep-head"
+HEAD, WORKER = "sweep-head", "sweep-worker"
 TAGS = [{"Key": "project", "Value": NAME}]
 IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
 OURS = {"StringEquals": {"ec2:ResourceTag/ray-cluster-name": NAME}}
@@ -56,7 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--region", required=True)
     parser.add_argument("--ssh-from", type=ipaddress.ip_network, metavar="CIDR")
-    parser.add_argument("--delete", action="store_true", help="remove everything, data included")
+    parser.add_argument(
+        "--bucket", help="an S3 bucket of yours for checkpoints: the nodes may read and write there"
+    )
+    parser.add_argument(
+        "--delete", action="store_true", help="remove everything but the bucket, data included"
+    )
     return parser
 
 
@@ -137,18 +143,40 @@ def wait_until(reached: Any, what: str, seconds: float = 300.0) -> None:
         time.sleep(2)
 
 
+def make_role(iam: Any, name: str) -> str:
+    """Make a role that a machine can have, and its profile of the same name; return its ARN."""
+    with already("EntityAlreadyExists"):
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST), Tags=TAGS)
+    with already("EntityAlreadyExists"):
+        iam.create_instance_profile(InstanceProfileName=name)
+    with already("LimitExceeded"):
+        iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    return str(iam.get_role(RoleName=name)["Role"]["Arn"])
+
+
 def make_head_role(iam: Any) -> None:
     """Give the head the right to start and end this cluster's machines, and no other."""
-    with already("EntityAlreadyExists"):
-        iam.create_role(RoleName=HEAD, AssumeRolePolicyDocument=json.dumps(TRUST), Tags=TAGS)
+    make_role(iam, HEAD)
     iam.put_role_policy(RoleName=HEAD, PolicyName=HEAD, PolicyDocument=json.dumps(HEAD_RIGHTS))
-    with already("EntityAlreadyExists"):
-        iam.create_instance_profile(InstanceProfileName=HEAD)
-    with already("LimitExceeded"):
-        iam.add_role_to_instance_profile(InstanceProfileName=HEAD, RoleName=HEAD)
     with already("InvalidInput", "EntityAlreadyExists"):
         # Without it an account's first spot request fails; the head may not make it.
         iam.create_service_linked_role(AWSServiceName="spot.amazonaws.com")
+
+
+def open_bucket(iam: Any, bucket: str) -> None:
+    """Let head and workers use one bucket, and the head give its workers the role for that."""
+    place = f"arn:aws:s3:::{bucket}"
+    objects = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    rights = [
+        {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetBucketLocation"], "Resource": place},
+        {"Effect": "Allow", "Action": objects, "Resource": f"{place}/*"},
+    ]
+    role = make_role(iam, WORKER)
+    to_machines = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+    passing = {"Action": "iam:PassRole", "Resource": role, "Condition": to_machines}
+    for name, more in ((WORKER, []), (HEAD, [{"Effect": "Allow", **passing}])):
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [*rights, *more]})
+        iam.put_role_policy(RoleName=name, PolicyName="sweep-bucket", PolicyDocument=policy)
 
 
 @contextmanager
@@ -169,13 +197,16 @@ def find_image(ssm: Any) -> str:
         return "ami-CHANGE-ME"
 
 
-def make(region: str, ssh_from: str) -> str:
+def make(region: str, ssh_from: str, bucket: str | None = None) -> str:
     """Make what is missing; return the lines for the top of cluster.yaml."""
     ec2, efs = boto3.client("ec2", region_name=region), boto3.client("efs", region_name=region)
     subnets = find_subnets(ec2)
     group = make_group(ec2, subnets[0]["VpcId"], ssh_from)
     files = make_files(efs, subnets, group)
-    make_head_role(boto3.client("iam", region_name=region))
+    iam = boto3.client("iam", region_name=region)
+    make_head_role(iam)
+    if bucket:
+        open_bucket(iam, bucket)
     image = find_image(boto3.client("ssm", region_name=region))
     zones = ",".join(subnet["AvailabilityZone"] for subnet in subnets)
     mount = f"NFS={files}.efs.{region}.amazonaws.com:/ bash ~/sweep/clusters/setup_node.sh"
@@ -207,14 +238,20 @@ def delete(region: str) -> None:
     if group is not None:
         ec2.delete_security_group(GroupId=group)
     iam = boto3.client("iam", region_name=region)
+    for role in (HEAD, WORKER):
+        delete_role(iam, role)
+
+
+def delete_role(iam: Any, name: str) -> None:
+    """Remove what ``make_role`` made, with the rights that were given to it."""
     with already("NoSuchEntity"):
-        iam.remove_role_from_instance_profile(InstanceProfileName=HEAD, RoleName=HEAD)
+        iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=name)
     with already("NoSuchEntity"):
-        iam.delete_instance_profile(InstanceProfileName=HEAD)
+        iam.delete_instance_profile(InstanceProfileName=name)
     with already("NoSuchEntity"):
-        iam.delete_role_policy(RoleName=HEAD, PolicyName=HEAD)
-    with already("NoSuchEntity"):
-        iam.delete_role(RoleName=HEAD)
+        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
+            iam.delete_role_policy(RoleName=name, PolicyName=policy)
+        iam.delete_role(RoleName=name)
 
 
 def main() -> None:
@@ -226,7 +263,7 @@ def main() -> None:
         raise SystemExit("--ssh-from is missing: your address, e.g. 203.0.113.7/32")
     else:
         print("put these lines at the top of cluster.yaml, in place of those marked (*):\n")
-        print(make(options.region, str(options.ssh_from)))
+        print(make(options.region, str(options.ssh_from), options.bucket))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 but stock peft and transformers."""
 
 import json
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from sweep.checkpoints import Tensors, list_checkpoints, read_checkpoint
 from sweep.errors import ModelError, RunFolderError
 from sweep.models import Base, attach_adapter, load_base, materialise
 from sweep.plan import TrialSpec
+from sweep.store import open_store
 
 __all__ = [
     "build_classifier",
@@ -23,6 +25,7 @@ __all__ = [
     "load_stock",
     "materialise",
     "predict_labels",
+    "read_best_weights",
     "silence_progress",
     "write_adapter",
     "write_merged",
@@ -52,6 +55,15 @@ def find_best_weights(checkpoints: Path, trial_id: str, best_epoch: int) -> Tens
         f"{checkpoints}: the checkpoint of trial {trial_id} is gone or damaged; restore it from a "
         "copy, or train the cell again under another --name"
     )
+
+
+def read_best_weights(
+    run_folder: Path, storage: str | None, trial_id: str, best_epoch: int
+) -> Tensors:
+    """Return what ``find_best_weights`` does, from where the run keeps its checkpoints."""
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoints = open_store(run_folder, storage).fetch(trial_id, Path(scratch))
+        return find_best_weights(checkpoints, trial_id, best_epoch)
 
 
 def build_classifier(spec: TrialSpec, source: str, weights: Tensors) -> tuple[Base, PeftModel]:

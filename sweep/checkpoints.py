@@ -1,7 +1,6 @@
 """Checkpoints: folders of safetensors and JSON that count once their manifest is in place."""
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-MANIFEST = "manifest.json"
+from sweep.manifests import MANIFEST, checksum, dump_manifest, parse_manifest
+
 STATE = "state.json"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -26,10 +26,10 @@ def write_checkpoint(folder: Path, groups: dict[str, Tensors], state: dict[str, 
         packed = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         save_file(packed, folder / f"{name}.safetensors")
     (folder / STATE).write_text(json.dumps(state))
-    sums = {file.name: _checksum(file) for file in sorted(folder.iterdir())}
+    sums = {file.name: checksum(file) for file in sorted(folder.iterdir())}
     beside = folder / f".{MANIFEST}"
     with beside.open("w") as file:
-        json.dump(sums, file)
+        file.write(dump_manifest(sums))
         file.flush()
         os.fsync(file.fileno())
     beside.rename(folder / MANIFEST)
@@ -38,8 +38,8 @@ def write_checkpoint(folder: Path, groups: dict[str, Tensors], state: dict[str, 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] | None:
     """Return the groups and the state in ``folder``, or None if it is not whole."""
     try:
-        sums = json.loads((folder / MANIFEST).read_text())
-        if any(_checksum(folder / name) != value for name, value in sums.items()):
+        sums = parse_manifest((folder / MANIFEST).read_bytes())
+        if sums is None or any(checksum(folder / name) != sums[name] for name in sums):
             return None
         state = json.loads((folder / STATE).read_text())
     except (OSError, ValueError):
@@ -72,8 +72,3 @@ def is_storage_full(error: Exception) -> bool:
         return True
     # safetensors has an error class of its own, which holds the number in its text alone.
     return any(f"os error {number}" in str(error) for number in FULL)
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]

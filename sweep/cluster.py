@@ -1,58 +1,137 @@
-"""What a connected Ray cluster has: GPU memory, and whether its nodes see the run folder."""
+"""What a connected Ray cluster has or may grow to, and whether its nodes see the run folder."""
 
+import contextlib
+import tempfile
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweep.errors import ClusterError
+from sweep.errors import ClusterError, StorageError
+from sweep.launched import add_up_workers, find_launched_gpus, is_unknown
 from sweep.machine import find_gpus
+from sweep.storage import Storage, open_storage
+from sweep.trainable import explain_blindness
 
 ANSWER_SECONDS = 25
+FIRST_WORKER_SECONDS = 300.0
 
 
-def find_gpu_memory() -> int | None:
-    """Return the bytes of the cluster's smallest GPU, or None if no node with one answers.
+def find_capacity(launched: dict[str, Any] | None = None) -> dict[str, float]:
+    """Return what the cluster can hold of each resource: what its nodes have or, where that is
+    more, what the launcher's file ``launched`` lets its workers have together."""
+    have: dict[str, float] = ray.cluster_resources()
+    addable = add_up_workers(launched) if launched else {}
+    return {name: max(have.get(name, 0), addable.get(name, 0)) for name in {*have, *addable}}
 
-    Nothing runs on a GPU: a task on each such node asks ``nvidia-smi``.
+
+def wait_for_capacity(
+    launched: dict[str, Any] | None, cpus: float, tell: Callable[[str], None]
+) -> dict[str, float]:
+    """Return ``find_capacity``, where it can be known.
+
+    Of some workers the launcher does not know what they have: then it waits, five minutes at
+    most, for the first to be there, and for ``cpus`` that a trial can have.
+    """
+    if launched is None or not is_unknown(launched):
+        return find_capacity(launched)
+    until = time.monotonic() + FIRST_WORKER_SECONDS
+    told = False
+    while time.monotonic() < until:
+        capacity = find_capacity(launched)
+        if len(_live_nodes()) > 1 and capacity.get("CPU", 0) >= cpus:
+            break
+        if not told:
+            tell("waiting for the first worker: what it has is known once it is there")
+        told = True
+        time.sleep(1)
+    return find_capacity(launched)
+
+
+def find_gpu_memory(launched: dict[str, Any] | None = None) -> int | None:
+    """Return the bytes of the smallest GPU that the cluster has or may get, or None if that is
+    not known.
+
+    Nothing runs on a GPU: a task on each node with one asks ``nvidia-smi``. Of GPUs still to come
+    only the name is known, from the launcher's file ``launched``, and the table of ``machine``.
     """
     nodes = [node for node in _live_nodes() if node["Resources"].get("GPU", 0)]
     answers = _ask(nodes, _list_gpu_memory)
-    sizes = [size for answer in answers.values() for size in answer]
-    return min(sizes, default=None)
+    found = [size for answer in answers.values() for size in answer]
+    coming = [gpu.memory_bytes for gpu in find_launched_gpus(launched or {})]
+    if not found and 0 in coming:
+        return None
+    return min(filter(None, [*found, *coming]), default=None)
 
 
 def _list_gpu_memory() -> list[int]:
     return [gpu.memory_bytes for gpu in find_gpus()]
 
 
-def check_storage(folder: Path) -> None:
-    """Raise ClusterError unless every node of the cluster sees what lies in ``folder``."""
+def check_storage(folder: Path, uri: str | None = None) -> None:
+    """Raise ClusterError unless what is written here is read on every node of the cluster, and
+    the other way round: at ``uri`` or, without one, in the run folder."""
     nodes = _live_nodes()
-    if len(nodes) < 2:
+    if uri is None and len(nodes) < 2:
         return
-    marker = folder / f".storage-{uuid.uuid4().hex}"
-    marker.touch()
     try:
-        answers = _ask(nodes, _sees, str(marker))
+        reasons = _exchange_words(nodes, uri or str(folder))
+    except StorageError as error:
+        raise ClusterError(f"{'storage.checkpoints' if uri else '--out'}: {error}") from error
+    hosts = [node["NodeManagerHostname"] for node in nodes if node["NodeID"] in reasons]
+    if hosts:
+        reason = next(filter(None, reasons.values()), "")
+        raise ClusterError(explain_storage(folder, uri, hosts, reason))
+
+
+def _exchange_words(nodes: list[dict[str, Any]], place: str) -> dict[str, str]:
+    """Write at ``place`` and let every node answer there; return node id -> what went wrong."""
+    storage, name = open_storage(place), f"storage-check-{uuid.uuid4().hex}"
+    _leave_word(storage, f"{name}/driver")
+    try:
+        answers = _ask(nodes, _answer_word, place, name)
+        with tempfile.TemporaryDirectory() as scratch:
+            # Read by name: the list of a folder may be an old one, kept by the client of NFS.
+            return {
+                node: reason
+                for node, reason in answers.items()
+                if not storage.read_folder(f"{name}/{node}", Path(scratch) / node)
+            }
     finally:
-        marker.unlink(missing_ok=True)
-    blind = [node["NodeManagerHostname"] for node in nodes if answers.get(node["NodeID"]) is False]
-    if blind:
-        raise ClusterError(explain_storage(folder, blind))
+        with contextlib.suppress(StorageError):
+            storage.delete_folder(name)
 
 
-def _sees(path: str) -> bool:
-    return Path(path).is_file()
+def _leave_word(storage: Storage, name: str) -> None:
+    with tempfile.TemporaryDirectory() as source:
+        (Path(source) / "word").write_text(name)
+        storage.write_folder(name, Path(source))
 
 
-def explain_storage(folder: Path, hosts: list[str]) -> str:
-    """Return the sentence about nodes that do not see the run folder."""
+def _answer_word(place: str, name: str) -> str:
+    """Read on this node what the driver wrote, and write an answer; return what went wrong."""
+    try:
+        storage = open_storage(place)
+        with tempfile.TemporaryDirectory() as scratch:
+            if storage.read_folder(f"{name}/driver", Path(scratch) / "driver"):
+                _leave_word(storage, f"{name}/{ray.get_runtime_context().get_node_id()}")
+    except StorageError as error:
+        return str(error)
+    return ""
+
+
+def explain_storage(folder: Path, uri: str | None, hosts: list[str], reason: str = "") -> str:
+    """Return the sentence about nodes that do not share the storage."""
+    if uri is None:
+        return explain_blindness(folder, hosts)
     return (
-        f"--out: the run folder {folder} is not visible from {', '.join(sorted(hosts))}; choose an "
-        "--out on storage that every node of the cluster mounts at the same path"
+        f"storage.checkpoints: what is written to {uri} here is not read on "
+        f"{', '.join(sorted(hosts))}, or the other way round ({reason or 'it is not there'}); "
+        "name a storage that every node may read and write"
     )
 
 

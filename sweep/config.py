@@ -18,6 +18,7 @@ from sweep.sections import (
     ModelConfig,
     ResourcesConfig,
     Section,
+    StorageConfig,
     TrackersConfig,
     TrainConfig,
     TuneConfig,
@@ -49,6 +50,7 @@ class Config(Section):
     asha: AshaConfig = AshaConfig()
     train: TrainConfig = TrainConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    storage: StorageConfig = StorageConfig()
     trackers: TrackersConfig = TrackersConfig()
     baselines: BaselineNames = Field(default=["majority", "tf-idf"])
     """Reference methods run on the same subsets; [] for none."""

@@ -6,20 +6,20 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from rich.console import Console
 
-from sweep.cluster import check_storage, find_gpu_memory
+from sweep.cluster import check_storage, find_gpu_memory, wait_for_capacity
 from sweep.config import Config
 from sweep.errors import ClusterError
 from sweep.interrupts import treat_term_as_interrupt
 from sweep.journal import Journal, read_events
+from sweep.launched import read_launched
 from sweep.limits import choose_gpu_share
 from sweep.losses import memory_losses_as_lost_workers
 from sweep.plan import Plan
@@ -27,9 +27,11 @@ from sweep.progress import ProgressDisplay
 from sweep.record import RunRecord, sort_events
 from sweep.recorder import Recorder, SessionCallback
 from sweep.reference import BaselineTasks
+from sweep.revisions import COMMIT
 from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, build_param_space
-from sweep.session import connect, disconnect
+from sweep.session import LOCAL, choose_address, connect, disconnect
+from sweep.store import open_store
 from sweep.strays import describe_strays
 from sweep.subsets import Subsets
 from sweep.trackers import build_trackers
@@ -68,7 +70,8 @@ def run_plan(
     for line in describe_strays(plan, record):
         tell(line)
     limit = 60 * config.resources.max_epoch_minutes
-    recorder = Recorder(journal, record, scheduler, folder, tell, limit)
+    store = open_store(folder, config.storage.checkpoints)
+    recorder = Recorder(journal, record, scheduler, folder, tell, limit, store)
     _write_plan(plan, subsets, recorder, predicted)
     if retry_failed:
         _reopen_failed(plan, recorder)
@@ -80,10 +83,8 @@ def run_plan(
         if waiting or baselines.missing:
             connect(address, folder, console)
             treat_term_as_interrupt()
-            check_storage(folder)
-            resources = trial_resources(
-                config, ray.cluster_resources(), _largest(predicted), find_gpu_memory()
-            )
+            check_storage(folder, config.storage.checkpoints)
+            resources = _choose_resources(config, address, _largest(predicted), tell)
             baselines.start()
             display.start()
         if waiting:
@@ -132,10 +133,12 @@ def _reopen_failed(plan: Plan, recorder: Recorder) -> None:
 
 
 def _read_commit() -> str | None:
-    """Return the commit of the working copy this package lies in, or None outside one."""
+    """Return the commit of the working copy this package lies in; outside one, what SWEEP_COMMIT
+    says (a copy on a cluster has no .git), or None."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
-        return None
+        told = os.environ.get("SWEEP_COMMIT", "")
+        return told if COMMIT.fullmatch(told) else None
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None
@@ -155,6 +158,18 @@ def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:
 
 def _largest(predicted: dict[str, Any] | None) -> int | None:
     return max((predicted or {}).get("memory_bytes", {}).values(), default=None)
+
+
+def _choose_resources(
+    config: Config, address: str | None, memory_bytes: int | None, tell: Callable[[str], None]
+) -> dict[str, float]:
+    """Return what one trial gets of the connected cluster, workers to come counted in."""
+    launched = None if choose_address(address) == LOCAL else read_launched()
+    capacity = wait_for_capacity(launched, config.resources.cpus_per_trial, tell)
+    if launched:
+        cpus, gpus = capacity.get("CPU", 0), capacity.get("GPU", 0)
+        tell(f"with all its workers it has {cpus:g} CPUs, {gpus:g} GPUs")
+    return trial_resources(config, capacity, memory_bytes, find_gpu_memory(launched))
 
 
 def trial_resources(
@@ -202,6 +217,7 @@ def _fit(
         subsets=subsets,
         run_folder=str(folder),
         max_epoch_seconds=60 * config.resources.max_epoch_minutes,
+        storage=config.storage.checkpoints,
     )
     scratch = folder / "tune"
     tuner = tune.Tuner(

@@ -111,7 +111,7 @@ def write_folder(winner: Winner, run_folder: Path, target: Path, shape: Shape) -
     config = load_config(run_folder / CONFIG_NAME)
     subsets = rebuild_subsets(config, winner.spec)
     check_base(winner.spec, run_folder)
-    write_weights(winner, run_folder, subsets, target, shape)
+    write_weights(winner, run_folder, config.storage.checkpoints, subsets, target, shape)
     rescored = rescore(winner, subsets, target, shape)
     (target / "sweep.json").write_text(build_record(winner, rescored, config.data, shape))
     card = build_card(winner, rescored, config.data, shape)
@@ -180,15 +180,20 @@ def check_base(spec: TrialSpec, run_folder: Path) -> None:
 
 
 def write_weights(
-    winner: Winner, run_folder: Path, subsets: Subsets, target: Path, shape: Shape
+    winner: Winner,
+    run_folder: Path,
+    storage: str | None,
+    subsets: Subsets,
+    target: Path,
+    shape: Shape,
 ) -> None:
     """Write model and tokenizer to the new folder ``target``."""
     # Slow to import, and not needed to refuse what cannot be exported.
     from sweep import bundle
 
     bundle.silence_progress()
-    spec, checkpoints = winner.spec, run_folder / "checkpoints" / winner.spec.trial_id
-    weights = bundle.find_best_weights(checkpoints, spec.trial_id, winner.ended["best_epoch"])
+    spec, best_epoch = winner.spec, winner.ended["best_epoch"]
+    weights = bundle.read_best_weights(run_folder, storage, spec.trial_id, best_epoch)
     source = bundle.materialise(spec.model, run_folder / "models", subsets.training_texts)
     base, model = bundle.build_classifier(spec, source, weights)
     try:

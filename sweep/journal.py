@@ -137,22 +137,49 @@ def _cut_torn_tail(path: Path) -> int:
     return size - keep
 
 
-def read_events(folder: Path) -> Iterator[Event]:
-    """Yield the events in ``folder``'s journal, oldest first.
+class JournalTail:
+    """A journal that is read on as it grows."""
 
-    An unfinished last line is left out (its writer may be at work). Raises RunFolderError when
-    there is no journal, or when a line before the last is damaged, with its number.
-    """
-    path = folder / JOURNAL_NAME
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / JOURNAL_NAME
+        self._offset = self._lines = 0
+
+    def read(self) -> Iterator[Event]:
+        """Yield the events that no call has yielded yet, oldest first.
+
+        An unfinished last line is left out (its writer may be at work). Raises RunFolderError when
+        there is no journal, or when a line before the last is damaged, with its number.
+        """
+        try:
+            file = self.path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            folder = self.path.parent
+            raise RunFolderError(f"{folder}: no {JOURNAL_NAME} here; name a run folder") from None
+        with file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                self._lines += 1
+                yield _decode(line, self.path, self._lines)
+
+
+def read_events(folder: Path) -> Iterator[Event]:
+    """Yield the events in ``folder``'s journal, as ``JournalTail.read`` does."""
+    return JournalTail(folder).read()
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a driver has the journal in ``folder`` open, as far as can be told."""
     try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder}: no {JOURNAL_NAME} here; name a run folder") from None
-    with file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            yield _decode(line, path, number)
+        with (folder / JOURNAL_NAME).open("rb") as file:
+            # Let go at once: a driver that starts meanwhile must not find it taken.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)
+    except OSError:
+        return True
+    return False
 
 
 def _decode(line: bytes, path: Path, number: int) -> Event:

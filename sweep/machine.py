@@ -24,6 +24,20 @@ GPU_TERAFLOPS = {
 """Dense 16-bit tensor throughput in 10^12 floating-point operations a second, from the makers'
 data sheets (https://www.nvidia.com/en-us/data-center/)."""
 UNKNOWN_GPU_TERAFLOPS = 60.0
+GPU_MEBIBYTES = {
+    "B200": 183_359,
+    "H200": 143_771,
+    "H100": 81_559,
+    "A100-80G": 81_920,
+    "A100": 40_960,
+    "L40S": 46_068,
+    "L4": 23_034,
+    "A10G": 23_028,
+    "A10": 23_028,
+    "V100": 16_160,
+    "T4": 15_360,
+}
+"""Memory by Ray's name of the GPU, as ``nvidia-smi`` lists it; the smaller where there are two."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,11 @@ def assume_gpu_flops(name: str) -> tuple[float, bool]:
         if known in name:
             return teraflops * 1e12, True
     return UNKNOWN_GPU_TERAFLOPS * 1e12, False
+
+
+def assume_gpu_memory(name: str) -> int:
+    """Return the bytes of the GPU that Ray calls ``name``, or 0 if it is not in the table."""
+    return GPU_MEBIBYTES.get(name, 0) * 2**20
 
 
 def measure_cpu_flops(threads: int, seconds: float = 0.15) -> float:

@@ -63,13 +63,15 @@ def check_plan(
     done: frozenset[str],
     folder: Path,
     machine: Machine | None,
+    expected: Machine | None = None,
 ) -> Preflight:
     """Return what is known of the sweep before it runs in ``folder``.
 
     ``plan`` is None where data or models are missing. ``machine`` is the one that trains; None
     means a cluster that has not been asked yet, whose GPUs and memory are then not checked.
+    ``expected`` is what such a cluster may grow to, if that is known.
     """
-    here = machine or Machine(cpus=1, memory_bytes=0)
+    here = machine or expected or Machine(cpus=1, memory_bytes=0)
     texts = measure_texts(config, reached.subsets)
     forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
     preflight = Preflight(list(reached.findings))
@@ -84,7 +86,7 @@ def check_plan(
     if len(jobs) == len(config.grid.models):
         largest = max(each.memory_bytes_per_trial for each in preflight.models)
         preflight.total = forecaster.estimate_total(jobs, largest)
-    preflight.findings += _check_machine(config, preflight, folder, machine)
+    preflight.findings += _check_machine(config, preflight, folder, machine, expected)
     preflight.findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return preflight
 
@@ -107,16 +109,29 @@ def _check_shape(config: Config, index: int, job: Job | None) -> list[Finding]:
 
 
 def _check_machine(
-    config: Config, preflight: Preflight, folder: Path, machine: Machine | None
+    config: Config,
+    preflight: Preflight,
+    folder: Path,
+    machine: Machine | None,
+    expected: Machine | None,
 ) -> list[Finding]:
-    disk = check_disk(preflight.total.disk_bytes, folder) if preflight.total else []
+    here = preflight.total is not None and config.storage.checkpoints is None
+    disk = check_disk(preflight.total.disk_bytes, folder) if preflight.total and here else []
     if machine is None:
-        text = "the cluster's GPUs, memory and storage are checked once it is connected"
-        return [*disk, Finding("note", "--address", text)]
+        return [*disk, Finding("note", "--address", _describe_cluster(expected))]
     findings = check_resources(config.resources, machine)
     for each in preflight.models if not findings else ():
         findings += check_memory(each.model, each.memory_bytes_per_trial, config.resources, machine)
     return findings + disk
+
+
+def _describe_cluster(expected: Machine | None) -> str:
+    later = "GPUs, memory and storage are checked once it is connected"
+    if expected is None:
+        return f"the cluster's {later}"
+    kinds = sorted({gpu.name for gpu in expected.gpus})
+    gpus = f"{len(expected.gpus)} GPUs ({', '.join(kinds)})" if kinds else "no GPU"
+    return f"the cluster may grow to {expected.cpus} CPUs and {gpus}; its {later}"
 
 
 def show_preflight(preflight: Preflight) -> str:

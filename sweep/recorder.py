@@ -8,13 +8,13 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from sweep.checkpoints import keep_newest
 from sweep.errors import StorageError
 from sweep.history import EPOCH_METRICS
-from sweep.journal import ROOM_NEEDED, Journal, explain_storage_error
+from sweep.journal import Journal, explain_storage_error
 from sweep.losses import explain_loss, is_memory_loss
 from sweep.record import RunRecord, add_event
 from sweep.scheduler import CellASHA, Decision
+from sweep.store import CheckpointStore
 from sweep.tables import write_tables
 
 TABLES_EVERY_SECONDS = 5.0
@@ -39,8 +39,10 @@ class Recorder(SessionCallback):
         folder: Path,
         tell: Callable[[str], None] = lambda sentence: None,
         max_epoch_seconds: float | None = None,
+        store: CheckpointStore | None = None,
     ) -> None:
         self._journal = journal
+        self._store = store or CheckpointStore(folder)
         self._tell = tell
         self._max_epoch_seconds = max_epoch_seconds
         self._scheduler = scheduler
@@ -87,7 +89,7 @@ class Recorder(SessionCallback):
     ) -> None:
         """Note an epoch and, where the trial ends with it, the trial's result."""
         if "halt" in result:
-            self.halt = StorageError(f"{self._folder}: {result['halt']}; {ROOM_NEEDED}")
+            self.halt = StorageError(f"{self._folder}: {result['halt']}")
             raise self.halt
         self.running[trial.trial_id] = time.monotonic()
         self._write_notes(trial, result.pop("notes", []))
@@ -121,8 +123,14 @@ class Recorder(SessionCallback):
             ended["traceback"] = trace
         # One write: a trial whose last epoch is known has its result too.
         self.write_many([*events, ("ended", {"trial_id": trial.trial_id, **ended})])
-        kept = 1 if ended["status"] == "finished" else 0
-        keep_newest(self._folder / "checkpoints" / trial.trial_id, kept)
+        self._drop_checkpoints(trial.trial_id, 1 if ended["status"] == "finished" else 0)
+
+    def _drop_checkpoints(self, trial_id: str, kept: int) -> None:
+        try:
+            self._store.keep_newest(trial_id, kept)
+        except StorageError as error:
+            # They take room and do no harm.
+            self._tell(f"checkpoints that are needed no more are left: {error}")
 
     def _write_notes(self, trial: Trial, notes: Sequence[str]) -> None:
         for text in notes:

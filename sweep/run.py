@@ -14,6 +14,7 @@ from sweep.errors import ConfigError, SweepError
 from sweep.findings import Finding
 from sweep.interrupts import one_way_to_stop
 from sweep.journal import JOURNAL_NAME, Journal, read_events
+from sweep.launched import expect_machine, read_launched
 from sweep.machine import inspect_machine
 from sweep.outline import list_outline, outline_to_dict
 from sweep.plan import Plan, build_plan, draw_candidates, list_plan, plan_to_dict
@@ -35,6 +36,7 @@ examples:
   python -m sweep.run sweep_configs/goemotions.yaml --dry-run
   python -m sweep.run my.yaml --set train.batch_size=8 --set grid.n_labels=[2,4]
   python -m sweep.run --name quickstart --resume        go on after an interruption
+  python -m sweep.run --attach runs/quickstart          watch it from another terminal
 
 exit codes: 0 every cell has a result; 1 some cell has none; 2 wrong input; 130 interrupted"""
 
@@ -80,6 +82,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="print the plan and the preflight, train nothing")
     add("--json", action="store_true", help="with --dry-run: print one JSON object")
     add(
+        "--attach",
+        type=Path,
+        metavar="RUN",
+        help="show the progress of the sweep that runs in this run folder, e.g. runs/quickstart",
+    )
+    add(
         "--address",
         metavar="ADDR",
         help="a running Ray cluster, e.g. auto; left out: one on this machine",
@@ -102,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.attach:
+        return _attach(options)
     if options.json and not options.dry_run:
         raise ConfigError("--json goes with --dry-run; add it")
     if options.retry_failed and not options.resume:
@@ -113,15 +123,27 @@ def _run(options: argparse.Namespace) -> int:
     folder = options.out / config.name
     done = _find_done(folder)
     # Where another machine trains, this one's processors and memory say nothing.
-    remote = options.address or os.environ.get("RAY_ADDRESS")
+    remote = (options.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     machine = None if remote else inspect_machine()
-    preflight = check_plan(config, reached, plan, done, folder, machine)
+    launched = read_launched() if remote else None
+    expected = expect_machine(launched) if launched else None
+    preflight = check_plan(config, reached, plan, done, folder, machine, expected)
     if options.dry_run:
         _print_plan(config, plan, preflight, done, options.json)
         return 2 if preflight.errors() else 0
     if plan is None or reached.subsets is None or preflight.errors():
         raise SweepError(_choose_error(preflight.errors(), reached).sentence)
     return _train(config, plan, reached.subsets, preflight, options)
+
+
+def _attach(options: argparse.Namespace) -> int:
+    if options.config or options.resume or options.dry_run or options.overrides:
+        raise ConfigError("--attach goes alone: it watches a sweep and starts none; leave it out")
+    from rich.console import Console
+
+    from sweep.attach import attach
+
+    return attach(options.attach.expanduser().absolute(), Console())
 
 
 def _build_plan(config: Config, reached: Reached) -> Plan | None:

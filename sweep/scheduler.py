@@ -100,9 +100,15 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
         self._asha(trial).on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return the first waiting trial in the order of the plan."""
+        """Return the first trial in the order of the plan that waits and has no worker coming.
+
+        Tune hands a worker that is free to the trial named here and drops the one that was to run
+        it. Were that one just starting on a new machine, trials shorter than a start would keep
+        the new machine idle for ever.
+        """
         waiting = (t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING)
-        return min(waiting, key=lambda trial: trial.config["position"], default=None)
+        ordered = sorted(waiting, key=lambda trial: trial.config["position"])
+        return next((t for t in ordered if not has_worker_coming(tune_controller, t)), None)
 
     def debug_string(self) -> str:
         """Return one line per cell."""
@@ -112,6 +118,13 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
 def cell_of(trial: Trial) -> str:
     """Return the id of the cell that a Tune trial belongs to."""
     return str(trial.config["trial"]["cell"]["cell_id"])
+
+
+def has_worker_coming(controller: Any, trial: Trial) -> bool:
+    """Return whether a worker of its own is starting for a trial that waits."""
+    actor = controller._trial_to_actor.get(trial)
+    # Until a place is found for it, a worker is a request like any other.
+    return actor is not None and actor in controller._actor_manager.live_actors
 
 
 def withdraw_requests(controller: Any, position: int) -> None:

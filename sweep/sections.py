@@ -22,6 +22,7 @@ from sweep.values import (
     Number,
     PositiveInt,
     Share,
+    StoragePlace,
     TuneSpace,
     holds_password,
     refuse_repeats,
@@ -219,6 +220,14 @@ class ResourcesConfig(Section):
     """How often a trial whose worker or machine died is started again without an epoch between."""
     max_epoch_minutes: Annotated[Number, Field(gt=0)] = 240
     """A worker that gives no epoch for so long hangs: it is ended, and counts as lost."""
+
+
+class StorageConfig(Section):
+    """Where a run keeps what is too large for its journal."""
+
+    checkpoints: StoragePlace | None = None
+    """s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or a path that every machine sees; below it comes the
+    run's name. None: the run folder."""
 
 
 def _expand_switch(value: Any) -> Any:

@@ -56,7 +56,7 @@ def connect(address: str | None, folder: Path, console: Console) -> None:
     # Tune would put these into the runtime_env of every trial, which Ray's logs and dashboard show.
     ENV_VARS_TO_PROPAGATE.difference_update(CLOUD_KEYS)
     os.environ.update({key: os.environ.get(key, value) for key, value in TUNE_SETTINGS.items()})
-    where = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    where = choose_address(address)
     try:
         if where == LOCAL:
             _start_cluster(console)
@@ -75,6 +75,11 @@ def connect(address: str | None, folder: Path, console: Console) -> None:
         f"Ray cluster: {len(ray.nodes())} node(s), {resources.get('CPU', 0):g} CPUs, {gpus:g} GPUs",
         highlight=False,
     )
+
+
+def choose_address(address: str | None) -> str:
+    """Return which cluster is meant: ``--address``, else RAY_ADDRESS, else one of our own."""
+    return address or os.environ.get("RAY_ADDRESS") or LOCAL
 
 
 def disconnect() -> None:

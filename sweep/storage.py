@@ -5,20 +5,18 @@ objects: the files go first, the manifest last; on the way out the manifest goes
 """
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from sweep.errors import StorageError
+from sweep.manifests import MANIFEST, dump_manifest, parse_manifest, show_digest
 from sweep.phrases import first_line
 from sweep.values import holds_password
 
-MANIFEST = "manifest.json"
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 PART_BYTES = 8 * 2**20
 
@@ -57,14 +55,14 @@ class Storage:
             while part := source.read(PART_BYTES):
                 digest.update(part)
                 target.write(part)
-        return digest.hexdigest()[:32]
+        return show_digest(digest)
 
     def _write_manifest(self, name: str, sums: dict[str, str]) -> None:
         place = self._place(f"{name}/{MANIFEST}")
         # A local file can be seen half written, an object cannot.
         beside = f"{place}.part" if self.files.type_name == "local" else place
         with self.files.open_output_stream(beside) as target:
-            target.write(json.dumps(sums).encode())
+            target.write(dump_manifest(sums).encode())
         if beside != place:
             self.files.move(beside, place)
 
@@ -74,7 +72,7 @@ class Storage:
         What is not whole is not brought: no manifest, a file missing, or a checksum that differs.
         Raises StorageError if the place does not answer.
         """
-        sums = self._read_manifest(name)
+        sums = parse_manifest(self._read(f"{name}/{MANIFEST}"))
         if sums is None:
             return False
         target.mkdir(parents=True)
@@ -82,20 +80,8 @@ class Storage:
             self._download(f"{name}/{file}", target / file) == known for file, known in sums.items()
         )
         if whole:
-            (target / MANIFEST).write_text(json.dumps(sums))
+            (target / MANIFEST).write_text(dump_manifest(sums))
         return whole
-
-    def _read_manifest(self, name: str) -> dict[str, str] | None:
-        text = self._read(f"{name}/{MANIFEST}")
-        try:
-            sums: Any = json.loads(text) if text is not None else None
-        except ValueError:
-            return None
-        # The names come from outside: none may lead out of the folder.
-        known = isinstance(sums, dict) and all(
-            FOLDER_NAME.fullmatch(file) and "/" not in file for file in sums
-        )
-        return sums if known else None
 
     def _read(self, name: str) -> bytes | None:
         try:
@@ -117,7 +103,7 @@ class Storage:
             return None
         except (OSError, ArrowException) as error:
             raise self._silent(error) from error
-        return digest.hexdigest()[:32]
+        return show_digest(digest)
 
     def list_folders(self, inside: str) -> list[str]:
         """Return the names of the whole folders right below ``inside``, sorted; empty if none."""
@@ -171,7 +157,7 @@ def open_storage(place: str) -> Storage:
     if mark and scheme not in ("file", "s3", "gs"):
         raise StorageError(f"{place}: is no storage; name a path, s3://BUCKET/X or gs://BUCKET/X")
     if not mark:
-        place = Path(place).absolute().as_uri()
+        place = Path(place).expanduser().absolute().as_uri()
     try:
         files, root = FileSystem.from_uri(place)
     except (OSError, ArrowException, ValueError) as error:

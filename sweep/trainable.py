@@ -2,9 +2,12 @@
 
 import faulthandler
 import platform
+import shutil
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ from ray import tune
 
 from sweep.checkpoints import is_storage_full
 from sweep.device import is_out_of_memory
-from sweep.engine import SoloEngine
-from sweep.errors import SweepError
+from sweep.engine import KEPT_CHECKPOINTS, SoloEngine
+from sweep.errors import StorageError, SweepError
+from sweep.journal import JOURNAL_NAME, ROOM_NEEDED
 from sweep.plan import TrialSpec
+from sweep.store import CheckpointStore, open_store
 from sweep.subsets import Subsets
 
 MEMORY_TRIES = 2
@@ -36,14 +41,24 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]
         subsets: Subsets,
         run_folder: str,
         max_epoch_seconds: float | None = None,
+        storage: str | None = None,
     ) -> None:
-        """Prepare the actor, once; trials follow through ``reset_config``."""
+        """Prepare the actor, once; trials follow through ``reset_config``.
+
+        ``storage`` is where checkpoints go; None: the run folder, which every node must see.
+        """
         cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
         torch.set_num_threads(max(1, int(cpus)))
         self._folder = Path(run_folder)
         self._max_epoch_seconds = max_epoch_seconds
-        self._engine = SoloEngine(subsets, self._folder / "models")
+        self._checkpoint_place = storage
+        self._scratch = Path(tempfile.mkdtemp(prefix="sweep-")) if storage else self._folder
+        self._engine = SoloEngine(subsets, self._scratch / "models")
         self._take(config)
+
+    @cached_property
+    def _store(self) -> CheckpointStore:
+        return open_store(self._folder, self._checkpoint_place)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """End the trial at hand and take the next one."""
@@ -77,15 +92,21 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]
             if self._facts is None:
                 self._facts = self._start()
             metrics = self._engine.run_epoch()
+            trial_id, epoch = self._spec.trial_id, metrics["epoch"]
+            self._store.push(trial_id, self._checkpoints, epoch, KEPT_CHECKPOINTS)
         except Exception as error:  # a trial's failure is a row of the table, not the run's end
             return self._explain(error)
         self._resume_epoch = metrics["epoch"]
         return metrics | {"facts": self._facts}
 
     def _start(self) -> dict[str, Any]:
-        checkpoints = self._folder / "checkpoints" / self._spec.trial_id
+        if not self._checkpoint_place and not (self._folder / JOURNAL_NAME).is_file():
+            raise StorageError(explain_blindness(self._folder, [platform.node()]))
+        trial_id, epoch = self._spec.trial_id, self._resume_epoch
+        self._store.drop_newer(trial_id, epoch)
+        self._checkpoints = self._store.fetch(trial_id, self._scratch, epoch)
         facts = self._engine.start(
-            self._spec, checkpoints, self._resume_epoch, half_batches=self._memory_losses > 0
+            self._spec, self._checkpoints, epoch, half_batches=self._memory_losses > 0
         )
         found = facts["resumed_epoch"]
         if found < self._resume_epoch:
@@ -103,7 +124,10 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]
             return self._fail("oom", message.splitlines()[0][:300])
         if is_storage_full(error):
             # Every trial would fail so, though none is at fault: the run has to end.
-            return {"done": True, "halt": f"no space is left on {platform.node()} ({message})"}
+            text = f"no space is left on {platform.node()} ({message}); {ROOM_NEEDED}"
+            return {"done": True, "halt": text}
+        if isinstance(error, StorageError):
+            return {"done": True, "halt": f"{message}, and go on with --resume"}
         if isinstance(error, SweepError):
             return self._fail("failed", message)
         return self._fail("failed", f"{type(error).__name__}: {message}", traceback.format_exc())
@@ -117,6 +141,17 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Let go of the base model."""
         self._engine.discard()
+        if self._checkpoint_place:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def explain_blindness(folder: Path, hosts: list[str]) -> str:
+    """Return the sentence about nodes that do not see the run folder."""
+    return (
+        f"--out: the run folder {folder} is not visible from {', '.join(sorted(hosts))}; choose an "
+        "--out on storage that every node of the cluster mounts at the same path, or set "
+        "storage.checkpoints"
+    )
 
 
 @contextmanager

@@ -69,7 +69,25 @@ def refuse_repeats(values: Sequence[Any]) -> Sequence[Any]:
     return values
 
 
+def check_place(value: str) -> str:
+    """Return ``value`` if it may name a storage that other machines find too; else raise
+    ValueError."""
+    # The message must not repeat a password: it would end up in logs.
+    if holds_password(value):
+        raise ValueError("holds a user name or password; take it out: keys come from the machine")
+    scheme, mark, rest = value.partition("://")
+    if mark and scheme in ("file", "s3", "gs") and rest:
+        return value
+    if not mark and value.startswith(("/", "~")):
+        return check_path(value)
+    raise ValueError(
+        f"{show_value(value)} is no place that every machine finds; write s3://BUCKET/PREFIX, "
+        "gs://BUCKET/PREFIX, or a whole path on a disk that all share"
+    )
+
+
 Name = Annotated[str, AfterValidator(check_name)]
+StoragePlace = Annotated[str, AfterValidator(check_place)]
 AnyPath = Annotated[str, AfterValidator(check_path)]
 Number = Annotated[
     float, BeforeValidator(_no_bool), BeforeValidator(_coerce_number), Field(allow_inf_nan=False)

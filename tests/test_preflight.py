@@ -356,7 +356,7 @@ def test_cluster_not_yet_asked_is_a_note(write_config: WriteConfig) -> None:
 
 
 def test_storage_that_a_node_does_not_see_is_explained() -> None:
-    text = explain_storage(Path("/runs/a"), ["node2", "node1"])
+    text = explain_storage(Path("/runs/a"), None, ["node2", "node1"])
     assert "/runs/a is not visible from node1, node2; choose an --out on storage" in text
 
 

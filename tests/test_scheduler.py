@@ -1,5 +1,6 @@
 """CellASHA: only trials of one cell are compared."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,10 +89,31 @@ def test_trial_in_its_last_epoch_enters_the_rung_when_it_completes() -> None:
     assert race.report("b", "cell", 2, 0.7) == STOP
 
 
+def waiting_room(*states: tuple[int, str], coming: tuple[int, ...] = ()) -> Any:
+    """Return what CellASHA sees of Tune: trials by position and status, and those for which a
+    worker is starting."""
+    trials = {p: Waiting(status, {"position": p}) for p, status in states}
+    return SimpleNamespace(
+        get_live_trials=lambda: list(trials.values()),
+        _trial_to_actor={trials[position]: f"worker {position}" for position in coming},
+        _actor_manager=SimpleNamespace(live_actors=[f"worker {p}" for p in coming]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """Stands in for a Tune trial."""
+
+    status: str
+    config: dict[str, int]
+
+
 def test_first_waiting_trial_of_the_plan_runs_next() -> None:
-    waiting = [
-        SimpleNamespace(status=status, config={"position": position})
-        for position, status in ((3, "PENDING"), (1, "RUNNING"), (2, "PENDING"))
-    ]
-    controller = SimpleNamespace(get_live_trials=lambda: waiting)
-    assert CellASHA(4, 1, 2).choose_trial_to_run(controller).config["position"] == 2
+    room = waiting_room((3, "PENDING"), (1, "RUNNING"), (2, "PENDING"))
+    assert CellASHA(4, 1, 2).choose_trial_to_run(room).config["position"] == 2
+
+
+def test_trial_whose_own_worker_is_starting_is_left_to_it() -> None:
+    room = waiting_room((3, "PENDING"), (1, "PENDING"), (2, "PENDING"), coming=(1,))
+    assert CellASHA(4, 1, 2).choose_trial_to_run(room).config["position"] == 2
+    assert CellASHA(4, 1, 2).choose_trial_to_run(waiting_room((1, "PENDING"), coming=(1,))) is None

@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 import yaml
 from namespaces import REPO
 
-# Longer than a worker takes to start: Tune gives a trial that waits for a new worker to an old one
-# that is free, and drops the new one's, so that short trials would never leave the first machine.
-EPOCHS, TRIALS = 8, 6
+# Long enough for a machine to come in place of one that was taken, and to have work left.
+EPOCHS, TRIALS = 16, 10
 
 # All rungs are passed by all: which trial arrives first differs between machines.
 TREE: dict[str, Any] = {
@@ -25,7 +24,11 @@ TREE: dict[str, Any] = {
         "n_labels": [4],
         "n_samples": [1600],
     },
-    "tune": {"candidates": 3, "lora_rank": [4, 8], "learning_rate": {"loguniform": [1e-3, 1e-2]}},
+    "tune": {
+        "candidates": TRIALS // 2,
+        "lora_rank": [4, 8],
+        "learning_rate": {"loguniform": [1e-3, 1e-2]},
+    },
     "asha": {"max_epochs": EPOCHS, "grace_epochs": EPOCHS},
     "train": {"batch_size": 8, "max_length": 32, "dtype": "float32", "patience": None},
 }

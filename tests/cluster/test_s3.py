@@ -1,5 +1,6 @@
 """Checkpoints in an S3 bucket, moto's."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 import boto3
 import pytest
 import torch
-from namespaces import run, wait_for
+from namespaces import REPO, run, wait_for
+from sweeps import comparable, read_journal, run_alone, write_sweep
 
 from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.errors import StorageError
@@ -95,3 +97,36 @@ def test_no_object_is_a_pickle(storage: Storage, checkpoint: Path) -> None:
 def test_missing_bucket_is_named(checkpoint: Path, bucket: str) -> None:
     with pytest.raises(StorageError, match="s3://no-such-bucket/x"):
         open_storage("s3://no-such-bucket/x").write_folder("t1/epoch-0003", checkpoint)
+
+
+@pytest.mark.timeout(900)
+def test_sweep_with_its_checkpoints_there_gives_the_same_table(bucket: str, tmp_path: Path) -> None:
+    small = {"tune": {"candidates": 1, "lora_rank": 4, "learning_rate": 5e-3}}
+    tables = []
+    for name, more in (("here", {}), ("there", {"storage": {"checkpoints": bucket}})):
+        (tmp_path / name).mkdir()
+        tables.append(run_alone(tmp_path / name, write_sweep(tmp_path / name, **small, **more)))
+    assert comparable(tables[0]) == comparable(tables[1])
+    assert not (tables[1] / "checkpoints").exists()
+    ended = [event for event in read_journal(tables[1]) if event["event"] == "ended"]
+    found = boto3.client("s3").list_objects_v2(Bucket="sweep-runs", Prefix="study/cluster/")
+    manifests = [i["Key"] for i in found["Contents"] if i["Key"].endswith(MANIFEST)]
+    assert len(manifests) == len(ended) == 2
+
+
+def test_bucket_is_opened_to_the_nodes_and_nothing_else_is(bucket: str) -> None:
+    command = [sys.executable, "clusters/aws_foundation.py", "--region", "us-west-2"]
+    mine = ["--ssh-from", "203.0.113.7/32", "--bucket", "sweep-runs"]
+    for _ in range(2):
+        subprocess.run([*command, *mine], cwd=REPO, check=True, capture_output=True)
+    iam = boto3.client("iam")
+    worker = iam.get_role(RoleName="sweep-worker")["Role"]["Arn"]
+    here = {"arn:aws:s3:::sweep-runs", "arn:aws:s3:::sweep-runs/*"}
+    for role, places in (("sweep-worker", here), ("sweep-head", here | {worker})):
+        policy = iam.get_role_policy(RoleName=role, PolicyName="sweep-bucket")["PolicyDocument"]
+        statements = (json.loads(policy) if isinstance(policy, str) else policy)["Statement"]
+        assert {statement["Resource"] for statement in statements} == places
+    assert iam.list_role_policies(RoleName="sweep-worker")["PolicyNames"] == ["sweep-bucket"]
+    subprocess.run([*command, "--delete"], cwd=REPO, check=True, capture_output=True)
+    left = {role["RoleName"] for role in iam.list_roles()["Roles"]}
+    assert not left & {"sweep-worker", "sweep-head"}

@@ -1,0 +1,102 @@
+"""A running sweep, watched from another terminal: its journal is read as it grows."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from sweep.board import Board
+from sweep.journal import Event, JournalTail, is_held
+from sweep.plan import Plan, TrialSpec
+from sweep.record import RunRecord, add_event
+
+POLL_SECONDS = 0.5
+SILENT_SECONDS = 10.0
+"""After so long without an event it is looked whether a driver is still there."""
+
+
+class Watch:
+    """A run as its journal tells it, up to now."""
+
+    def __init__(self) -> None:
+        self.record = RunRecord()
+        self.running: set[str] = set()
+        self.closed: Event | None = None
+        """The last event, where it says that the driver has left."""
+        self._opened = time.time()
+        self._done_before: frozenset[str] = frozenset()
+
+    def add(self, event: Event) -> None:
+        """Take one more event in."""
+        kind = event["event"]
+        add_event(self.record, event)
+        self.closed = event if kind == "closed" else None
+        if kind == "opened":
+            self._opened, self._done_before = event["time"], self.record.done()
+        if kind in ("opened", "closed"):
+            self.running.clear()
+        elif kind == "started":
+            self.running.add(event["trial_id"])
+        elif kind in ("ended", "retried"):
+            self.running.discard(event["trial_id"])
+
+    def elapsed(self) -> float:
+        """Return the seconds since the driver came; until it left, if it has."""
+        until = self.closed["time"] if self.closed else time.time()
+        return max(float(until - self._opened), 0.001)
+
+    def build_board(self, console: Console) -> Board:
+        """Return a board of what the journal has planned."""
+        plan = rebuild_plan(self.record)
+        before = [spec for spec in plan.trials if spec.trial_id in self._done_before]
+        work = sum(spec.cell.n_samples for spec in before)
+        return Board(plan, self.record, self.running, console, self.elapsed, work)
+
+
+def rebuild_plan(record: RunRecord) -> Plan:
+    """Return the plan that the journal's trials make up, in the order in which they entered it."""
+    trials = tuple(TrialSpec.from_dict(trial.spec) for trial in record.trials.values())
+    cells = tuple(dict.fromkeys(spec.cell for spec in trials))
+    candidates = tuple(dict.fromkeys(spec.candidate for spec in trials))
+    return Plan(cells, candidates, trials)
+
+
+def attach(folder: Path, console: Console, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Show the progress of the run in ``folder`` until its driver leaves; return an exit code.
+
+    0: it has left, or Ctrl-C (the sweep goes on). 1: it is gone without a word. Raises
+    RunFolderError if there is no run, or its journal is damaged.
+    """
+    tail, watch = JournalTail(folder), Watch()
+    planned, board, heard = -1, watch.build_board(console), time.monotonic()
+    try:
+        while not watch.closed:
+            for event in tail.read():
+                watch.add(event)
+                heard = time.monotonic()
+            if len(watch.record.trials) != planned:
+                planned = len(watch.record.trials)
+                board.hide()
+                board = watch.build_board(console)
+                board.start()
+            board.refresh()
+            if time.monotonic() - heard > SILENT_SECONDS and not is_held(folder):
+                board.stop()
+                return _tell_gone(folder, console)
+            sleep(0 if watch.closed else POLL_SECONDS)
+        board.stop()
+    except KeyboardInterrupt:
+        board.hide()
+        console.print("the sweep goes on")
+        return 0
+    left = watch.closed.get("trials_left") or 0
+    if left:
+        console.print(f"its driver has left; {left} trials are not done", highlight=False)
+    return 0
+
+
+def _tell_gone(folder: Path, console: Console) -> int:
+    told = f"{folder}: its driver is gone; go on with the same command and --resume"
+    console.print(told, highlight=False, soft_wrap=True, markup=False)
+    return 1

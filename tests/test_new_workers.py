@@ -1,0 +1,89 @@
+"""Real Tune: a machine that is slow to start a worker gets its part of short trials."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+
+from sweep.recorder import SessionCallback
+from sweep.scheduler import METRIC, CellASHA
+
+TRIALS = 12
+START_SECONDS = 4.0
+"""A worker takes as long as several trials."""
+
+
+class Ends(SessionCallback):
+    """Notes the node on which each trial ended."""
+
+    def __init__(self) -> None:
+        self.nodes: list[str] = []
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
+    ) -> None:
+        self.nodes.append(result["node"])
+
+
+def build_trainable(first: Path) -> type[tune.Trainable]:
+    """Return a short trial whose every worker but the first starts slowly."""
+
+    # Defined here, so that Ray sends it along: workers cannot import this file.
+    class ShortTrial(tune.Trainable):  # type: ignore[misc]
+        def setup(self, config: dict[str, Any]) -> None:
+            if first.exists():
+                time.sleep(START_SECONDS)
+            first.touch()
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            return True
+
+        def step(self) -> dict[str, Any]:
+            time.sleep(1)
+            node = ray.get_runtime_context().get_node_id()
+            return {"epoch": 1, METRIC: 0.5, "done": True, "node": node}
+
+    return ShortTrial
+
+
+@pytest.fixture
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Join a cluster of two nodes with a CPU each."""
+    monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_short_trials_reach_a_machine_whose_worker_starts_slowly(
+    two_nodes: None, tmp_path: Path
+) -> None:
+    ends = Ends()
+    tuner = tune.Tuner(
+        tune.with_resources(build_trainable(tmp_path / "first"), {"CPU": 1}),
+        param_space={
+            "position": tune.grid_search(list(range(TRIALS))),
+            "trial": {"cell": {"cell_id": "cell"}},
+        },
+        tune_config=tune.TuneConfig(scheduler=CellASHA(3, 1, 2), reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path / "tune"),
+            callbacks=[ends],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    assert not tuner.fit().errors
+    counts = Counter(ends.nodes)
+    assert sum(counts.values()) == TRIALS
+    assert len(counts) == 2
+    assert min(counts.values()) >= 2
