@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.errors import RunFolderError
-from sweep.journal import JOURNAL_NAME, Event, read_events
+from sweep.events import Event
+from sweep.journal import JOURNAL_NAME, read_events
 from sweep.record import RunRecord, sort_events
 from sweep.tables import (
     HISTORY_COLUMNS,

@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from sweep.board import Board
-from sweep.journal import Event, JournalTail, is_held
+from sweep.events import Event
+from sweep.journal import JournalTail, is_held
 from sweep.plan import Plan, TrialSpec
 from sweep.record import RunRecord, add_event
 

@@ -29,11 +29,12 @@ from sweep.recorder import Recorder, SessionCallback
 from sweep.reference import BaselineTasks
 from sweep.revisions import COMMIT
 from sweep.scheduler import CellASHA
-from sweep.search import PlanSearch, build_param_space
+from sweep.search import PlanSearch, SlimTrials, build_param_space
 from sweep.session import LOCAL, choose_address, connect, disconnect
 from sweep.store import open_store
 from sweep.strays import describe_strays
 from sweep.subsets import Subsets
+from sweep.tables import remove_unfinished
 from sweep.trackers import build_trackers
 from sweep.trainable import SweepTrial
 
@@ -59,6 +60,7 @@ def run_plan(
     no more, ClusterError when no cluster can be had.
     """
     trackers = build_trackers(config.trackers, folder)
+    remove_unfinished(folder)
     record = sort_events(read_events(folder))
     scheduler = CellASHA(
         config.asha.max_epochs, config.asha.grace_epochs, config.asha.reduction_factor
@@ -233,7 +235,7 @@ def _fit(
         run_config=tune.RunConfig(
             name="scratch",
             storage_path=str(scratch),
-            callbacks=[recorder, *callbacks],
+            callbacks=[recorder, *callbacks, SlimTrials()],
             # The engine writes its own checkpoints, without pickles.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=config.resources.max_retries),

@@ -162,9 +162,9 @@ def read_token_rates(folder: Path) -> dict[str, float]:
 
     columns = ["model", "train_tokens", "train_seconds"]
     sums: dict[str, tuple[float, float]] = {}
-    for model, tokens, seconds in zip(
-        *pq.read_table(path, columns=columns).to_pydict().values(), strict=True
-    ):
+    with path.open("rb") as file:  # opened once: a driver may put a new table in its place
+        found = pq.read_table(file, columns=columns).to_pydict()
+    for model, tokens, seconds in zip(*found.values(), strict=True):
         if tokens and seconds:
             total = sums.get(model, (0.0, 0.0))
             sums[model] = (total[0] + tokens, total[1] + seconds)

@@ -4,7 +4,7 @@ import math
 from array import array
 from collections.abc import Iterator, Mapping
 
-from sweep.journal import Event
+from sweep.events import Event
 
 EPOCH_METRICS = (
     "train_loss",

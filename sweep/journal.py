@@ -29,11 +29,10 @@ from types import TracebackType
 from typing import Any
 
 from sweep.errors import RunFolderError, StorageError
+from sweep.events import Event, EventReader
 
 JOURNAL_NAME = "journal.jsonl"
 ROOM_NEEDED = "make room and go on with --resume, nothing that was written is lost"
-
-Event = dict[str, Any]
 
 
 class Journal:
@@ -142,6 +141,7 @@ class JournalTail:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL_NAME
+        self._reader = EventReader(self.path)
         self._offset = self._lines = 0
 
     def read(self) -> Iterator[Event]:
@@ -162,7 +162,7 @@ class JournalTail:
                     return
                 self._offset += len(line)
                 self._lines += 1
-                yield _decode(line, self.path, self._lines)
+                yield self._reader.read(line, self._lines)
 
 
 def read_events(folder: Path) -> Iterator[Event]:
@@ -180,16 +180,3 @@ def is_held(folder: Path) -> bool:
     except OSError:
         return True
     return False
-
-
-def _decode(line: bytes, path: Path, number: int) -> Event:
-    try:
-        event = json.loads(line)
-        if isinstance(event, dict) and isinstance(event.get("event"), str):
-            return event
-    except ValueError:
-        pass
-    raise RunFolderError(
-        f"{path}: line {number} is damaged; restore the file from a copy, "
-        f"or delete that line to run its trial again"
-    )

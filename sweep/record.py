@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
 
+from sweep.events import Event
 from sweep.history import History, TrialEpochs
-from sweep.journal import Event
 
 SHARED_PARTS = ("cell", "candidate", "model", "recipe")
 """Parts of a spec that many trials have alike; each is kept once."""

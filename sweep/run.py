@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import Config, check_name, load_config
-from sweep.environment import check_tracker_packages
+from sweep.environment import check_ray, check_tracker_packages
 from sweep.errors import ConfigError, SweepError
 from sweep.findings import Finding
 from sweep.interrupts import one_way_to_stop
@@ -117,6 +117,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.retry_failed and not options.resume:
         raise ConfigError("--retry-failed goes with --resume; add it")
     config = _read_config(options)
+    check_ray()
     check_tracker_packages(config.trackers)
     reached = reach_inputs(config)
     plan = _build_plan(config, reached)
@@ -207,8 +208,12 @@ def _train(
     options: argparse.Namespace,
 ) -> int:
     folder = open_run_folder(options.out, config.name, options.resume)
-    with Journal(folder) as journal:
+    if not options.resume:
+        # Before the journal: whenever this process is killed, --resume finds the configuration.
         save_config(folder, config)
+    with Journal(folder) as journal:
+        if options.resume:
+            save_config(folder, config)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         # These import Ray and are slow: planning must not wait for them.
         from rich.console import Console

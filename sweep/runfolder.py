@@ -13,11 +13,11 @@ def open_run_folder(out: Path, name: str, resume: bool) -> Path:
     """Return ``out/name`` as an absolute path, made if it is new.
 
     Raises RunFolderError when a new run meets a folder that is not empty, or a resumed one finds
-    no journal.
+    neither journal nor configuration (the first that a run writes).
     """
     folder = (out / name).absolute()
     if resume:
-        if not (folder / JOURNAL_NAME).is_file():
+        if not any((folder / name).is_file() for name in (JOURNAL_NAME, CONFIG_NAME)):
             raise RunFolderError(
                 f"{folder}: there is no run to resume here; leave out --resume to start one"
             )

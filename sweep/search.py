@@ -121,6 +121,17 @@ def _search_cell(experiment: Experiment, keys: list[Key]) -> BasicVariantGenerat
     return search
 
 
+class SlimTrials(tune.Callback):  # type: ignore[misc]
+    """Keeps the driver's memory from growing with the trials that have ended; comes after every
+    callback that reads them."""
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Slim a trial that has its result."""
+        slim_trial(trial)
+
+
 def slim_trial(trial: Trial) -> None:
     """Take from a trial that has ended what Tune would keep of it until the run's end: its whole
     specification, its last result, and running averages of every metric."""

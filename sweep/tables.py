@@ -117,6 +117,12 @@ def write_tables(folder: Path, run: RunRecord | None = None) -> None:
     write_table(folder / PREDICTIONS_NAME, PREDICTION_COLUMNS, _list_predictions(run, best))
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed driver had written of a table; for the holder of the journal alone."""
+    for beside in folder.glob(".*.parquet.*"):
+        beside.unlink(missing_ok=True)
+
+
 def write_table(path: Path, columns: list[Column], content: list[Row] | Lists) -> None:
     """Write ``content`` (rows, or a list per column) beside ``path`` and rename it into place."""
     schema = pa.schema(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import RunFolderError
-from sweep.journal import Event, read_events
+from sweep.events import Event
+from sweep.journal import read_events
 from sweep.plan import TrialSpec
 from sweep.record import RunRecord, choose_best, sort_events
 from sweep.revisions import COMMIT

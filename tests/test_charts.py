@@ -264,7 +264,7 @@ def test_analysis_imports_neither_torch_nor_ray() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy, _, own = done.stdout.partition("] ")
     assert heavy == "["
-    allowed = {"errors", "phrases", "journal", "history", "record", "tables", "events"}
+    allowed = {"errors", "phrases", "journal", "history", "record", "tables", "events", "fields"}
     assert set(re.findall(r"sweep\.(\w+)", own)) <= allowed
 
 

@@ -58,7 +58,8 @@ def test_best_is_chosen_by_chance_normalised_validation_accuracy(run: Path, tmp_
     }
     with Journal(tmp_path) as journal:
         for name, (k, validation, test) in facts.items():
-            cell = spec["cell"] | {"cell_id": name, "n_labels": k}
+            labels = [f"label-{index}" for index in range(k)]
+            cell = spec["cell"] | {"cell_id": name, "n_labels": k, "labels": labels}
             journal.append("planned", trial=spec | {"trial_id": name, "cell": cell})
             scores = {"val_accuracy": validation, "test_accuracy": test}
             journal.append("ended", trial_id=name, status="finished", **scores)

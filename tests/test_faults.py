@@ -16,7 +16,8 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from sweep.checkpoints import MANIFEST
-from sweep.journal import Event, read_events
+from sweep.events import Event
+from sweep.journal import read_events
 from sweep.record import sort_events
 from sweep.run import main
 from sweep.trainable import SweepTrial

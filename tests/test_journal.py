@@ -15,8 +15,8 @@ from sweep.journal import JOURNAL_NAME, Journal, read_events
 def test_events_come_back_in_order(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.append("opened", host="a")
-        journal.append_all([("planned", {"n": 1}), ("planned", {"n": 2})])
-    assert [e["event"] for e in read_events(tmp_path)] == ["opened", "planned", "planned"]
+        journal.append_all([("closed", {"trials_left": 2}), ("closed", {"trials_left": 1})])
+    assert [e.get("trials_left") for e in read_events(tmp_path)] == [None, 2, 1]
 
 
 def test_event_is_on_disk_before_append_returns(tmp_path: Path) -> None:
@@ -27,17 +27,17 @@ def test_event_is_on_disk_before_append_returns(tmp_path: Path) -> None:
 
 def test_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
-        journal.append("epoch", loss=float("nan"), more={"x": [float("inf"), 1.5]})
+        journal.append("closed", train_loss=float("nan"), more={"x": [float("inf"), 1.5]})
     (event,) = read_events(tmp_path)
-    assert event["loss"] is None
+    assert event["train_loss"] is None
     assert event["more"] == {"x": [None, 1.5]}
 
 
 def test_text_of_any_kind_survives(tmp_path: Path) -> None:
     text = 'new\nline "quote" \u2028 \U0001f600 </script>'
     with Journal(tmp_path) as journal:
-        journal.append("ended", error=text)
-    assert next(read_events(tmp_path))["error"] == text
+        journal.append("noted", trial_id="t", text=text)
+    assert next(read_events(tmp_path))["text"] == text
 
 
 def test_second_driver_is_refused(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_clock_that_jumps_back_changes_no_duration(
 
 
 def test_torn_last_line_is_dropped_and_told(tmp_path: Path) -> None:
-    whole = json.dumps({"event": "opened"}) + "\n"
+    whole = json.dumps({"event": "opened", "time": 1.0}) + "\n"
     (tmp_path / JOURNAL_NAME).write_text(whole + '{"event": "ep')
     assert len(list(read_events(tmp_path))) == 1
     with Journal(tmp_path) as journal:
@@ -93,9 +93,12 @@ def test_torn_last_line_is_dropped_and_told(tmp_path: Path) -> None:
     assert [e["event"] for e in read_events(tmp_path)] == ["opened", "closed"]
 
 
-@pytest.mark.parametrize("line", ["{torn", "[]", '{"no": "event"}', '{"event": 3}'])
+@pytest.mark.parametrize(
+    "line", ["{torn", "[]", '{"no": "event"}', '{"event": 3}', '{"event": "closed"}']
+)
 def test_damaged_line_inside_is_an_error_with_its_number(tmp_path: Path, line: str) -> None:
-    (tmp_path / JOURNAL_NAME).write_text(f'{{"event": "a"}}\n{line}\n{{"event": "b"}}\n')
+    whole = '{"event": "opened", "time": 1.0}'
+    (tmp_path / JOURNAL_NAME).write_text(f"{whole}\n{line}\n{whole}\n")
     with pytest.raises(RunFolderError, match="line 2 is damaged"):
         list(read_events(tmp_path))
 

@@ -13,7 +13,8 @@ import ray
 import yaml
 from ray.cluster_utils import Cluster
 
-from sweep.journal import Event, read_events
+from sweep.events import Event
+from sweep.journal import read_events
 from sweep.machine import GPU_MEBIBYTES
 from sweep.recorder import Recorder
 from sweep.run import main

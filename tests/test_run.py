@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sweep.config import load_config
 from sweep.run import main
+from sweep.runfolder import open_run_folder, save_config
 
 WriteConfig = Callable[..., Path]
 
@@ -98,6 +100,17 @@ def test_resume_needs_a_run(
 ) -> None:
     assert main([str(write_config()), "--out", str(tmp_path), "--resume", *SMALL]) == 2
     assert "no run to resume here" in capsys.readouterr().err
+
+
+def test_run_killed_before_its_first_event_is_resumed_by_its_own_configuration(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = open_run_folder(tmp_path, "small", resume=False)
+    save_config(folder, load_config(write_config()))
+    words = ["--name", "small", "--out", str(tmp_path), "--resume"]
+    assert open_run_folder(tmp_path, "small", resume=True) == folder
+    assert main([*words, "--dry-run"]) == 0
+    assert "4 cells x 2 candidates = 8 trials" in capsys.readouterr().out
 
 
 def test_help_names_the_exit_codes_and_examples(capsys: pytest.CaptureFixture[str]) -> None:

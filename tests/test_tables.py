@@ -9,7 +9,7 @@ import pytest
 
 from sweep.plan import Plan
 from sweep.record import RunRecord, add_event, choose_best, sort_events
-from sweep.tables import RESULT_COLUMNS, write_tables
+from sweep.tables import RESULT_COLUMNS, remove_unfinished, write_tables
 
 Event = dict[str, Any]
 
@@ -191,3 +191,10 @@ def test_done_follows_every_event(plan: Plan) -> None:
     assert record.done() == {trial}
     add_event(record, {"event": "reopened", "time": 3.0, "trial_id": trial})
     assert record.done() == frozenset()
+
+
+def test_what_a_killed_driver_left_of_a_table_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".results.parquet.4711").write_bytes(b"PAR1")
+    (tmp_path / "results.parquet").write_bytes(b"PAR1")
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.parquet"]
