@@ -107,7 +107,7 @@ def build_tiny_model(family: str, texts: Iterable[str], folder: Path, seed: int 
     Raises KeyError for an unknown family.
     """
     config_of = _CONFIGS[family]
-    tokenizer = _build_tokenizer(texts)
+    tokenizer = build_tokenizer(texts)
     config = config_of(_shared_fields(tokenizer))
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(config)
@@ -126,7 +126,8 @@ def _shared_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     }
 
 
-def _build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer of 2,000 pieces learned from ``texts``."""
     pieces = _train_pieces(texts)
     # Every text ends in the same token, so the head always reads the same position's average.
     pieces.post_processor = TemplateProcessing(

@@ -1,0 +1,236 @@
+"""Times the stock recipe and this project's engines on the same trials, and prints the table."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from benchmarks.floor import count_operations, measure_matmul
+from benchmarks.random_models import SIZES, write_random_model
+from benchmarks.tasks import TINY, Task, build_task
+from sweep.models import load_base, materialise
+from sweep.subsets import CellData
+
+WAITING = "start and waiting"
+"""The workers' time outside trials: Ray's and the processes' start, the driver's work, idling."""
+PARTS = (
+    "imports", "model load", "tokenising", "training", "evaluation", "checkpoint", "report",
+    WAITING,
+)  # fmt: skip
+ENGINES = ("stock", "stock x2", "solo")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One engine's run of the task."""
+
+    engine: str
+    seconds: float
+    """From the command to its end."""
+    val_accuracy: list[float]
+    test_accuracy: list[float]
+    parts: dict[str, float]
+    """Seconds of all trials together, by part."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``python -m benchmarks``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("--model", help="a folder of a real model; left out: the four tiny families")
+    add("--random", choices=SIZES, help="a model of this size with random weights")
+    add("--data", type=Path, help="folder of a corpus; left out: the synthetic one")
+    add("--labels", type=int, default=4)
+    add("--samples", type=int, default=800)
+    add("--epochs", type=int, default=2)
+    add("--candidates", type=int, default=4)
+    add("--batch-size", type=int, default=16)
+    add("--rounds", type=int, default=3, help="runs of each engine, alternating (default: 3)")
+    add("--engines", default=",".join(ENGINES), help=f"default: {','.join(ENGINES)}")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--out", type=Path, help="write every run as a row of this Parquet file")
+    return parser
+
+
+def main() -> None:
+    """Run the engines in turn and print the table."""
+    options = build_parser().parse_args()
+    engines = options.engines.split(",")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        task = build_task(folder, _choose_models(options, folder), options.data, _changes(options))
+        print(f"{len(task.plan.trials)} trials of {options.epochs} epochs", flush=True)
+        timings = []
+        for number in range(options.rounds):
+            for engine in engines:
+                timing = _time(engine, task, folder / f"{number}-{engine.replace(' ', '-')}")
+                print(f"  round {number + 1}: {engine} {timing.seconds:.1f} s", flush=True)
+                timings.append(timing)
+        floor = _find_floor(task, torch.device(options.device), folder)
+    print(show_table(timings, engines, floor))
+    if options.out:
+        write_rows(timings, floor, options)
+
+
+def _choose_models(options: argparse.Namespace, folder: Path) -> list[dict[str, str]]:
+    if options.random:
+        path = write_random_model(options.random, folder / options.random)
+        return [{"name": options.random, "path": str(path)}]
+    if options.model:
+        return [{"name": Path(options.model).name, "path": options.model}]
+    return TINY
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    tiny = not (options.model or options.random)
+    return {
+        "n_labels": options.labels,
+        "n_samples": options.samples,
+        "candidates": options.candidates,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "device": options.device,
+        "lora_rank": [4, 8, 16] if tiny else [8, 16],
+        "learning_rate": [2e-3, 8e-3] if tiny else [2e-4, 1e-3],
+    }
+
+
+def _time(engine: str, task: Task, folder: Path) -> Timing:
+    folder.mkdir()
+    if engine.startswith("stock"):
+        return _time_stock(engine, task, folder)
+    words = ["sweep.run", str(task.path), "--out", str(folder), "--set", f"engine={engine}"]
+    if engine == "solo":
+        words = words[:-2]
+    seconds = _run(words)
+    val, test, parts = _read_own(folder / "benchmark")
+    workers = 1 if task.work["device"] == "cuda" else os.cpu_count() or 1
+    parts[WAITING] = workers * seconds - sum(parts.values())
+    return Timing(engine, seconds, val, test, parts)
+
+
+def _time_stock(engine: str, task: Task, folder: Path) -> Timing:
+    at_once = int(engine.partition("x")[2] or 1)
+    cores = os.cpu_count() or 1
+    gpus = 1 / at_once if task.work["device"] == "cuda" else 0
+    # On a CPU, a machine's cores stand for the GPU: all for one trial, or shared.
+    cpus = 1 if gpus else max(1, cores // at_once)
+    (folder / "work.json").write_text(json.dumps(task.work | {"cpus": cpus, "gpus": gpus}))
+    seconds = _run(["benchmarks.stock", str(folder / "work.json"), str(folder / "rows.json")])
+    rows = json.loads((folder / "rows.json").read_text())
+    parts = {part: sum(row["parts"].get(part, 0.0) for row in rows) for part in PARTS}
+    parts[WAITING] = at_once * seconds - sum(parts.values())
+    scores = ([row[f"{split}_accuracy"] for row in rows] for split in ("val", "test"))
+    return Timing(engine, seconds, *scores, parts)
+
+
+def _run(words: list[str]) -> float:
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr}{done.stdout}")
+    return time.perf_counter() - start
+
+
+def _read_own(run: Path) -> tuple[list[float], list[float], dict[str, float]]:
+    """Return validation and test accuracy of each trial, and the seconds of each part."""
+    rows = pq.read_table(run / "results.parquet").to_pylist()
+    total = {
+        name: sum(row[f"{name}_seconds"] or 0.0 for row in rows)
+        for name in ("load", "train", "eval", "wall")
+    }
+    parts = dict.fromkeys(PARTS, 0.0) | {
+        "model load": total["load"],
+        "training": total["train"],
+        "evaluation": total["eval"],
+        # What is left of an epoch is its checkpoint.
+        "checkpoint": total["wall"] - total["load"] - total["train"] - total["eval"],
+    }
+    return (
+        [row["val_accuracy"] for row in rows],
+        [row["test_accuracy"] for row in rows],
+        parts,
+    )
+
+
+def _find_floor(task: Task, device: torch.device, folder: Path) -> float:
+    """Return the seconds that the trials' matrix products take at this machine's best rate."""
+    total = 0.0
+    rates: dict[tuple[torch.dtype, int], float] = {}
+    for spec in task.plan.trials:
+        source = materialise(spec.model, folder / "models", task.subsets.training_texts)
+        dtype = next(t["dtype"] for t in task.work["trials"] if t["model"] == source)
+        base = load_base(spec.model, source, dtype, device)
+        key = base.dtype, base.model.config.get_text_config().hidden_size
+        if key not in rates:
+            rates[key] = measure_matmul(device, *key)
+        cell = spec.cell
+        data = CellData(
+            task.subsets.training(cell.n_labels, cell.n_samples, cell.seed),
+            task.subsets.evaluation("validation", cell.n_labels),
+            task.subsets.evaluation("test", cell.n_labels),
+        )
+        total += count_operations(base, data, spec) / rates[key]
+    return total
+
+
+def show_table(timings: list[Timing], engines: list[str], floor: float) -> str:
+    """Return the table of medians, in Markdown."""
+    medians = {
+        engine: statistics.median(t.seconds for t in timings if t.engine == engine)
+        for engine in engines
+    }
+    first = medians[engines[0]]
+    lines = [
+        "| engine | makespan, median (all) | stock / it | validation | test |",
+        "|---|---|---|---|---|",
+    ]
+    for engine in engines:
+        own = [t for t in timings if t.engine == engine]
+        spread = " ".join(f"{t.seconds:.1f}" for t in own)
+        val, test = (
+            statistics.mean(score for t in own for score in scores(t))
+            for scores in (lambda t: t.val_accuracy, lambda t: t.test_accuracy)
+        )
+        lines.append(
+            f"| {engine} | {medians[engine]:.1f} s ({spread}) | {first / medians[engine]:.2f} "
+            f"| {val:.3f} | {test:.3f} |"
+        )
+    lines += [f"| floor | {floor:.1f} s | {first / floor:.1f} | | |", ""]
+    lines += ["Seconds of the trials by part, summed over trials, median run:", ""]
+    lines += ["| engine | " + " | ".join(PARTS) + " |", "|---" * (len(PARTS) + 1) + "|"]
+    for engine in engines:
+        own = sorted((t for t in timings if t.engine == engine), key=lambda t: t.seconds)
+        parts = own[len(own) // 2].parts
+        lines.append(f"| {engine} | " + " | ".join(f"{parts[p]:.1f}" for p in PARTS) + " |")
+    return "\n".join(lines)
+
+
+def write_rows(timings: list[Timing], floor: float, options: argparse.Namespace) -> None:
+    """Write a row per run to ``options.out``."""
+    common = {"floor_seconds": floor, "device": options.device, "cores": os.cpu_count()}
+    rows = [
+        {"engine": t.engine, "seconds": t.seconds, "val_accuracy": t.val_accuracy,
+         "test_accuracy": t.test_accuracy, **common, **{f"{p} s": t.parts[p] for p in PARTS}}
+        for t in timings
+    ]  # fmt: skip
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The sets of trials that the engines are timed on: a configuration for ours, a list for the stock
+recipe, the same texts for both."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers.pytorch_utils import Conv1D
+
+from sweep.config import Config, load_config
+from sweep.models import load_base, materialise
+from sweep.plan import ModelRef, Plan, TrialSpec, build_plan
+from sweep.reach import build_subsets
+from sweep.revisions import resolve_revision
+from sweep.subsets import Subset, Subsets
+
+TINY = [{"name": f"tiny-{f}", "path": f"tiny:{f}"} for f in ("qwen2", "llama", "gpt2", "gemma3")]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Trials that every engine runs, and where their inputs lie."""
+
+    config: Config
+    path: Path
+    """The configuration file of our engines."""
+    plan: Plan
+    subsets: Subsets
+    work: dict[str, Any]
+    """What the stock recipe reads."""
+
+
+def build_task(
+    folder: Path, models: list[dict[str, str]], data: Path | None, changes: dict[str, Any]
+) -> Task:
+    """Write the inputs of the trials into ``folder`` and return them.
+
+    ``data`` names a corpus of files, or is None for the synthetic one; ``changes`` holds
+    ``n_labels``, ``n_samples``, ``candidates``, ``epochs``, ``batch_size`` and ``device``.
+    """
+    source = {"source": "files", "path": str(data)} if data else {"source": "synthetic"}
+    epochs = changes["epochs"]
+    tree = {
+        "name": "benchmark",
+        "data": source,
+        "grid": {
+            "models": models,
+            "n_labels": [changes["n_labels"]],
+            "n_samples": [changes["n_samples"]],
+        },
+        "tune": {
+            "candidates": changes["candidates"],
+            "lora_rank": changes["lora_rank"],
+            "learning_rate": {"loguniform": changes["learning_rate"]},
+        },
+        # Every trial trains every epoch, as the stock recipe does.
+        "asha": {"max_epochs": epochs, "grace_epochs": epochs},
+        "train": {"batch_size": changes["batch_size"], "max_length": 64},
+        "baselines": [],
+    }
+    path = folder / "benchmark.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    config = load_config(path)
+    subsets = build_subsets(config)
+    revisions = {model.name: resolve_revision(model) for model in config.grid.models}
+    plan = build_plan(config, subsets, revisions)
+    recipe = plan.trials[0].recipe
+    bases = {spec.model: _describe_base(spec.model, subsets, folder, changes["device"])
+             for spec in plan.trials}  # fmt: skip
+    files = _write_texts(plan.trials[0], subsets, folder)
+    work = {
+        "trials": [_describe(spec, bases[spec.model] | {"files": files}) for spec in plan.trials],
+        "epochs": epochs,
+        "batch_size": recipe.batch_size,
+        "eval_batch_size": recipe.eval_batch_size,
+        "max_length": recipe.max_length,
+        "warmup_ratio": recipe.warmup_ratio,
+        "device": changes["device"],
+    }
+    return Task(config, path, plan, subsets, work)
+
+
+def _describe_base(ref: ModelRef, subsets: Subsets, folder: Path, device: str) -> dict[str, Any]:
+    """Return where the stock recipe finds the model, and the number format that ours takes."""
+    source = materialise(ref, folder / "models", subsets.training_texts)
+    base = load_base(ref, source, "auto", torch.device(device))
+    return {
+        "model": source,
+        "conv1d": any(isinstance(module, Conv1D) for module in base.model.modules()),
+        "dtype": str(base.dtype).removeprefix("torch."),
+    }
+
+
+def _write_texts(spec: TrialSpec, subsets: Subsets, folder: Path) -> dict[str, str]:
+    cell = spec.cell
+    parts = {
+        "train": subsets.training(cell.n_labels, cell.n_samples, cell.seed),
+        "validation": subsets.evaluation("validation", cell.n_labels),
+        "test": subsets.evaluation("test", cell.n_labels),
+    }
+    return {name: _write_subset(subset, folder / f"{name}.jsonl") for name, subset in parts.items()}
+
+
+def _write_subset(subset: Subset, path: Path) -> str:
+    rows = zip(subset.texts, subset.classes, strict=True)
+    lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def _describe(spec: TrialSpec, base: dict[str, Any]) -> dict[str, Any]:
+    candidate = spec.candidate
+    return base | {
+        "name": f"{spec.model.name}-{candidate.index}",
+        "labels": list(spec.cell.labels),
+        "lora_rank": candidate.lora_rank,
+        "lora_alpha": candidate.lora_alpha,
+        "lora_dropout": candidate.lora_dropout,
+        "learning_rate": candidate.learning_rate,
+        "weight_decay": candidate.weight_decay,
+    }
