@@ -70,7 +70,7 @@ def attach(folder: Path, console: Console, sleep: Callable[[float], None] = time
     RunFolderError if there is no run, or its journal is damaged.
     """
     tail, watch = JournalTail(folder), Watch()
-    planned, board, heard = -1, watch.build_board(console), time.monotonic()
+    planned, board, heard = 0, watch.build_board(console), time.monotonic()
     try:
         while not watch.closed:
             for event in tail.read():
@@ -81,12 +81,14 @@ def attach(folder: Path, console: Console, sleep: Callable[[float], None] = time
                 board.hide()
                 board = watch.build_board(console)
                 board.start()
-            board.refresh()
+            if planned:
+                board.refresh()
             if time.monotonic() - heard > SILENT_SECONDS and not is_held(folder):
                 board.stop()
                 return _tell_gone(folder, console)
             sleep(0 if watch.closed else POLL_SECONDS)
-        board.stop()
+        if planned:
+            board.stop()
     except KeyboardInterrupt:
         board.hide()
         console.print("the sweep goes on")

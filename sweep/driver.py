@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sweep.cluster import check_storage, find_gpu_memory, wait_for_capacity
 from sweep.config import Config
-from sweep.errors import ClusterError
+from sweep.errors import ClusterError, ConfigError, StorageError
 from sweep.interrupts import treat_term_as_interrupt
 from sweep.journal import Journal, read_events
 from sweep.launched import read_launched
@@ -31,7 +31,7 @@ from sweep.revisions import COMMIT
 from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, SlimTrials, build_param_space
 from sweep.session import LOCAL, choose_address, connect, disconnect
-from sweep.store import open_store
+from sweep.store import CheckpointStore, open_store
 from sweep.strays import describe_strays
 from sweep.subsets import Subsets
 from sweep.tables import remove_unfinished
@@ -72,7 +72,7 @@ def run_plan(
     for line in describe_strays(plan, record):
         tell(line)
     limit = 60 * config.resources.max_epoch_minutes
-    store = open_store(folder, config.storage.checkpoints)
+    store = _open_store(config, folder)
     recorder = Recorder(journal, record, scheduler, folder, tell, limit, store)
     _write_plan(plan, subsets, recorder, predicted)
     if retry_failed:
@@ -103,6 +103,13 @@ def run_plan(
             baselines.cancel()
             disconnect()
     return record
+
+
+def _open_store(config: Config, folder: Path) -> CheckpointStore:
+    try:
+        return open_store(folder, config.storage.checkpoints)
+    except StorageError as error:
+        raise ConfigError(f"storage.checkpoints: {error}") from error
 
 
 def _write_plan(

@@ -126,6 +126,19 @@ def test_driver_that_was_killed_is_noticed(
     assert "its driver is gone; go on with the same command and --resume" in told
 
 
+def test_driver_that_has_not_planned_yet_is_waited_for(folder: Path, plan: Plan) -> None:
+    with Journal(folder) as journal:
+        journal.append("opened", predicted=None)
+        planned = [("planned", {"trial": spec.to_dict()}) for spec in plan.trials]
+        code, told = watch(
+            folder,
+            lambda: journal.append_all(planned),
+            lambda: journal.append("closed", trials_left=8),
+        )
+    assert code == 0
+    assert told.startswith("0 of 4 cells; 0 running; 8 left")
+
+
 def test_plan_is_that_of_the_run(folder: Path, journal: Journal, plan: Plan) -> None:
     found = rebuild_plan(sort_events(read_events(folder)))
     assert (found.cells, found.trials) == (plan.cells, plan.trials)

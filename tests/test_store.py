@@ -205,6 +205,18 @@ def test_storage_that_cannot_be_written_ends_the_run_before_it_trains(
     assert "started" not in kinds
 
 
+def test_bucket_that_is_not_there_ends_the_run_before_it_trains(
+    s3: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "far.yaml"
+    config.write_text(yaml.safe_dump(TREE))
+    place = "storage.checkpoints=s3://no-such-bucket/x"
+    assert main([str(config), "--out", str(tmp_path / "runs"), "--set", place]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: storage.checkpoints: s3://no-such-bucket/x")
+    assert told.count("\n") == 1
+
+
 def test_node_that_does_not_share_the_storage_is_named() -> None:
     text = explain_storage(Path("/runs/a"), "s3://b/x", ["node2", "node1"], "s3://b/x: denied")
     assert "is not read on node1, node2, or the other way round (s3://b/x: denied)" in text
