@@ -128,8 +128,8 @@ class Pack:
         shape = fit_shape(self.stacks.shape, ranks, classes)
         self.stacks = self.stacks.rebuild(shape, kept, len(members))
         leaves, self.head.heads = self.stacks.leaves()
-        for module, (module.a, module.b) in zip(self.linears, leaves, strict=True):
-            pass
+        for linear, (a, b) in zip(self.linears, leaves, strict=True):
+            linear.a, linear.b = a, b
         self._scaling = torch.tensor([m.scaling for m in members], device=device).view(-1, 1, 1)
         counts = torch.tensor(classes, device=device).view(-1, 1)
         self._absent = torch.arange(shape.classes, device=device) >= counts

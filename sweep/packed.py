@@ -1,6 +1,7 @@
 """Train many candidates at once on one base model; slots join and leave between steps."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,13 +10,23 @@ from torch import nn
 
 from sweep.batches import Encoder
 from sweep.device import is_out_of_memory
-from sweep.microbatches import PASS_TOKENS, MicroBatch, PackBatch, group_parts, stack_parts
+from sweep.microbatches import (
+    MOST_TOKENS,
+    PASS_TOKENS,
+    MicroBatch,
+    PackBatch,
+    group_parts,
+    stack_parts,
+)
 from sweep.models import Base, needs_checkpointing, set_checkpointing
 from sweep.optimizer import step_rows
 from sweep.pack import Pack
 from sweep.plan import TrialSpec
 from sweep.slot import Phase, Slot, build_slot
 from sweep.subsets import CellData
+
+# What PyTorch says of gradients that are views, as here: DDP, which is not used, would be slow.
+warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout")
 
 SCORING = (Phase.VALIDATING, Phase.TESTING)
 Turn = tuple[Slot, MicroBatch]
@@ -34,7 +45,7 @@ class PackedTrainer:
         self.slots: dict[str, Slot] = {}
         self.max_tokens = 0
         """Most tokens, padding included, that pass through the model at once."""
-        self._ceiling = 0
+        self._ceiling = MOST_TOKENS.get(base.device.type, 10**9)
         self._pad_id = base.tokenizer.pad_token_id
         self._pass_tokens = PASS_TOKENS[base.device.type]
 
@@ -56,8 +67,7 @@ class PackedTrainer:
     def _bound_memory(self) -> None:
         """Take as many tokens at once as every slot allows; keep few activations where needed."""
         base, slots = self.pack.base, self.slots.values()
-        limits = [slot.max_tokens for slot in slots] + ([self._ceiling] if self._ceiling else [])
-        self.max_tokens = min(limits, default=0)
+        self.max_tokens = min([slot.max_tokens for slot in slots] + [self._ceiling])
         tokens = min(self.max_tokens, sum(slot.widest for slot in slots))
         rank = self.pack.stacks.shape.rank
         wanted = [slot.spec.recipe.gradient_checkpointing for slot in slots]
@@ -85,18 +95,25 @@ class PackedTrainer:
         alone fails, and the others go on as if it had not been there."""
         while slots:
             try:
-                return run(slots)
+                run(slots)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                whole = sum(part.tokens for slot in slots for part in slot.parts)
-                widest = max(slots, key=lambda slot: max(part.tokens for part in slot.parts))
-                least = max(part.tokens for part in widest.parts)
-                if min(self.max_tokens, whole) <= least:
-                    widest.failure = error
-                    slots = [slot for slot in slots if slot is not widest]
-                else:
-                    self._ceiling = self.max_tokens = max(least, min(self.max_tokens, whole) // 2)
+                slots = self._shrink(slots, error)
+            else:
+                return
+
+    def _shrink(self, slots: Sequence[Slot], error: Exception) -> Sequence[Slot]:
+        """Take fewer tokens at once from now on, or else give the widest slot up; return the
+        slots that are left."""
+        whole = sum(part.tokens for slot in slots for part in slot.parts)
+        widest = max(slots, key=lambda slot: max(part.tokens for part in slot.parts))
+        least = max(part.tokens for part in widest.parts)
+        if min(self.max_tokens, whole) > least:
+            self._ceiling = self.max_tokens = max(least, min(self.max_tokens, whole) // 2)
+            return slots
+        widest.failure = error
+        return [slot for slot in slots if slot is not widest]
 
     def _train(self, slots: Sequence[Slot]) -> None:
         start = time.perf_counter()

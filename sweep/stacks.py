@@ -47,12 +47,12 @@ class StackShape:
             stop = middle + self.rank * layer.outputs
             layers.append(
                 (
-                    flat[:, start:middle].unflatten(1, (self.rank, layer.inputs)),
-                    flat[:, middle:stop].unflatten(1, (layer.outputs, self.rank)),
+                    _fold(flat[:, start:middle], self.rank),
+                    _fold(flat[:, middle:stop], layer.outputs),
                 )
             )
             start = stop
-        return layers, flat[:, start:].unflatten(1, (self.classes, self.hidden))
+        return layers, _fold(flat[:, start:], self.classes)
 
 
 class Stacks:
@@ -83,6 +83,11 @@ class Stacks:
         pairs = zip(layers, layer_gradients, strict=True)
         leaves = [(_as_leaf(a, da), _as_leaf(b, db)) for (a, b), (da, db) in pairs]
         return leaves, _as_leaf(heads, head_gradients)
+
+
+def _fold(flat: torch.Tensor, size: int) -> torch.Tensor:
+    """Return ``flat`` (slots, values) as a view (slots, size, values / size)."""
+    return flat.view(len(flat), size, flat.shape[1] // size)
 
 
 def _as_leaf(view: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
