@@ -18,7 +18,7 @@ def find_gpu_memory() -> int | None:
 
     Nothing runs on a GPU: a task on each such node asks ``nvidia-smi``.
     """
-    nodes = [node for node in _live_nodes() if node["Resources"].get("GPU", 0)]
+    nodes = [node for node in list_nodes() if node["Resources"].get("GPU", 0)]
     answers = _ask(nodes, _list_gpu_memory)
     sizes = [size for answer in answers.values() for size in answer]
     return min(sizes, default=None)
@@ -30,7 +30,7 @@ def _list_gpu_memory() -> list[int]:
 
 def check_storage(folder: Path) -> None:
     """Raise ClusterError unless every node of the cluster sees what lies in ``folder``."""
-    nodes = _live_nodes()
+    nodes = list_nodes()
     if len(nodes) < 2:
         return
     marker = folder / f".storage-{uuid.uuid4().hex}"
@@ -56,7 +56,8 @@ def explain_storage(folder: Path, hosts: list[str]) -> str:
     )
 
 
-def _live_nodes() -> list[dict[str, Any]]:
+def list_nodes() -> list[dict[str, Any]]:
+    """Return Ray's description of each node that is alive."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 

@@ -14,7 +14,6 @@ from model_configs import GPT2_XL, LLAMA, QWEN
 
 from sweep.cluster import explain_storage
 from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
-from sweep.driver import trial_resources
 from sweep.errors import ClusterError, ModelError
 from sweep.limits import (
     check_disk,
@@ -30,6 +29,7 @@ from sweep.preflight import Preflight, check_plan, show_preflight, show_seconds,
 from sweep.reach import ReachedModel, check_model, reach_inputs
 from sweep.revisions import explain_gated, find_hub_config, is_gated, resolve_revision
 from sweep.run import main
+from sweep.workers import trial_resources
 
 WriteConfig = Callable[..., Path]
 GB = 10**9
