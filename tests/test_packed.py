@@ -8,8 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from peft import AutoPeftModelForSequenceClassification
+from small_run import (
+    PackOfOne,
+    build_run,
+    cell_of,
+    predictions_of,
+    read_test_texts,
+    subsets_of,
+    write_data,
+)
+from transformers import AutoTokenizer
 
+from sweep.data import Corpus
 from sweep.engine import SoloEngine
+from sweep.export import main as export
 from sweep.packed_engine import PackedEngine
 from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
 from sweep.revisions import TINY_FAMILIES
@@ -258,3 +271,30 @@ def test_slot_out_of_memory_fails_alone(
         solo.start(spec, tmp_path / "solo" / spec.trial_id)
         assert_same([solo.run_epoch()], [outcomes[spec.trial_id]])
         solo.close()
+
+
+@pytest.fixture(scope="module")
+def packed_run(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
+    """Return a run whose trials, one of each family, were trained by the packed engine."""
+    root = tmp_path_factory.mktemp("packed")
+    models = [{"name": f"tiny-{name}", "path": f"tiny:{name}"} for name in TINY_FAMILIES]
+    return build_run(root, write_data(root / "data", corpus), models, PackOfOne)
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_stock_peft_predicts_with_an_exported_packed_adapter_what_the_run_wrote_down(
+    packed_run: Path, tmp_path: Path, family: str
+) -> None:
+    folder = tmp_path / "winner"
+    cell = cell_of(packed_run, family)
+    assert export([str(packed_run), "--cell", cell, "--out", str(folder)]) == 0
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoPeftModelForSequenceClassification.from_pretrained(
+        folder, num_labels=4, pad_token_id=tokenizer.pad_token_id
+    ).eval()
+    texts = read_test_texts(packed_run)
+    batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        classes = model(**batch).logits.argmax(-1).tolist()
+    labels = subsets_of(packed_run).labels_for(4)
+    assert [labels[index] for index in classes] == predictions_of(packed_run, family)
