@@ -89,7 +89,7 @@ def trial_resources(
 def build_packed_trial(subsets: Subsets, folder: Path, max_epoch_seconds: float) -> Any:
     """Return the trainable of the packed engine, its hosts ready to be started."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = {"name": "hosts", "num_cpus": 0, "max_restarts": 3, "scheduling_strategy": here}
+    options = {"name": "hosts", "num_cpus": 0, "scheduling_strategy": here}
     hosts = ray.remote(Hosts).options(**options).remote([ray.put(subsets)], str(folder))
     return tune.with_parameters(
         ThinTrial, hosts=hosts, run_folder=str(folder), max_epoch_seconds=max_epoch_seconds
