@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,7 +25,12 @@ class Encoded:
     @property
     def tokens(self) -> int:
         """Number of real tokens."""
-        return sum(map(len, self.ids))
+        return sum(self.lengths)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each text."""
+        return [len(ids) for ids in self.ids]
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from peft import AutoPeftModelForSequenceClassification, PeftModel
 from transformers import AutoConfig, PreTrainedModel, pipeline
 from transformers.utils import logging
 
-from sweep.checkpoints import Tensors, list_checkpoints, read_checkpoint
+from sweep.checkpoints import Tensors, read_checkpoint
 from sweep.errors import ModelError, RunFolderError
 from sweep.models import Base, attach_adapter, load_base, materialise
 from sweep.plan import TrialSpec
+from sweep.retention import list_checkpoints
 from sweep.store import open_store
 
 __all__ = [

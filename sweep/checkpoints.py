@@ -48,24 +48,6 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] |
     return groups, state
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Return a trial's checkpoint folders, newest epoch first."""
-    return sorted(folder.glob("epoch-*"), reverse=True)
-
-
-def name_checkpoint(folder: Path, epoch: int) -> Path:
-    """Return where a trial keeps the checkpoint of ``epoch``."""
-    return folder / f"epoch-{epoch:04d}"
-
-
-def keep_newest(folder: Path, count: int) -> None:
-    """Delete all but the ``count`` newest checkpoints of a trial."""
-    for old in list_checkpoints(folder)[count:]:
-        # The manifest goes first: a folder that is half deleted must not count.
-        (old / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
 def is_storage_full(error: Exception) -> bool:
     """Return whether ``error`` says that nothing more can be written: disk full, or over quota."""
     if isinstance(error, OSError) and error.errno in FULL:

@@ -15,7 +15,7 @@ from sweep.errors import ClusterError, StorageError
 from sweep.launched import add_up_workers, find_launched_gpus, is_unknown
 from sweep.machine import find_gpus
 from sweep.storage import Storage, open_storage
-from sweep.trainable import explain_blindness
+from sweep.tunetrial import explain_blindness
 
 ANSWER_SECONDS = 25
 FIRST_WORKER_SECONDS = 300.0
@@ -43,7 +43,7 @@ def wait_for_capacity(
     told = False
     while time.monotonic() < until:
         capacity = find_capacity(launched)
-        if len(_live_nodes()) > 1 and capacity.get("CPU", 0) >= cpus:
+        if len(list_nodes()) > 1 and capacity.get("CPU", 0) >= cpus:
             break
         if not told:
             tell("waiting for the first worker: what it has is known once it is there")
@@ -59,7 +59,7 @@ def find_gpu_memory(launched: dict[str, Any] | None = None) -> int | None:
     Nothing runs on a GPU: a task on each node with one asks ``nvidia-smi``. Of GPUs still to come
     only the name is known, from the launcher's file ``launched``, and the table of ``machine``.
     """
-    nodes = [node for node in _live_nodes() if node["Resources"].get("GPU", 0)]
+    nodes = [node for node in list_nodes() if node["Resources"].get("GPU", 0)]
     answers = _ask(nodes, _list_gpu_memory)
     found = [size for answer in answers.values() for size in answer]
     coming = [gpu.memory_bytes for gpu in find_launched_gpus(launched or {})]
@@ -75,7 +75,7 @@ def _list_gpu_memory() -> list[int]:
 def check_storage(folder: Path, uri: str | None = None) -> None:
     """Raise ClusterError unless what is written here is read on every node of the cluster, and
     the other way round: at ``uri`` or, without one, in the run folder."""
-    nodes = _live_nodes()
+    nodes = list_nodes()
     if uri is None and len(nodes) < 2:
         return
     try:
@@ -135,7 +135,8 @@ def explain_storage(folder: Path, uri: str | None, hosts: list[str], reason: str
     )
 
 
-def _live_nodes() -> list[dict[str, Any]]:
+def list_nodes() -> list[dict[str, Any]]:
+    """Return Ray's description of each node that is alive."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 

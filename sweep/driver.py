@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,12 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from sweep.cluster import check_storage, find_gpu_memory, wait_for_capacity
+from sweep.cluster import check_storage
 from sweep.config import Config
-from sweep.errors import ClusterError, ConfigError, StorageError
+from sweep.errors import ConfigError, StorageError
 from sweep.interrupts import treat_term_as_interrupt
 from sweep.journal import Journal, read_events
 from sweep.launched import read_launched
-from sweep.limits import choose_gpu_share
 from sweep.losses import memory_losses_as_lost_workers
 from sweep.plan import Plan
 from sweep.progress import ProgressDisplay
@@ -36,7 +35,7 @@ from sweep.strays import describe_strays
 from sweep.subsets import Subsets
 from sweep.tables import remove_unfinished
 from sweep.trackers import build_trackers
-from sweep.trainable import SweepTrial
+from sweep.workers import build_trainable, choose_workers
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "datasets", "evaluate", "scikit-learn")
 
@@ -86,12 +85,14 @@ def run_plan(
             connect(address, folder, console)
             treat_term_as_interrupt()
             check_storage(folder, config.storage.checkpoints)
-            resources = _choose_resources(config, address, _largest(predicted), tell)
+            launched = None if choose_address(address) == LOCAL else read_launched()
+            engine, resources = choose_workers(config, launched, predicted, tell)
             baselines.start()
             display.start()
         if waiting:
             callbacks = [display, baselines, *trackers]
-            _fit(config, plan, subsets, folder, resources, scheduler, recorder, callbacks)
+            trainable = build_trainable(config, engine, subsets, folder)
+            _fit(config, plan, trainable, folder, resources, scheduler, recorder, callbacks)
         baselines.finish()
     finally:
         display.stop()
@@ -165,69 +166,16 @@ def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:
                 scheduler.replay(cells[trial_id], trial_id, epoch, value)
 
 
-def _largest(predicted: dict[str, Any] | None) -> int | None:
-    return max((predicted or {}).get("memory_bytes", {}).values(), default=None)
-
-
-def _choose_resources(
-    config: Config, address: str | None, memory_bytes: int | None, tell: Callable[[str], None]
-) -> dict[str, float]:
-    """Return what one trial gets of the connected cluster, workers to come counted in."""
-    launched = None if choose_address(address) == LOCAL else read_launched()
-    capacity = wait_for_capacity(launched, config.resources.cpus_per_trial, tell)
-    if launched:
-        cpus, gpus = capacity.get("CPU", 0), capacity.get("GPU", 0)
-        tell(f"with all its workers it has {cpus:g} CPUs, {gpus:g} GPUs")
-    return trial_resources(config, capacity, memory_bytes, find_gpu_memory(launched))
-
-
-def trial_resources(
-    config: Config,
-    cluster: dict[str, float],
-    memory_bytes: int | None = None,
-    gpu_bytes: int | None = None,
-) -> dict[str, float]:
-    """Return the CPUs and GPUs of one trial; raise ClusterError if the cluster cannot hold it.
-
-    With ``auto`` a trial gets the part of a GPU that ``memory_bytes`` is of ``gpu_bytes`` (the
-    smallest GPU's); the whole one where either is unknown.
-    """
-    wanted = config.resources.gpus_per_trial
-    if wanted == "auto":
-        gpus = choose_gpu_share(memory_bytes, gpu_bytes) if cluster.get("GPU", 0.0) else 0.0
-    else:
-        gpus = float(wanted)
-    if gpus > cluster.get("GPU", 0.0):
-        raise ClusterError(
-            f"resources.gpus_per_trial: {gpus:g} asked, but the cluster has "
-            f"{cluster.get('GPU', 0.0):g} GPUs; set it to auto or 0"
-        )
-    cpus = config.resources.cpus_per_trial
-    if cpus > cluster.get("CPU", 0.0):
-        raise ClusterError(
-            f"resources.cpus_per_trial: {cpus:g} asked, but the cluster has "
-            f"{cluster.get('CPU', 0.0):g} CPUs; lower it"
-        )
-    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
-
-
 def _fit(
     config: Config,
     plan: Plan,
-    subsets: Subsets,
+    trainable: Any,
     folder: Path,
     resources: dict[str, float],
     scheduler: CellASHA,
     recorder: Recorder,
     callbacks: Sequence[SessionCallback],
 ) -> None:
-    trainable = tune.with_parameters(
-        SweepTrial,
-        subsets=subsets,
-        run_folder=str(folder),
-        max_epoch_seconds=60 * config.resources.max_epoch_minutes,
-        storage=config.storage.checkpoints,
-    )
     scratch = folder / "tune"
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([resources])),

@@ -9,23 +9,22 @@ from typing import Any
 import torch
 
 from sweep.batches import Encoder
-from sweep.checkpoints import keep_newest, list_checkpoints, name_checkpoint
 from sweep.device import name_device
 from sweep.models import Base, load_base, materialise
-from sweep.plan import Cell, ModelRef, TrialSpec
+from sweep.plan import Cell, TrialSpec
+from sweep.retention import (
+    KEPT_CHECKPOINTS,
+    keep_newest,
+    list_checkpoints,
+    name_checkpoint,
+)
 from sweep.subsets import CellData, Subsets
 from sweep.train import Trainer, build_trainer
-
-KEPT_CHECKPOINTS = 2
-"""The newest and, should it be damaged, the one before."""
+from sweep.trial import Trial
 
 
-class SoloEngine:
-    """Trains trials one after another; what they share is loaded once.
-
-    The calls, in order, for each trial: ``start``, ``run_epoch`` until it says ``done`` or the
-    scheduler stops the trial, ``close``.
-    """
+class Engine:
+    """What engines share: the base model, the tokenised texts and the trials' checkpoints."""
 
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
         self._subsets = subsets
@@ -33,10 +32,86 @@ class SoloEngine:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._base: Base | None = None
         self._encoder: Encoder | None = None
-        self._trainer: Trainer | None = None
-        self._checkpoints = Path()
-        self._mark = 0.0
         self.base_loads = 0
+
+    def take_base(self, spec: TrialSpec) -> tuple[Base, Encoder]:
+        """Return the trial's base model, loaded if it is not at hand, and its tokenised texts."""
+        ref = spec.model
+        if self._base is None or self._encoder is None or self._base.ref != ref:
+            # Let the old one go first: two do not fit on a small GPU.
+            self._base = self._encoder = None
+            source = materialise(ref, self._models_folder, self._subsets.training_texts)
+            self._base = load_base(ref, source, spec.recipe.dtype, self._device)
+            self._encoder = Encoder(self._base.tokenizer, spec.recipe.max_length)
+            self.base_loads += 1
+        return self._base, self._encoder
+
+    def cut_data(self, cell: Cell) -> CellData:
+        """Return the texts of a cell."""
+        return CellData(
+            self._subsets.training(cell.n_labels, cell.n_samples, cell.seed),
+            self._subsets.evaluation("validation", cell.n_labels),
+            self._subsets.evaluation("test", cell.n_labels),
+        )
+
+    def describe(self, base: Base, started: float, resumed_epoch: int) -> dict[str, Any]:
+        """Return what is worth knowing of a trial's start."""
+        return {
+            "host": platform.node(),
+            "device": name_device(self._device),
+            "dtype": str(base.dtype).removeprefix("torch."),
+            "resumed_epoch": resumed_epoch,
+            "load_seconds": time.perf_counter() - started,
+            "base_loads": self.base_loads,
+        }
+
+    def discard(self) -> None:
+        """End what runs and drop the base model, which the next trial then loads afresh."""
+        self._base = self._encoder = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class Keeper:
+    """A trial's checkpoints in one folder, and the time that has passed on it."""
+
+    def __init__(self, trial: Trial, folder: Path, started: float) -> None:
+        self.trial = trial
+        self._folder = folder
+        self._mark = started
+
+    def restore(self, resume_epoch: int) -> int:
+        """Take up the newest whole checkpoint that is not past ``resume_epoch``; return its epoch,
+        0 if there is none."""
+        limit = name_checkpoint(self._folder, resume_epoch)
+        for folder in list_checkpoints(self._folder):
+            if folder <= limit and self.trial.restore(folder):
+                return self.trial.progress.epoch
+        return 0
+
+    def keep(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Write the checkpoint of the epoch that gave ``metrics``; return them with the trial's
+        totals."""
+        progress, now = self.trial.progress, time.perf_counter()
+        progress.wall_seconds += now - self._mark
+        self._mark = now
+        if metrics.get("status") in (None, "finished"):
+            self.trial.save(name_checkpoint(self._folder, progress.epoch))
+            keep_newest(self._folder, KEPT_CHECKPOINTS)
+        return metrics | {"totals": self.trial.summary()}
+
+
+class SoloEngine(Engine):
+    """Trains trials one after another; what they share is loaded once.
+
+    The calls, in order, for each trial: ``start``, ``run_epoch`` until it says ``done`` or the
+    scheduler stops the trial, ``close``.
+    """
+
+    def __init__(self, subsets: Subsets, models_folder: Path) -> None:
+        super().__init__(subsets, models_folder)
+        self._trainer: Trainer | None = None
+        self._keeper: Keeper | None = None
 
     def start(
         self,
@@ -50,46 +125,12 @@ class SoloEngine:
 
         ``half_batches`` takes each batch in parts, to the same effect with less memory.
         """
-        started = self._mark = time.perf_counter()
-        self._checkpoints = checkpoints
-        base = self._take_base(spec.model, spec.recipe.dtype)
-        if self._encoder is None:
-            self._encoder = Encoder(base.tokenizer, spec.recipe.max_length)
-        data = self._cut_data(spec.cell)
-        self._trainer = build_trainer(spec, base, self._encoder, data, half_batches)
-        resumed_epoch = self._restore(checkpoints, resume_epoch)
-        return {
-            "host": platform.node(),
-            "device": name_device(self._device),
-            "dtype": str(base.dtype).removeprefix("torch."),
-            "resumed_epoch": resumed_epoch,
-            "load_seconds": time.perf_counter() - started,
-            "base_loads": self.base_loads,
-        }
-
-    def _take_base(self, ref: ModelRef, dtype: str) -> Base:
-        if self._base is None or self._base.ref != ref:
-            # Let the old one go first: two do not fit on a small GPU.
-            self._base = self._encoder = None
-            texts = self._subsets.training_texts
-            source = materialise(ref, self._models_folder, texts)
-            self._base = load_base(ref, source, dtype, self._device)
-            self.base_loads += 1
-        return self._base
-
-    def _cut_data(self, cell: Cell) -> CellData:
-        return CellData(
-            self._subsets.training(cell.n_labels, cell.n_samples, cell.seed),
-            self._subsets.evaluation("validation", cell.n_labels),
-            self._subsets.evaluation("test", cell.n_labels),
-        )
-
-    def _restore(self, checkpoints: Path, resume_epoch: int) -> int:
-        limit = name_checkpoint(checkpoints, resume_epoch)
-        for folder in list_checkpoints(checkpoints):
-            if folder <= limit and self._trial.restore(folder):
-                return self._trial.progress.epoch
-        return 0
+        started = time.perf_counter()
+        base, encoder = self.take_base(spec)
+        data = self.cut_data(spec.cell)
+        self._trainer = build_trainer(spec, base, encoder, data, half_batches)
+        self._keeper = Keeper(self._trainer, checkpoints, started)
+        return self.describe(base, started, self._keeper.restore(resume_epoch))
 
     @property
     def _trial(self) -> Trainer:
@@ -100,16 +141,7 @@ class SoloEngine:
     def run_epoch(self) -> dict[str, Any]:
         """Train one epoch, keep its checkpoint, and return its metrics with the trial's totals."""
         metrics = self._trial.run_epoch()
-        self._count_time()
-        if metrics.get("status") in (None, "finished"):
-            self.save(name_checkpoint(self._checkpoints, self._trial.progress.epoch))
-            keep_newest(self._checkpoints, KEPT_CHECKPOINTS)
-        return metrics | {"totals": self._trial.summary()}
-
-    def _count_time(self) -> None:
-        now = time.perf_counter()
-        self._trial.progress.wall_seconds += now - self._mark
-        self._mark = now
+        return self._keeper.keep(metrics) if self._keeper else metrics
 
     def save(self, folder: Path) -> None:
         """Write the trial's state to ``folder``."""
@@ -119,10 +151,9 @@ class SoloEngine:
         """End the trial; the base model stays for the next one."""
         if self._trainer is not None:
             self._trainer.close()
-            self._trainer = None
+            self._trainer = self._keeper = None
 
     def discard(self) -> None:
         """End the trial and drop the base model too, which the next trial then loads afresh."""
-        self._trainer = self._base = self._encoder = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._trainer = self._keeper = None
+        super().discard()

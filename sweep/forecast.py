@@ -24,7 +24,7 @@ from sweep.estimate import (
 )
 from sweep.limits import count_slots
 from sweep.machine import Machine
-from sweep.memory import Load, checkpoint_bytes, estimate_memory
+from sweep.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
 from sweep.plan import draw_candidates
 from sweep.reach import ReachedModel
 from sweep.shapes import ModelShape, count_parameters, count_weights, read_shape
@@ -49,6 +49,8 @@ class ModelEstimate:
     parameters: int
     memory_bytes_per_trial: int
     checkpoint_bytes: int
+    slot_bytes: int
+    """What one more trial takes where trials share the base model."""
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,9 @@ class Forecaster:
         memory = estimate_memory(
             job.shape, job.load, job.bytes_per_value, bool(self.machine.gpus), job.parameters
         )
-        return ModelEstimate(
-            job.name, job.parameters, memory, checkpoint_bytes(job.shape, job.load)
-        )
+        slot = estimate_slot(job.shape, job.load, job.bytes_per_value, bool(self.machine.gpus))
+        checkpoint = checkpoint_bytes(job.shape, job.load)
+        return ModelEstimate(job.name, job.parameters, memory, checkpoint, slot)
 
     def _list_work(self, job: Job) -> list[CellWork]:
         train, work = self.config.train, []

@@ -12,6 +12,10 @@ USABLE_GPU = 0.92
 """Part of a GPU's memory that trials may fill; the driver and fragmentation take the rest."""
 MOST_PER_GPU = 8
 """Trials that share a GPU at most: more only wait for one another."""
+MOST_SLOTS = 16
+"""Packed trials at a time on a GPU at most, if the configuration does not say more."""
+USUAL_SLOTS = 8
+"""Where nothing is known of memory, and on a CPU."""
 UNCERTAINTY = 1.25
 """The memory estimate may be off by this factor; a run is refused only beyond it."""
 
@@ -26,6 +30,22 @@ def choose_gpu_share(memory_bytes: int | None, gpu_bytes: int | None) -> float:
         return 1.0
     fit = int(USABLE_GPU * gpu_bytes // memory_bytes)
     return math.floor(10_000 / min(MOST_PER_GPU, max(1, fit))) / 10_000
+
+
+def choose_slots(
+    resources: ResourcesConfig,
+    memory_bytes: int | None,
+    slot_bytes: int | None,
+    gpu_bytes: int | None,
+) -> int:
+    """Return how many packed trials share a GPU of ``gpu_bytes``, or a CPU node (None): the first
+    takes ``memory_bytes``, base model included, each further one ``slot_bytes``."""
+    if resources.slots != "auto":
+        return resources.slots
+    if not memory_bytes or not slot_bytes or not gpu_bytes:
+        return USUAL_SLOTS
+    further = int((USABLE_GPU * gpu_bytes - memory_bytes) // slot_bytes)
+    return max(1, min(MOST_SLOTS, 1 + further))
 
 
 def trial_gpus(resources: ResourcesConfig, machine: Machine, memory_bytes: int) -> float:

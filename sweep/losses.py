@@ -9,8 +9,11 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.experiment import Trial
 
+from sweep.thin import HostLostError
+
 MEMORY_SIGNS = ("running low on memory", "OutOfMemoryError", "(OOM)")
 """What Ray says where its memory monitor has ended a worker."""
+HOST_LOST = HostLostError.__name__
 
 
 @contextmanager
@@ -41,7 +44,9 @@ def explain_loss(trial: Trial) -> str:
     if path is None or not Path(path).is_file():
         return ""
     newest = Path(path).read_text(errors="replace").rpartition("Failure # ")[2]
-    return " ".join(newest.partition("\n")[2].split())
+    text = newest.partition("\n")[2]
+    # A host's loss comes with the traceback of the trial that asked it, its reason last.
+    return " ".join((text.rpartition(f"{HOST_LOST}: ")[2] or text).split())
 
 
 def is_memory_loss(trial: Trial) -> bool:

@@ -98,6 +98,14 @@ def estimate_memory(
     return process + weights + max(training, loading)
 
 
+def estimate_slot(shape: ModelShape, load: Load, bytes_per_value: int, on_gpu: bool) -> int:
+    """Return the bytes that one more trial of a pack takes: its trained state with its best
+    weights, and the activations of its training step."""
+    state = 4 * (STATE_COPIES + 1) * count_trained(shape, load)
+    kept = load.train_tokens * _kept_bytes(shape, load, bytes_per_value)
+    return state + int(kept * (GPU_ALLOCATOR if on_gpu else CPU_ALLOCATOR))
+
+
 def _kept_bytes(shape: ModelShape, load: Load, bytes_per_value: int) -> int:
     """Return the bytes per token that wait for the backward pass: all that autograd saves or,
     with gradient checkpointing (Chen et al. 2016, arXiv:1604.06174), each block's input and one

@@ -42,10 +42,12 @@ class Preflight:
         return max(each.memory_bytes_per_trial for each in self.models)
 
     def predicted(self) -> dict[str, Any]:
-        """Return what the journal keeps: seconds (low, likely, high), and bytes by model."""
+        """Return what the journal keeps: seconds (low, likely, high), and bytes by model
+        of a trial and of one more where trials share it."""
         seconds = [round(value, 1) for value in self.total.seconds] if self.total else None
         memory = {each.model: each.memory_bytes_per_trial for each in self.models}
-        return {"seconds": seconds, "memory_bytes": memory}
+        slots = {each.model: each.slot_bytes for each in self.models}
+        return {"seconds": seconds, "memory_bytes": memory, "slot_bytes": slots}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""

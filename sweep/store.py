@@ -4,8 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.checkpoints import keep_newest, name_checkpoint
 from sweep.manifests import MANIFEST
+from sweep.retention import keep_newest, name_checkpoint
 from sweep.storage import Storage, open_storage
 
 

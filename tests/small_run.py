@@ -8,13 +8,14 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
-from sweep.checkpoints import keep_newest
 from sweep.config import load_config
 from sweep.data import Corpus
 from sweep.engine import SoloEngine
 from sweep.journal import Journal
+from sweep.packed_engine import PackedEngine
 from sweep.plan import TrialSpec, build_plan
 from sweep.reach import build_subsets
+from sweep.retention import keep_newest
 from sweep.revisions import resolve_revision
 from sweep.runfolder import save_config
 from sweep.subsets import Subsets
@@ -35,7 +36,29 @@ def write_data(folder: Path, corpus: Corpus, names: dict[str, str] | None = None
     return folder
 
 
-def build_run(root: Path, data: Path, models: list[dict[str, str]], **train: Any) -> Path:
+class PackOfOne(PackedEngine):
+    """The packed engine in the calls of the solo one, for one trial at a time."""
+
+    def run_epoch(self) -> dict[str, Any]:
+        (trial_id,) = self.trials
+        self.begin_epoch(trial_id)
+        outcomes: dict[str, Any] = {}
+        while not outcomes:
+            outcomes = self.advance()
+        return outcomes[trial_id]
+
+    def close(self, trial_id: str | None = None) -> None:
+        for each in self.trials if trial_id is None else [trial_id]:
+            super().close(each)
+
+
+def build_run(
+    root: Path,
+    data: Path,
+    models: list[dict[str, str]],
+    engine_class: type[SoloEngine] | type[PackOfOne] = SoloEngine,
+    **train: Any,
+) -> Path:
     """Run every trial without Ray; return the run folder, as a sweep leaves it."""
     run = root / "run"
     run.mkdir()
@@ -53,7 +76,7 @@ def build_run(root: Path, data: Path, models: list[dict[str, str]], **train: Any
     subsets = build_subsets(config)
     revisions = {model.name: resolve_revision(model) for model in config.grid.models}
     plan = build_plan(config, subsets, revisions)
-    engine = SoloEngine(subsets, run / "models")
+    engine = engine_class(subsets, run / "models")
     with Journal(run) as journal:
         journal.append("opened", versions={"torch": torch.__version__}, git_commit=None)
         test = subsets.evaluation("test", 4)
@@ -65,7 +88,7 @@ def build_run(root: Path, data: Path, models: list[dict[str, str]], **train: Any
     return run
 
 
-def train_trial(engine: SoloEngine, spec: TrialSpec, run: Path) -> dict[str, Any]:
+def train_trial(engine: SoloEngine | PackOfOne, spec: TrialSpec, run: Path) -> dict[str, Any]:
     """Train a trial to its end; return the fields of its last event."""
     checkpoints = run / "checkpoints" / spec.trial_id
     facts = engine.start(spec, checkpoints)

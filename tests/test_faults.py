@@ -102,7 +102,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweep.driver.SweepTrial", FaultyTrial)
+        patch.setattr("sweep.workers.SweepTrial", FaultyTrial)
         assert main([str(config), "--out", str(out), "--address", cluster.address]) == 0
     yield out / "faults"
     ray.shutdown()

@@ -9,7 +9,7 @@ import yaml
 
 from sweep import cluster
 from sweep.config import load_config
-from sweep.driver import trial_resources
+from sweep.workers import trial_resources
 from sweep.launched import (
     add_up_workers,
     expect_machine,

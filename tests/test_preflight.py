@@ -14,7 +14,6 @@ from model_configs import GPT2_XL, LLAMA, QWEN
 
 from sweep.cluster import explain_storage
 from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
-from sweep.driver import trial_resources
 from sweep.errors import ClusterError, ModelError
 from sweep.limits import (
     check_disk,
@@ -30,6 +29,7 @@ from sweep.preflight import Preflight, check_plan, show_preflight, show_seconds,
 from sweep.reach import ReachedModel, check_model, reach_inputs
 from sweep.revisions import explain_gated, find_hub_config, is_gated, resolve_revision
 from sweep.run import main
+from sweep.workers import trial_resources
 
 WriteConfig = Callable[..., Path]
 GB = 10**9
@@ -209,7 +209,7 @@ def test_unknown_shape_is_a_note_and_leaves_time_unknown(
     preflight = preflight_of(write_config, {"name": "a", "path": str(folder)})
     assert sentences(preflight) == []
     assert "memory and time are unknown" in sentences(preflight, "note")[0]
-    assert preflight.predicted() == {"seconds": None, "memory_bytes": {}}
+    assert preflight.predicted() == {"seconds": None, "memory_bytes": {}, "slot_bytes": {}}
 
 
 def test_gated_model_names_its_page_and_the_variable() -> None:
@@ -297,7 +297,7 @@ def test_json_holds_findings_and_estimates(
     assert set(tree) == {"cells", "trials", "preflight"}
     estimates = tree["preflight"]["estimates"]
     assert set(estimates["models"][0]) == {
-        "model", "parameters", "memory_bytes_per_trial", "checkpoint_bytes",
+        "model", "parameters", "memory_bytes_per_trial", "checkpoint_bytes", "slot_bytes",
     }  # fmt: skip
     assert set(estimates["total"]["seconds"]) == {"low", "likely", "high"}
     assert estimates["total"]["disk_bytes"] > 0
@@ -325,7 +325,7 @@ def test_run_journals_what_was_predicted(
 
     monkeypatch.setattr("sweep.driver.run_plan", stand_in)
     assert main([str(write_config()), "--out", str(tmp_path / "runs"), *SMALL]) == 2
-    assert set(seen["predicted"]) == {"seconds", "memory_bytes"}
+    assert set(seen["predicted"]) == {"seconds", "memory_bytes", "slot_bytes"}
     assert len(seen["predicted"]["seconds"]) == 3
     assert set(seen["predicted"]["memory_bytes"]) == {"tiny-llama"}
 

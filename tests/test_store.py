@@ -15,11 +15,12 @@ import pytest
 import torch
 import yaml
 
-from sweep.checkpoints import list_checkpoints, name_checkpoint, read_checkpoint, write_checkpoint
+from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.cluster import explain_storage
 from sweep.export import main as export
 from sweep.journal import read_events
 from sweep.plan import Plan
+from sweep.retention import list_checkpoints, name_checkpoint
 from sweep.run import main
 from sweep.store import CheckpointStore, open_store
 from sweep.subsets import Subsets

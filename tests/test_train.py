@@ -11,12 +11,12 @@ import torch
 from transformers import get_linear_schedule_with_warmup
 
 from sweep.batches import Encoder
-from sweep.checkpoints import list_checkpoints
 from sweep.data import Corpus
 from sweep.engine import SoloEngine
 from sweep.models import load_base, materialise, needs_checkpointing
 from sweep.optimizer import schedule
 from sweep.plan import Plan, TrialSpec
+from sweep.retention import list_checkpoints
 from sweep.revisions import TINY_FAMILIES
 from sweep.subsets import CellData, Subsets
 from sweep.train import Trainer, build_trainer
@@ -193,7 +193,7 @@ def test_batch_taken_in_parts_gives_the_same_curve(
 ) -> None:
     curves = []
     for bound in (8192, 64):
-        recipe = replace(spec.recipe, max_batch_tokens=bound)
+        recipe = replace(spec.recipe, max_batch_tokens=bound, dtype="float32")
         engine = SoloEngine(subsets, models_folder)
         engine.start(replace(spec, recipe=recipe), tmp_path / str(bound))
         curves.append([epoch["val_loss"] for epoch in run(engine)])
@@ -207,7 +207,7 @@ def test_gradient_checkpointing_changes_no_curve(
     model = replace(spec.model, path=f"tiny:{family}", revision=f"{family}-v1")
     curves = []
     for wanted in (False, True):
-        recipe = replace(spec.recipe, gradient_checkpointing=wanted)
+        recipe = replace(spec.recipe, gradient_checkpointing=wanted, dtype="float32")
         engine = SoloEngine(subsets, models_folder)
         engine.start(replace(spec, model=model, recipe=recipe), tmp_path / f"{wanted}")
         assert engine._trial.base.model.is_activation_checkpointing == wanted

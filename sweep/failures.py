@@ -1,0 +1,32 @@
+"""How a trial's failure is told: as a result that ends it, never as an error to Ray Tune."""
+
+import platform
+import traceback
+from typing import Any
+
+from sweep.checkpoints import is_storage_full
+from sweep.device import is_out_of_memory
+from sweep.errors import StorageError, SweepError
+from sweep.journal import ROOM_NEEDED
+
+
+def explain_failure(error: Exception) -> dict[str, Any]:
+    """Return the last result of a trial that raised ``error``; ``halt`` in it ends the run."""
+    message = str(error).strip() or type(error).__name__
+    if is_out_of_memory(error):
+        return end_failed("oom", message.splitlines()[0][:300])
+    if is_storage_full(error):
+        # Every trial would fail so, though none is at fault: the run has to end.
+        text = f"no space is left on {platform.node()} ({message}); {ROOM_NEEDED}"
+        return {"done": True, "halt": text}
+    if isinstance(error, StorageError):
+        return {"done": True, "halt": f"{message}, and go on with --resume"}
+    if isinstance(error, SweepError):
+        return end_failed("failed", message)
+    trace = "".join(traceback.format_exception(error))
+    return end_failed("failed", f"{type(error).__name__}: {message}", trace)
+
+
+def end_failed(status: str, message: str, trace: str = "") -> dict[str, Any]:
+    """Return the last result of a trial that failed."""
+    return {"done": True, "status": status, "error": message, "traceback": trace}

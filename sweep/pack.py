@@ -1,0 +1,194 @@
+"""A pack: one frozen base model, and the adapters and heads of every trial that shares it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from sweep.checkpoints import Tensors
+from sweep.errors import ModelError
+from sweep.microbatches import PackBatch
+from sweep.models import Base, attach_adapter, detach_adapter
+from sweep.packed_layers import Dropout, Layout, PackedHead, PackedLinear
+from sweep.plan import TrialSpec
+from sweep.stacks import LayerShape, Stacks, StackShape, fit_shape
+
+PREFIX = "base_model.model."
+"""What PEFT puts before the base model's own names."""
+HEAD = f"{PREFIX}score.modules_to_save.default.weight"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A trial's first weights, drawn as the solo engine draws them."""
+
+    layers: tuple[LayerShape, ...]
+    weights: Tensors
+    total_parameters: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """What the pack has to know of one of its trials."""
+
+    rank: int
+    classes: int
+    scaling: float
+
+
+class Pack:
+    """The stacked adapters and heads on one base; rows stand in the order of ``members``."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.members: dict[str, Member] = {}
+        self.layout = Layout()
+        self.linears: list[PackedLinear] = []
+        self.head = PackedHead(self.layout)
+        hidden = base.model.config.get_text_config().hidden_size
+        self.stacks = Stacks(StackShape((), hidden, 1, 1), 0, base.device)
+        self._scaling = torch.ones(0, 1, 1, device=base.device)
+        self._absent = torch.zeros(0, 1, dtype=torch.bool, device=base.device)
+
+    def join(self, spec: TrialSpec) -> int:
+        """Take in a new trial with its first weights; return the parameters of its whole model.
+
+        Raises ModelError if the model cannot be packed.
+        """
+        drawn = self._draw(spec)
+        if not self.linears:
+            self._build_layers(drawn.layers)
+        candidate = spec.candidate
+        scaling = candidate.lora_alpha / candidate.lora_rank
+        kept = list(range(len(self.members)))
+        self.members[spec.trial_id] = Member(candidate.lora_rank, spec.cell.n_labels, scaling)
+        self._rebuild(kept)
+        for name, value in self.trained(spec.trial_id):
+            value.copy_(drawn.weights[name])
+        return drawn.total_parameters
+
+    def leave(self, trial_id: str) -> None:
+        """Let a trial go; the others stay as they are."""
+        kept = [row for row, name in enumerate(self.members) if name != trial_id]
+        del self.members[trial_id]
+        self._rebuild(kept)
+
+    def row(self, trial_id: str) -> int:
+        """Return the trial's row of the stacks."""
+        return list(self.members).index(trial_id)
+
+    def _draw(self, spec: TrialSpec) -> Drawn:
+        with self._unplugged():
+            model = attach_adapter(self.base, spec.cell.labels, spec.candidate, spec.cell.seed)
+            try:
+                layers = tuple(
+                    _shape_of(name.removeprefix(PREFIX), module, spec.model.name)
+                    for name, module in model.named_modules()
+                    if isinstance(module, LoraLayer)
+                )
+                weights = {
+                    name: parameter.detach().clone()
+                    for name, parameter in model.named_parameters()
+                    if parameter.requires_grad
+                }
+                total = sum(parameter.numel() for parameter in model.parameters())
+            finally:
+                detach_adapter(self.base, model)
+        return Drawn(layers, weights, total)
+
+    @contextmanager
+    def _unplugged(self) -> Iterator[None]:
+        """Give the base model its own layers back, inside the block."""
+        layers = self.stacks.shape.layers
+        for layer, module in zip(layers, self.linears, strict=True):
+            self.base.model.set_submodule(layer.path, module.base)
+        try:
+            yield
+        finally:
+            for layer, module in zip(layers, self.linears, strict=True):
+                self.base.model.set_submodule(layer.path, module)
+            self.base.model.score = self.head
+
+    def _build_layers(self, layers: tuple[LayerShape, ...]) -> None:
+        shape = self.stacks.shape
+        self.stacks = Stacks(StackShape(layers, shape.hidden, 1, 1), 0, self.base.device)
+        for number, layer in enumerate(layers):
+            module = self.base.model.get_submodule(layer.path)
+            self.linears.append(PackedLinear(module, self.layout, number))
+            self.base.model.set_submodule(layer.path, self.linears[-1])
+
+    def _rebuild(self, kept: Sequence[int]) -> None:
+        """Make the stacks fit the members, whose first ones are the rows ``kept``."""
+        members, device = list(self.members.values()), self.base.device
+        ranks, classes = [m.rank for m in members], [m.classes for m in members]
+        shape = fit_shape(self.stacks.shape, ranks, classes)
+        self.stacks = self.stacks.rebuild(shape, kept, len(members))
+        leaves, self.head.heads = self.stacks.leaves()
+        for linear, (a, b) in zip(self.linears, leaves, strict=True):
+            linear.a, linear.b = a, b
+        self._scaling = torch.tensor([m.scaling for m in members], device=device).view(-1, 1, 1)
+        counts = torch.tensor(classes, device=device).view(-1, 1)
+        self._absent = torch.arange(shape.classes, device=device) >= counts
+
+    def logits(self, batch: PackBatch, dropout: Sequence[Dropout] = ()) -> torch.Tensor:
+        """Return float32 logits (slots, rows, classes); those of classes that a slot has not are
+        minus infinity."""
+        base, layout = self.base, self.layout
+        layout.slots, layout.dropout = len(batch.slots), dropout
+        whole = batch.slots == tuple(range(len(self.members)))
+        layout.index = None if whole else torch.tensor(batch.slots, device=base.device)
+        layout.scaling = layout.pick(self._scaling).to(base.dtype)
+        with torch.autocast(base.device.type, base.dtype, enabled=base.dtype != torch.float32):
+            output = base.model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            )
+        logits: torch.Tensor = output.logits.float().unflatten(0, (len(batch.slots), -1))
+        return logits.masked_fill(layout.pick(self._absent)[:, None], -torch.inf)
+
+    def trained(self, trial_id: str) -> list[tuple[str, torch.Tensor]]:
+        """Return a trial's weights by PEFT's names, as views."""
+        return self._named(self.stacks.weights, trial_id)
+
+    def _named(self, flat: torch.Tensor, trial_id: str) -> list[tuple[str, torch.Tensor]]:
+        row, member, shape = self.row(trial_id), self.members[trial_id], self.stacks.shape
+        layers, heads = shape.cut(flat)
+        named = []
+        for layer, (a, b) in zip(shape.layers, layers, strict=True):
+            place = f"{PREFIX}{layer.path}"
+            named.append((f"{place}.lora_A.default.weight", a[row, : member.rank]))
+            named.append((f"{place}.lora_B.default.weight", b[row, :, : member.rank]))
+        return [*named, (HEAD, heads[row, : member.classes])]
+
+    def moments(self, trial_id: str) -> Tensors:
+        """Return a trial's AdamW state under the names of ``flatten_moments``."""
+        stacks = self.stacks
+        step = stacks.steps[self.row(trial_id)]
+        flat: Tensors = {}
+        for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
+            flat |= {f"{name}/{key}": value for name, value in self._named(moments, trial_id)}
+        # One step count per parameter, as AdamW keeps it; each its own, or they could not be saved.
+        steps = {f"{name}/step": step.clone() for name, _ in self.trained(trial_id)}
+        return flat | steps
+
+    def take_moments(self, trial_id: str, flat: Mapping[str, torch.Tensor]) -> None:
+        """Take up the AdamW state that ``moments`` or ``flatten_moments`` returned."""
+        stacks = self.stacks
+        for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
+            for name, value in self._named(moments, trial_id):
+                if f"{name}/{key}" in flat:
+                    value.copy_(flat[f"{name}/{key}"])
+        if f"{HEAD}/step" in flat:
+            stacks.steps[self.row(trial_id)] = flat[f"{HEAD}/step"].to(stacks.device)
+
+
+def _shape_of(path: str, module: nn.Module, model: str) -> LayerShape:
+    if not isinstance(module.get_base_layer(), nn.Linear | Conv1D):  # type: ignore[operator]
+        raise ModelError(
+            f"model {model}: its layer {path} is not linear, and a pack cannot adapt it; set "
+            "resources.engine=solo, or take it out of target_modules"
+        )
+    return LayerShape(path, int(module.in_features), int(module.out_features))  # type: ignore[arg-type]

@@ -1,0 +1,95 @@
+"""The packed engine: many trials at a time on this process's device, on one base model."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from sweep.engine import Engine, Keeper
+from sweep.packed import PackedTrainer
+from sweep.plan import TrialSpec
+from sweep.subsets import Subsets
+
+Outcome = dict[str, Any] | Exception
+"""An epoch's metrics with the trial's totals, or why there are none."""
+
+
+class PackedEngine(Engine):
+    """Trains trials side by side; they come and go one by one.
+
+    The calls for each trial are those of ``SoloEngine``, but an epoch is asked for with
+    ``begin_epoch`` and answered by one of the next calls of ``advance``.
+    """
+
+    def __init__(self, subsets: Subsets, models_folder: Path) -> None:
+        super().__init__(subsets, models_folder)
+        self._trainer: PackedTrainer | None = None
+        self._keepers: dict[str, Keeper] = {}
+
+    def start(
+        self,
+        spec: TrialSpec,
+        checkpoints: Path,
+        resume_epoch: int = 0,
+        half_batches: bool = False,
+    ) -> dict[str, Any]:
+        """Take in ``spec``, as ``SoloEngine.start`` does; another base model than that of the
+        trials at hand ends them."""
+        started = time.perf_counter()
+        self.close(spec.trial_id)
+        if self._base is not None and self._base.ref != spec.model:
+            self.discard()
+        base, encoder = self.take_base(spec)
+        trainer = self._trainer = self._trainer or PackedTrainer(base)
+        slot = trainer.join(spec, encoder, self.cut_data(spec.cell), half_batches)
+        keeper = self._keepers[spec.trial_id] = Keeper(slot, checkpoints, started)
+        try:
+            return self.describe(base, started, keeper.restore(resume_epoch))
+        except Exception:
+            self.close(spec.trial_id)
+            raise
+
+    def begin_epoch(self, trial_id: str) -> None:
+        """Let a trial begin its next epoch."""
+        if self._trainer is None or trial_id not in self._trainer.slots:
+            raise RuntimeError(f"trial {trial_id} has not been started")
+        self._trainer.slots[trial_id].begin_epoch()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any trial is in an epoch."""
+        return self._trainer is not None and self._trainer.busy
+
+    @property
+    def trials(self) -> list[str]:
+        """The trials at hand, by id."""
+        return list(self._keepers)
+
+    def advance(self) -> dict[str, Outcome]:
+        """Let every trial that is in an epoch take a step; return the outcome of those whose epoch
+        is over, by trial id, their checkpoints kept."""
+        if self._trainer is None:
+            return {}
+        return {
+            slot.spec.trial_id: self._keep(slot.spec.trial_id, outcome)
+            for slot, outcome in self._trainer.advance()
+        }
+
+    def _keep(self, trial_id: str, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, Exception):
+            return outcome
+        try:
+            return self._keepers[trial_id].keep(outcome)
+        except Exception as error:  # one trial's checkpoint is no other trial's failure
+            return error
+
+    def close(self, trial_id: str) -> None:
+        """End a trial; base model and other trials stay."""
+        if self._trainer is not None:
+            self._trainer.leave(trial_id)
+        self._keepers.pop(trial_id, None)
+
+    def discard(self) -> None:
+        """End all trials and drop the base model too."""
+        self._trainer = None
+        self._keepers = {}
+        super().discard()

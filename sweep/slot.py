@@ -1,0 +1,201 @@
+"""A slot: one trial inside a pack, with the batches it has still to bring."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import torch
+
+from sweep.batches import Encoded, Encoder, order_scoring
+from sweep.checkpoints import Tensors
+from sweep.device import measure_peak_memory
+from sweep.microbatches import MicroBatch, TextTensors, cut_batches, upload
+from sweep.optimizer import RowStep
+from sweep.pack import Pack
+from sweep.packed_layers import Dropout
+from sweep.plan import TrialSpec
+from sweep.seeds import derive_seed
+from sweep.subsets import CellData
+from sweep.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
+
+
+class Phase(Enum):
+    """What a slot does."""
+
+    WAITING = "waiting"
+    TRAINING = "training"
+    VALIDATING = "validating"
+    TESTING = "testing"
+
+
+@dataclass
+class Slot(Trial):
+    """One candidate in training, in a pack with others."""
+
+    pack: Pack
+    widest: int
+    """Tokens of its widest batch."""
+    total_parameters: int
+    uploaded: dict[Phase, TextTensors]
+    phase: Phase = Phase.WAITING
+    batches: list[list[MicroBatch]] = field(default_factory=list)
+    position: int = 0
+    """How many of ``batches`` are done."""
+    seconds: float = 0.0
+    """This slot's share of the time that the phase took."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """What the epoch gave so far; with ``done`` in it, the epoch is over."""
+    failure: Exception | None = None
+    scored: list[tuple[MicroBatch, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+    @property
+    def row(self) -> int:
+        """The slot's row of the stacks."""
+        return self.pack.row(self.spec.trial_id)
+
+    def trained(self) -> NamedTensors:
+        """Return views of the slot's part of the pack."""
+        return self.pack.trained(self.spec.trial_id)
+
+    def moments(self) -> Tensors:
+        """Return the slot's AdamW state."""
+        return self.pack.moments(self.spec.trial_id)
+
+    def take_moments(self, flat: Mapping[str, torch.Tensor]) -> None:
+        """Take up the AdamW state that ``moments`` gave."""
+        self.pack.take_moments(self.spec.trial_id, flat)
+
+    def measure(self) -> dict[str, int]:
+        """Return the counts of parameters, and the most memory that the pack held."""
+        return {
+            "trainable_parameters": sum(value.numel() for _, value in self.trained()),
+            "total_parameters": self.total_parameters,
+            "peak_memory_bytes": measure_peak_memory(self.pack.base.device),
+        }
+
+    def begin_epoch(self) -> None:
+        """Line up the batches of the next epoch."""
+        self.progress.epoch += 1
+        self.metrics = {}
+        self.pack.stacks.losses[self.row] = 0
+        texts = self.uploaded[Phase.TRAINING]
+        batches = cut_batches(
+            texts, self.training.lengths, self.order_epoch(), self.max_tokens, mean=True
+        )
+        self._enter(Phase.TRAINING, batches)
+
+    def begin_scoring(self, phase: Phase) -> None:
+        """Line up the texts of validation or test."""
+        encoded = self.encoded(phase)
+        order = order_scoring(encoded.lengths, self.spec.recipe.eval_batch_size)
+        texts = self.uploaded[phase]
+        batches = cut_batches(texts, encoded.lengths, order, self.max_tokens, mean=False)
+        # Each part is a turn of its own: nothing has to be summed before the next one.
+        self._enter(phase, [[part] for batch in batches for part in batch])
+        self.scored = []
+
+    def encoded(self, phase: Phase) -> Encoded:
+        """Return the texts of a phase."""
+        known = {Phase.TRAINING: self.training, Phase.VALIDATING: self.validation}
+        return known.get(phase, self.test)
+
+    def _enter(self, phase: Phase, batches: list[list[MicroBatch]]) -> None:
+        self.phase, self.batches, self.position, self.seconds = phase, batches, 0, 0.0
+
+    def wait(self) -> dict[str, Any] | Exception:
+        """End the epoch; return its metrics, or why there are none."""
+        self._enter(Phase.WAITING, [])
+        outcome, self.failure = self.failure or self.metrics, None
+        self.metrics = {}
+        return outcome
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the epoch has ended, well or not."""
+        return self.failure is not None or "done" in self.metrics
+
+    @property
+    def parts(self) -> list[MicroBatch]:
+        """The parts of the next batch."""
+        return self.batches[self.position]
+
+    def advance(self, seconds: float) -> bool:
+        """Count the batch as done; return whether it was the phase's last."""
+        if self.phase is Phase.TRAINING:
+            self.progress.padded_tokens += sum(part.tokens for part in self.parts)
+        self.position += 1
+        self.seconds += seconds
+        return self.position == len(self.batches)
+
+    def next_step(self) -> RowStep:
+        """Return the settings of the batch's optimiser step."""
+        steps = len(self.batches)
+        taken = (self.progress.epoch - 1) * steps + self.position
+        return RowStep(
+            self.learning_rate(taken, steps),
+            self.spec.candidate.weight_decay,
+            self.spec.recipe.max_grad_norm,
+        )
+
+    def dropout(self, part: MicroBatch) -> Dropout:
+        """Return the dropout of a part; its masks follow from seed, epoch, step and part."""
+        purpose = ("dropout", self.progress.epoch, self.position, self.parts.index(part))
+        seed = derive_seed(self.spec.cell.seed, *purpose)
+        return Dropout(self.spec.candidate.lora_dropout, seed, part.rows, part.width)
+
+    def end_phase(self) -> None:
+        """Take up what the phase gave, and enter the next one."""
+        seconds = self.seconds
+        if self.phase is Phase.TRAINING:
+            self.metrics = self.end_training(self._read_loss(), seconds)
+            if "done" not in self.metrics:
+                self.begin_scoring(Phase.VALIDATING)
+        elif self.phase is Phase.VALIDATING:
+            self.metrics |= self.end_validation(self._read_score(), seconds)
+            if not self.metrics["done"] and self.is_last_epoch():
+                del self.metrics["done"]
+                self.take_best()
+                self.begin_scoring(Phase.TESTING)
+        else:
+            self.metrics |= self.end_test(self._read_score(), seconds)
+
+    def _read_loss(self) -> float:
+        """Return the epoch's mean training loss per text."""
+        return float(self.pack.stacks.losses[self.row]) / len(self.training.classes)
+
+    def _read_score(self) -> Score:
+        """Return the score of the phase's texts."""
+        encoded = self.encoded(self.phase)
+        predictions = [0] * len(encoded.classes)
+        predicted = torch.cat([values for _, values, _ in self.scored]).tolist()
+        indices = [index for part, _, _ in self.scored for index in part.indices]
+        for index, value in zip(indices, predicted, strict=True):
+            predictions[index] = value
+        total = sum(torch.stack([loss for _, _, loss in self.scored]).tolist())
+        return self.judge(encoded, total, predictions)
+
+
+def build_slot(
+    spec: TrialSpec, pack: Pack, encoder: Encoder, data: CellData, half_batches: bool = False
+) -> Slot:
+    """Return ``spec`` in ``pack``, ready for its first epoch (see ``bound_tokens``)."""
+    texts = encode_cell(encoder, data)
+    max_tokens, widest = bound_tokens(spec, texts.training, half_batches)
+    pad_id, device = pack.base.tokenizer.pad_token_id, pack.base.device
+    named = {
+        Phase.TRAINING: texts.training,
+        Phase.VALIDATING: texts.validation,
+        Phase.TESTING: texts.test,
+    }
+    return Slot(
+        spec,
+        texts.training,
+        texts.validation,
+        texts.test,
+        max_tokens,
+        pack=pack,
+        widest=widest,
+        total_parameters=pack.join(spec),
+        uploaded={phase: upload(encoded, pad_id, device) for phase, encoded in named.items()},
+    )

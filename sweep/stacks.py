@@ -1,0 +1,121 @@
+"""Stacked adapters: the weights of many trials in one tensor, a view per layer, and AdamW's
+moments beside them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+LayerViews = list[tuple[torch.Tensor, torch.Tensor]]
+"""Per adapted layer A (slots, rank, inputs) and B (slots, outputs, rank)."""
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """One adapted linear layer of the base model."""
+
+    path: str
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class StackShape:
+    """What one row of a stack holds: an adapter of ``rank`` per layer and a head of ``classes``.
+
+    A trial of a lower rank, or of fewer classes, leaves the rest zero: of a zero-padded A and B
+    the padding's gradient is exactly zero, so it stays zero.
+    """
+
+    layers: tuple[LayerShape, ...]
+    hidden: int
+    rank: int
+    classes: int
+
+    @property
+    def width(self) -> int:
+        """Values per row."""
+        adapters = sum(layer.inputs + layer.outputs for layer in self.layers)
+        return self.rank * adapters + self.classes * self.hidden
+
+    def cut(self, flat: torch.Tensor) -> tuple[LayerViews, torch.Tensor]:
+        """Return the views of ``flat`` (slots, width): each layer's A and B, and the heads
+        (slots, classes, hidden)."""
+        layers, start = [], 0
+        for layer in self.layers:
+            middle = start + self.rank * layer.inputs
+            stop = middle + self.rank * layer.outputs
+            layers.append(
+                (
+                    _fold(flat[:, start:middle], self.rank),
+                    _fold(flat[:, middle:stop], layer.outputs),
+                )
+            )
+            start = stop
+        return layers, _fold(flat[:, start:], self.classes)
+
+
+class Stacks:
+    """Weights, gradients and moments (slots, width), steps taken and losses summed (slots,)."""
+
+    def __init__(self, shape: StackShape, slots: int, device: torch.device) -> None:
+        self.shape = shape
+        self.device = device
+        self.weights, self.gradients, self.means, self.squares = (
+            torch.zeros(slots, shape.width, device=device) for _ in range(4)
+        )
+        self.steps, self.losses = (torch.zeros(slots, device=device) for _ in range(2))
+
+    def rebuild(self, shape: StackShape, rows: Sequence[int], slots: int) -> "Stacks":
+        """Return new stacks of ``slots`` rows whose first ones are these ``rows``."""
+        new = Stacks(shape, slots, self.device)
+        index = torch.tensor(rows, dtype=torch.long, device=self.device)
+        for name in ("weights", "means", "squares"):
+            _move(self.shape, getattr(self, name), shape, getattr(new, name), index)
+        new.steps[: len(rows)] = self.steps[index]
+        new.losses[: len(rows)] = self.losses[index]
+        return new
+
+    def leaves(self) -> tuple[LayerViews, torch.Tensor]:
+        """Return the weights' views as leaves of autograd, whose gradients are views too."""
+        layers, heads = self.shape.cut(self.weights)
+        layer_gradients, head_gradients = self.shape.cut(self.gradients)
+        pairs = zip(layers, layer_gradients, strict=True)
+        leaves = [(_as_leaf(a, da), _as_leaf(b, db)) for (a, b), (da, db) in pairs]
+        return leaves, _as_leaf(heads, head_gradients)
+
+
+def _fold(flat: torch.Tensor, size: int) -> torch.Tensor:
+    """Return ``flat`` (slots, values) as a view (slots, size, values / size)."""
+    return flat.view(len(flat), size, flat.shape[1] // size)
+
+
+def _as_leaf(view: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    leaf = view.detach().requires_grad_()
+    leaf.grad = gradient
+    return leaf
+
+
+def _move(
+    old_shape: StackShape,
+    old: torch.Tensor,
+    new_shape: StackShape,
+    new: torch.Tensor,
+    rows: torch.Tensor,
+) -> None:
+    """Copy ``rows`` of ``old`` to the first ones of ``new``; what one shape has more is zero."""
+    if old_shape == new_shape:
+        new[: len(rows)] = old[rows]
+        return
+    rank = min(old_shape.rank, new_shape.rank)
+    classes = min(old_shape.classes, new_shape.classes)
+    (old_layers, old_heads), (new_layers, new_heads) = old_shape.cut(old), new_shape.cut(new)
+    for (a, b), (new_a, new_b) in zip(old_layers, new_layers, strict=True):
+        new_a[: len(rows), :rank] = a[rows, :rank]
+        new_b[: len(rows), :, :rank] = b[rows, :, :rank]
+    new_heads[: len(rows), :classes] = old_heads[rows, :classes]
+
+
+def fit_shape(shape: StackShape, ranks: Iterable[int], classes: Iterable[int]) -> StackShape:
+    """Return ``shape`` with the largest of ``ranks`` and ``classes``."""
+    return StackShape(shape.layers, shape.hidden, max(ranks, default=1), max(classes, default=1))

@@ -1,0 +1,230 @@
+"""A trial as every engine trains it: its texts, its order and rates, its epochs' outcome, and the
+state that goes into checkpoints."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sweep.batches import Encoded, Encoder, order_training
+from sweep.checkpoints import Tensors, read_checkpoint, write_checkpoint
+from sweep.metrics import load_metric
+from sweep.optimizer import schedule
+from sweep.plan import TrialSpec
+from sweep.subsets import CellData
+
+NamedTensors = list[tuple[str, torch.Tensor]]
+
+
+@dataclass
+class Score:
+    """What scoring a subset gave."""
+
+    loss: float
+    accuracy: float
+    macro_f1: float
+    predictions: list[int]
+
+
+@dataclass
+class Progress:
+    """The part of a trial's state that is not tensors."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    val_accuracy: float = -1.0
+    val_macro_f1: float = 0.0
+    val_loss: float = math.inf
+    train_tokens: int = 0
+    padded_tokens: int = 0
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrialTexts:
+    """The tokenised texts of a trial's cell."""
+
+    training: Encoded
+    validation: Encoded
+    test: Encoded
+
+
+@dataclass
+class Trial(ABC):
+    """One candidate in training; an engine says where its weights and moments lie."""
+
+    spec: TrialSpec
+    training: Encoded
+    validation: Encoded
+    test: Encoded
+    max_tokens: int
+    """Most tokens, padding included, of this trial that pass through the model at once."""
+    progress: Progress = field(default_factory=Progress, kw_only=True)
+    best: Tensors = field(default_factory=dict, kw_only=True)
+
+    @abstractmethod
+    def trained(self) -> NamedTensors:
+        """Return the trained weights, by PEFT's names; writing into them changes the trial."""
+
+    @abstractmethod
+    def moments(self) -> Tensors:
+        """Return the optimiser's state as flat tensors named ``PARAMETER/KEY``."""
+
+    @abstractmethod
+    def take_moments(self, flat: Mapping[str, torch.Tensor]) -> None:
+        """Take up the optimiser's state that ``moments`` gave."""
+
+    @abstractmethod
+    def measure(self) -> dict[str, int]:
+        """Return ``trainable_parameters``, ``total_parameters`` and ``peak_memory_bytes``."""
+
+    def order_epoch(self) -> list[list[int]]:
+        """Return the batches of the epoch at hand, as indices of training texts."""
+        recipe, seed = self.spec.recipe, self.spec.cell.seed
+        return order_training(self.training.lengths, recipe.batch_size, seed, self.progress.epoch)
+
+    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
+        """Return the rate of a step, counted from the trial's start."""
+        recipe = self.spec.recipe
+        total = recipe.max_epochs * steps_per_epoch
+        peak = self.spec.candidate.learning_rate
+        return peak * schedule(step, total, recipe.warmup_ratio)
+
+    def end_training(self, loss: float, seconds: float) -> dict[str, Any]:
+        """Note an epoch's training; return its metrics, with ``done`` if the loss is no number."""
+        self.progress.train_tokens += self.training.tokens
+        self.progress.train_seconds += seconds
+        metrics = {"epoch": self.progress.epoch, "train_loss": loss, "train_seconds": seconds}
+        if not math.isfinite(loss):
+            # An epoch without validation has no times of its own in the history.
+            del metrics["train_seconds"]
+            return metrics | self.end("diverged", "the training loss is not finite")
+        return metrics
+
+    def end_validation(self, score: Score, seconds: float) -> dict[str, Any]:
+        """Note an epoch's validation, and the weights if they are the best yet; return metrics."""
+        self.progress.eval_seconds += seconds
+        metrics = {
+            "val_loss": score.loss,
+            "val_accuracy": score.accuracy,
+            "val_macro_f1": score.macro_f1,
+            "eval_seconds": seconds,
+        }
+        if not math.isfinite(score.loss):
+            return metrics | self.end("diverged", "the validation loss is not finite")
+        self._remember_best(score)
+        return metrics | {"best_val_accuracy": self.progress.val_accuracy, "done": False}
+
+    def end_test(self, score: Score, seconds: float) -> dict[str, Any]:
+        """Note the only scores of the test texts; return the finished trial's metrics."""
+        self.progress.eval_seconds += seconds
+        return {
+            **self.end("finished", None),
+            "test_accuracy": score.accuracy,
+            "test_macro_f1": score.macro_f1,
+            "predictions": score.predictions,
+        }
+
+    def end(self, status: str, error: str | None) -> dict[str, Any]:
+        """Return the metrics of a trial that ends by itself."""
+        return {"done": True, "status": status, "error": error}
+
+    def judge(self, encoded: Encoded, total_loss: float, predictions: list[int]) -> Score:
+        """Return the score of ``predictions``, in the order of ``encoded``."""
+        scores = load_metric().compute(
+            predictions=predictions,
+            references=encoded.classes,
+            n_labels=self.spec.cell.n_labels,
+        )
+        loss = total_loss / len(predictions)
+        return Score(loss, scores["accuracy"], scores["macro_f1"], predictions)
+
+    def _remember_best(self, score: Score) -> None:
+        progress = self.progress
+        if score.accuracy > progress.val_accuracy:
+            progress.best_epoch = progress.epoch
+            progress.val_accuracy = score.accuracy
+            progress.val_macro_f1 = score.macro_f1
+            progress.val_loss = score.loss
+            self.best = {name: value.detach().clone() for name, value in self.trained()}
+
+    def is_last_epoch(self) -> bool:
+        """Return whether the trial ends with this epoch: the last one, or patience is over."""
+        recipe, progress = self.spec.recipe, self.progress
+        if progress.epoch >= recipe.max_epochs:
+            return True
+        waited = progress.epoch - progress.best_epoch
+        return recipe.patience is not None and waited >= recipe.patience
+
+    def take_best(self) -> None:
+        """Go back to the weights of the best epoch."""
+        with torch.no_grad():
+            for name, value in self.trained():
+                if name in self.best:
+                    value.copy_(self.best[name])
+
+    def summary(self) -> dict[str, Any]:
+        """Return the trial's totals so far, under the names of the results table."""
+        progress = asdict(self.progress)
+        epochs = progress.pop("epoch")
+        if not progress["best_epoch"]:
+            for name in ("best_epoch", "val_accuracy", "val_macro_f1", "val_loss"):
+                progress[name] = None
+        return {
+            **progress,
+            "epochs_run": epochs,
+            "n_validation": len(self.validation.classes),
+            "n_test": len(self.test.classes),
+            "truncated_texts": self.training.truncated,
+            **self.measure(),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write adapter, head, optimiser moments, best epoch and progress to ``folder``."""
+        groups: dict[str, Tensors] = {"adapter": dict(self.trained()), "best": self.best}
+        groups["optimizer"] = self.moments()
+        progress = asdict(self.progress)
+        write_checkpoint(folder, groups, {"trial_id": self.spec.trial_id, "progress": progress})
+
+    def restore(self, folder: Path) -> bool:
+        """Take up the state in ``folder``; return False if it is not whole or not this trial's."""
+        found = read_checkpoint(folder)
+        if found is None or found[1].get("trial_id") != self.spec.trial_id:
+            return False
+        groups, state = found
+        with torch.no_grad():
+            for name, value in self.trained():
+                value.copy_(groups["adapter"][name])
+        self.take_moments(groups["optimizer"])
+        device = self.trained()[0][1].device
+        self.best = {name: value.to(device) for name, value in groups["best"].items()}
+        self.progress = Progress(**state["progress"])
+        return True
+
+
+def encode_cell(encoder: Encoder, data: CellData) -> TrialTexts:
+    """Return the texts of a cell, tokenised."""
+    return TrialTexts(
+        *(
+            encoder.encode(subset.texts, subset.classes)
+            for subset in (data.training, data.validation, data.test)
+        )
+    )
+
+
+def bound_tokens(spec: TrialSpec, training: Encoded, half_batches: bool) -> tuple[int, int]:
+    """Return the most tokens that pass through the model at once, and those of the widest batch.
+
+    With ``half_batches`` a batch is taken in at least two parts, which needs less memory and
+    makes the same step, since the parts' gradients add up.
+    """
+    recipe = spec.recipe
+    most = recipe.max_batch_tokens
+    widest = min(recipe.batch_size * max(training.lengths), most)
+    return (widest // 2, widest // 2) if half_batches else (most, widest)

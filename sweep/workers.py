@@ -1,0 +1,116 @@
+"""What a trial's actor is and what it gets from Ray: by the engine that trains."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from sweep.cluster import find_gpu_memory, list_nodes, wait_for_capacity
+from sweep.config import Config, ResourcesConfig
+from sweep.errors import ClusterError
+from sweep.hosts import Hosts
+from sweep.launched import list_worker_types
+from sweep.limits import choose_gpu_share, choose_slots
+from sweep.subsets import Subsets
+from sweep.thin import ThinTrial
+from sweep.trainable import SweepTrial
+
+
+def choose_engine(resources: ResourcesConfig, cluster: dict[str, float]) -> str:
+    """Return ``solo`` or ``packed``; ``auto`` means packed where the cluster has GPUs."""
+    if resources.engine == "auto":
+        return "packed" if cluster.get("GPU", 0.0) else "solo"
+    return resources.engine
+
+
+def choose_workers(
+    config: Config,
+    launched: dict[str, Any] | None,
+    predicted: dict[str, Any] | None,
+    tell: Callable[[str], None],
+) -> tuple[str, dict[str, float]]:
+    """Return the engine, and the CPUs and GPUs of one trial, on the connected cluster; the workers
+    that ``launched`` may still start are counted in."""
+    capacity = wait_for_capacity(launched, config.resources.cpus_per_trial, tell)
+    if launched:
+        cpus, gpus = capacity.get("CPU", 0), capacity.get("GPU", 0)
+        tell(f"with all its workers it has {cpus:g} CPUs, {gpus:g} GPUs")
+    engine = choose_engine(config.resources, capacity)
+    memory, gpu = _largest(predicted, "memory_bytes"), find_gpu_memory(launched)
+    if engine == "solo":
+        return engine, trial_resources(config, capacity, memory, gpu)
+    slots = choose_slots(config.resources, memory, _largest(predicted, "slot_bytes"), gpu)
+    coming = [kind.resources for kind in list_worker_types(launched or {}) if kind.most]
+    return engine, packed_resources([*(n["Resources"] for n in list_nodes()), *coming], slots)
+
+
+def _largest(predicted: dict[str, Any] | None, name: str) -> int | None:
+    return max((predicted or {}).get(name, {}).values(), default=None)
+
+
+def packed_resources(nodes: list[dict[str, float]], slots: int) -> dict[str, float]:
+    """Return one trial's part where ``slots`` of them fill a GPU or, without any, a node.
+
+    Rounded down to 1/10,000, the finest that Ray counts, so that the parts add up to 1. Raises
+    ClusterError where no node has a CPU.
+    """
+    with_gpus = [node for node in nodes if node.get("GPU", 0)]
+    rooms = [
+        (node["CPU"], max(1.0, node.get("GPU", 0))) for node in with_gpus or nodes if "CPU" in node
+    ]
+    if not rooms:
+        raise ClusterError("no node of the cluster has a CPU; start one with 'ray start'")
+    cpus = min(math.floor(10_000 * cpus / (places * slots)) / 10_000 for cpus, places in rooms)
+    gpus = {"GPU": math.floor(10_000 / slots) / 10_000} if with_gpus else {}
+    return {"CPU": max(cpus, 1e-4), **gpus}
+
+
+def trial_resources(
+    config: Config,
+    cluster: dict[str, float],
+    memory_bytes: int | None = None,
+    gpu_bytes: int | None = None,
+) -> dict[str, float]:
+    """Return the CPUs and GPUs of one trial; raise ClusterError if the cluster cannot hold it.
+
+    With ``auto`` a trial gets the part of a GPU that ``memory_bytes`` is of ``gpu_bytes`` (the
+    smallest GPU's); the whole one where either is unknown.
+    """
+    wanted = config.resources.gpus_per_trial
+    if wanted == "auto":
+        gpus = choose_gpu_share(memory_bytes, gpu_bytes) if cluster.get("GPU", 0.0) else 0.0
+    else:
+        gpus = float(wanted)
+    if gpus > cluster.get("GPU", 0.0):
+        raise ClusterError(
+            f"resources.gpus_per_trial: {gpus:g} asked, but the cluster has "
+            f"{cluster.get('GPU', 0.0):g} GPUs; set it to auto or 0"
+        )
+    cpus = config.resources.cpus_per_trial
+    if cpus > cluster.get("CPU", 0.0):
+        raise ClusterError(
+            f"resources.cpus_per_trial: {cpus:g} asked, but the cluster has "
+            f"{cluster.get('CPU', 0.0):g} CPUs; lower it"
+        )
+    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+
+
+def build_trainable(config: Config, engine: str, subsets: Subsets, folder: Path) -> Any:
+    """Return what Tune runs for each trial; the packed engine's hosts are ready to be started."""
+    storage = config.storage.checkpoints
+    parameters: dict[str, Any] = {
+        "run_folder": str(folder),
+        "max_epoch_seconds": 60 * config.resources.max_epoch_minutes,
+        "storage": storage,
+    }
+    if engine == "solo":
+        return tune.with_parameters(SweepTrial, subsets=subsets, **parameters)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"name": "hosts", "num_cpus": 0, "scheduling_strategy": here}
+    shared = None if storage else str(folder)
+    hosts = ray.remote(Hosts).options(**options).remote([ray.put(subsets)], shared)
+    return tune.with_parameters(ThinTrial, hosts=hosts, **parameters)

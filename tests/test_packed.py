@@ -1,0 +1,300 @@
+"""Many trials in one pack, against the same trials alone in stock PEFT."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from small_run import (
+    PackOfOne,
+    build_run,
+    cell_of,
+    predictions_of,
+    read_test_texts,
+    subsets_of,
+    write_data,
+)
+from transformers import AutoTokenizer
+
+from sweep.data import Corpus
+from sweep.engine import SoloEngine
+from sweep.export import main as export
+from sweep.packed_engine import PackedEngine
+from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
+from sweep.revisions import TINY_FAMILIES
+from sweep.subsets import Subsets
+
+TIMES = ("train_seconds", "eval_seconds", "wall_seconds", "peak_memory_bytes", "totals")
+EPOCHS = 13
+"""At least 52 steps for each trial."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+def build_specs(plan: Plan, subsets: Subsets, family: str, count: int) -> list[TrialSpec]:
+    """Return trials that differ in rank, learning rate, labels, sample size and seed."""
+    model = ModelRef("tiny", f"tiny:{family}", f"{family}-v1")
+    recipe = replace(
+        plan.trials[0].recipe, dtype="float32", batch_size=8, max_epochs=EPOCHS, patience=None
+    )
+    specs = []
+    for i in range(count):
+        labels, samples = (2, 4)[i % 2], (32, 48)[i // 2 % 2]
+        rank, rate = (4, 8, 2, 16)[i % 4], (2e-3, 5e-3, 1e-3)[i % 3]
+        cell = Cell(f"cell{i}", "tiny", labels, subsets.labels_for(labels), samples, i)
+        candidate = Candidate(i, rank, 2.0 * rank, rate, 0.0, 0.01)
+        specs.append(TrialSpec(f"trial{i:02}", cell, candidate, model, recipe, "data"))
+    return specs
+
+
+def run_solo(engine: SoloEngine, spec: TrialSpec, folder: Path) -> list[dict[str, Any]]:
+    engine.start(spec, folder / spec.trial_id)
+    curve: list[dict[str, Any]] = []
+    while not (curve and curve[-1]["done"]):
+        curve.append(engine.run_epoch())
+    engine.close()
+    return curve
+
+
+Curves = dict[str, list[dict[str, Any]]]
+
+
+def advance(engine: PackedEngine, curves: Curves) -> None:
+    """Let every busy trial take a step; those whose epoch is over begin the next, or leave."""
+    for trial_id, outcome in engine.advance().items():
+        assert isinstance(outcome, dict), outcome
+        curves.setdefault(trial_id, []).append(outcome)
+        (engine.close if outcome["done"] else engine.begin_epoch)(trial_id)
+
+
+def join(engine: PackedEngine, spec: TrialSpec, folder: Path) -> None:
+    engine.start(spec, folder / spec.trial_id)
+    engine.begin_epoch(spec.trial_id)
+
+
+def run_packed(
+    engine: PackedEngine, specs: list[TrialSpec], folder: Path, stagger: int = 3
+) -> Curves:
+    """Let a trial join every ``stagger`` steps, and leave when it is done; return all curves."""
+    curves: Curves = {}
+    waiting, steps = list(specs), 0
+    while waiting or engine.busy:
+        if waiting and steps % stagger == 0:
+            join(engine, waiting.pop(0), folder)
+        advance(engine, curves)
+        steps += 1
+    return curves
+
+
+def assert_same(solo: list[dict[str, Any]], packed: list[dict[str, Any]]) -> None:
+    """Assert that two curves agree: numbers to rounding, all else exactly."""
+    assert len(solo) == len(packed)
+    for expected, found in zip(solo, packed, strict=True):
+        assert expected.keys() == found.keys()
+        for one, other in ((expected, found), (expected["totals"], found["totals"])):
+            for name in one.keys() - set(TIMES):
+                exact = not isinstance(one[name], float)
+                value = one[name] if exact else pytest.approx(one[name], rel=1e-4)
+                assert other[name] == value, name
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_packed_trials_are_the_same_trials(
+    plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path, family: str
+) -> None:
+    specs = build_specs(plan, subsets, family, 16)
+    solo = SoloEngine(subsets, models_folder)
+    curves = {s.trial_id: run_solo(solo, s, tmp_path / "solo") for s in specs}
+    for count in (1, 4, 16):
+        engine = PackedEngine(subsets, models_folder)
+        packed = run_packed(engine, specs[:count], tmp_path / f"packed{count}")
+        for trial_id, curve in packed.items():
+            assert_same(curves[trial_id], curve)
+
+
+def test_trial_that_leaves_early_changes_nothing_for_the_others(
+    plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
+) -> None:
+    *specs, guest = build_specs(plan, subsets, "llama", 4)
+    expected = run_packed(PackedEngine(subsets, models_folder), specs, tmp_path / "a")
+    engine, curves = PackedEngine(subsets, models_folder), Curves()
+    # The guest has the widest rank and the first row, and goes in the middle of its epoch.
+    for spec in (guest, *specs):
+        join(engine, spec, tmp_path / "b")
+    for _ in range(3):
+        advance(engine, curves)
+    assert not curves
+    engine.close(guest.trial_id)
+    while engine.busy:
+        advance(engine, curves)
+    for trial_id, curve in expected.items():
+        assert_same(curve, curves[trial_id])
+
+
+def test_slot_that_diverges_changes_nothing_for_the_others(
+    plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
+) -> None:
+    *specs, guest = build_specs(plan, subsets, "gpt2", 3)
+    expected = run_packed(PackedEngine(subsets, models_folder), specs, tmp_path / "a", 1)
+    engine, curves = PackedEngine(subsets, models_folder), Curves()
+    for spec in (guest, *specs):
+        join(engine, spec, tmp_path / "b")
+    assert engine._trainer is not None
+    for _, value in engine._trainer.slots[guest.trial_id].trained():
+        value.fill_(math.nan)
+    while engine.busy:
+        advance(engine, curves)
+    (ended,) = curves.pop(guest.trial_id)
+    assert (ended["status"], ended["done"]) == ("diverged", True)
+    for trial_id, curve in expected.items():
+        assert_same(curve, curves[trial_id])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_either_engine_resumes_what_the_other_began(
+    plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path, family: str
+) -> None:
+    spec, other = build_specs(plan, subsets, family, 2)
+    solo = SoloEngine(subsets, models_folder)
+    expected = run_solo(solo, spec, tmp_path / "whole")
+    # Solo for two epochs, packed for three with another trial beside it, solo to the end.
+    folder = tmp_path / "mixed" / spec.trial_id
+    solo.start(spec, folder)
+    curve = [solo.run_epoch() for _ in range(2)]
+    packed = PackedEngine(subsets, models_folder)
+    packed.start(other, tmp_path / "mixed" / other.trial_id)
+    assert packed.start(spec, folder, resume_epoch=2)["resumed_epoch"] == 2
+    packed.begin_epoch(spec.trial_id)
+    packed.begin_epoch(other.trial_id)
+    while len(curve) < 5:
+        outcome = packed.advance().get(spec.trial_id)
+        if isinstance(outcome, dict):
+            curve.append(outcome)
+            packed.begin_epoch(spec.trial_id)
+    assert SoloEngine(subsets, models_folder).start(spec, folder, 5)["resumed_epoch"] == 5
+    last = SoloEngine(subsets, models_folder)
+    last.start(spec, folder, 5)
+    while not curve[-1]["done"]:
+        curve.append(last.run_epoch())
+    assert_same(expected, curve)
+
+
+def test_few_tokens_at_once_change_no_curve(
+    plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
+) -> None:
+    specs = [
+        replace(spec, recipe=replace(spec.recipe, max_batch_tokens=64, max_epochs=4))
+        for spec in build_specs(plan, subsets, "llama", 3)
+    ]
+    solo = SoloEngine(subsets, models_folder)
+    packed = run_packed(PackedEngine(subsets, models_folder), specs, tmp_path / "packed")
+    for spec in specs:
+        assert_same(run_solo(solo, spec, tmp_path / "solo"), packed[spec.trial_id])
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_gradient_checkpointing_changes_no_curve(
+    plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path, family: str
+) -> None:
+    specs = build_specs(plan, subsets, family, 2)
+    curves = []
+    for wanted in (False, True):
+        changed = [
+            replace(s, recipe=replace(s.recipe, gradient_checkpointing=wanted, max_epochs=3))
+            for s in specs
+        ]
+        engine = PackedEngine(subsets, models_folder)
+        curves.append(run_packed(engine, changed, tmp_path / f"{wanted}"))
+        assert engine._base is not None
+    for spec in specs:
+        assert_same(curves[0][spec.trial_id], curves[1][spec.trial_id])
+
+
+def test_dropout_of_a_slot_does_not_depend_on_who_shares_the_pack(
+    plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
+) -> None:
+    specs = [
+        replace(
+            spec,
+            candidate=replace(spec.candidate, lora_dropout=(0.3, 0.0, 0.1)[i]),
+            recipe=replace(spec.recipe, max_epochs=4),
+        )
+        for i, spec in enumerate(build_specs(plan, subsets, "llama", 3))
+    ]
+    together = run_packed(PackedEngine(subsets, models_folder), specs, tmp_path / "together")
+    for spec in specs:
+        alone = run_packed(PackedEngine(subsets, models_folder), [spec], tmp_path / "alone")
+        assert_same(alone[spec.trial_id], together[spec.trial_id])
+
+
+def test_slot_out_of_memory_fails_alone(
+    plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    specs = build_specs(plan, subsets, "llama", 3)
+    engine = PackedEngine(subsets, models_folder)
+    for spec in specs:
+        engine.start(spec, tmp_path / spec.trial_id)
+    assert engine._trainer is not None
+    slots, real = engine._trainer.slots, engine._trainer._pass
+    big = slots[specs[0].trial_id]
+
+    def fake(group: Any) -> Any:
+        if any(slot is big for slot, _ in group):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(group)
+
+    monkeypatch.setattr(engine._trainer, "_pass", fake)
+    for spec in specs:
+        engine.begin_epoch(spec.trial_id)
+    outcomes: dict[str, Any] = {}
+    while engine.busy:
+        outcomes |= engine.advance()
+    assert isinstance(outcomes.pop(specs[0].trial_id), torch.OutOfMemoryError)
+    solo = SoloEngine(subsets, models_folder)
+    for spec in specs[1:]:
+        solo.start(spec, tmp_path / "solo" / spec.trial_id)
+        assert_same([solo.run_epoch()], [outcomes[spec.trial_id]])
+        solo.close()
+
+
+@pytest.fixture(scope="module")
+def packed_run(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
+    """Return a run whose trials, one of each family, were trained by the packed engine."""
+    root = tmp_path_factory.mktemp("packed")
+    models = [{"name": f"tiny-{name}", "path": f"tiny:{name}"} for name in TINY_FAMILIES]
+    return build_run(root, write_data(root / "data", corpus), models, PackOfOne)
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_stock_peft_predicts_with_an_exported_packed_adapter_what_the_run_wrote_down(
+    packed_run: Path, tmp_path: Path, family: str
+) -> None:
+    folder = tmp_path / "winner"
+    cell = cell_of(packed_run, family)
+    assert export([str(packed_run), "--cell", cell, "--out", str(folder)]) == 0
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoPeftModelForSequenceClassification.from_pretrained(
+        folder, num_labels=4, pad_token_id=tokenizer.pad_token_id
+    ).eval()
+    texts = read_test_texts(packed_run)
+    batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        classes = model(**batch).logits.argmax(-1).tolist()
+    labels = subsets_of(packed_run).labels_for(4)
+    assert [labels[index] for index in classes] == predictions_of(packed_run, family)
