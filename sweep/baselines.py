@@ -1,7 +1,6 @@
 """Reference methods on the same subsets and test texts: the majority class, and TF-IDF with
 logistic regression."""
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,18 +13,10 @@ from sklearn.pipeline import make_union
 from sweep.metrics import load_metric
 from sweep.subsets import Subset
 
-VERSION = 1
-"""Raised whenever a baseline's results change."""
-
 STRENGTHS = (1.0, 4.0, 16.0)
 """Inverse regularisation strengths of the logistic regression; validation chooses."""
 
 Predict = Callable[[Sequence[str]], list[int]]
-
-
-def identify_baseline(name: str, fingerprint: str) -> str:
-    """Return the id of a baseline on the subsets with that fingerprint."""
-    return hashlib.sha256(f"{name}\0{VERSION}\0{fingerprint}".encode()).hexdigest()[:12]
 
 
 def run_baseline(name: str, training: Subset, validation: Subset, test: Subset) -> dict[str, Any]:

@@ -1,15 +1,18 @@
 """Runs the baselines of a plan as Ray tasks beside its trials."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import ray
 from ray.tune.experiment import Trial
 
-from sweep.baselines import identify_baseline, run_baseline
 from sweep.plan import Plan, TrialSpec
 from sweep.recorder import Recorder, SessionCallback
 from sweep.subsets import Subsets
+
+VERSION = 1
+"""Raised whenever a baseline's results change."""
 
 
 class BaselineTasks(SessionCallback):
@@ -61,6 +64,11 @@ class BaselineTasks(SessionCallback):
             self._recorder.write("baseline", **axes, **ray.get(reference))
 
 
+def identify_baseline(name: str, fingerprint: str) -> str:
+    """Return the id of a baseline on the subsets with that fingerprint."""
+    return hashlib.sha256(f"{name}\0{VERSION}\0{fingerprint}".encode()).hexdigest()[:12]
+
+
 def list_baselines(names: Sequence[str], plan: Plan) -> list[dict[str, Any]]:
     """Return the axes of each baseline: every subset of the plan once, whatever the model."""
     subsets: dict[str, TrialSpec] = {spec.data_fingerprint: spec for spec in plan.trials}
@@ -83,5 +91,8 @@ def list_baselines(names: Sequence[str], plan: Plan) -> list[dict[str, Any]]:
 def _run_on_worker(
     name: str, subsets: Subsets, n_labels: int, n_samples: int, seed: int
 ) -> dict[str, Any]:
+    # Brings scikit-learn and, by evaluate, transformers: seconds that the driver does not need.
+    from sweep.baselines import run_baseline
+
     held = [subsets.evaluation(split, n_labels) for split in ("validation", "test")]
     return run_baseline(name, subsets.training(n_labels, n_samples, seed), *held)

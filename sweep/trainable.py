@@ -6,10 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-import torch
 
-from sweep.engine import SoloEngine
-from sweep.failures import explain_failure
 from sweep.subsets import Subsets
 from sweep.tunetrial import TuneTrial
 
@@ -29,11 +26,16 @@ class SweepTrial(TuneTrial):
 
         ``storage`` is where checkpoints go; None: the run folder, which every node must see.
         """
+        # Here, for the driver names this class too and trains nothing: it starts without torch.
+        import torch
+
+        from sweep.engine import SoloEngine
+
         cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
         torch.set_num_threads(max(1, int(cpus)))
         self._open_folders(run_folder, storage)
         self._max_epoch_seconds = max_epoch_seconds
-        self._engine: SoloEngine = SoloEngine(subsets, self._scratch / "models")
+        self._engine = SoloEngine(subsets, self._scratch / "models")
         self._take(config)
 
     def step(self) -> dict[str, Any]:
@@ -42,6 +44,8 @@ class SweepTrial(TuneTrial):
             return super().step()
 
     def _explain(self, error: Exception) -> dict[str, Any]:
+        from sweep.failures import explain_failure
+
         return explain_failure(error)
 
 

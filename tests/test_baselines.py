@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sweep.baselines import identify_baseline, run_baseline
+from sweep.baselines import run_baseline
 from sweep.config import DataConfig
 from sweep.data import load_corpus
+from sweep.reference import identify_baseline
 from sweep.subsets import Subsets
 
 FOLDER = os.environ.get("SWEEP_GOEMOTIONS", "")

@@ -9,7 +9,6 @@ import yaml
 
 from sweep import cluster
 from sweep.config import load_config
-from sweep.workers import trial_resources
 from sweep.launched import (
     add_up_workers,
     expect_machine,
@@ -19,6 +18,7 @@ from sweep.launched import (
 )
 from sweep.limits import count_slots
 from sweep.run import main
+from sweep.workers import trial_resources
 
 ROOT = Path(__file__).parent.parent
 G6 = {"CPU": 4, "GPU": 1, "memory": 12 * 2**30, "accelerator_type:L4": 1}
