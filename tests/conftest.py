@@ -22,11 +22,14 @@ LABELS = ("joy", "anger", "love", "fear")
 
 
 RAY = (
-    "test_sweep", "test_faults", "test_lost_workers", "test_environment", "test_security_ray",
-    "test_security_secrets", "test_trackers", "test_placement", "test_new_workers", "test_store",
+    ("test_sweep", "test_trackers", "test_security_secrets", "test_environment",
+     "test_security_ray"),
+    ("test_faults", "test_packed_sweep", "test_placement", "test_new_workers", "test_store",
+     "test_lost_workers", "test_host"),
 )  # fmt: skip
-"""The files that start Ray: the longest, and one after another, since two Rays are too many for
-two cores."""
+"""The files that start Ray, the longest, in two groups: more Rays at a time are too many for two
+cores."""
+PLACES = {name: f"ray-{number}" for number, group in enumerate(RAY) for name in group}
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
@@ -35,9 +38,9 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = Path(nodeid.partition("::")[0])
-        if path.stem in RAY:
-            return "ray"
-        return "properties" if path.parent.name == "properties" else path.stem
+        if path.parent.name == "properties":
+            return "properties"
+        return PLACES.get(path.stem, path.stem)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
@@ -47,7 +50,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of Ray first: what takes longest begins first."""
-    items.sort(key=lambda item: item.path.stem not in RAY)
+    items.sort(key=lambda item: PLACES.get(item.path.stem, "then the others"))
 
 
 @pytest.fixture(scope="session")

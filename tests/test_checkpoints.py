@@ -7,12 +7,10 @@ import torch
 
 from sweep.checkpoints import (
     MANIFEST,
-    keep_newest,
-    list_checkpoints,
-    name_checkpoint,
     read_checkpoint,
     write_checkpoint,
 )
+from sweep.retention import keep_newest, list_checkpoints, name_checkpoint
 
 GROUPS = {"adapter": {"a": torch.arange(6.0).view(2, 3)}, "best": {"a": torch.ones(2)}}
 

@@ -108,6 +108,7 @@ def test_packed_sweep_gives_the_table_of_the_solo_one(solo: Path, packed: Path, 
         assert_same_table(solo, packed, name)
 
 
+@pytest.mark.skipif("SWEEP_THOROUGH" not in os.environ, reason="runs with SWEEP_THOROUGH=1")
 def test_asha_stops_the_same_trials_where_they_come_in_the_same_order(
     config: Path, out: Path, address: str
 ) -> None:

@@ -26,7 +26,7 @@ TREE: dict[str, Any] = {
     "grid": {"models": MODELS, "n_labels": [2, 16], "n_samples": [160]},
     "tune": {"candidates": 3, "lora_rank": [4, 8], "learning_rate": {"loguniform": [1e-3, 1e-2]}},
     "asha": {"max_epochs": 4, "grace_epochs": 1, "reduction_factor": 2},
-    "train": {"batch_size": 16, "max_length": 32},
+    "train": {"batch_size": 16, "max_length": 32, "dtype": "float32"},
 }
 
 
