@@ -45,7 +45,7 @@ TREE: dict[str, Any] = {
     # Every epoch is trained: no rung before the last.
     "asha": {"max_epochs": 3, "grace_epochs": 3},
     "train": {"batch_size": 16, "max_length": 32},
-    "resources": {"max_retries": 1, "max_epoch_minutes": 0.4},
+    "resources": {"max_retries": 1, "max_epoch_minutes": 0.3},
     "baselines": [],
 }
 
@@ -179,7 +179,7 @@ def test_hanging_worker_is_ended_at_the_time_limit(
     run: Path, rows: dict[str, dict[str, Any]]
 ) -> None:
     (event,) = told(run, rows["hang once"], "retried")
-    assert event["error"] == "no epoch within 0.4 minutes (resources.max_epoch_minutes)"
+    assert event["error"] == "no epoch within 0.3 minutes (resources.max_epoch_minutes)"
 
 
 def test_damaged_checkpoint_is_told_and_the_trial_starts_again(

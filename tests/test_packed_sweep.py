@@ -34,6 +34,9 @@ TREE: dict[str, Any] = {
     "train": {"batch_size": 16, "max_length": 32, "dtype": "float32"},
     "baselines": [],
 }
+THOROUGH = pytest.mark.skipif(
+    "SWEEP_THOROUGH" not in os.environ, reason="takes a minute: runs with SWEEP_THOROUGH=1"
+)
 PACKED = ["--set", "resources.engine=packed", "--set", "resources.slots=4"]
 
 
@@ -108,7 +111,7 @@ def test_packed_sweep_gives_the_table_of_the_solo_one(solo: Path, packed: Path, 
         assert_same_table(solo, packed, name)
 
 
-@pytest.mark.skipif("SWEEP_THOROUGH" not in os.environ, reason="runs with SWEEP_THOROUGH=1")
+@THOROUGH
 def test_asha_stops_the_same_trials_where_they_come_in_the_same_order(
     config: Path, out: Path, address: str
 ) -> None:
@@ -149,6 +152,7 @@ def test_host_that_is_killed_loses_no_trial(
     assert_same_table(solo, folder, "history")
 
 
+@THOROUGH
 def test_killed_driver_resumes_to_the_same_table(config: Path, out: Path, solo: Path) -> None:
     command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", "cut"]
     victim = subprocess.Popen(

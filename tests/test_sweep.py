@@ -230,7 +230,9 @@ def test_full_disk_ends_the_run_with_a_sentence_and_the_tables_whole(
     command = [sys.executable, "-c", code, str(config), "--out", str(out), "--name", "full"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
-    assert answer.stderr.startswith(f"error: {out}/full/journal.jsonl: cannot be written (File too")
-    assert answer.stderr.count("\n") == 1
+    # The limit is the whole process's: Ray's own log may meet it too, and says so.
+    lines = [line for line in answer.stderr.splitlines() if "ray_log_sink" not in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {out}/full/journal.jsonl: cannot be written (File too")
     assert all(json.loads(line) for line in (out / "full" / "journal.jsonl").open())
     assert pq.read_table(out / "full" / "results.parquet").num_rows >= 0
