@@ -31,7 +31,7 @@ PARTS = (
     "imports", "model load", "tokenising", "training", "evaluation", "checkpoint", "report",
     WAITING,
 )  # fmt: skip
-ENGINES = ("stock", "stock x2", "solo")
+ENGINES = ("stock", "stock x2", "solo", "packed")
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,7 @@ def _time(engine: str, task: Task, folder: Path) -> Timing:
     folder.mkdir()
     if engine.startswith("stock"):
         return _time_stock(engine, task, folder)
-    words = ["sweep.run", str(task.path), "--out", str(folder), "--set", f"engine={engine}"]
-    if engine == "solo":
-        words = words[:-2]
+    words = ["sweep.run", str(task.path), "--out", str(folder), "--set", f"resources.engine={engine}"]
     seconds = _run(words)
     val, test, parts = _read_own(folder / "benchmark")
     workers = 1 if task.work["device"] == "cuda" else os.cpu_count() or 1
