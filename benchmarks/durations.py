@@ -1,0 +1,154 @@
+"""How long the parts of a trial take: measured, from a run's journal, or assumed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from sweep.errors import RunFolderError
+from sweep.journal import read_events
+from sweep.plan import TrialSpec
+from sweep.record import RunRecord, TrialRecord, sort_events
+
+CellKey = tuple[str, int, int]
+"""Model name, n_labels, n_samples."""
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Seconds of a trial's parts; where a model has none of its own, the median of all holds."""
+
+    per_sample: dict[str, float]
+    """Model -> seconds of one epoch, validation included, per training text."""
+    load: dict[str, float]
+    """Model -> seconds of the start of a trial that must load the base model."""
+    setup: dict[str, float]
+    """Model -> seconds of the start of a trial whose base model is in memory."""
+    test_share: float
+    """Scoring the test texts, as a part of an epoch."""
+    cells: dict[CellKey, float] = field(default_factory=dict)
+    """Seconds of one epoch of the cells that were measured."""
+
+    def epoch_seconds(self, spec: TrialSpec) -> float:
+        """Return the seconds of one epoch: those of the trial's cell, else scaled by samples."""
+        cell = spec.cell
+        known = self.cells.get((cell.model, cell.n_labels, cell.n_samples))
+        return known or choose(self.per_sample, cell.model) * cell.n_samples
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A finished run: its record, and the Unix times at which it was opened and closed."""
+
+    record: RunRecord
+    opened: float
+    closed: float
+
+    @property
+    def trials(self) -> list[TrialSpec]:
+        """The trials, in the order of the plan."""
+        return [TrialSpec.from_dict(record.spec) for record in self.record.trials.values()]
+
+    @property
+    def start_seconds(self) -> float:
+        """Seconds from opening the run to its first trial: Ray and the workers start."""
+        return min(_started(record) for record in _ended(self.record)) - self.opened
+
+
+def read_run(folder: Path) -> MeasuredRun:
+    """Return the run in ``folder``; raise RunFolderError unless one session ran it to its end."""
+    events = list(read_events(folder))
+    opened, closed = (
+        [event["time"] for event in events if event["event"] == kind]
+        for kind in ("opened", "closed")
+    )
+    record = sort_events(events)
+    if len(opened) != 1 or len(closed) != 1 or not _ended(record):
+        raise RunFolderError(f"{folder}: name a run that one session has run to its end")
+    return MeasuredRun(record, opened[0], closed[0])
+
+
+def measure_durations(record: RunRecord) -> Durations:
+    """Return the medians of the journal's times of training, scoring and loading; what lay between
+    these parts, and how long the run took, is not used."""
+    epochs: dict[CellKey, list[float]] = {}
+    rates: dict[str, list[float]] = {}
+    for trial in _ended(record):
+        cell = trial.spec["cell"]
+        seconds = _epoch_seconds(trial)
+        key = cell["model"], cell["n_labels"], cell["n_samples"]
+        epochs.setdefault(key, []).extend(seconds)
+        rates.setdefault(cell["model"], []).extend(s / cell["n_samples"] for s in seconds)
+    load, setup = _measure_starts(record)
+    return Durations(
+        per_sample={model: median(values) for model, values in rates.items() if values},
+        load=load,
+        setup=setup,
+        test_share=_measure_test_share(record),
+        cells={key: median(values) for key, values in epochs.items() if values},
+    )
+
+
+def count_workers(record: RunRecord) -> int:
+    """Return the most trials that were at work at once."""
+    changes = [(_started(trial), 1) for trial in _ended(record)]
+    changes += [(trial.ended["time"], -1) for trial in _ended(record) if trial.ended]
+    busy = most = 0
+    # At equal times a trial ends before the next one starts.
+    for _, change in sorted(changes):
+        busy += change
+        most = max(most, busy)
+    return most
+
+
+def choose(values: dict[str, float], model: str) -> float:
+    """Return the model's own value, or the median of all models where it has none."""
+    return values[model] if model in values else median(values.values())
+
+
+def _ended(record: RunRecord) -> list[TrialRecord]:
+    return [trial for trial in record.trials.values() if trial.started and trial.ended]
+
+
+def _started(trial: TrialRecord) -> float:
+    return float(trial.started["time"]) if trial.started else 0.0
+
+
+def _epoch_seconds(trial: TrialRecord) -> list[float]:
+    parts = [(e["train_seconds"], e["eval_seconds"]) for e in trial.epochs.values()]
+    return [train + score for train, score in parts if train is not None and score is not None]
+
+
+def _measure_test_share(record: RunRecord) -> float:
+    """Return the median of test seconds / epoch seconds; 0 where no trial was tested."""
+    shares = []
+    for trial in _ended(record):
+        seconds = _epoch_seconds(trial)
+        if trial.ended and seconds and trial.ended.get("test_accuracy") is not None:
+            scored = sum(epoch["eval_seconds"] or 0.0 for epoch in trial.epochs.values())
+            shares.append(max(0.0, trial.ended["eval_seconds"] - scored) / median(seconds))
+    return median(shares) if shares else 0.0
+
+
+def _measure_starts(record: RunRecord) -> tuple[dict[str, float], dict[str, float]]:
+    """Return model -> median seconds of starts that load the base model, and of those that do not.
+
+    The journal does not say which is which: each worker loads a model once, so the first trials of
+    a model, as many as there are workers, are taken to have loaded it.
+    """
+    workers = count_workers(record)
+    load, setup = {}, {}
+    for model, trials in _by_model(_ended(record)).items():
+        known = [t for t in trials if t.ended and t.ended.get("load_seconds") is not None]
+        seconds = [t.ended["load_seconds"] for t in sorted(known, key=_started) if t.ended]
+        if seconds:
+            load[model] = median(seconds[:workers])
+            setup[model] = median(seconds[workers:] or [0.0])
+    return load, setup
+
+
+def _by_model(trials: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
+    models: dict[str, list[TrialRecord]] = {}
+    for trial in trials:
+        models.setdefault(trial.spec["cell"]["model"], []).append(trial)
+    return models
