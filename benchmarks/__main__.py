@@ -113,7 +113,14 @@ def _time(engine: str, task: Task, folder: Path) -> Timing:
     folder.mkdir()
     if engine.startswith("stock"):
         return _time_stock(engine, task, folder)
-    words = ["sweep.run", str(task.path), "--out", str(folder), "--set", f"resources.engine={engine}"]
+    words = [
+        "sweep.run",
+        str(task.path),
+        "--out",
+        str(folder),
+        "--set",
+        f"resources.engine={engine}",
+    ]
     seconds = _run(words)
     val, test, parts = _read_own(folder / "benchmark")
     workers = 1 if task.work["device"] == "cuda" else os.cpu_count() or 1
