@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from sweep.config import load_config
 from sweep.errors import RunFolderError
 from sweep.journal import read_events
 from sweep.plan import TrialSpec
 from sweep.record import RunRecord, TrialRecord, sort_events
+from sweep.runfolder import CONFIG_NAME
 
 CellKey = tuple[str, int, int]
 """Model name, n_labels, n_samples."""
@@ -43,6 +45,8 @@ class MeasuredRun:
     record: RunRecord
     opened: float
     closed: float
+    packed: bool
+    """Whether trials shared a base model: the times of each are then its part of a shared step."""
 
     @property
     def trials(self) -> list[TrialSpec]:
@@ -54,18 +58,31 @@ class MeasuredRun:
         """Seconds from opening the run to its first trial: Ray and the workers start."""
         return min(_started(record) for record in _ended(self.record)) - self.opened
 
+    @property
+    def process_seconds(self) -> float:
+        """Seconds from a base model's first trial to the call of its engine: the process in which
+        the packed engine trains starts; the solo engine trains where the trial started."""
+        waits = []
+        for trials in _by_model(_ended(self.record)).values():
+            first = min(trials, key=_started)
+            if first.ended and first.ended.get("wall_seconds") is not None:
+                lived = first.ended["time"] - _started(first)
+                waits.append(max(0.0, lived - first.ended["wall_seconds"]))
+        return median(waits) if waits else 0.0
+
 
 def read_run(folder: Path) -> MeasuredRun:
     """Return the run in ``folder``; raise RunFolderError unless one session ran it to its end."""
     events = list(read_events(folder))
     opened, closed = (
-        [event["time"] for event in events if event["event"] == kind]
-        for kind in ("opened", "closed")
+        [event for event in events if event["event"] == kind] for kind in ("opened", "closed")
     )
     record = sort_events(events)
-    if len(opened) != 1 or len(closed) != 1 or not _ended(record):
+    whole = len(opened) == len(closed) == 1 and not closed[0]["trials_left"]
+    if not whole or not _ended(record):
         raise RunFolderError(f"{folder}: name a run that one session has run to its end")
-    return MeasuredRun(record, opened[0], closed[0])
+    engine = load_config(folder / CONFIG_NAME).resources.engine
+    return MeasuredRun(record, opened[0]["time"], closed[0]["time"], _is_packed(engine, record))
 
 
 def measure_durations(record: RunRecord) -> Durations:
@@ -89,6 +106,11 @@ def measure_durations(record: RunRecord) -> Durations:
     )
 
 
+def count_hosts(record: RunRecord) -> int:
+    """Return how many machines trained."""
+    return len({trial.ended.get("host") for trial in _ended(record) if trial.ended})
+
+
 def count_workers(record: RunRecord) -> int:
     """Return the most trials that were at work at once."""
     changes = [(_started(trial), 1) for trial in _ended(record)]
@@ -108,6 +130,12 @@ def choose(values: dict[str, float], model: str) -> float:
 
 def _ended(record: RunRecord) -> list[TrialRecord]:
     return [trial for trial in record.trials.values() if trial.started and trial.ended]
+
+
+def _is_packed(engine: str, record: RunRecord) -> bool:
+    devices = [str(trial.ended.get("device")) for trial in _ended(record) if trial.ended]
+    on_cpus = all(device.startswith("CPU") for device in devices)
+    return engine == "packed" or (engine == "auto" and not on_cpus)
 
 
 def _started(trial: TrialRecord) -> float:

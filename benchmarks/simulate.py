@@ -10,24 +10,27 @@ have done in the makespan with every slot busy.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from benchmarks.curves import draw_curve, read_curve
 from benchmarks.durations import (
     Durations,
     MeasuredRun,
     choose,
+    count_hosts,
     count_workers,
     measure_durations,
     read_run,
 )
 from benchmarks.playback import Asha, Fleet, Gain, Outcome, PaperTrial, Playback
 from sweep.config import Config, load_config
-from sweep.errors import ConfigError, SweepError
+from sweep.errors import ConfigError, RunFolderError, SweepError
 from sweep.plan import TrialSpec, build_plan
 from sweep.runfolder import CONFIG_NAME
 
@@ -59,6 +62,7 @@ class Scenario:
     trials: list[PaperTrial]
     asha: Asha
     start_seconds: float
+    process_seconds: float
     report_seconds: float
     notes: list[str]
     """Where the numbers come from, for the reader of the table."""
@@ -77,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--times", type=Path, help="a run folder to take the times of a configuration from")
     add("--epoch-seconds", help=f"of 1,000 texts: S or MODEL=S,... (assumed: {PER_1000:g})")
     add("--load-seconds", help=f"start with a load: S or MODEL=S,... (assumed: {LOAD:g})")
-    add("--process-seconds", type=float, help="start of a worker (assumed: 8; measured run: 0)")
+    add("--process-seconds", type=float, help="start of a worker (assumed: 8)")
     add("--start-seconds", type=float, help="of the run, Ray included (assumed: 10)")
     add("--report-seconds", type=float, default=20.0, help="tables and report (default: 20)")
     add("--trials-per-gpu", type=read_count, default=1, help="of the solo engine (default: 1)")
@@ -101,17 +105,14 @@ def main() -> None:
 def simulate(options: argparse.Namespace) -> str:
     """Return what the numbers rest on, and the table of both engines on every number of GPUs."""
     scenario = build_scenario(options)
-    folder = options.source if options.source.is_dir() else options.times
-    process = options.process_seconds
-    if process is None:
-        process = 0.0 if folder else 8.0
+    process = scenario.process_seconds
     solo = Fleet(1, options.trials_per_gpu, False, read_gain(options.solo_gain or "1:1.0"), process)
     packed = Fleet(1, options.slots, True, read_gain(options.packed_gain or PACKED_GAIN), process)
     told = "given" if options.packed_gain else "assumed"
     lines = [
         *scenario.notes,
         f"packed gain ({told}): {options.packed_gain or PACKED_GAIN}, {options.slots} slots",
-        f"solo: {options.trials_per_gpu} per GPU; process start {process:g} s",
+        f"solo: {options.trials_per_gpu} per GPU; process start {process:.1f} s",
         f"start {scenario.start_seconds:.1f} s, report {scenario.report_seconds:g} s",
     ]
     outcomes = [
@@ -133,13 +134,20 @@ def play(scenario: Scenario, fleet: Fleet) -> Outcome:
 def build_scenario(options: argparse.Namespace) -> Scenario:
     """Return the plan with the times and accuracies that ``options`` name."""
     run = read_run(options.source) if options.source.is_dir() else None
+    measured = run or (read_run(options.times) if options.times else None)
+    if measured and measured.packed:
+        raise RunFolderError(
+            f"{options.source if run else options.times}: times of the packed engine hold for its "
+            "own packs only; name a run of the solo engine"
+        )
     config = load_config(options.source / CONFIG_NAME if run else options.source)
     specs = run.trials if run else build_paper_plan(config)
-    measured = run or (read_run(options.times) if options.times else None)
     durations = _choose_durations(options, measured)
-    start = options.start_seconds
+    start, process = options.start_seconds, options.process_seconds
     if start is None:
         start = measured.start_seconds if measured else 10.0
+    if process is None:
+        process = measured.process_seconds if measured else 8.0
     trials = [_put_on_paper(spec, durations, run, options.seed) for spec in specs]
     notes = [f"{len({s.cell.cell_id for s in specs})} cells, {len(specs)} trials"]
     notes += _name_sources(options, measured, durations, run is not None)
@@ -148,7 +156,7 @@ def build_scenario(options: argparse.Namespace) -> Scenario:
         notes.append(f"no times of {', '.join(sorted(missing))}: median of the other models")
     if measured and count_workers(measured.record) > 1:
         notes.append("the measured trials ran side by side: what that cost is in their times")
-    return Scenario(trials, read_asha(config), start, options.report_seconds, notes)
+    return Scenario(trials, read_asha(config), start, process, options.report_seconds, notes)
 
 
 def build_paper_plan(config: Config) -> Sequence[TrialSpec]:
@@ -186,6 +194,7 @@ def _name_sources(
     return [
         f"epoch, seconds per 1,000 texts ({'given' if options.epoch_seconds else base}): {rates}",
         f"start with a load, seconds ({'given' if options.load_seconds else base}): {loads}",
+        f"start without a load ({base}): {median(durations.setup.values()):.2g} s; "
         f"test scoring ({base}): {durations.test_share:.2f} of an epoch",
         "accuracies: the journal's" if own else f"accuracies: drawn, seed {options.seed}",
     ]
@@ -214,15 +223,20 @@ def check_run(folder: Path) -> str:
     """Return the makespan of the run in ``folder``, predicted and measured, and their ratio.
 
     The prediction takes from the journal the times of epochs, loads and the run's start, the
-    accuracies, and the number of workers; the trials start in the order of the plan. Each worker
-    counts as a GPU of its own: what they cost each other is in their times already.
+    accuracies, and the number of workers; the trials start in the order of the plan. A worker of
+    the solo engine counts as a GPU of its own: what they cost each other is in their times already.
+    A machine of the packed engine counts as one GPU, whose time its trials share out.
     """
     run = read_run(folder)
     durations = measure_durations(run.record)
     trials = [_put_on_paper(spec, durations, run, 0) for spec in run.trials]
     workers = count_workers(run.record)
+    fleet = Fleet(workers, process_seconds=run.process_seconds)
+    if run.packed:
+        hosts = count_hosts(run.record)
+        fleet = replace(fleet, gpus=hosts, slots=math.ceil(workers / hosts), packed=True)
     asha = read_asha(load_config(folder / CONFIG_NAME))
-    played = Playback(trials, Fleet(workers), asha).run().seconds
+    played = Playback(trials, fleet, asha).run().seconds
     start, measured = run.start_seconds, run.closed - run.opened
     after = measured - start
     return (

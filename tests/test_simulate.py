@@ -170,6 +170,28 @@ def test_a_run_without_its_end_is_refused(tmp_path: Path) -> None:
         check_run(folder)
 
 
+def test_an_interrupted_run_is_refused(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, slack=0.0)
+    journal = folder / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"trials_left": 0', '"trials_left": 1'))
+    with pytest.raises(RunFolderError):
+        check_run(folder)
+
+
+def test_the_check_adds_up_the_shares_of_a_pack(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, slack=0.0)
+    (folder / "config.yaml").write_text(CONFIG + "resources: {engine: packed}")
+    # Base 2 s, then twice: set-up 1 s and the parts of two trials, 11 s each.
+    assert f"predicted {10 + 2 + 2 * (1 + 2 * 11):.1f} s" in check_run(folder)
+
+
+def test_the_times_of_a_pack_are_not_taken_for_those_of_a_trial_alone(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, slack=0.0)
+    (folder / "config.yaml").write_text(CONFIG + "resources: {engine: packed}")
+    with pytest.raises(RunFolderError):
+        simulate(build_parser().parse_args([str(folder)]))
+
+
 def test_the_table_has_both_engines_on_every_number_of_gpus(tmp_path: Path) -> None:
     write_config(tmp_path)
     words = [str(tmp_path / "config.yaml"), "--price", "2"]
