@@ -13,7 +13,7 @@ import ray
 import torch
 import yaml
 from ray import cloudpickle
-from ray.cluster_utils import Cluster
+from ray_runs import start_nodes
 
 from sweep.checkpoints import MANIFEST
 from sweep.events import Event
@@ -99,14 +99,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     out = tmp_path_factory.mktemp("runs")
     config = out / "faults.yaml"
     config.write_text(yaml.safe_dump(TREE))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweep.workers.SweepTrial", FaultyTrial)
-        assert main([str(config), "--out", str(out), "--address", cluster.address]) == 0
-    yield out / "faults"
-    ray.shutdown()
-    cluster.shutdown()
+    with start_nodes(2) as address:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sweep.workers.SweepTrial", FaultyTrial)
+            assert main([str(config), "--out", str(out), "--address", address]) == 0
+        yield out / "faults"
 
 
 @pytest.fixture(scope="module")

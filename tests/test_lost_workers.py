@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 from ray import tune
-from ray.cluster_utils import Cluster
+from ray_runs import start_nodes
 
 from sweep.recorder import SessionCallback
 from sweep.scheduler import METRIC, CellASHA
@@ -55,11 +55,9 @@ def build_trainable(folder: Path) -> type[tune.Trainable]:
 def one_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Join a cluster of one CPU."""
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    ray.init(address=cluster.address, log_to_driver=False)
-    yield
-    ray.shutdown()
-    cluster.shutdown()
+    with start_nodes(1) as address:
+        ray.init(address=address, log_to_driver=False)
+        yield
 
 
 def test_lost_trials_are_started_again_before_those_that_wait(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 from ray import tune
-from ray.cluster_utils import Cluster
+from ray_runs import start_nodes
 
 from sweep.recorder import SessionCallback
 from sweep.scheduler import METRIC, CellASHA
@@ -56,12 +56,9 @@ def build_trainable(first: Path) -> type[tune.Trainable]:
 def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Join a cluster of two nodes with a CPU each."""
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False)
-    yield
-    ray.shutdown()
-    cluster.shutdown()
+    with start_nodes(2) as address:
+        ray.init(address=address, log_to_driver=False)
+        yield
 
 
 def test_short_trials_reach_a_machine_whose_worker_starts_slowly(

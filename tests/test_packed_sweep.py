@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import yaml
-from ray.cluster_utils import Cluster
+from ray_runs import kill_and_resume, start_nodes
 
 from sweep.journal import read_events
 from sweep.run import main
@@ -42,10 +42,8 @@ PACKED = ["--set", "resources.engine=packed", "--set", "resources.slots=4"]
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    yield cluster.address
-    ray.shutdown()
-    cluster.shutdown()
+    with start_nodes(1) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -154,25 +152,15 @@ def test_host_that_is_killed_loses_no_trial(
 
 @THOROUGH
 def test_killed_driver_resumes_to_the_same_table(config: Path, out: Path, solo: Path) -> None:
-    command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", "cut"]
-    victim = subprocess.Popen(
-        [*command, *PACKED], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )  # fmt: skip
-    journal = out / "cut" / "journal.jsonl"
-    while victim.poll() is None:
-        if journal.is_file() and journal.read_text().count('"event":"epoch"') >= 5:
-            os.killpg(victim.pid, signal.SIGKILL)
-            break
-        time.sleep(0.05)
-    assert victim.wait() == -signal.SIGKILL
-    subprocess.run([*command, *PACKED, "--resume"], check=True, capture_output=True)
+    arguments = [str(config), "--out", str(out), "--name", "cut", *PACKED]
+    kill_and_resume(arguments, out / "cut", epochs=5)
     assert_same_table(solo, out / "cut", "history")
 
 
-def test_thin_actor_imports_nothing_that_trains() -> None:
+@pytest.mark.parametrize("modules", ["sweep.thin, sweep.hosts", "sweep.driver"])
+def test_actor_and_driver_import_nothing_that_trains(modules: str) -> None:
     code = (
-        "import sys, sweep.thin, sweep.hosts\n"
+        f"import sys, {modules}\n"
         "print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

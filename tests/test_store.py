@@ -1,10 +1,6 @@
 """A run whose checkpoints lie at a URI: kept, found again, cleaned up, and gone on from."""
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from ray_runs import kill_and_resume
 
 from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.cluster import explain_storage
@@ -148,21 +145,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.write_text(
         yaml.safe_dump(TREE | {"storage": {"checkpoints": (out / "elsewhere").as_uri()}})
     )
-    command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out)]
-    victim = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    journal = out / "far" / "journal.jsonl"
-    while victim.poll() is None:
-        if journal.is_file() and journal.read_text().count('"event":"epoch"') >= 3:
-            os.killpg(victim.pid, signal.SIGKILL)
-            break
-        try:
-            victim.wait(0.02)
-        except subprocess.TimeoutExpired:
-            continue
-    assert victim.wait() == -signal.SIGKILL
-    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    kill_and_resume([str(config), "--out", str(out)], out / "far", epochs=3)
     return out / "far"
 
 

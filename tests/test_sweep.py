@@ -1,7 +1,6 @@
 """Whole sweeps on a real Ray cluster of two nodes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,9 +11,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import ray
 import yaml
-from ray.cluster_utils import Cluster
+from ray_runs import kill_and_resume, start_nodes
 
 from sweep.journal import read_events
 from sweep.run import main
@@ -32,12 +30,9 @@ TREE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Start two nodes of one CPU each; give the cluster's address."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    yield cluster.address
-    ray.shutdown()
-    cluster.shutdown()
+    """Start two nodes; give the cluster's address."""
+    with start_nodes(2) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -145,22 +140,9 @@ def test_larger_grid_trains_the_new_cells_only(
 def test_killed_sweep_resumes_to_the_table_of_an_undisturbed_one(
     run: Path, out: Path, config: Path
 ) -> None:
-    command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", "cut",
-               "--set", "grid.n_labels=[2]", "--set", "asha.grace_epochs=4"]  # fmt: skip
-    victim = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    journal = out / "cut" / "journal.jsonl"
-    while victim.poll() is None:
-        if journal.is_file() and journal.read_text().count('"event":"epoch"') >= 5:
-            os.killpg(victim.pid, signal.SIGKILL)
-            break
-        try:
-            victim.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-    assert victim.wait() == -signal.SIGKILL
-    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    arguments = [str(config), "--out", str(out), "--name", "cut"]
+    arguments += ["--set", "grid.n_labels=[2]", "--set", "asha.grace_epochs=4"]
+    kill_and_resume(arguments, out / "cut", epochs=5)
     expected = {
         (e["trial_id"], e["epoch"]): e["val_loss"]
         for e in read_events(run)
