@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from benchmarks.floor import count_operations, measure_matmul
 from benchmarks.random_models import SIZES, write_random_model
 from benchmarks.tasks import TINY, Task, build_task
 from sweep.models import load_base, materialise
-from sweep.subsets import CellData
 
 WAITING = "start and waiting"
 """The workers' time outside trials: Ray's and the processes' start, the driver's work, idling."""
@@ -179,20 +179,17 @@ def _find_floor(task: Task, device: torch.device, folder: Path) -> float:
     """Return the seconds that the trials' matrix products take at this machine's best rate."""
     total = 0.0
     rates: dict[tuple[torch.dtype, int], float] = {}
-    for spec in task.plan.trials:
-        source = materialise(spec.model, folder / "models", task.subsets.training_texts)
+    for ref, trials in groupby(task.plan.trials, key=lambda spec: spec.model):
+        source = materialise(ref, folder / "models", task.subsets.training_texts)
         dtype = next(t["dtype"] for t in task.work["trials"] if t["model"] == source)
-        base = load_base(spec.model, source, dtype, device)
+        base = load_base(ref, source, dtype, device)
         key = base.dtype, base.model.config.get_text_config().hidden_size
         if key not in rates:
             rates[key] = measure_matmul(device, *key)
-        cell = spec.cell
-        data = CellData(
-            task.subsets.training(cell.n_labels, cell.n_samples, cell.seed),
-            task.subsets.evaluation("validation", cell.n_labels),
-            task.subsets.evaluation("test", cell.n_labels),
-        )
-        total += count_operations(base, data, spec) / rates[key]
+        for spec in trials:
+            cell = spec.cell
+            data = task.subsets.of_cell(cell.n_labels, cell.n_samples, cell.seed)
+            total += count_operations(base, data, spec) / rates[key]
     return total
 
 

@@ -10,6 +10,7 @@ from sweep.batches import Encoder
 from sweep.models import Base
 from sweep.plan import TrialSpec
 from sweep.subsets import CellData
+from sweep.trial import encode_cell
 
 SECONDS = 0.5
 """How long the matrix products are timed."""
@@ -45,12 +46,9 @@ def count_operations(base: Base, data: CellData, spec: TrialSpec) -> float:
         if parameter.ndim == 2 and not _is_lookup(base, name)
     )
     encoder = Encoder(base.tokenizer, spec.recipe.max_length)
-    tokens = [
-        encoder.encode(part.texts, part.classes).tokens
-        for part in (data.training, data.validation, data.test)
-    ]
-    epochs = spec.recipe.max_epochs
-    return weights * (4.0 * epochs * tokens[0] + 2.0 * (epochs * tokens[1] + tokens[2]))
+    texts, epochs = encode_cell(encoder, data), spec.recipe.max_epochs
+    scored = epochs * texts.validation.tokens + texts.test.tokens
+    return weights * (4.0 * epochs * texts.training.tokens + 2.0 * scored)
 
 
 def _is_lookup(base: Base, name: str) -> bool:

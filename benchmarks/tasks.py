@@ -96,11 +96,8 @@ def _describe_base(ref: ModelRef, subsets: Subsets, folder: Path, device: str) -
 
 def _write_texts(spec: TrialSpec, subsets: Subsets, folder: Path) -> dict[str, str]:
     cell = spec.cell
-    parts = {
-        "train": subsets.training(cell.n_labels, cell.n_samples, cell.seed),
-        "validation": subsets.evaluation("validation", cell.n_labels),
-        "test": subsets.evaluation("test", cell.n_labels),
-    }
+    data = subsets.of_cell(cell.n_labels, cell.n_samples, cell.seed)
+    parts = {"train": data.training, "validation": data.validation, "test": data.test}
     return {name: _write_subset(subset, folder / f"{name}.jsonl") for name, subset in parts.items()}
 
 

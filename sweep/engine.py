@@ -48,11 +48,7 @@ class Engine:
 
     def cut_data(self, cell: Cell) -> CellData:
         """Return the texts of a cell."""
-        return CellData(
-            self._subsets.training(cell.n_labels, cell.n_samples, cell.seed),
-            self._subsets.evaluation("validation", cell.n_labels),
-            self._subsets.evaluation("test", cell.n_labels),
-        )
+        return self._subsets.of_cell(cell.n_labels, cell.n_samples, cell.seed)
 
     def describe(self, base: Base, started: float, resumed_epoch: int) -> dict[str, Any]:
         """Return what is worth knowing of a trial's start."""

@@ -146,6 +146,14 @@ class Subsets:
         self._check_training(labels, n_samples, per_label)
         return self._take("train", labels, per_label, str(seed))
 
+    def of_cell(self, n_labels: int, n_samples: int, seed: int) -> CellData:
+        """Return the three subsets of a cell."""
+        return CellData(
+            self.training(n_labels, n_samples, seed),
+            self.evaluation("validation", n_labels),
+            self.evaluation("test", n_labels),
+        )
+
     def evaluation(self, split: str, n_labels: int) -> Subset:
         """Return the balanced ``validation`` or ``test`` subset of a label set: as many texts of
         each label as its rarest label has (at most ``max_eval_per_label``)."""

@@ -18,7 +18,7 @@ from sweep.optimizer import schedule
 from sweep.plan import Plan, TrialSpec
 from sweep.retention import list_checkpoints
 from sweep.revisions import TINY_FAMILIES
-from sweep.subsets import CellData, Subsets
+from sweep.subsets import Subsets
 from sweep.train import Trainer, build_trainer
 
 
@@ -133,12 +133,8 @@ def test_checkpoint_of_another_trial_is_not_taken(
 def trainer(corpus: Corpus, subsets: Subsets, spec: TrialSpec, models_folder: Path) -> Trainer:
     source = materialise(spec.model, models_folder, [r.text for r in corpus.splits["train"]])
     base = load_base(spec.model, source, "float32", torch.device("cpu"))
-    data = CellData(
-        subsets.training(4, 32, 0),
-        subsets.evaluation("validation", 4),
-        subsets.evaluation("test", 4),
-    )
-    return build_trainer(spec, base, Encoder(base.tokenizer, 24), data)
+    encoder = Encoder(base.tokenizer, 24)
+    return build_trainer(spec, base, encoder, subsets.of_cell(4, 32, 0))
 
 
 def test_test_scores_come_from_the_best_epoch(trainer: Trainer) -> None:
