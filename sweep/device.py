@@ -50,9 +50,14 @@ def _measure_gain(plain: PreTrainedModel, half: PreTrainedModel) -> float:
     return float(min(plain_times) / min(half_times))
 
 
+def cast_to(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Return a context in which a model computes in ``dtype``; the adapters are float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 def _pass(model: PreTrainedModel, ids: torch.Tensor) -> float:
     start = time.perf_counter()
-    with torch.autocast("cpu", model.dtype, enabled=model.dtype != torch.float32):
+    with cast_to(ids.device, model.dtype):
         logits = model(input_ids=ids, use_cache=False).logits
     torch.autograd.backward(logits.float().sum())
     return time.perf_counter() - start

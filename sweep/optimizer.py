@@ -75,7 +75,7 @@ def restore_moments(
 
 
 def step_rows(stacks: Stacks, steps: Mapping[int, RowStep]) -> None:
-    """Take one step of AdamW in each row of ``steps`` and set all gradients to zero.
+    """Take one step of AdamW in each row of ``steps``; all gradients are spent.
 
     Each row's gradient is clipped by its own norm, as ``clip_grad_norm_`` does; the update is the
     fused one of ``torch.optim.AdamW``, a row at a time, so rows that are not named stay as they
@@ -104,4 +104,3 @@ def step_rows(stacks: Stacks, steps: Mapping[int, RowStep]) -> None:
             eps=EPSILON,
             maximize=False,
         )
-    stacks.gradients.zero_()

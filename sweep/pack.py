@@ -10,6 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from sweep.checkpoints import Tensors
+from sweep.device import cast_to
 from sweep.errors import ModelError
 from sweep.microbatches import PackBatch
 from sweep.models import Base, attach_adapter, detach_adapter
@@ -142,7 +143,7 @@ class Pack:
         whole = batch.slots == tuple(range(len(self.members)))
         layout.index = None if whole else torch.tensor(batch.slots, device=base.device)
         layout.scaling = layout.pick(self._scaling).to(base.dtype)
-        with torch.autocast(base.device.type, base.dtype, enabled=base.dtype != torch.float32):
+        with cast_to(base.device, base.dtype):
             output = base.model(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from sweep.phrases import cut
 from sweep.plan import TrialSpec
 from sweep.tunetrial import TuneTrial
 
@@ -42,7 +43,7 @@ class HostedEngine:
         try:
             self._host = ray.get(find, timeout=self._seconds)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
-            raise HostLostError(f"no host can be had: {first_line(error)}") from None
+            raise HostLostError(f"no host can be had: {join_lines(error)}") from None
         return self._ask("start", spec.to_dict(), str(checkpoints), resume_epoch, half_batches)
 
     def run_epoch(self) -> dict[str, Any]:
@@ -57,9 +58,9 @@ class HostedEngine:
             ray.kill(self._host)
             raise HostLostError("its host gave no epoch in time") from None
         except ray.exceptions.OutOfMemoryError as error:
-            raise HostLostError(f"OutOfMemoryError: {first_line(error)}") from None
+            raise HostLostError(f"OutOfMemoryError: {join_lines(error)}") from None
         except ray.exceptions.RayActorError as error:
-            raise HostLostError(f"its host has ended: {first_line(error)}") from None
+            raise HostLostError(f"its host has ended: {join_lines(error)}") from None
         if "lost" in answer:
             raise HostLostError(answer["lost"])
         if "failed" in answer:
@@ -107,9 +108,9 @@ class ThinTrial(TuneTrial):
         return explain_failure(error)
 
 
-def first_line(error: Exception) -> str:
-    """Return what ``error`` says, in one short line."""
-    return " ".join(str(error).split())[:200]
+def join_lines(error: Exception) -> str:
+    """Return what ``error`` says, Ray's details below its first line too, on one line."""
+    return cut(" ".join(str(error).split()), 200)
 
 
 def find_place() -> tuple[str, str | None]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from sweep.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
 from sweep.checkpoints import Tensors
-from sweep.device import measure_peak_memory
+from sweep.device import cast_to, measure_peak_memory
 from sweep.models import (
     Base,
     attach_adapter,
@@ -92,8 +92,7 @@ class Trainer(Trial):
 
     def _logits(self, batch: Batch) -> torch.Tensor:
         """Return float32 logits (texts, classes)."""
-        mixed = self.base.dtype != torch.float32
-        with torch.autocast(self.base.device.type, self.base.dtype, enabled=mixed):
+        with cast_to(self.base.device, self.base.dtype):
             output = self.model(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
             )
