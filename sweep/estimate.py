@@ -162,8 +162,10 @@ def read_token_rates(folder: Path) -> dict[str, float]:
 
     columns = ["model", "train_tokens", "train_seconds"]
     sums: dict[str, tuple[float, float]] = {}
-    with path.open("rb") as file:  # opened once: a driver may put a new table in its place
-        found = pq.read_table(file, columns=columns).to_pydict()
+    # Opened once, for a driver may put a new table in its place; and not by Python: threads of
+    # Arrow that still hold a file of Python's when this process ends abort it.
+    with pq.ParquetFile(path) as file:
+        found = file.read(columns=columns).to_pydict()
     for model, tokens, seconds in zip(*found.values(), strict=True):
         if tokens and seconds:
             total = sums.get(model, (0.0, 0.0))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from fake_run import write_fake_run
 from model_configs import GEMMA, GPT2_XL, LLAMA, QWEN
 
 from sweep.estimate import (
@@ -192,6 +193,16 @@ def test_rate_of_earlier_trials_is_read_from_the_results(tmp_path: Path) -> None
     ]
     write_table(tmp_path / "results.parquet", RESULT_COLUMNS, rows)
     assert read_token_rates(tmp_path) == {"a": 100.0}
+
+
+def test_process_that_read_a_runs_results_ends_well(tmp_path: Path) -> None:
+    write_fake_run(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from sweep.estimate import read_token_rates; "
+        "assert read_token_rates(Path(sys.argv[1]))"
+    )
+    for _ in range(5):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
 
 def test_gpus_are_read_from_lines_and_known_by_name() -> None:
