@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sweep.batches import Encoder
-from sweep.device import name_device
+from sweep.device import choose_attention, keep_freed_memory, name_device
 from sweep.models import Base, load_base, materialise
 from sweep.plan import Cell, TrialSpec
 from sweep.retention import (
@@ -30,6 +30,8 @@ class Engine:
         self._subsets = subsets
         self._models_folder = models_folder
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self._device.type == "cpu":
+            keep_freed_memory()
         self._base: Base | None = None
         self._encoder: Encoder | None = None
         self.base_loads = 0
@@ -42,6 +44,7 @@ class Engine:
             self._base = self._encoder = None
             source = materialise(ref, self._models_folder, self._subsets.training_texts)
             self._base = load_base(ref, source, spec.recipe.dtype, self._device)
+            choose_attention(self._base.model, spec.recipe.max_length)
             self._encoder = Encoder(self._base.tokenizer, spec.recipe.max_length)
             self.base_loads += 1
         return self._base, self._encoder

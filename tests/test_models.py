@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from sweep import device
 from sweep.config import ModelConfig
 from sweep.data import Corpus
+from sweep.device import choose_attention
 from sweep.errors import ModelError
 from sweep.models import Base, attach_adapter, detach_adapter, load_base, materialise
 from sweep.plan import Candidate, ModelRef
@@ -178,3 +179,23 @@ def test_measuring_leaves_a_model_as_it_was(folder: Path, family: str) -> None:
         torch.testing.assert_close(
             states[0][name], states[1][name], rtol=0 if exact else 1e-2, atol=0 if exact else 1e-2
         )
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+@pytest.mark.parametrize(
+    ("dtype", "max_length", "attention"),
+    [("bfloat16", 64, "eager"), ("bfloat16", 1024, "sdpa"), ("float32", 64, "sdpa")],
+)
+def test_attention_is_plain_where_that_is_faster_and_gives_the_same(
+    folder: Path, family: str, dtype: str, max_length: int, attention: str
+) -> None:
+    base = load_base(ref(family), str(folder / ref(family).revision), dtype, CPU)
+    ids, mask = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]]), torch.tensor([[1] * 4, [1, 1, 0, 0]])
+    with torch.no_grad():
+        before = base.model(input_ids=ids, attention_mask=mask).logits
+        choose_attention(base.model, max_length)
+        after = base.model(input_ids=ids, attention_mask=mask).logits
+    assert base.model.config._attn_implementation == attention
+    # bfloat16 has eight bits: the two ways round differently.
+    scale = before.float().abs().max()
+    assert (after.float() - before.float()).abs().max() <= 0.05 * scale
