@@ -45,7 +45,9 @@ def activation_values(shape: ModelShape, rank: int) -> int:
     """Return the values that one block keeps per token for the backward pass.
 
     Frozen weights need no gradient, so a linear layer keeps its input only for its adapter, and
-    attention (fused) keeps queries, keys, values and output, not the matrix of scores. Counted
+    attention (fused) keeps queries, keys, values and output, not the matrix of scores. Where a
+    CPU attends by plain products (``device.choose_attention``), the scores that it keeps besides,
+    heads times tokens of a text, are not counted. Counted
     from the tensors that autograd saves in each family: norm inputs and outputs at width
     ``hidden``; four values of the feed-forward's width (five in GPT-2's unfused GELU); ``rank``
     values per adapter.
