@@ -10,8 +10,13 @@ import time
 import torch
 from transformers import PreTrainedModel
 
+from sweep.readout import Readout, choose_readout
+
 BFLOAT16_GAIN = 1.2
 """bfloat16 must be this much faster on a CPU, or its lower precision is not worth it."""
+
+MEASURED_TEXTS = (8, 16)
+"""Texts, and tokens each, of the batch that tells how fast either format is."""
 
 EAGER_TOKENS = 512
 """Up to so many tokens a text, attention by plain products is the faster one in bfloat16 on a CPU:
@@ -45,18 +50,22 @@ def convert_dtype(model: PreTrainedModel, requested: str, device: torch.device) 
 
 
 def _measure_gain(plain: PreTrainedModel, half: PreTrainedModel) -> float:
-    """Return how many times faster ``half`` passes four short texts forward and back to the
-    embeddings: the best of three to ten turns, a second or two together."""
-    ids = torch.ones(4, 16, dtype=torch.long)
-    for model in (plain, half):
+    """Return how many times faster ``half`` passes a batch of short texts forward and back to the
+    embeddings: the best of up to ten turns, a second or two together for a small model."""
+    ids = torch.ones(MEASURED_TEXTS, dtype=torch.long)
+    attention = half.config._attn_implementation
+    choose_attention(half, ids.shape[1])
+    readouts = [choose_readout(model) for model in (plain, half)]
+    for model, readout in zip((plain, half), readouts, strict=True):
         model.enable_input_require_grads()
-        _pass(model, ids)  # the first one warms up
+        _pass(model, readout, ids)  # the first one warms up
     times: list[tuple[float, float]] = []
-    while len(times) < 3 or (len(times) < 10 and sum(map(sum, times)) < 1.0):
+    while not times or (len(times) < 10 and sum(map(sum, times)) < 1.0):
         # In turn, so that what else the machine does slows both.
-        times.append((_pass(plain, ids), _pass(half, ids)))
+        times.append((_pass(plain, readouts[0], ids), _pass(half, readouts[1], ids)))
     for model in (plain, half):
         model.disable_input_require_grads()
+    half.set_attn_implementation(attention)
     plain_times, half_times = zip(*times, strict=True)
     return float(min(plain_times) / min(half_times))
 
@@ -90,10 +99,10 @@ def keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, 2 * MAPPED_BYTES)
 
 
-def _pass(model: PreTrainedModel, ids: torch.Tensor) -> float:
+def _pass(model: PreTrainedModel, readout: Readout, ids: torch.Tensor) -> float:
     start = time.perf_counter()
     with cast_to(ids.device, model.dtype):
-        logits = model(input_ids=ids, use_cache=False).logits
+        logits = readout(ids, torch.ones_like(ids))
     torch.autograd.backward(logits.float().sum())
     return time.perf_counter() - start
 

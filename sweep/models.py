@@ -22,8 +22,10 @@ from transformers.pytorch_utils import Conv1D
 from sweep.device import convert_dtype
 from sweep.errors import ModelError
 from sweep.families import build_tiny_model
+from sweep.lora import speed_up
 from sweep.memory import activation_bytes
 from sweep.plan import Candidate, ModelRef
+from sweep.readout import Readout, choose_readout
 from sweep.revisions import TINY_PREFIX, is_local
 from sweep.seeds import derive_seed
 from sweep.shapes import read_shape
@@ -38,6 +40,8 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     dtype: torch.dtype
     device: torch.device
+    readout: Readout
+    """Its logits, adapters and head included while they are attached."""
 
 
 def materialise(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
@@ -91,7 +95,7 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
     _set_padding(model, tokenizer, ref.name)
     model.requires_grad_(False)
     model = convert_dtype(model, dtype, device)
-    return Base(ref, model, tokenizer, model.dtype, device)
+    return Base(ref, model, tokenizer, model.dtype, device, choose_readout(model))
 
 
 def _set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
@@ -131,6 +135,7 @@ def attach_adapter(
             f"model {base.ref.name}: target_modules {base.ref.target_modules} name no layer of it "
             "that LoRA can adapt; leave the key out to adapt every linear layer"
         ) from error
+    speed_up(model)
     return _float_trainable(model)
 
 

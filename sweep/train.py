@@ -93,11 +93,7 @@ class Trainer(Trial):
     def _logits(self, batch: Batch) -> torch.Tensor:
         """Return float32 logits (texts, classes)."""
         with cast_to(self.base.device, self.base.dtype):
-            output = self.model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-            )
-        logits: torch.Tensor = output.logits.float()
-        return logits
+            return self.base.readout(batch.input_ids, batch.attention_mask).float()
 
     def score(self, encoded: Encoded) -> Score:
         """Return loss, accuracy, macro-F1 and predicted class of each text, in ``encoded``'s

@@ -1,0 +1,113 @@
+"""LoRA's layer (Hu et al. 2021, arXiv:2106.09685) as one step of autograd, for one adapter or for a
+stack of them: as few operations as it takes, in the order in which they are fast."""
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora.layer import Linear as PeftLinear
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+
+def adapt(
+    base: nn.Module,
+    x: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    scaling: float | torch.Tensor,
+    dropped: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return ``base(x) + scaling (z A^T) B^T`` in the type of ``base``'s weight, which is frozen.
+
+    ``base`` is an ``nn.Linear`` or a ``Conv1D``. Either ``x`` is (rows, inputs), A (rank, inputs)
+    and B (outputs, rank); or all have the slots of a pack before that, and so has ``scaling``
+    (slots, 1, 1). z is ``dropped``, ``x`` after dropout, or ``x`` itself.
+    """
+    weight = base.weight.t() if isinstance(base, Conv1D) else base.weight
+    result: torch.Tensor = _Adapt.apply(x, dropped, weight, base.bias, a, b, scaling)
+    return result
+
+
+class _Adapt(torch.autograd.Function):
+    """As separate operations, PyTorch would keep and fill one tensor more of the result's size per
+    step, cast what it needs twice, and take products of thin matrices in a slow order: on one core
+    with 265 rows of 192, ``(B^T g^T)^T`` takes 19 us and ``g B`` 61."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: torch.Tensor,
+        dropped: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scaling: float | torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.types = (x.dtype, None if dropped is None else dropped.dtype, a.dtype, b.dtype)
+        dtype = weight.dtype
+        x, a, b = x.to(dtype), a.to(dtype), b.to(dtype)
+        z = x if dropped is None else dropped.to(dtype)
+        low = z @ a.mT * scaling
+        result = nn.functional.linear(x, weight, bias)
+        _add_product(result, low, b.mT)
+        ctx.save_for_backward(z, low, weight, a, b)
+        ctx.scaling = scaling
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        z, low, weight, a, b = ctx.saved_tensors
+        x_type, dropped_type, a_type, b_type = ctx.types
+        gradient = gradient.to(weight.dtype)
+        low_gradient = b.mT @ gradient.mT * ctx.scaling
+        a_gradient = low_gradient @ z
+        b_gradient = (low.mT @ gradient).mT
+        x_gradient = z_gradient = None
+        if ctx.needs_input_grad[0]:
+            x_gradient = gradient @ weight
+            if dropped_type is None:
+                _add_product(x_gradient, low_gradient.mT, a)
+            x_gradient = x_gradient.to(x_type)
+        if ctx.needs_input_grad[1]:
+            z_gradient = (low_gradient.mT @ a).to(dropped_type)
+        return x_gradient, z_gradient, None, None, a_gradient.to(a_type), b_gradient.to(b_type), None
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """Add the product to ``total``, in place; of matrices, or of stacks of them."""
+    if total.dim() == 2:
+        total.addmm_(left, right)
+    else:
+        total.baddbmm_(left, right)
+
+
+class FastLinear(PeftLinear):
+    """PEFT's LoRA layer with its forward pass in one step; weights, names and all else are PEFT's
+    own."""
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return (..., outputs) of ``x`` (..., inputs)."""
+        if args or kwargs or self.disable_adapters or self.merged or len(self.active_adapters) != 1:
+            return super().forward(x, *args, **kwargs)
+        (name,) = self.active_adapters
+        if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:
+            return super().forward(x)
+        flat = x.reshape(-1, x.shape[-1])
+        dropout = self.lora_dropout[name]
+        dropping = isinstance(dropout, nn.Dropout) and dropout.training
+        a, b, scaling = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+        result = adapt(self.base_layer, flat, a, b, scaling, dropout(flat) if dropping else None)
+        return result.view(*x.shape[:-1], -1)
+
+
+def speed_up(model: PeftModel) -> None:
+    """Have ``model``'s LoRA layers compute in one step; where a layer's base is no plain linear
+    one, or has weights to train, it stays as it is."""
+    for module in model.modules():
+        if type(module) is PeftLinear:
+            base = module.get_base_layer()
+            if type(base) in (nn.Linear, Conv1D) and not base.weight.requires_grad:
+                module.__class__ = FastLinear

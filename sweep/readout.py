@@ -1,0 +1,239 @@
+"""A classifier's forward pass that computes no more than is read: a text's class is read at its last
+token, so the last block works there alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+
+from sweep.norms import restore_norms, speed_up_norms
+
+Readout = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Gives logits (texts, classes) for token ids and attention mask (texts, tokens), padded right."""
+
+AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""How far a readout may lie from the model's own forward pass, as a share of the largest logit."""
+
+
+def choose_readout(model: PreTrainedModel) -> Readout:
+    """Return the fastest way to the logits of ``model``, which is frozen: one that leaves out what
+    is not read, where its architecture has one and it gives what the model's own pass gives.
+
+    It works through the model's modules, so what is later put in their places (adapters, a head)
+    is used; the gradients are those of the whole pass, to rounding. Norms are made fast in place.
+    """
+
+    def whole(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        logits: torch.Tensor = output.logits
+        return logits
+
+    build = READOUTS.get(model.config.model_type)
+    if build is None:
+        return whole
+    expected = _try_out(model, whole)
+    limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
+    speed_up_norms(model)
+    for readout in (build(model), whole):
+        if bool((_try_out(model, readout) - expected).abs().max() <= limit):
+            return readout
+    restore_norms(model)
+    return whole
+
+
+@torch.no_grad()
+def _try_out(model: PreTrainedModel, readout: Readout) -> torch.Tensor:
+    """Return the logits of four texts of 2 to 17 tokens."""
+    config = model.config.get_text_config()
+    ids = torch.arange(4 * 17, device=model.device).view(4, 17).mul(7919) % config.vocab_size
+    ids[ids == config.pad_token_id] = (config.pad_token_id + 1) % config.vocab_size
+    lengths = torch.tensor([[17], [2], [9], [5]], device=model.device)
+    mask = torch.arange(17, device=model.device) < lengths
+    ids[~mask] = config.pad_token_id
+    training = model.training
+    model.eval()
+    logits = readout(ids, mask.long()).float()
+    model.train(training)
+    return logits
+
+
+def find_last(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
+    """Return the place (texts,) of each text's last token that is not padding, as transformers'
+    own classifiers find it."""
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)
+    return torch.where(input_ids != pad_id, places, 0).argmax(-1)
+
+
+def _build_gated(model: Any) -> Readout:
+    """Return the readout of Llama, Qwen2 and Gemma 3, whose blocks have one plan."""
+    body, config = model.model, model.config
+    *_, last = body.layers
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * len(body.layers)
+    rotates_by_kind = config.model_type == "gemma3_text"
+
+    def read(input_ids: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        hidden = body.embed_tokens(input_ids)
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        if rotates_by_kind:
+            rotations = {kind: body.rotary_emb(hidden, positions, kind) for kind in set(kinds)}
+        else:
+            rotations = dict.fromkeys(kinds, body.rotary_emb(hidden, positions))
+        masks = _build_masks(config, hidden, positions, set(kinds[:-1]))
+        for layer, kind in zip(body.layers[:-1], kinds, strict=False):
+            hidden = layer(
+                hidden,
+                attention_mask=masks[kind],
+                position_embeddings=rotations[kind],
+                position_ids=positions,
+            )
+        places = find_last(input_ids, config.pad_token_id)
+        hidden = _end_gated(last, hidden, places, rotations[kinds[-1]])
+        logits: torch.Tensor = model.score(body.norm(hidden))
+        return logits[:, 0]
+
+    return read
+
+
+def _build_masks(
+    config: Any, hidden: torch.Tensor, positions: torch.Tensor, kinds: set[str]
+) -> dict[str, torch.Tensor | None]:
+    """Return what blocks of each kind take as their mask.
+
+    Padding stands right of all that is read, where no earlier token looks: it needs no mask, and
+    PyTorch's fastest attention takes none.
+    """
+    makers = {
+        "full_attention": create_causal_mask,
+        "sliding_attention": create_sliding_window_causal_mask,
+    }
+    return {
+        kind: makers[kind](
+            config=config,
+            inputs_embeds=hidden,
+            attention_mask=None,
+            past_key_values=None,
+            position_ids=positions,
+        )
+        for kind in kinds
+    }
+
+
+def _end_gated(
+    layer: Any,
+    hidden: torch.Tensor,
+    places: torch.Tensor,
+    rotation: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """Return what the block ``layer`` makes of ``hidden`` (texts, tokens, width) at ``places``, as
+    (texts, 1, width)."""
+    attention = layer.self_attn
+    texts = torch.arange(len(hidden), device=hidden.device)
+    normed = layer.input_layernorm(hidden)
+    residual, at = hidden[texts, places][:, None], normed[texts, places][:, None]
+    queries, keys, values = (
+        projection(x).unflatten(-1, (-1, attention.head_dim))
+        for projection, x in (
+            (attention.q_proj, at),
+            (attention.k_proj, normed),
+            (attention.v_proj, normed),
+        )
+    )
+    if hasattr(attention, "q_norm"):
+        queries, keys = attention.q_norm(queries), attention.k_norm(keys)
+    cosines, sines = (part[0, :, None] for part in rotation)
+    queries = _rotate(queries, cosines[places][:, None], sines[places][:, None])
+    keys = _rotate(keys, cosines, sines)
+    window = getattr(attention, "sliding_window", None)
+    mixed = attend_once(
+        queries[:, 0], keys, values, places, attention.scaling, window,
+        attention.attention_dropout if attention.training else 0.0,
+    )  # fmt: skip
+    mixed = attention.o_proj(mixed[:, None])
+    if not hasattr(layer, "pre_feedforward_layernorm"):
+        residual = residual + mixed
+        return residual + layer.mlp(layer.post_attention_layernorm(residual))
+    residual = residual + layer.post_attention_layernorm(mixed)
+    inner = layer.mlp(layer.pre_feedforward_layernorm(residual))
+    return residual + layer.post_feedforward_layernorm(inner)
+
+
+def _rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    """Return ``x`` with its positions turned in (Su et al. 2021, arXiv:2104.09864), the halves of
+    a head paired."""
+    first, second = x.chunk(2, -1)
+    return x * cosines + torch.cat((-second, first), -1) * sines
+
+
+def attend_once(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    places: torch.Tensor,
+    scaling: float,
+    window: int | None = None,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """Return (texts, heads x size): what one query per text, at ``places``, gathers there and
+    before.
+
+    ``queries`` are (texts, heads, size), ``keys`` and ``values`` (texts, tokens, key heads, size),
+    each key head for as many query heads; ``window`` is how many tokens back a query sees.
+    """
+    texts, tokens, groups, size = keys.shape
+    tokens_at = torch.arange(tokens, device=keys.device)
+    hidden = tokens_at > places[:, None]
+    if window is not None:
+        hidden |= tokens_at <= places[:, None] - window
+    scores = queries.view(texts, groups, -1, size) @ keys.permute(0, 2, 3, 1) * scaling
+    scores = scores.masked_fill(hidden[:, None, None], -torch.inf)
+    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+    weights = nn.functional.dropout(weights, dropout, training=dropout > 0)
+    return (weights @ values.permute(0, 2, 1, 3)).reshape(texts, -1)
+
+
+def _build_gpt2(model: Any) -> Readout:
+    """Return the readout of GPT-2."""
+    body, config = model.transformer, model.config
+    *_, last = body.h
+
+    def read(input_ids: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        hidden = body.drop(body.wte(input_ids) + body.wpe(positions))
+        kinds = {"full_attention"} if len(body.h) > 1 else set()
+        masks = _build_masks(config, hidden, positions, kinds)
+        for block in body.h[:-1]:
+            hidden = block(hidden, None, masks["full_attention"], position_ids=positions)
+        hidden = _end_gpt2(last, hidden, find_last(input_ids, config.pad_token_id))
+        logits: torch.Tensor = model.score(body.ln_f(hidden))
+        return logits[:, 0]
+
+    return read
+
+
+def _end_gpt2(block: Any, hidden: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return what ``block`` makes of ``hidden`` (texts, tokens, width) at ``places``, as
+    (texts, 1, width)."""
+    attention = block.attn
+    texts = torch.arange(len(hidden), device=hidden.device)
+    queries, keys, values = attention.c_attn(block.ln_1(hidden)).chunk(3, -1)
+    queries = queries[texts, places]
+    queries, keys, values = (
+        x.unflatten(-1, (-1, attention.head_dim)) for x in (queries, keys, values)
+    )
+    dropout = attention.attn_dropout.p if attention.training else 0.0
+    mixed = attend_once(queries, keys, values, places, attention.scaling, dropout=dropout)
+    mixed = attention.resid_dropout(attention.c_proj(mixed[:, None]))
+    residual: torch.Tensor = mixed + hidden[texts, places][:, None]
+    return residual + block.mlp(block.ln_2(residual))
+
+
+READOUTS: dict[str, Callable[[Any], Readout]] = {
+    "llama": _build_gated,
+    "qwen2": _build_gated,
+    "gemma3_text": _build_gated,
+    "gpt2": _build_gpt2,
+}
+"""By transformers' ``model_type``."""
