@@ -25,7 +25,8 @@ def adapt(
     (slots, 1, 1). z is ``dropped``, ``x`` after dropout, or ``x`` itself.
     """
     weight = base.weight.t() if isinstance(base, Conv1D) else base.weight
-    result: torch.Tensor = _Adapt.apply(x, dropped, weight, base.bias, a, b, scaling)
+    values = (x, dropped, weight, base.bias, a, b, scaling)
+    result: torch.Tensor = _Adapt.apply(*values)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -63,8 +64,8 @@ class _Adapt(torch.autograd.Function):
         x_type, dropped_type, a_type, b_type = ctx.types
         gradient = gradient.to(weight.dtype)
         low_gradient = b.mT @ gradient.mT * ctx.scaling
-        a_gradient = low_gradient @ z
-        b_gradient = (low.mT @ gradient).mT
+        a_gradient = (low_gradient @ z).to(a_type)
+        b_gradient = (low.mT @ gradient).mT.to(b_type)
         x_gradient = z_gradient = None
         if ctx.needs_input_grad[0]:
             x_gradient = gradient @ weight
@@ -73,7 +74,7 @@ class _Adapt(torch.autograd.Function):
             x_gradient = x_gradient.to(x_type)
         if ctx.needs_input_grad[1]:
             z_gradient = (low_gradient.mT @ a).to(dropped_type)
-        return x_gradient, z_gradient, None, None, a_gradient.to(a_type), b_gradient.to(b_type), None
+        return x_gradient, z_gradient, None, None, a_gradient, b_gradient, None
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -84,23 +85,27 @@ def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
         total.baddbmm_(left, right)
 
 
-class FastLinear(PeftLinear):
+class FastLinear(PeftLinear):  # type: ignore[misc]
     """PEFT's LoRA layer with its forward pass in one step; weights, names and all else are PEFT's
     own."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Return (..., outputs) of ``x`` (..., inputs)."""
         if args or kwargs or self.disable_adapters or self.merged or len(self.active_adapters) != 1:
-            return super().forward(x, *args, **kwargs)
+            return self._pass_as_peft(x, *args, **kwargs)
         (name,) = self.active_adapters
         if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:
-            return super().forward(x)
+            return self._pass_as_peft(x)
         flat = x.reshape(-1, x.shape[-1])
         dropout = self.lora_dropout[name]
         dropping = isinstance(dropout, nn.Dropout) and dropout.training
         a, b, scaling = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
         result = adapt(self.base_layer, flat, a, b, scaling, dropout(flat) if dropping else None)
         return result.view(*x.shape[:-1], -1)
+
+    def _pass_as_peft(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        result: torch.Tensor = super().forward(x, *args, **kwargs)
+        return result
 
 
 def speed_up(model: PeftModel) -> None:

@@ -1,5 +1,5 @@
-"""Root mean square normalisation (Zhang and Sennrich 2019, arXiv:1910.07467) with frozen weights, as
-one step of autograd."""
+"""Root mean square normalisation (Zhang and Sennrich 2019, arXiv:1910.07467) with frozen weights,
+as one step of autograd."""
 
 from typing import Any
 
@@ -17,7 +17,8 @@ class _Normalise(torch.autograd.Function):
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         inverse = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, inverse, scale)
-        return (wide * inverse).mul_(scale).to(x.dtype)
+        result: torch.Tensor = (wide * inverse).mul_(scale).to(x.dtype)
+        return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -32,10 +33,11 @@ class _Normalise(torch.autograd.Function):
 def build_norm(norm: nn.Module, epsilon: float, offset: float) -> Any:
     """Return a forward pass for ``norm``, whose weight is frozen and is taken ``offset`` more than
     it says."""
-    scale = norm.weight.detach().float() + offset
+    weight: torch.Tensor = norm.weight  # type: ignore[assignment]
+    scale = weight.detach().float() + offset
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = _Normalise.apply(x, scale.to(x.device), epsilon)
+        result: torch.Tensor = _Normalise.apply(x, scale.to(x.device), epsilon)  # type: ignore[no-untyped-call]
         return result
 
     return forward
@@ -63,5 +65,5 @@ NORMS = {
     "Qwen2RMSNorm": ("variance_epsilon", 0.0),
     "Gemma3RMSNorm": ("eps", 1.0),
 }
-"""By their classes' names in transformers: which attribute holds the epsilon, and what their weights
-are taken more than they say."""
+"""By their classes' names in transformers: which attribute holds the epsilon, and what their
+weights are taken more than they say."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from sweep.lora import adapt
 from sweep.seeds import derive_seed
 
 
@@ -54,14 +55,13 @@ class PackedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (rows, tokens, outputs) of ``x`` (rows, tokens, inputs)."""
         layout = self.layout
-        result: torch.Tensor = self.base(x)
-        a, b = layout.pick(self.a), layout.pick(self.b)
         grouped = x.reshape(layout.slots, -1, x.shape[-1])
+        dropped = None
         if layout.dropout:
-            grouped = drop(grouped, layout.dropout, self.number, x.shape[-2])
-        low = torch.bmm(grouped, a.mT) * layout.scaling
-        flat = result.reshape(layout.slots, -1, result.shape[-1])
-        return torch.baddbmm(flat, low, b.mT).view(result.shape).to(result.dtype)
+            dropped = drop(grouped, layout.dropout, self.number, x.shape[-2])
+        a, b = layout.pick(self.a), layout.pick(self.b)
+        result = adapt(self.base, grouped, a, b, layout.scaling, dropped)
+        return result.view(*x.shape[:-1], -1)
 
 
 class PackedHead(nn.Module):
@@ -83,7 +83,8 @@ def drop(x: torch.Tensor, dropout: Sequence[Dropout], number: int, tokens: int) 
     """Return ``x`` (slots, rows x tokens, values) with each slot's values dropped.
 
     The mask depends on the slot's seed, the layer's ``number`` and the slot's own batch alone, so
-    it is the same whoever shares the pack, and when activations are computed again.
+    it is the same whoever shares the pack, and when activations are computed again. Where only the
+    token that is read passes (see `sweep.readout`), ``tokens`` is 1.
     """
     slots, _, values = x.shape
     keep = x.new_ones(slots, x.shape[1] // tokens, tokens, values)
@@ -92,8 +93,9 @@ def drop(x: torch.Tensor, dropout: Sequence[Dropout], number: int, tokens: int) 
             generator = torch.Generator(x.device).manual_seed(
                 derive_seed(one.seed, "layer", number)
             )
-            shape = (one.rows, one.width, values)
+            width = min(one.width, tokens)
+            shape = (one.rows, width, values)
             drawn = torch.rand(shape, generator=generator, device=x.device)
             kept = drawn >= one.probability
-            keep[slot, : one.rows, : one.width] = kept.to(x.dtype) / (1 - one.probability)
+            keep[slot, : one.rows, :width] = kept.to(x.dtype) / (1 - one.probability)
     return x * keep.view(x.shape)

@@ -1,5 +1,5 @@
-"""A classifier's forward pass that computes no more than is read: a text's class is read at its last
-token, so the last block works there alone."""
+"""A classifier's forward pass that computes no more than is read: a text's class is read at its
+last token, so the last block works there alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -132,7 +132,8 @@ def _end_gated(
     attention = layer.self_attn
     texts = torch.arange(len(hidden), device=hidden.device)
     normed = layer.input_layernorm(hidden)
-    residual, at = hidden[texts, places][:, None], normed[texts, places][:, None]
+    residual: torch.Tensor = hidden[texts, places][:, None]
+    at = normed[texts, places][:, None]
     queries, keys, values = (
         projection(x).unflatten(-1, (-1, attention.head_dim))
         for projection, x in (
@@ -154,10 +155,12 @@ def _end_gated(
     mixed = attention.o_proj(mixed[:, None])
     if not hasattr(layer, "pre_feedforward_layernorm"):
         residual = residual + mixed
-        return residual + layer.mlp(layer.post_attention_layernorm(residual))
+        inner: torch.Tensor = layer.mlp(layer.post_attention_layernorm(residual))
+        return residual + inner
     residual = residual + layer.post_attention_layernorm(mixed)
     inner = layer.mlp(layer.pre_feedforward_layernorm(residual))
-    return residual + layer.post_feedforward_layernorm(inner)
+    inner = layer.post_feedforward_layernorm(inner)
+    return residual + inner
 
 
 def _rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
@@ -227,7 +230,8 @@ def _end_gpt2(block: Any, hidden: torch.Tensor, places: torch.Tensor) -> torch.T
     mixed = attend_once(queries, keys, values, places, attention.scaling, dropout=dropout)
     mixed = attention.resid_dropout(attention.c_proj(mixed[:, None]))
     residual: torch.Tensor = mixed + hidden[texts, places][:, None]
-    return residual + block.mlp(block.ln_2(residual))
+    inner: torch.Tensor = block.mlp(block.ln_2(residual))
+    return residual + inner
 
 
 READOUTS: dict[str, Callable[[Any], Readout]] = {

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from small_run import (
     subsets_of,
     write_data,
 )
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from sweep.data import Corpus
 from sweep.engine import SoloEngine
 from sweep.export import main as export
 from sweep.packed_engine import PackedEngine
 from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
+from sweep.readout import Readout
 from sweep.revisions import TINY_FAMILIES
 from sweep.subsets import Subsets
 
@@ -63,6 +65,19 @@ def build_specs(plan: Plan, subsets: Subsets, family: str, count: int) -> list[T
         candidate = Candidate(i, rank, 2.0 * rank, rate, 0.0, 0.01)
         specs.append(TrialSpec(f"trial{i:02}", cell, candidate, model, recipe, "data"))
     return specs
+
+
+@contextmanager
+def stock_recipe() -> Iterator[None]:
+    """Have trials pass through transformers' own modules and PEFT's, as they come."""
+
+    def whole(model: PreTrainedModel) -> Readout:
+        return lambda ids, mask: model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sweep.models.choose_readout", whole)
+        patch.setattr("sweep.models.speed_up", lambda model: None)
+        yield
 
 
 def run_solo(engine: SoloEngine, spec: TrialSpec, folder: Path) -> list[dict[str, Any]]:
@@ -120,7 +135,7 @@ SIZES = {family: (1, 4, 16) if THOROUGH or family == "llama" else (4,) for famil
 
 
 @pytest.mark.parametrize(("family", "counts"), SIZES.items(), ids=SIZES)
-def test_packed_trials_are_the_same_trials(
+def test_solo_and_packed_trials_are_those_of_the_stock_recipe(
     plan: Plan,
     subsets: Subsets,
     models_folder: Path,
@@ -129,8 +144,12 @@ def test_packed_trials_are_the_same_trials(
     counts: tuple[int, ...],
 ) -> None:
     specs = build_specs(plan, subsets, family, max(counts))
+    with stock_recipe():
+        stock = SoloEngine(subsets, models_folder)
+        curves = {s.trial_id: run_solo(stock, s, tmp_path / "stock") for s in specs}
     solo = SoloEngine(subsets, models_folder)
-    curves = {s.trial_id: run_solo(solo, s, tmp_path / "solo") for s in specs}
+    for spec in specs[:4]:
+        assert_same(curves[spec.trial_id], run_solo(solo, spec, tmp_path / "solo"))
     for count in counts:
         engine = PackedEngine(subsets, models_folder)
         packed = run_packed(engine, specs[:count], tmp_path / f"packed{count}")

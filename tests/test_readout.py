@@ -1,0 +1,188 @@
+"""Forward passes that leave out what is not read, against the models' own."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora.layer import Linear as PeftLinear
+from torch import nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+)
+from transformers.pytorch_utils import Conv1D
+
+from sweep import readout
+from sweep.lora import FastLinear, speed_up
+from sweep.norms import NORMS
+from sweep.readout import choose_readout, find_last
+
+SHARED: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+    "pad_token_id": 0, "num_labels": 5,
+}  # fmt: skip
+WINDOWED = {"layer_types": ["full_attention"] * 2 + ["sliding_attention"], "sliding_window": 4}
+CONFIGS: dict[str, PreTrainedConfig] = {
+    "llama": LlamaConfig(**SHARED, attention_bias=True, mlp_bias=True),
+    "llama of one layer": LlamaConfig(**SHARED | {"num_hidden_layers": 1}),
+    "qwen2": Qwen2Config(**SHARED),
+    "qwen2 with a window": Qwen2Config(**SHARED, **WINDOWED, use_sliding_window=True),
+    "gemma3": Gemma3TextConfig(**SHARED, head_dim=16, query_pre_attn_scalar=8),
+    "gemma3 with a window": Gemma3TextConfig(**SHARED, **WINDOWED, head_dim=16),
+    "gpt2": GPT2Config(**SHARED, n_embd=32, n_layer=3, n_head=4, n_positions=64),
+    "gpt2, scaled by layer": GPT2Config(
+        **SHARED, n_embd=32, n_layer=3, n_head=4, scale_attn_by_inverse_layer_idx=True
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def build(config: PreTrainedConfig) -> PreTrainedModel:
+    """Return a frozen classifier whose every weight is random, norms and biases too."""
+    # Building a model writes into its configuration.
+    model = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def draw_texts() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and mask of texts of 1 to 20 tokens, padded right."""
+    mask = torch.arange(20) < torch.tensor([[20], [1], [7], [13], [19]])
+    return torch.randint(1, 96, (5, 20)).where(mask, 0), mask.long()
+
+
+def run_whole(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    return logits
+
+
+def adapt_all(model: PreTrainedModel, dropout: float = 0.0) -> list[nn.Parameter]:
+    """Give every linear layer an adapter; return the adapters' weights, none of them zero."""
+    config = LoraConfig(
+        task_type="SEQ_CLS", r=3, lora_alpha=5, lora_dropout=dropout, target_modules="all-linear",
+        fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
+    )  # fmt: skip
+    adapted = get_peft_model(model, config)
+    weights = [p for p in adapted.parameters() if p.requires_grad]
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in weights:
+            weight.normal_(std=0.2)
+    return weights
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_short_pass_gives_logits_and_gradients_of_the_models_own(name: str) -> None:
+    model = build(CONFIGS[name])
+    plain = copy.deepcopy(model)
+    short = choose_readout(model)
+    assert short.__qualname__.startswith("_build"), "it does not agree with the model's own pass"
+    weights, fast = adapt_all(plain), adapt_all(model)
+    for module in model.modules():
+        assert type(module) is not FastLinear
+    speed_up(model)  # type: ignore[arg-type]
+    assert not any(type(module) is PeftLinear for module in model.modules())
+    ids, mask = draw_texts()
+    logits, found = run_whole(plain, ids, mask), short(ids, mask)
+    torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-5)
+    for each in (logits, found):
+        torch.autograd.backward(each.square().sum())
+    for expected, weight in zip(weights, fast, strict=True):
+        assert expected.grad is not None
+        scale = float(expected.grad.abs().max())
+        torch.testing.assert_close(weight.grad, expected.grad, rtol=1e-3, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_padding_changes_no_text(name: str) -> None:
+    model = build(CONFIGS[name])
+    short = choose_readout(model)
+    ids, mask = draw_texts()
+    together = short(ids, mask)
+    for text, length in enumerate(mask.sum(1).tolist()):
+        alone = short(ids[text : text + 1, :length], mask[text : text + 1, :length])
+        torch.testing.assert_close(together[text : text + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_dropout_of_adapters_draws_as_peft_does(name: str) -> None:
+    # Layer by layer: in a whole model the last block draws for fewer tokens.
+    model = build(CONFIGS[name])
+    adapt_all(model, dropout=0.5)
+    layer = next(module for module in model.modules() if type(module) is PeftLinear)
+    layer.train()
+    x = torch.randn(2, 5, layer.in_features, requires_grad=True)
+    results = []
+    for kind in (PeftLinear, FastLinear):
+        layer.__class__ = kind
+        torch.manual_seed(3)
+        y = layer(x)
+        weights = [weight for weight in layer.parameters() if weight.requires_grad]
+        results.append((y, *torch.autograd.grad(y.square().sum(), [x, *weights])))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_merged_layers_give_the_same_and_disabled_ones_their_base() -> None:
+    model = build(CONFIGS["llama"])
+    ids, mask = draw_texts()
+    adapt_all(model)
+    speed_up(model)  # type: ignore[arg-type]
+    layers = [module for module in model.modules() if type(module) is FastLinear]
+    adapted = run_whole(model, ids, mask)
+    for layer in layers:
+        layer.merge()
+    torch.testing.assert_close(run_whole(model, ids, mask), adapted, rtol=1e-4, atol=1e-5)
+    for layer in layers:
+        layer.unmerge()
+        layer.enable_adapters(False)
+        x = torch.randn(3, layer.in_features)
+        torch.testing.assert_close(layer(x), layer.get_base_layer()(x), rtol=1e-4, atol=1e-4)
+
+
+def test_other_architectures_take_their_own_pass() -> None:
+    model = build(MistralConfig(**SHARED))
+    ids, mask = draw_texts()
+    expected = run_whole(model, ids, mask)
+    assert torch.equal(choose_readout(model)(ids, mask), expected)
+
+
+def test_pass_that_does_not_agree_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_wrong(model: Any) -> readout.Readout:
+        return lambda ids, mask: torch.zeros(len(ids), 5)
+
+    monkeypatch.setitem(readout.READOUTS, "llama", build_wrong)
+    # A later release's norm of the same name that adds one to its weight.
+    monkeypatch.setitem(NORMS, "LlamaRMSNorm", ("variance_epsilon", 1.0))
+    model = build(CONFIGS["llama"])
+    ids, mask = draw_texts()
+    expected = run_whole(model, ids, mask)
+    assert torch.equal(choose_readout(model)(ids, mask), expected)
+
+
+def test_last_token_is_found_where_transformers_finds_it() -> None:
+    ids = torch.tensor([[3, 0, 5, 0, 0], [0, 0, 0, 0, 0], [1, 2, 3, 4, 5], [7, 0, 0, 0, 0]])
+    assert find_last(ids, 0).tolist() == [2, 0, 4, 0]
+
+
+def test_choosing_leaves_a_models_mode_as_it_was() -> None:
+    for training in (True, False):
+        model = build(CONFIGS["gemma3"]).train(training)
+        choose_readout(model)
+        assert model.training is training
