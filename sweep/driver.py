@@ -86,13 +86,13 @@ def run_plan(
             treat_term_as_interrupt()
             check_storage(folder, config.storage.checkpoints)
             launched = None if choose_address(address) == LOCAL else read_launched()
-            engine, resources = choose_workers(config, launched, predicted, tell)
+            workers = choose_workers(config, launched, predicted, tell)
             baselines.start()
             display.start()
         if waiting:
             callbacks = [display, baselines, *trackers]
-            trainable = build_trainable(config, engine, subsets, folder)
-            _fit(config, plan, trainable, folder, resources, scheduler, recorder, callbacks)
+            trainable = build_trainable(config, workers, subsets, folder)
+            _fit(config, plan, trainable, folder, workers.resources, scheduler, recorder, callbacks)
         baselines.finish()
     finally:
         display.stop()

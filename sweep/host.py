@@ -84,6 +84,10 @@ class Host:
 
         self._ask(run)
 
+    def warm(self) -> None:
+        """Import what trains."""
+        self._ask(lambda: {"ready": self._take_engine() is not None})
+
     def pid(self) -> int:
         """Return this process's id."""
         return os.getpid()

@@ -218,7 +218,8 @@ class ResourcesConfig(Section):
     """``solo``: a trial trains alone in its worker; ``packed``: trials of one base model share it
     on each GPU or node, step by step; ``auto``: packed where there are GPUs."""
     slots: Literal["auto"] | Annotated[PositiveInt, Field(le=256)] = "auto"
-    """Packed trials at a time on each GPU, or on each node without one; auto: as memory allows."""
+    """Packed trials at a time on each GPU, or, without GPUs, on each ``cpus_per_trial`` CPUs; auto:
+    as memory allows, or 4 on CPUs."""
     gpus_per_trial: Literal["auto"] | Share = "auto"
     cpus_per_trial: Annotated[Share, Field(gt=0)] = 1
     max_retries: Count = 2

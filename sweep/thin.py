@@ -1,6 +1,7 @@
 """The Tune side of the packed engine: an actor that holds a trial's place in Ray's books and asks
 its host for each epoch; it imports neither torch nor transformers."""
 
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import ray
 from sweep.phrases import cut
 from sweep.plan import TrialSpec
 from sweep.tunetrial import TuneTrial
+
+PATIENCE_SECONDS = 5
+"""How long a trial waits for a host that others still hold: as long as a new one takes to start."""
+ASK_AGAIN_SECONDS = 0.1
 
 
 class HostLostError(Exception):
@@ -39,12 +44,22 @@ class HostedEngine:
         """Have the host of this place take in a trial."""
         self._trial_id = spec.trial_id
         model = f"{spec.model.name} {spec.model.revision}"
-        find = self._hosts.find.remote(spec.trial_id, model, find_place())
         try:
-            self._host = ray.get(find, timeout=self._seconds)
+            self._host = self._find(spec.trial_id, model)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
             raise HostLostError(f"no host can be had: {join_lines(error)}") from None
         return self._ask("start", spec.to_dict(), str(checkpoints), resume_epoch, half_batches)
+
+    def _find(self, trial_id: str, model: str) -> Any:
+        place, start = find_place(), time.monotonic()
+        host = None
+        while host is None:
+            insist = time.monotonic() - start > PATIENCE_SECONDS
+            find = self._hosts.find.remote(trial_id, model, place, insist)
+            host = ray.get(find, timeout=self._seconds)
+            if host is None:
+                time.sleep(ASK_AGAIN_SECONDS)
+        return host
 
     def run_epoch(self) -> dict[str, Any]:
         """Have the host train the next epoch."""

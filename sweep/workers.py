@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,23 @@ def choose_engine(resources: ResourcesConfig, cluster: dict[str, float]) -> str:
     return resources.engine
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Which engine trains, what a trial gets from Ray, and how many trials share a host."""
+
+    engine: str
+    resources: dict[str, float]
+    slots: int = 1
+
+
 def choose_workers(
     config: Config,
     launched: dict[str, Any] | None,
     predicted: dict[str, Any] | None,
     tell: Callable[[str], None],
-) -> tuple[str, dict[str, float]]:
-    """Return the engine, and the CPUs and GPUs of one trial, on the connected cluster; the workers
-    that ``launched`` may still start are counted in."""
+) -> Workers:
+    """Return the engine and a trial's part of the connected cluster; the workers that ``launched``
+    may still start are counted in."""
     capacity = wait_for_capacity(launched, config.resources.cpus_per_trial, tell)
     if launched:
         cpus, gpus = capacity.get("CPU", 0), capacity.get("GPU", 0)
@@ -42,31 +52,36 @@ def choose_workers(
     engine = choose_engine(config.resources, capacity)
     memory, gpu = _largest(predicted, "memory_bytes"), find_gpu_memory(launched)
     if engine == "solo":
-        return engine, trial_resources(config, capacity, memory, gpu)
-    slots = choose_slots(config.resources, memory, _largest(predicted, "slot_bytes"), gpu)
+        return Workers(engine, trial_resources(config, capacity, memory, gpu))
+    on_gpu = bool(capacity.get("GPU", 0.0))
+    slots = choose_slots(config.resources, memory, _largest(predicted, "slot_bytes"), gpu, on_gpu)
     coming = [kind.resources for kind in list_worker_types(launched or {}) if kind.most]
-    return engine, packed_resources([*(n["Resources"] for n in list_nodes()), *coming], slots)
+    nodes = [*(node["Resources"] for node in list_nodes()), *coming]
+    return Workers(engine, packed_resources(nodes, slots, config.resources.cpus_per_trial), slots)
 
 
 def _largest(predicted: dict[str, Any] | None, name: str) -> int | None:
     return max((predicted or {}).get(name, {}).values(), default=None)
 
 
-def packed_resources(nodes: list[dict[str, float]], slots: int) -> dict[str, float]:
-    """Return one trial's part where ``slots`` of them fill a GPU or, without any, a node.
+def packed_resources(nodes: list[dict[str, float]], slots: int, cpus: float) -> dict[str, float]:
+    """Return one trial's part where ``slots`` of them fill a GPU or, without any, ``cpus`` CPUs (a
+    node that has fewer).
 
     Rounded down to 1/10,000, the finest that Ray counts, so that the parts add up to 1. Raises
     ClusterError where no node has a CPU.
     """
     with_gpus = [node for node in nodes if node.get("GPU", 0)]
     rooms = [
-        (node["CPU"], max(1.0, node.get("GPU", 0))) for node in with_gpus or nodes if "CPU" in node
+        (node["CPU"], max(1.0, node.get("GPU", 0))) if with_gpus else (min(node["CPU"], cpus), 1.0)
+        for node in with_gpus or nodes
+        if "CPU" in node
     ]
     if not rooms:
         raise ClusterError("no node of the cluster has a CPU; start one with 'ray start'")
-    cpus = min(math.floor(10_000 * cpus / (places * slots)) / 10_000 for cpus, places in rooms)
+    share = min(math.floor(10_000 * cpus / (places * slots)) / 10_000 for cpus, places in rooms)
     gpus = {"GPU": math.floor(10_000 / slots) / 10_000} if with_gpus else {}
-    return {"CPU": max(cpus, 1e-4), **gpus}
+    return {"CPU": max(share, 1e-4), **gpus}
 
 
 def trial_resources(
@@ -99,18 +114,24 @@ def trial_resources(
     return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
 
 
-def build_trainable(config: Config, engine: str, subsets: Subsets, folder: Path) -> Any:
-    """Return what Tune runs for each trial; the packed engine's hosts are ready to be started."""
+def build_trainable(config: Config, workers: Workers, subsets: Subsets, folder: Path) -> Any:
+    """Return what Tune runs for each trial; on CPUs, the packed engine's hosts are started."""
     storage = config.storage.checkpoints
     parameters: dict[str, Any] = {
         "run_folder": str(folder),
         "max_epoch_seconds": 60 * config.resources.max_epoch_minutes,
         "storage": storage,
     }
-    if engine == "solo":
+    if workers.engine == "solo":
         return tune.with_parameters(SweepTrial, subsets=subsets, **parameters)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": "hosts", "num_cpus": 0, "scheduling_strategy": here}
     shared = None if storage else str(folder)
-    hosts = ray.remote(Hosts).options(**options).remote([ray.put(subsets)], shared)
+    hosts = (
+        ray.remote(Hosts)
+        .options(**options)
+        .remote([ray.put(subsets)], shared, workers.slots, config.resources.cpus_per_trial)
+    )
+    if "GPU" not in workers.resources:
+        hosts.warm.remote()
     return tune.with_parameters(ThinTrial, hosts=hosts, **parameters)

@@ -170,12 +170,12 @@ def test_actor_and_driver_import_nothing_that_trains(modules: str) -> None:
 @pytest.mark.parametrize(
     ("nodes", "slots", "expected"),
     [
-        ([{"CPU": 2.0}], 4, {"CPU": 0.5}),
-        ([{"CPU": 2.0}, {"CPU": 4.0}], 3, {"CPU": 0.6666}),
+        ([{"CPU": 2.0}], 4, {"CPU": 0.25}),
+        ([{"CPU": 0.5}, {"CPU": 4.0}], 3, {"CPU": 0.1666}),
         ([{"CPU": 8.0}, {"CPU": 16.0, "GPU": 4.0}], 8, {"CPU": 0.5, "GPU": 0.125}),
     ],
 )
 def test_slots_share_a_node_or_a_gpu(
     nodes: list[dict[str, float]], slots: int, expected: dict[str, float]
 ) -> None:
-    assert packed_resources(nodes, slots) == expected
+    assert packed_resources(nodes, slots, 1) == expected
