@@ -16,13 +16,18 @@ VERSION = 1
 
 
 class BaselineTasks(SessionCallback):
-    """One task per baseline and subset that the journal has no result for."""
+    """One task per baseline and subset that the journal has no result for.
+
+    While there are trials, one runs at a time, on no CPU of Ray's books: trials start at once, and
+    hold every CPU to the end. The rest then runs side by side.
+    """
 
     def __init__(
         self, names: Sequence[str], plan: Plan, subsets: Subsets, recorder: Recorder
     ) -> None:
         self._recorder = recorder
         self._subsets = subsets
+        self._corpus: ray.ObjectRef | None = None
         self._waiting: dict[ray.ObjectRef, dict[str, Any]] = {}
         known = recorder.record.baselines
         self.missing = [
@@ -30,22 +35,19 @@ class BaselineTasks(SessionCallback):
         ]
 
     def start(self) -> None:
-        """Hand the missing ones to the cluster."""
-        corpus = ray.put(self._subsets)
-        task = ray.remote(num_cpus=1, max_retries=2)(_run_on_worker)
-        self._waiting = {
-            task.remote(
-                axes["model"], corpus, axes["n_labels"], axes["n_samples"], axes["seed"]
-            ): axes
-            for axes in self.missing
-        }
+        """Hand the first of the missing ones to the cluster."""
+        self._corpus = ray.put(self._subsets)
+        self._hand_over(1, cpus=0)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Write down those that are ready."""
+        """Write down those that are ready, and hand over the next."""
         self._collect(timeout=0)
+        if not self._waiting:
+            self._hand_over(1, cpus=0)
 
     def finish(self) -> None:
-        """Wait for the rest."""
+        """Hand over the rest, and wait for it."""
+        self._hand_over(len(self.missing), cpus=1)
         while self._waiting:
             self._collect(timeout=None)
 
@@ -54,6 +56,13 @@ class BaselineTasks(SessionCallback):
         the cluster ends has Ray's core print a line of its own."""
         for reference in self._waiting:
             ray.cancel(reference, force=True)
+
+    def _hand_over(self, count: int, cpus: int) -> None:
+        task = ray.remote(num_cpus=cpus, max_retries=2)(_run_on_worker)
+        for axes in self.missing[:count]:
+            place = (axes["n_labels"], axes["n_samples"], axes["seed"])
+            self._waiting[task.remote(axes["model"], self._corpus, *place)] = axes
+        self.missing = self.missing[count:]
 
     def _collect(self, timeout: float | None) -> None:
         if not self._waiting:

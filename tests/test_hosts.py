@@ -1,0 +1,91 @@
+"""Which host a trial gets, without Ray."""
+
+from typing import Any
+
+import pytest
+
+from sweep import hosts
+from sweep.hosts import Hosted, Hosts
+
+NODE, GPU = ("node", None), ("node", "0")
+
+
+class Books(Hosts):
+    """The books of the hosts, which are never started."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__([None], None, slots, 1)
+        self.ended: list[int] = []
+        self.dead: set[int] = set()
+
+    def _start(self, place: hosts.Place) -> int:
+        self._started += 1
+        self._hosts[self._started] = Hosted(self._started, place)
+        return self._started
+
+    def _is_alive(self, number: int) -> bool:
+        if number in self.dead:
+            self._hosts.pop(number, None)
+        return number not in self.dead
+
+    def ask(self, trial: str, model: str, place: Any = NODE, insist: bool = False) -> Any:
+        return self.find(trial, model, place, insist)
+
+
+@pytest.fixture(autouse=True)
+def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "_count_cpus", lambda node: 2.0)
+    # What is ended is a number here, no actor.
+    monkeypatch.setattr(hosts.ray, "kill", lambda actor: None)
+
+
+def test_trials_of_one_model_fill_a_host_before_the_next() -> None:
+    books = Books(slots=2)
+    assert [books.ask(f"a{i}", "a") for i in range(4)] == [1, 1, 2, 2]
+    assert books.ask("a4", "a") is None
+
+
+def test_each_model_has_a_host_while_there_are_enough() -> None:
+    books = Books(slots=4)
+    assert [books.ask("a", "a"), books.ask("b", "b"), books.ask("a2", "a")] == [1, 2, 1]
+
+
+def test_host_without_trials_takes_another_model() -> None:
+    books = Books(slots=4)
+    assert [books.ask("a", "a"), books.ask("b", "b")] == [1, 2]
+    assert books.ask("c", "c") is None
+    books.forget("a")
+    assert books.ask("c", "c") == 1
+    assert books.ask("c2", "c") == 1
+    assert len(books._hosts) == 2
+
+
+def test_trial_that_insists_gets_one_host_more_as_long_as_it_is_needed() -> None:
+    books = Books(slots=4)
+    books.ask("a", "a")
+    books.ask("b", "b")
+    assert books.ask("c", "c", insist=True) == 3
+    books.forget("a")
+    assert sorted(books._hosts) == [2, 3]
+
+
+def test_gpu_has_one_host_at_a_time() -> None:
+    books = Books(slots=4)
+    assert [books.ask("a", "a", GPU), books.ask("a2", "a", GPU)] == [1, 1]
+    assert books.ask("b", "b", GPU) is None
+    books.forget("a")
+    books.forget("a2")
+    assert books.ask("b", "b", GPU) == 1
+    assert books.ask("c", "c", ("node", "1")) == 2
+
+
+def test_trial_that_comes_again_gets_its_host_even_if_full() -> None:
+    books = Books(slots=2)
+    assert [books.ask("a", "a"), books.ask("a2", "a"), books.ask("a", "a")] == [1, 1, 1]
+
+
+def test_host_that_has_ended_is_replaced() -> None:
+    books = Books(slots=2)
+    assert [books.ask("a", "a"), books.ask("a2", "a")] == [1, 1]
+    books.dead = {1}
+    assert [books.ask("a", "a"), books.ask("a2", "a")] == [2, 2]
