@@ -49,6 +49,11 @@ class MeasuredRun:
     """Whether trials shared a base model: the times of each are then its part of a shared step."""
 
     @property
+    def on_cpus(self) -> bool:
+        """Whether no trial had a GPU."""
+        return _is_on_cpus(self.record)
+
+    @property
     def trials(self) -> list[TrialSpec]:
         """The trials, in the order of the plan."""
         return [TrialSpec.from_dict(record.spec) for record in self.record.trials.values()]
@@ -133,9 +138,12 @@ def _ended(record: RunRecord) -> list[TrialRecord]:
 
 
 def _is_packed(engine: str, record: RunRecord) -> bool:
+    return engine == "packed" or (engine == "auto" and not _is_on_cpus(record))
+
+
+def _is_on_cpus(record: RunRecord) -> bool:
     devices = [str(trial.ended.get("device")) for trial in _ended(record) if trial.ended]
-    on_cpus = all(device.startswith("CPU") for device in devices)
-    return engine == "packed" or (engine == "auto" and not on_cpus)
+    return all(device.startswith("CPU") for device in devices)
 
 
 def _started(trial: TrialRecord) -> float:

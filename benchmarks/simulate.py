@@ -31,6 +31,7 @@ from benchmarks.durations import (
 from benchmarks.playback import Asha, Fleet, Gain, Outcome, PaperTrial, Playback
 from sweep.config import Config, load_config
 from sweep.errors import ConfigError, RunFolderError, SweepError
+from sweep.limits import CPU_SLOTS
 from sweep.plan import TrialSpec, build_plan
 from sweep.runfolder import CONFIG_NAME
 
@@ -225,17 +226,21 @@ def check_run(folder: Path) -> str:
     The prediction takes from the journal the times of epochs, loads and the run's start, the
     accuracies, and the number of workers; the trials start in the order of the plan. A worker of
     the solo engine counts as a GPU of its own: what they cost each other is in their times already.
-    A machine of the packed engine counts as one GPU, whose time its trials share out.
+    A host of the packed engine counts as one GPU, whose time its trials share out: a machine has
+    one, or, without GPUs, one for as many workers as there are slots.
     """
     run = read_run(folder)
     durations = measure_durations(run.record)
     trials = [_put_on_paper(spec, durations, run, 0) for spec in run.trials]
     workers = count_workers(run.record)
+    config = load_config(folder / CONFIG_NAME)
     fleet = Fleet(workers, process_seconds=run.process_seconds)
     if run.packed:
-        hosts = count_hosts(run.record)
+        slots = config.resources.slots
+        known = CPU_SLOTS if slots == "auto" else slots
+        hosts = math.ceil(workers / known) if run.on_cpus else count_hosts(run.record)
         fleet = replace(fleet, gpus=hosts, slots=math.ceil(workers / hosts), packed=True)
-    asha = read_asha(load_config(folder / CONFIG_NAME))
+    asha = read_asha(config)
     played = Playback(trials, fleet, asha).run().seconds
     start, measured = run.start_seconds, run.closed - run.opened
     after = measured - start

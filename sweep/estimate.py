@@ -19,10 +19,12 @@ GPU_EFFICIENCY = 0.3
 """Part of a GPU's peak that fine-tuning reaches where matrices are large enough."""
 CPU_EFFICIENCY = 0.7
 """Part of a matrix product's speed that training keeps on a CPU; measured 0.65 to 0.8."""
-CPU_SECONDS = (0.004, 0.009)
+CPU_SECONDS = (0.001, 0.003)
 GPU_SECONDS = (0.006, 0.003)
 """Seconds of a training step that do not depend on its tokens: per step, and per block of the
 model. On a CPU measured with one and two blocks; on a GPU the time to launch LoRA's kernels."""
+READ_AT_LAST = ("llama", "qwen2", "gemma3_text", "gpt2")
+PASSED_BY_ALL = ("k_proj", "v_proj", "c_attn")
 FORWARD_SHARE = 1 / 3
 """Of those seconds, the part that scoring needs: one pass of three."""
 TRIAL_SECONDS = 0.3
@@ -92,12 +94,23 @@ def training_flops(shape: ModelShape, trained: int, checkpointed: bool = False) 
     they are below 1 % of the rest. Gradient checkpointing adds a forward pass.
     """
     again = scoring_flops(shape, trained) if checkpointed else 0.0
-    return 4.0 * count_blocks(shape) + 6.0 * trained + again
+    return (4.0 * count_blocks(shape) + 6.0 * trained) * worked_share(shape) + again
 
 
 def scoring_flops(shape: ModelShape, trained: int) -> float:
     """Return the floating-point operations per token of scoring a text."""
-    return 2.0 * (count_blocks(shape) + trained)
+    return 2.0 * (count_blocks(shape) + trained) * worked_share(shape)
+
+
+def worked_share(shape: ModelShape) -> float:
+    """Return the part of the blocks' parameters that every token passes: in the last block of the
+    architectures that ``sweep.readout`` knows, only keys and values; the rest works for one token
+    of each text, which is left out."""
+    if shape.family not in READ_AT_LAST:
+        return 1.0
+    block = {name: inputs * outputs for name, (inputs, outputs) in shape.linears.items()}
+    passed = sum(size for name, size in block.items() if name.endswith(PASSED_BY_ALL))
+    return (shape.layers - 1 + passed / sum(block.values())) / shape.layers
 
 
 def expect_survivors(arrivals: float, reduction: float) -> float:

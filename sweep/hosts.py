@@ -85,13 +85,16 @@ class Hosts:
         room = [n for n in here if self._hosts[n].model == model and trials[n] < self._slots]
         if before in room:
             return before
-        if room:
-            # The fullest, which leaves the others to other models.
-            return max(room, key=lambda n: (trials[n], -n))
-        idle = [n for n in here if not trials[n]]
+        # Two trials on two cores are faster than both on one: an idle host first, of those the one
+        # that has the model already; then the emptiest.
+        idle = sorted((self._hosts[n].model != model, n) for n in here if not trials[n])
         if idle:
-            return idle[0]
-        return self._start(place) if insist or len(here) < self._count_usual(place) else None
+            return idle[0][1]
+        if len(here) < self._count_usual(place):
+            return self._start(place)
+        if room:
+            return min(room, key=lambda n: (trials[n], n))
+        return self._start(place) if insist else None
 
     def _at(self, place: Place) -> list[int]:
         return [number for number, host in self._hosts.items() if host.place == place]

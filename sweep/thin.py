@@ -12,8 +12,9 @@ from sweep.phrases import cut
 from sweep.plan import TrialSpec
 from sweep.tunetrial import TuneTrial
 
-PATIENCE_SECONDS = 5
-"""How long a trial waits for a host that others still hold: as long as a new one takes to start."""
+PATIENCE_SECONDS = 10
+"""How long a trial waits for a host that others still hold: about as long as a new one needs to
+start."""
 ASK_AGAIN_SECONDS = 0.1
 
 

@@ -39,15 +39,18 @@ def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts.ray, "kill", lambda actor: None)
 
 
-def test_trials_of_one_model_fill_a_host_before_the_next() -> None:
+def test_trials_of_one_model_spread_over_the_hosts() -> None:
     books = Books(slots=2)
-    assert [books.ask(f"a{i}", "a") for i in range(4)] == [1, 1, 2, 2]
+    assert [books.ask(f"a{i}", "a") for i in range(4)] == [1, 2, 1, 2]
     assert books.ask("a4", "a") is None
 
 
 def test_each_model_has_a_host_while_there_are_enough() -> None:
     books = Books(slots=4)
     assert [books.ask("a", "a"), books.ask("b", "b"), books.ask("a2", "a")] == [1, 2, 1]
+    for trial in ("a", "a2", "b"):
+        books.forget(trial)
+    assert [books.ask("b2", "b"), books.ask("a3", "a")] == [2, 1]
 
 
 def test_host_without_trials_takes_another_model() -> None:
@@ -81,11 +84,12 @@ def test_gpu_has_one_host_at_a_time() -> None:
 
 def test_trial_that_comes_again_gets_its_host_even_if_full() -> None:
     books = Books(slots=2)
-    assert [books.ask("a", "a"), books.ask("a2", "a"), books.ask("a", "a")] == [1, 1, 1]
+    places = [books.ask(trial, "a") for trial in ("a", "a2", "a3", "a4", "a")]
+    assert places == [1, 2, 1, 2, 1]
 
 
 def test_host_that_has_ended_is_replaced() -> None:
     books = Books(slots=2)
-    assert [books.ask("a", "a"), books.ask("a2", "a")] == [1, 1]
+    assert [books.ask("a", "a"), books.ask("a2", "a")] == [1, 2]
     books.dead = {1}
-    assert [books.ask("a", "a"), books.ask("a2", "a")] == [2, 2]
+    assert [books.ask("a", "a"), books.ask("a2", "a")] == [3, 2]

@@ -1,0 +1,161 @@
+"""Times training steps of packs of several sizes against the solo engine, in one process and in
+turn, and prints tokens a second; text lengths differ from slot to slot, as they do in a sweep."""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import torch
+
+from benchmarks.random_models import SIZES, write_random_model
+from benchmarks.tasks import TINY, Task, build_task
+from sweep.device import name_device
+from sweep.engine import SoloEngine
+from sweep.packed_engine import PackedEngine
+from sweep.plan import TrialSpec
+
+RANKS = {"rank 8": [8], "ranks 4 to 32": [4, 8, 16, 32]}
+Step = Callable[[], int]
+"""Trains a step of every trial; returns its tokens, without padding."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``python -m benchmarks.packs``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.packs", description=__doc__)
+    add = parser.add_argument
+    add("--model", help="a folder of a real model; left out: the four tiny families")
+    add("--random", choices=SIZES, help="a model of this size with random weights")
+    add("--data", type=Path, help="folder of a corpus; left out: the synthetic one")
+    add("--samples", type=int, default=1600)
+    add("--sizes", default="1,2,4,8,16", help="trials in a pack (default: 1,2,4,8,16)")
+    add("--batch-size", type=int, default=16)
+    add("--steps", type=int, default=10, help="of each size in each round (default: 10)")
+    add("--rounds", type=int, default=3)
+    add("--threads", type=int, default=1, help="CPU threads (default: 1, as a host has)")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    return parser
+
+
+def main() -> None:
+    """Time every model with either kind of ranks, and print a row for each."""
+    options = build_parser().parse_args()
+    torch.set_num_threads(options.threads)
+    sizes = [int(size) for size in options.sizes.split(",")]
+    print(f"{name_device(torch.device(options.device))}; training tokens a second, and by solo's")
+    print(f"| model | ranks | solo | {' | '.join(f'{size} trials' for size in sizes)} |")
+    print("|---|---|---|" + "---|" * len(sizes), flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for number, model in enumerate(_choose_models(options, folder)):
+            for kind, ranks in RANKS.items():
+                work = folder / f"{number}-{len(ranks)}"
+                work.mkdir()
+                task = _build_task(options, work, model, ranks, max(sizes))
+                rates = _time_sizes(options, task, work, sizes)
+                shown = [f"{rate:,.0f} ({rate / rates[0]:.2f})" for rate in rates.values()]
+                print(f"| {model['name']} | {kind} | {' | '.join(shown)} |", flush=True)
+
+
+def _choose_models(options: argparse.Namespace, folder: Path) -> list[dict[str, str]]:
+    if options.random:
+        path = write_random_model(options.random, folder / options.random)
+        return [{"name": options.random, "path": str(path)}]
+    if options.model:
+        return [{"name": Path(options.model).name, "path": options.model}]
+    return TINY
+
+
+def _build_task(
+    options: argparse.Namespace, folder: Path, model: dict[str, str], ranks: list[int], count: int
+) -> Task:
+    changes = {
+        "n_labels": 4,
+        "n_samples": options.samples,
+        "candidates": count,
+        "epochs": 1,
+        "batch_size": options.batch_size,
+        "device": options.device,
+        "lora_rank": ranks,
+        "learning_rate": [2e-4, 1e-3],
+    }
+    return build_task(folder, [model], options.data, changes)
+
+
+def _time_sizes(
+    options: argparse.Namespace, task: Task, folder: Path, sizes: list[int]
+) -> dict[int, float]:
+    """Return tokens a second, the median of the rounds, by size; 0 means solo."""
+    # Each with a seed, and so an order of texts, of its own.
+    specs = [
+        replace(spec, cell=replace(spec.cell, seed=number))
+        for number, spec in enumerate(task.plan.trials)
+    ]
+    steps = {0: _start_solo(task, specs[0], folder)}
+    steps |= {size: _start_pack(task, specs[:size], folder) for size in sizes}
+    rates: dict[int, list[float]] = {size: [] for size in steps}
+    for number in range(options.rounds + 1):
+        for size, step in steps.items():
+            _wait(options.device)
+            start = time.perf_counter()
+            tokens = sum(step() for _ in range(options.steps if number else 2))
+            _wait(options.device)
+            if number:  # the first round warms up
+                rates[size].append(tokens / (time.perf_counter() - start))
+    return {size: statistics.median(found) for size, found in rates.items()}
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _start_solo(task: Task, spec: TrialSpec, folder: Path) -> Step:
+    engine = SoloEngine(task.subsets, folder / "models")
+    engine.start(spec, folder / "solo")
+    trainer = engine._trial
+    trainer.progress.epoch = 1
+    trainer.model.train()
+    batches = trainer.order_epoch()
+    taken = 0
+
+    def step() -> int:
+        nonlocal taken
+        batch = batches[taken % len(batches)]
+        taken += 1
+        trainer._step(batch)
+        return sum(trainer.training.lengths[index] for index in batch)
+
+    return step
+
+
+def _start_pack(task: Task, specs: list[TrialSpec], folder: Path) -> Step:
+    engine = PackedEngine(task.subsets, folder / "models")
+    for spec in specs:
+        engine.start(spec, folder / f"pack{len(specs)}" / spec.trial_id)
+        engine.begin_epoch(spec.trial_id)
+    trainer = engine._trainer
+    if trainer is None:
+        raise RuntimeError("no trial has been started")
+    slots = list(trainer.slots.values())
+
+    def step() -> int:
+        for slot in slots:
+            if slot.position + 1 >= len(slot.batches):
+                slot.position = 0  # the epoch over again: nothing is scored here
+        tokens = sum(int(part.lengths.sum()) for slot in slots for part in slot.parts)
+        trainer._train(slots)
+        return tokens
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
