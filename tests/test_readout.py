@@ -13,6 +13,7 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
+    LlamaForSequenceClassification,
     MistralConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -161,6 +162,18 @@ def test_other_architectures_take_their_own_pass() -> None:
     ids, mask = draw_texts()
     expected = run_whole(model, ids, mask)
     assert torch.equal(choose_readout(model)(ids, mask), expected)
+
+
+def test_model_of_other_code_takes_its_own_pass() -> None:
+    class OtherLlama(LlamaForSequenceClassification):
+        """Takes the name of Llama, and has other modules."""
+
+    model = OtherLlama(copy.deepcopy(CONFIGS["llama"])).eval().requires_grad_(False)
+    del model.model.layers[-1].self_attn.v_proj
+    for layer in model.model.layers:
+        layer.forward = lambda hidden, **options: hidden
+    ids, mask = draw_texts()
+    assert torch.equal(choose_readout(model)(ids, mask), run_whole(model, ids, mask))
 
 
 def test_pass_that_does_not_agree_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
