@@ -120,14 +120,18 @@ def run_packed(
 
 
 def assert_same(solo: list[dict[str, Any]], packed: list[dict[str, Any]]) -> None:
-    """Assert that two curves agree: numbers to rounding, all else exactly."""
+    """Assert that two curves agree: numbers to rounding, all else exactly.
+
+    1e-7 is what float32 resolves in a cross entropy, which counts where a trial knows its texts by
+    heart.
+    """
     assert len(solo) == len(packed)
     for expected, found in zip(solo, packed, strict=True):
         assert expected.keys() == found.keys()
         for one, other in ((expected, found), (expected["totals"], found["totals"])):
             for name in one.keys() - set(TIMES):
                 exact = not isinstance(one[name], float)
-                value = one[name] if exact else pytest.approx(one[name], rel=1e-4)
+                value = one[name] if exact else pytest.approx(one[name], rel=1e-4, abs=1e-7)
                 assert other[name] == value, name
 
 
