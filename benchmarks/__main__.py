@@ -21,8 +21,7 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.floor import count_operations, measure_matmul
-from benchmarks.random_models import SIZES, write_random_model
-from benchmarks.tasks import TINY, Task, build_task
+from benchmarks.tasks import Task, add_inputs, build_task, choose_models
 from sweep.models import load_base, materialise
 
 WAITING = "start and waiting"
@@ -50,18 +49,14 @@ class Timing:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of ``python -m benchmarks``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add_inputs(parser)
     add = parser.add_argument
-    add("--model", help="a folder of a real model; left out: the four tiny families")
-    add("--random", choices=SIZES, help="a model of this size with random weights")
-    add("--data", type=Path, help="folder of a corpus; left out: the synthetic one")
     add("--labels", type=int, default=4)
     add("--samples", type=int, default=800)
     add("--epochs", type=int, default=2)
     add("--candidates", type=int, default=4)
-    add("--batch-size", type=int, default=16)
     add("--rounds", type=int, default=3, help="runs of each engine, alternating (default: 3)")
     add("--engines", default=",".join(ENGINES), help=f"default: {','.join(ENGINES)}")
-    add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--out", type=Path, help="write every run as a row of this Parquet file")
     return parser
 
@@ -72,7 +67,7 @@ def main() -> None:
     engines = options.engines.split(",")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        task = build_task(folder, _choose_models(options, folder), options.data, _changes(options))
+        task = build_task(folder, choose_models(options, folder), options.data, _changes(options))
         print(f"{len(task.plan.trials)} trials of {options.epochs} epochs", flush=True)
         timings = []
         for number in range(options.rounds):
@@ -84,15 +79,6 @@ def main() -> None:
     print(show_table(timings, engines, floor))
     if options.out:
         write_rows(timings, floor, options)
-
-
-def _choose_models(options: argparse.Namespace, folder: Path) -> list[dict[str, str]]:
-    if options.random:
-        path = write_random_model(options.random, folder / options.random)
-        return [{"name": options.random, "path": str(path)}]
-    if options.model:
-        return [{"name": Path(options.model).name, "path": options.model}]
-    return TINY
 
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:

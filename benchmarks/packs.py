@@ -15,8 +15,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch
 
-from benchmarks.random_models import SIZES, write_random_model
-from benchmarks.tasks import TINY, Task, build_task
+from benchmarks.tasks import Task, add_inputs, build_task, choose_models
 from sweep.device import name_device
 from sweep.engine import SoloEngine
 from sweep.packed_engine import PackedEngine
@@ -30,17 +29,13 @@ Step = Callable[[], int]
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of ``python -m benchmarks.packs``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.packs", description=__doc__)
+    add_inputs(parser)
     add = parser.add_argument
-    add("--model", help="a folder of a real model; left out: the four tiny families")
-    add("--random", choices=SIZES, help="a model of this size with random weights")
-    add("--data", type=Path, help="folder of a corpus; left out: the synthetic one")
     add("--samples", type=int, default=1600)
     add("--sizes", default="1,2,4,8,16", help="trials in a pack (default: 1,2,4,8,16)")
-    add("--batch-size", type=int, default=16)
     add("--steps", type=int, default=10, help="of each size in each round (default: 10)")
     add("--rounds", type=int, default=3)
     add("--threads", type=int, default=1, help="CPU threads (default: 1, as a host has)")
-    add("--device", choices=("cpu", "cuda"), default="cpu")
     return parser
 
 
@@ -54,7 +49,7 @@ def main() -> None:
     print("|---|---|---|" + "---|" * len(sizes), flush=True)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        for number, model in enumerate(_choose_models(options, folder)):
+        for number, model in enumerate(choose_models(options, folder)):
             for kind, ranks in RANKS.items():
                 work = folder / f"{number}-{len(ranks)}"
                 work.mkdir()
@@ -62,15 +57,6 @@ def main() -> None:
                 rates = _time_sizes(options, task, work, sizes)
                 shown = [f"{rate:,.0f} ({rate / rates[0]:.2f})" for rate in rates.values()]
                 print(f"| {model['name']} | {kind} | {' | '.join(shown)} |", flush=True)
-
-
-def _choose_models(options: argparse.Namespace, folder: Path) -> list[dict[str, str]]:
-    if options.random:
-        path = write_random_model(options.random, folder / options.random)
-        return [{"name": options.random, "path": str(path)}]
-    if options.model:
-        return [{"name": Path(options.model).name, "path": options.model}]
-    return TINY
 
 
 def _build_task(

@@ -31,7 +31,7 @@ from benchmarks.durations import (
 from benchmarks.playback import Asha, Fleet, Gain, Outcome, PaperTrial, Playback
 from sweep.config import Config, load_config
 from sweep.errors import ConfigError, RunFolderError, SweepError
-from sweep.limits import CPU_SLOTS
+from sweep.limits import choose_slots
 from sweep.plan import TrialSpec, build_plan
 from sweep.runfolder import CONFIG_NAME
 
@@ -236,9 +236,10 @@ def check_run(folder: Path) -> str:
     config = load_config(folder / CONFIG_NAME)
     fleet = Fleet(workers, process_seconds=run.process_seconds)
     if run.packed:
-        slots = config.resources.slots
-        known = CPU_SLOTS if slots == "auto" else slots
-        hosts = math.ceil(workers / known) if run.on_cpus else count_hosts(run.record)
+        hosts = count_hosts(run.record)
+        if run.on_cpus:
+            slots = choose_slots(config.resources, None, None, None, on_gpu=False)
+            hosts = math.ceil(workers / slots)
         fleet = replace(fleet, gpus=hosts, slots=math.ceil(workers / hosts), packed=True)
     asha = read_asha(config)
     played = Playback(trials, fleet, asha).run().seconds

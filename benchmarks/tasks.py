@@ -1,6 +1,7 @@
 """The sets of trials that the engines are timed on: a configuration for ours, a list for the stock
 recipe, the same texts for both."""
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 import yaml
 from transformers.pytorch_utils import Conv1D
 
+from benchmarks.random_models import SIZES, write_random_model
 from sweep.config import Config, load_config
 from sweep.models import load_base, materialise
 from sweep.plan import ModelRef, Plan, TrialSpec, build_plan
@@ -31,6 +33,27 @@ class Task:
     subsets: Subsets
     work: dict[str, Any]
     """What the stock recipe reads."""
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say on what to time: model, corpus, batch size and device."""
+    add = parser.add_argument
+    add("--model", help="a folder of a real model; left out: the four tiny families")
+    add("--random", choices=SIZES, help="a model of this size with random weights")
+    add("--data", type=Path, help="folder of a corpus; left out: the synthetic one")
+    add("--batch-size", type=int, default=16)
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+
+
+def choose_models(options: argparse.Namespace, folder: Path) -> list[dict[str, str]]:
+    """Return the models that ``options`` name, as a configuration does; a random one is written
+    below ``folder``."""
+    if options.random:
+        path = write_random_model(options.random, folder / options.random)
+        return [{"name": options.random, "path": str(path)}]
+    if options.model:
+        return [{"name": Path(options.model).name, "path": options.model}]
+    return TINY
 
 
 def build_task(

@@ -32,40 +32,44 @@ MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_F
 """What PyTorch's allocators and CUDA's libraries say where they raise a plain RuntimeError."""
 
 
-def convert_dtype(model: PreTrainedModel, requested: str, device: torch.device) -> PreTrainedModel:
-    """Return ``model`` on ``device`` in the number format that is asked for.
+def convert_dtype(
+    model: PreTrainedModel, requested: str, device: torch.device
+) -> tuple[PreTrainedModel, Readout]:
+    """Return ``model`` on ``device`` in the number format that is asked for, and its readout.
 
     ``auto`` means bfloat16 on a GPU that has it. On a CPU it means the format in which this model
     takes a training step faster, measured here: bfloat16 gains much in wide layers, and costs more
     than it gains in narrow ones.
     """
+    if requested == "auto" and device.type == "cuda":
+        requested = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if requested != "auto":
-        return model.to(device, torch.bfloat16 if requested == "bfloat16" else torch.float32)
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported()
-        return model.to(device, torch.bfloat16 if native else torch.float32)
-    plain = model.to(device, torch.float32)
-    half = copy.deepcopy(plain).to(torch.bfloat16)
+        model = model.to(device, torch.bfloat16 if requested == "bfloat16" else torch.float32)
+        return model, choose_readout(model)
+    wide = model.to(device, torch.float32)
+    narrow = copy.deepcopy(wide).to(torch.bfloat16)
+    plain, half = ((each, choose_readout(each)) for each in (wide, narrow))
     return half if _measure_gain(plain, half) >= BFLOAT16_GAIN else plain
 
 
-def _measure_gain(plain: PreTrainedModel, half: PreTrainedModel) -> float:
+def _measure_gain(
+    plain: tuple[PreTrainedModel, Readout], half: tuple[PreTrainedModel, Readout]
+) -> float:
     """Return how many times faster ``half`` passes a batch of short texts forward and back to the
     embeddings: the best of up to ten turns, a second or two together for a small model."""
     ids = torch.ones(MEASURED_TEXTS, dtype=torch.long)
-    attention = half.config._attn_implementation
-    choose_attention(half, ids.shape[1])
-    readouts = [choose_readout(model) for model in (plain, half)]
-    for model, readout in zip((plain, half), readouts, strict=True):
+    attention = half[0].config._attn_implementation
+    choose_attention(half[0], ids.shape[1])
+    for model, readout in (plain, half):
         model.enable_input_require_grads()
         _pass(model, readout, ids)  # the first one warms up
     times: list[tuple[float, float]] = []
     while not times or (len(times) < 10 and sum(map(sum, times)) < 1.0):
         # In turn, so that what else the machine does slows both.
-        times.append((_pass(plain, readouts[0], ids), _pass(half, readouts[1], ids)))
-    for model in (plain, half):
+        times.append((_pass(*plain, ids), _pass(*half, ids)))
+    for model, _ in (plain, half):
         model.disable_input_require_grads()
-    half.set_attn_implementation(attention)
+    half[0].set_attn_implementation(attention)
     plain_times, half_times = zip(*times, strict=True)
     return float(min(plain_times) / min(half_times))
 

@@ -23,10 +23,12 @@ CPU_SECONDS = (0.001, 0.003)
 GPU_SECONDS = (0.006, 0.003)
 """Seconds of a training step that do not depend on its tokens: per step, and per block of the
 model. On a CPU measured with one and two blocks; on a GPU the time to launch LoRA's kernels."""
-READ_AT_LAST = ("llama", "qwen2", "gemma3_text", "gpt2")
-PASSED_BY_ALL = ("k_proj", "v_proj", "c_attn")
 FORWARD_SHARE = 1 / 3
 """Of those seconds, the part that scoring needs: one pass of three."""
+READ_AT_LAST = ("llama", "qwen2", "gemma3_text", "gpt2")
+"""The architectures that ``sweep.readout`` knows."""
+PASSED_BY_ALL = ("k_proj", "v_proj", "c_attn")
+"""The layers of their last block that every token passes."""
 TRIAL_SECONDS = 0.3
 """Adapter, tokens and first checkpoint of a trial."""
 START_SECONDS = 12.0
@@ -103,9 +105,9 @@ def scoring_flops(shape: ModelShape, trained: int) -> float:
 
 
 def worked_share(shape: ModelShape) -> float:
-    """Return the part of the blocks' parameters that every token passes: in the last block of the
-    architectures that ``sweep.readout`` knows, only keys and values; the rest works for one token
-    of each text, which is left out."""
+    """Return the part of the blocks' parameters that every token passes: in the last block of some
+    architectures, only keys and values; the rest works for one token of each text, which is left
+    out."""
     if shape.family not in READ_AT_LAST:
         return 1.0
     block = {name: inputs * outputs for name, (inputs, outputs) in shape.linears.items()}

@@ -1,5 +1,5 @@
-"""A host: the actor that holds one base model on one GPU or node and trains every trial that asks;
-torch comes in only when it starts."""
+"""A host: the actor that holds one base model on a GPU, or on CPUs, and trains every trial that
+asks; torch comes in only when it starts."""
 
 import os
 import queue

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import ray
@@ -147,7 +148,8 @@ class Hosts:
         return [ray.get(host.actor.pid.remote()) for host in self._hosts.values()]
 
 
+@cache
 def _count_cpus(node: str) -> float:
-    """Return how many CPUs Ray counts on a node."""
+    """Return how many CPUs Ray counts on a node, which stay as many as long as it lives."""
     cpus = {each["NodeID"]: each["Resources"].get("CPU", 1.0) for each in ray.nodes()}
     return float(cpus.get(node, 1.0))

@@ -18,8 +18,8 @@ USUAL_SLOTS = 8
 """Where nothing is known of memory."""
 CPU_SLOTS = 4
 """On a CPU core, more trials than this side by side gain little: of a tiny Llama in batches of 16,
-one core took 53,000 tokens a second of one trial, 88,000 of two, 140,000 of four, 169,000 of eight,
-and each trial's actor costs two seconds of it."""
+one core took 68,000 tokens a second of one trial, 111,000 of two, 142,000 of four, 138,000 of eight
+(``python -m benchmarks.packs``), and each trial's actor costs over a second of it to start."""
 UNCERTAINTY = 1.25
 """The memory estimate may be off by this factor; a run is refused only beyond it."""
 

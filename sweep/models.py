@@ -25,7 +25,7 @@ from sweep.families import build_tiny_model
 from sweep.lora import speed_up
 from sweep.memory import activation_bytes
 from sweep.plan import Candidate, ModelRef
-from sweep.readout import Readout, choose_readout
+from sweep.readout import Readout
 from sweep.revisions import TINY_PREFIX, is_local
 from sweep.seeds import derive_seed
 from sweep.shapes import read_shape
@@ -94,8 +94,8 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
         ) from error
     _set_padding(model, tokenizer, ref.name)
     model.requires_grad_(False)
-    model = convert_dtype(model, dtype, device)
-    return Base(ref, model, tokenizer, model.dtype, device, choose_readout(model))
+    model, readout = convert_dtype(model, dtype, device)
+    return Base(ref, model, tokenizer, model.dtype, device, readout)
 
 
 def _set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:

@@ -37,7 +37,7 @@ def build_norm(norm: nn.Module, epsilon: float, offset: float) -> Any:
     scale = weight.detach().float() + offset
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = _Normalise.apply(x, scale.to(x.device), epsilon)  # type: ignore[no-untyped-call]
+        result: torch.Tensor = _Normalise.apply(x, scale, epsilon)  # type: ignore[no-untyped-call]
         return result
 
     return forward

@@ -47,7 +47,9 @@ class PackedTrainer:
         """Most tokens, padding included, that pass through the model at once."""
         self._ceiling = MOST_TOKENS.get(base.device.type, 10**9)
         self._pad_id = base.tokenizer.pad_token_id
-        self._pass_tokens = choose_pass_tokens(base.device.type, _count_per_layer(base))
+        layers = base.model.config.get_text_config().num_hidden_layers
+        weights = base.model.num_parameters(exclude_embeddings=True)
+        self._pass_tokens = choose_pass_tokens(base.device.type, weights / layers)
 
     def join(
         self, spec: TrialSpec, encoder: Encoder, data: CellData, half_batches: bool = False
@@ -186,10 +188,3 @@ def _sum_losses(logits: torch.Tensor, batch: PackBatch) -> torch.Tensor:
         logits.flatten(0, 1), batch.classes.flatten(), reduction="none"
     )
     return (flat.view_as(batch.weights) * batch.weights).sum(1)
-
-
-def _count_per_layer(base: Base) -> float:
-    """Return the parameters of one of the base model's layers."""
-    config = base.model.config.get_text_config()
-    embedded = base.model.get_input_embeddings().weight.numel()
-    return float(base.model.num_parameters() - embedded) / int(config.num_hidden_layers)

@@ -42,7 +42,7 @@ class BaselineTasks(SessionCallback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Write down those that are ready, and hand over the next."""
         self._collect(timeout=0)
-        if not self._waiting:
+        if self.missing and not self._waiting:
             self._hand_over(1, cpus=0)
 
     def finish(self) -> None:

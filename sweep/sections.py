@@ -216,7 +216,7 @@ class ResourcesConfig(Section):
 
     engine: Literal["solo", "packed", "auto"] = "solo"
     """``solo``: a trial trains alone in its worker; ``packed``: trials of one base model share it
-    on each GPU or node, step by step; ``auto``: packed where there are GPUs."""
+    on each GPU or, without GPUs, CPU, step by step; ``auto``: packed where there are GPUs."""
     slots: Literal["auto"] | Annotated[PositiveInt, Field(le=256)] = "auto"
     """Packed trials at a time on each GPU, or, without GPUs, on each ``cpus_per_trial`` CPUs; auto:
     as memory allows, or 4 on CPUs."""

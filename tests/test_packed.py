@@ -75,7 +75,7 @@ def stock_recipe() -> Iterator[None]:
         return lambda ids, mask: model(input_ids=ids, attention_mask=mask, use_cache=False).logits
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweep.models.choose_readout", whole)
+        patch.setattr("sweep.device.choose_readout", whole)
         patch.setattr("sweep.models.speed_up", lambda model: None)
         yield
 

@@ -22,6 +22,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from sweep import readout
+from sweep.estimate import READ_AT_LAST
 from sweep.lora import FastLinear, speed_up
 from sweep.norms import NORMS
 from sweep.readout import choose_readout, find_last
@@ -187,6 +188,10 @@ def test_pass_that_does_not_agree_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
     ids, mask = draw_texts()
     expected = run_whole(model, ids, mask)
     assert torch.equal(choose_readout(model)(ids, mask), expected)
+
+
+def test_forecast_knows_the_same_architectures() -> None:
+    assert set(READ_AT_LAST) == set(readout.READOUTS)
 
 
 def test_last_token_is_found_where_transformers_finds_it() -> None:
