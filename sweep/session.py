@@ -18,6 +18,7 @@ from rich.console import Console
 
 from sweep.environment import check_ray, worker_environment
 from sweep.errors import ClusterError
+from sweep.interrupts import interrupts_held
 
 LOG_NAME = "ray.log"
 LOCAL = "local"
@@ -83,9 +84,14 @@ def choose_address(address: str | None) -> str:
 
 
 def disconnect() -> None:
-    """Leave the cluster, or end the one started here, and forget its token."""
-    ray.shutdown()
-    _reread_authentication()
+    """Leave the cluster, or end the one started here, and forget its token.
+
+    A second or two in which a Ctrl-C waits: Ray, left half shut down, ends this process with an
+    exit code of its own.
+    """
+    with interrupts_held():
+        ray.shutdown()
+        _reread_authentication()
 
 
 def _start_cluster(console: Console) -> None:
