@@ -31,11 +31,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """How many rows were left out because they hold no text, or a text without a label."""
+class SplitSource:
+    """Where the rows of one split came from, and what reading them left out."""
 
-    text: int = 0
-    label: int = 0
+    files: tuple[str, ...] = ()
+    """The files (absolute or as the user wrote them), or the Hub dataset and its split."""
+    text_columns: tuple[str, ...] = ()
+    label_column: str = ""
+    rows: int = 0
+    """Rows read, those left out included."""
+    without_text: int = 0
+    without_label: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,12 @@ class Corpus:
     """The rows of each split (train, validation, test), in file order."""
 
     splits: dict[str, list[Row]]
-    missing: Mapping[str, Missing] = field(default_factory=dict)
-    """What was left out of each split that the source has."""
+    sources: Mapping[str, SplitSource] = field(default_factory=dict)
+    """Each split that the source has, also one without any label, which is then cut too."""
     cut: tuple[str, ...] = ()
     """The splits that the source lacks (or has no label in), cut from its training rows."""
+    unused: tuple[str, ...] = ()
+    """Data files beside those that were read which no split uses."""
 
 
 def load_corpus(config: DataConfig) -> Corpus:
@@ -88,10 +96,10 @@ def build_corpus(tables: Mapping[str, Table], config: DataConfig) -> Corpus:
             f"{tables['train'].place}: has no row with a text in {columns[0]!r} and a label in "
             f"{columns[1]!r}; name other columns in data.text_column and data.label_column"
         )
-    missing = {split: left_out for split, (_, left_out) in read.items()}
+    sources = {split: source for split, (_, source) in read.items()}
     rows = {split: kept for split, (kept, _) in read.items() if kept}
     cut = tuple(split for split in SPLITS if split not in rows)
-    return Corpus(_cut_from_training(rows, cut, config), missing, cut)
+    return Corpus(_cut_from_training(rows, cut, config), sources, cut)
 
 
 def _cut_from_training(
@@ -110,7 +118,7 @@ def _cut_from_training(
 
 def _read_rows(
     table: Table, columns: tuple[str, str], names: list[str] | None, separator: str | None
-) -> tuple[list[Row], Missing]:
+) -> tuple[list[Row], SplitSource]:
     for key, name in zip(("text_column", "label_column"), columns, strict=True):
         if name not in table.columns:
             raise DataError(
@@ -131,7 +139,9 @@ def _read_rows(
             rows.append(Row(text, labels))
         no_text += not text
         no_label += bool(text) and not labels
-    return rows, Missing(no_text, no_label)
+    read = len(table.columns[text_column])
+    source = SplitSource((table.place,), (text_column,), label_column, read, no_text, no_label)
+    return rows, source
 
 
 def _read_value(value: Any) -> str:
@@ -220,8 +230,17 @@ def read_official_folder(folder: Path) -> Corpus:
     files = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
     read = {split: _read_official_file(folder / file, names) for split, file in files.items()}
     kept = {split: [row for row in rows if row.text.strip()] for split, rows in read.items()}
-    missing = {split: Missing(text=len(rows) - len(kept[split])) for split, rows in read.items()}
-    return Corpus(kept, missing)
+    sources = {
+        split: SplitSource(
+            (str(folder / files[split]),),
+            ("text",),
+            "labels",
+            len(rows),
+            without_text=len(rows) - len(kept[split]),
+        )
+        for split, rows in read.items()
+    }
+    return Corpus(kept, sources)
 
 
 def _read_official_file(path: Path, names: list[str]) -> list[Row]:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from sweep.config import DataConfig
-from sweep.data import Corpus, Missing, Row, load_corpus
+from sweep.data import Corpus, Row, load_corpus
 from sweep.errors import DataError
 from sweep.synthetic import build_synthetic_corpus
 
@@ -126,7 +126,7 @@ def test_unlabelled_split_counts_as_lacking(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(found))
     corpus = load_corpus(DataConfig(source="hub", path="org/name"))
     assert corpus.cut == ("validation", "test")
-    assert corpus.missing["test"] == Missing(label=2)
+    assert corpus.sources["test"].without_label == 2
 
 
 def test_folder_with_one_file_per_split_is_read(tmp_path: Path) -> None:
@@ -169,7 +169,8 @@ def test_rows_without_text_or_label_are_left_out_and_counted(tmp_path: Path) -> 
     (tmp_path / "all.csv").write_text("text,label\na,joy\n ,joy\n,\nb,\nc, \nd,[]\n")
     corpus = load(tmp_path / "all.csv")
     assert corpus.splits["train"] == [Row("a", ("joy",))]
-    assert corpus.missing == {"train": Missing(text=2, label=3)}
+    train = corpus.sources["train"]
+    assert (train.without_text, train.without_label) == (2, 3)
 
 
 @pytest.mark.parametrize(
