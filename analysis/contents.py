@@ -32,6 +32,7 @@ from analysis.summary import (
     tabulate_best,
 )
 from analysis.trial_charts import draw_candidates, draw_learning_curves
+from sweep.strays import count_reasons
 
 
 def draw_charts(study: Study) -> dict[str, Any]:
@@ -115,6 +116,7 @@ def _collect_answers(study: Study) -> dict[str, Any]:
         "best_rows": list(tabulate_best(study.cells)),
         "progress": count_progress(study.run),
         "missing": list_missing(study.run),
+        "others": count_reasons(study.run.others),
     }
 
 

@@ -13,6 +13,7 @@ from sweep.errors import RunFolderError
 from sweep.events import Event
 from sweep.journal import JOURNAL_NAME, read_events
 from sweep.record import RunRecord, sort_events
+from sweep.strays import Stray, list_strays
 from sweep.tables import (
     HISTORY_COLUMNS,
     HISTORY_NAME,
@@ -61,6 +62,14 @@ class Run:
     """Unix time of the last event before the next start, one for each of ``opened``."""
     config: str | None
     """The text of config.yaml; None where the folder has none."""
+    others: tuple[Stray, ...] = ()
+    """Trials that the run holds beside its present plan; no frame has them."""
+
+    @property
+    def unmatched(self) -> int:
+        """Return how many results have predictions that no known test texts belong to."""
+        best = self.results[self.results["best_of_cell"] & self.results["test_accuracy"].notna()]
+        return int((~best["trial_id"].isin(self.predictions["trial_id"])).sum())
 
     @property
     def name(self) -> str:
@@ -86,16 +95,25 @@ def load_run(folder: Path | str) -> Run:
             f"{folder}: {JOURNAL_NAME} names no planned trial; start the run with sweep.run first"
         )
     tables = load_tables(folder, record)
+    plan = list_planned(record)
+    results = tables[RESULTS_NAME]
+    results = results[results["in_plan"]].reset_index(drop=True)
+    present = {*plan["trial_id"], *results["trial_id"]}
     return Run(
         folder=folder,
-        results=tables[RESULTS_NAME],
-        history=tables[HISTORY_NAME],
-        predictions=tables[PREDICTIONS_NAME],
-        plan=list_planned(record),
+        results=results,
+        history=_select(tables[HISTORY_NAME], present),
+        predictions=_select(tables[PREDICTIONS_NAME], present),
+        plan=plan,
         opened=tuple(record.opened),
         ended=tuple(ends),
         config=_read_config(folder),
+        others=tuple(list_strays([trial.spec for trial in record.planned().values()], record)),
     )
+
+
+def _select(frame: pd.DataFrame, trial_ids: set[str]) -> pd.DataFrame:
+    return frame[frame["trial_id"].isin(trial_ids)].reset_index(drop=True)
 
 
 def load_tables(folder: Path, record: RunRecord) -> dict[str, pd.DataFrame]:
@@ -139,9 +157,9 @@ def note_ends(events: Iterable[Event], ends: list[float]) -> Iterator[Event]:
 
 
 def list_planned(record: RunRecord) -> pd.DataFrame:
-    """Return one row per planned trial, in the order of the plan."""
+    """Return one row per trial of the present plan, in the order in which they entered it."""
     rows = []
-    for trial_id, trial in record.trials.items():
+    for trial_id, trial in record.planned().items():
         cell, candidate = trial.spec["cell"], trial.spec["candidate"]
         names = {"trial_id": trial_id, "candidate": candidate["index"]}
         rows.append(

@@ -1,7 +1,7 @@
 """A running sweep, watched from another terminal: its journal is read as it grows."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 from rich.console import Console
@@ -56,8 +56,8 @@ class Watch:
 
 
 def rebuild_plan(record: RunRecord) -> Plan:
-    """Return the plan that the journal's trials make up, in the order in which they entered it."""
-    trials = tuple(TrialSpec.from_dict(trial.spec) for trial in record.trials.values())
+    """Return the plan that the journal tells of, its trials in the order in which they entered."""
+    trials = tuple(TrialSpec.from_dict(trial.spec) for trial in record.planned().values())
     cells = tuple(dict.fromkeys(spec.cell for spec in trials))
     candidates = tuple(dict.fromkeys(spec.candidate for spec in trials))
     return Plan(cells, candidates, trials)
@@ -70,14 +70,16 @@ def attach(folder: Path, console: Console, sleep: Callable[[float], None] = time
     RunFolderError if there is no run, or its journal is damaged.
     """
     tail, watch = JournalTail(folder), Watch()
-    planned, board, heard = 0, watch.build_board(console), time.monotonic()
+    planned: tuple[int, Set[str] | None] | None = None
+    board, heard = watch.build_board(console), time.monotonic()
     try:
         while not watch.closed:
             for event in tail.read():
                 watch.add(event)
                 heard = time.monotonic()
-            if len(watch.record.trials) != planned:
-                planned = len(watch.record.trials)
+            known = watch.record.trials
+            if known and planned != (len(known), watch.record.plan):
+                planned = (len(known), watch.record.plan)
                 board.hide()
                 board = watch.build_board(console)
                 board.start()

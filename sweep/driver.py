@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from sweep.interrupts import treat_term_as_interrupt
 from sweep.journal import Journal, read_events
 from sweep.launched import read_launched
 from sweep.losses import memory_losses_as_lost_workers
-from sweep.plan import Plan
+from sweep.plan import Plan, TrialSpec
 from sweep.progress import ProgressDisplay
 from sweep.record import RunRecord, sort_events
 from sweep.recorder import Recorder, SessionCallback
@@ -31,7 +31,6 @@ from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, SlimTrials, build_param_space
 from sweep.session import LOCAL, choose_address, connect, disconnect
 from sweep.store import CheckpointStore, open_store
-from sweep.strays import describe_strays
 from sweep.subsets import Subsets
 from sweep.tables import remove_unfinished
 from sweep.trackers import build_trackers
@@ -68,8 +67,6 @@ def run_plan(
     def tell(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    for line in describe_strays(plan, record):
-        tell(line)
     limit = 60 * config.resources.max_epoch_minutes
     store = _open_store(config, folder)
     recorder = Recorder(journal, record, scheduler, folder, tell, limit, store)
@@ -126,13 +123,32 @@ def _write_plan(
         git_commit=_read_commit(),
         predicted=predicted,
     )
+    recorder.write_many([*_list_test_sets(plan, subsets, recorder), *_list_plan(plan, recorder)])
+
+
+def _list_plan(plan: Plan, recorder: Recorder) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the events that bring the journal's plan to ``plan``: new trials, those with another
+    name or path, and the whole plan where it is not all that the journal knows."""
     known = recorder.record
-    new = [spec for spec in plan.trials if spec.trial_id not in known.trials]
-    recorder.write_many([("planned", {"trial": spec.to_dict()}) for spec in new])
-    for labels in {cell.labels: cell.n_labels for cell in plan.cells}.items():
-        if labels[0] not in known.test_sets:
-            test = subsets.evaluation("test", labels[1])
-            recorder.write("test_set", labels=test.labels, items=test.items, truth=test.classes)
+    for spec in plan.trials:
+        record = known.trials.get(spec.trial_id)
+        if record is None or TrialSpec.from_dict(record.spec) != spec:
+            yield "planned", {"trial": spec.to_dict()}
+    ids = {spec.trial_id: None for spec in plan.trials}
+    if (known.plan or ids.keys() | known.trials.keys()) != ids.keys():
+        yield "replanned", {"trials": list(ids)}
+
+
+def _list_test_sets(
+    plan: Plan, subsets: Subsets, recorder: Recorder
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the test sets that the journal does not hold; tell the recorder which are in use."""
+    for labels, n_labels in {cell.labels: cell.n_labels for cell in plan.cells}.items():
+        test = subsets.evaluation("test", n_labels)
+        fingerprint = recorder.test_sets[labels] = test.fingerprint()
+        if fingerprint not in recorder.record.test_sets:
+            content = {"labels": test.labels, "items": test.items, "truth": test.classes}
+            yield "test_set", {"fingerprint": fingerprint, **content}
 
 
 def _reopen_failed(plan: Plan, recorder: Recorder) -> None:

@@ -23,7 +23,7 @@ class EventReader:
         self._path = path
         self._labels: dict[str, tuple[str, ...]] = {}
         self._cells: dict[str, tuple[Any, ...]] = {}
-        self._sizes: dict[tuple[str, ...], int] = {}
+        self._sizes: dict[str, int] = {}
 
     def read(self, line: bytes, number: int) -> Event:
         """Return the event on ``line``, the journal's line ``number`` (from 1).
@@ -63,7 +63,8 @@ class EventReader:
             return problem
         cell = spec["cell"]
         labels = tuple(cell["labels"])
-        axes = cell["model"], labels, cell["n_samples"], cell["seed"]
+        # Not the model's name: it may change from one session to the next.
+        axes = labels, cell["n_samples"], cell["seed"]
         if len(labels) != cell["n_labels"]:
             return "'n_labels' does not count 'labels'"
         if self._cells.setdefault(cell["cell_id"], axes) != axes:
@@ -75,12 +76,17 @@ class EventReader:
         labels = tuple(event["labels"])
         if len(event["items"]) != len(event["truth"]):
             return "'items' and 'truth' differ in length"
-        return self._check_classes(labels, event["truth"])
+        fingerprint = event.get("fingerprint")
+        if fingerprint and self._sizes.setdefault(fingerprint, len(event["truth"])) != len(
+            event["truth"]
+        ):
+            return "an earlier line says otherwise of this test set"
+        return _check_range(labels, event["truth"])
 
     def _check_baseline(self, event: Event) -> str:
         if len(event["labels"]) != event["n_labels"]:
             return "'n_labels' does not count 'labels'"
-        return self._check_classes(tuple(event["labels"]), event["predictions"])
+        return self._check_predictions(tuple(event["labels"]), event)
 
     def _check_ended(self, event: Event) -> str:
         if event["status"] == "finished":
@@ -88,18 +94,19 @@ class EventReader:
             if problem:
                 return problem
         labels = self._labels.get(event["trial_id"])
-        predictions = event.get("predictions")
-        if labels is None or predictions is None:
+        if labels is None or event.get("predictions") is None:
             return ""
-        return self._check_classes(labels, predictions)
+        return self._check_predictions(labels, event)
 
-    def _check_classes(self, labels: tuple[str, ...], classes: list[int]) -> str:
-        """Check the classes of test texts: of known labels, as many as other lines have."""
-        if classes and max(classes) >= len(labels):
-            return "a class is out of range"
-        if self._sizes.setdefault(labels, len(classes)) != len(classes):
-            return "an earlier line has another number of test texts"
-        return ""
+    def _check_predictions(self, labels: tuple[str, ...], event: Event) -> str:
+        """Check predicted classes: of known labels, as many as their test set has texts."""
+        fingerprint, predictions = event.get("test_set"), event["predictions"]
+        if fingerprint is not None:
+            if fingerprint not in self._sizes:
+                return "no earlier line holds its test set"
+            if self._sizes[fingerprint] != len(predictions):
+                return "its test set has another number of texts"
+        return _check_range(labels, predictions)
 
     _relations: Mapping[str, Callable[["EventReader", Event], str]] = {
         "planned": _check_planned,
@@ -107,6 +114,10 @@ class EventReader:
         "baseline": _check_baseline,
         "ended": _check_ended,
     }
+
+
+def _check_range(labels: tuple[str, ...], classes: list[int]) -> str:
+    return "a class is out of range" if classes and max(classes) >= len(labels) else ""
 
 
 def find_missing(tree: Mapping[str, Any], names: tuple[str, ...]) -> str:

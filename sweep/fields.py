@@ -103,6 +103,7 @@ NAMES = Check("a list of different names", _are_names)
 FIELDS: dict[str, Check] = {
     "time": Check("a Unix time in seconds", _is_time),
     **dict.fromkeys(("trial_id", "cell_id", "model", "status"), ID),
+    **dict.fromkeys(("fingerprint", "test_set"), ID),
     **dict.fromkeys(("error", "traceback", "text", "reason", "host", "device", "dtype"), TEXT),
     **dict.fromkeys(("command", "git_commit", "decision", "kind", "data_fingerprint"), TEXT),
     **dict.fromkeys(("model_path", "model_revision"), TEXT),
@@ -120,7 +121,7 @@ FIELDS: dict[str, Check] = {
     **dict.fromkeys(("rung", "learning_rate", "weight_decay", "lora_alpha"), AMOUNT),
     "lora_dropout": FRACTION,
     "best_of_cell": FLAG,
-    "labels": NAMES,
+    **dict.fromkeys(("labels", "trials"), NAMES),
     **dict.fromkeys(("items", "truth", "predictions"), COUNTS),
     "versions": Check("an object of texts", _are_versions),
     "predicted": Check("a forecast of seconds and memory_bytes", _is_prediction),
@@ -131,6 +132,7 @@ CELL_FIELDS = ("trial_id", "cell_id", "model", "n_labels", "n_samples", "seed")
 
 REQUIRED: dict[str, tuple[str, ...]] = {
     "planned": ("trial",),
+    "replanned": ("trials",),
     "test_set": ("labels", "items", "truth"),
     "baseline": (*CELL_FIELDS, "labels", "predictions"),
     "started": ("trial_id",),

@@ -5,18 +5,27 @@ Only the driver writes it. Every event has ``event`` (its kind) and ``time`` (Un
 ======== =====================================================================================
 opened   a driver took the run: host, pid, command, versions, git_commit, predicted (what the
          preflight expects: seconds, memory_bytes by model)
-planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``
-test_set the test items of a label set: labels (names), items (row numbers), truth (class indices)
-baseline a reference method has its result: trial_id, the cell's axes, and its metrics
+planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``; a second such line tells
+         what a trial is called, or where its model lies, from now on
+replanned
+         the plan from now on, where it is not all that was planned: trials (ids)
+test_set test items: fingerprint (of their texts and classes), labels (names), items (row numbers),
+         truth (class indices)
+baseline a reference method has its result: trial_id, the cell's axes, its metrics, and test_set,
+         the fingerprint of the items that its predictions are of
 started  a worker took a trial: trial_id
 epoch    a trial ended an epoch: trial_id, epoch, metrics, and ASHA's decision (rung, cutoff)
 retried  a trial's worker or machine was lost and the trial is started again: trial_id, error
 noted    something a reader should know of a trial (it goes on from an older checkpoint, or in
          half batches after it ran out of memory): trial_id, text
-ended    a trial has its result: trial_id, status, error, and the final metrics
+ended    a trial has its result: trial_id, status, error, the final metrics, and test_set, the
+         fingerprint of the items that its predictions are of
 reopened a failed trial is to run again, as if it never had: trial_id
 closed   the driver left the run: trials_left
 ======== =====================================================================================
+
+Older journals hold one ``test_set`` per label set, without a fingerprint, and results that name
+none; see ``RunRecord.find_test_set`` for how those are read.
 """
 
 import fcntl

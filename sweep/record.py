@@ -1,7 +1,7 @@
 """A journal, sorted by trial, and kept small: a run may have ten thousand trials."""
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
@@ -25,7 +25,7 @@ class TrialRecord:
     epochs: TrialEpochs
     started: Event | None = None
     ended: Event | None = None
-    """The result; ``predictions`` only where no trial of the cell was better so far."""
+    """The result; its ``predictions`` in as few bytes as they take."""
     retries: int = 0
 
     def settled_epoch(self) -> int:
@@ -44,11 +44,16 @@ class RunRecord:
     opened: list[Event] = field(default_factory=list)
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     history: History = field(default_factory=History)
-    test_sets: dict[tuple[str, ...], Event] = field(default_factory=dict)
+    test_sets: dict[str, Event] = field(default_factory=dict)
+    """Fingerprint -> the test items; those without one by their labels (see ``find_test_set``)."""
+    plan: Set[str] | None = None
+    """Ids of the trials that the present configuration asks for; None: the journal says nothing of
+    it, and all count but those whose place in the grid other data or weights took over later."""
     baselines: dict[str, Event] = field(default_factory=dict)
     ends: list[str] = field(default_factory=list)
     """Trial ids in the order in which results came; one that ended twice stands here twice."""
-    _best: dict[str, str] = field(default_factory=dict)
+    _newest: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    """Axes -> id of the cell that was planned there last."""
     _shared: dict[str, dict[str, Any]] = field(default_factory=dict)
     _done: frozenset[str] | None = None
 
@@ -67,6 +72,42 @@ class RunRecord:
             self._done = frozenset(i for i, record in self.trials.items() if record.ended)
         return self._done
 
+    def is_planned(self, trial_id: str) -> bool:
+        """Return whether the present configuration asks for the trial."""
+        if self.plan is not None:
+            return trial_id in self.plan
+        cell = self.trials[trial_id].spec["cell"]
+        return bool(self._newest[_axes(cell)] == cell["cell_id"])
+
+    def planned_baselines(self) -> Set[str]:
+        """Return the ids of the baselines of data that the present configuration asks for; one that
+        names no data is among them."""
+        specs = [record.spec for record in self.planned().values()]
+        asked = {(spec["data_fingerprint"], *spec["cell"]["labels"]) for spec in specs}
+        return {
+            trial_id
+            for trial_id, event in self.baselines.items()
+            if "data_fingerprint" not in event
+            or (event["data_fingerprint"], *event["labels"]) in asked
+        }
+
+    def planned(self) -> dict[str, TrialRecord]:
+        """Return the trials that the present configuration asks for, by id."""
+        return {i: record for i, record in self.trials.items() if self.is_planned(i)}
+
+    def find_test_set(self, labels: Sequence[str], result: Event) -> Event | None:
+        """Return the test items that the predictions of ``result`` are of.
+
+        A result in an older journal names no test set, and that journal holds one per label set,
+        even where the data changed later: such a pair counts only if it gives the accuracy that the
+        result tells of. None: the items are not known.
+        """
+        fingerprint = result.get("test_set")
+        if fingerprint is not None:
+            return self.test_sets.get(fingerprint)
+        found = self.test_sets.get(_name_unmarked(labels))
+        return found if found and _agree(found["truth"], result) else None
+
 
 def sort_events(events: Iterable[Event]) -> RunRecord:
     """Return the record that ``events`` add up to."""
@@ -83,8 +124,11 @@ def add_event(run: RunRecord, event: Event) -> None:
         run.opened.append(event)
     elif kind == "planned":
         _add_planned(run, event["trial"])
+    elif kind == "replanned":
+        run.plan = frozenset(event["trials"])
     elif kind == "test_set":
-        run.test_sets[tuple(event["labels"])] = event
+        key = event.get("fingerprint") or _name_unmarked(event["labels"])
+        run.test_sets.setdefault(key, event)
     elif kind == "baseline":
         run.baselines[event["trial_id"]] = _compact(event)
     elif kind == "epoch":
@@ -94,11 +138,15 @@ def add_event(run: RunRecord, event: Event) -> None:
 
 
 def _add_planned(run: RunRecord, spec: dict[str, Any]) -> None:
-    if spec["trial_id"] not in run.trials:
-        lean = _compact(spec)
-        for name in SHARED_PARTS:
-            lean[name] = run._shared.setdefault(repr(spec[name]), spec[name])
+    lean = _compact(spec)
+    for name in SHARED_PARTS:
+        lean[name] = run._shared.setdefault(repr(spec[name]), spec[name])
+    run._newest[_axes(lean["cell"])] = lean["cell"]["cell_id"]
+    known = run.trials.get(lean["trial_id"])
+    if known is None:
         run.trials[lean["trial_id"]] = TrialRecord(lean, TrialEpochs(run.history))
+    else:
+        known.spec = lean
 
 
 def _add_epoch(run: RunRecord, event: Event) -> None:
@@ -121,31 +169,12 @@ def _add_trial_event(run: RunRecord, record: TrialRecord, event: Event) -> None:
         record.ended = _compact(event)
         run.ends.append(record.spec["trial_id"])
         run._done = None
-        _forget_losers(run, record)
 
 
 def _reopen(run: RunRecord, record: TrialRecord) -> None:
     """Take a trial for one that never ran."""
     record.started = record.ended = run._done = None
     record.epochs.clear()
-    cell = record.spec["cell"]["cell_id"]
-    if run._best.get(cell) == record.spec["trial_id"]:
-        del run._best[cell]
-
-
-def _forget_losers(run: RunRecord, record: TrialRecord) -> None:
-    """Drop the predictions that will not stand for the cell: only its best trial's are shown."""
-    cell, trial_id = record.spec["cell"]["cell_id"], record.spec["trial_id"]
-    other = run._best.get(cell, trial_id)
-    rival = run.trials[other]
-    key, bar = rank_trial(record), rank_trial(rival)
-    if key is not None and (other == trial_id or bar is None or key < bar):
-        run._best[cell] = trial_id
-        loser = rival if other != trial_id else None
-    else:
-        loser = record
-    if loser is not None and loser.ended:
-        loser.ended.pop("predictions", None)
 
 
 def rank_trial(record: TrialRecord) -> Key | None:
@@ -161,15 +190,41 @@ def rank_trial(record: TrialRecord) -> Key | None:
 
 
 def choose_best(run: RunRecord) -> dict[str, str]:
-    """Return cell id -> id of the trial that stands for it (see ``rank_trial``)."""
-    best: dict[str, tuple[Key, str]] = {}
+    """Return cell id -> id of the trial that stands for it (see ``rank_trial``).
+
+    A trial of the present plan goes before one that the configuration asked for earlier.
+    """
+    best: dict[str, tuple[bool, Key, str]] = {}
     for trial_id, record in run.trials.items():
         key = rank_trial(record)
         if key is not None:
             cell = record.spec["cell"]["cell_id"]
-            if cell not in best or key < best[cell][0]:
-                best[cell] = (key, trial_id)
-    return {cell: trial_id for cell, (_, trial_id) in best.items()}
+            rank = (not run.is_planned(trial_id), key, trial_id)
+            best[cell] = min(best.get(cell, rank), rank)
+    return {cell: trial_id for cell, (*_, trial_id) in best.items()}
+
+
+def choose_planned(run: RunRecord) -> dict[str, str]:
+    """Return ``choose_best`` for the cells of the present plan alone."""
+    return {cell: i for cell, i in choose_best(run).items() if run.is_planned(i)}
+
+
+def _axes(cell: dict[str, Any]) -> tuple[Any, ...]:
+    return cell["model"], cell["n_labels"], cell["n_samples"], cell["seed"]
+
+
+def _name_unmarked(labels: Sequence[str]) -> str:
+    """Return the key of a test set without a fingerprint, which no fingerprint equals."""
+    return "\t".join(["", *labels])
+
+
+def _agree(truth: Sequence[int], result: Event) -> bool:
+    """Return whether the predictions of ``result`` give its own test accuracy on ``truth``."""
+    predictions, accuracy = result.get("predictions") or (), result.get("test_accuracy")
+    if len(truth) != len(predictions):
+        return False
+    hits = sum(map(int.__eq__, truth, predictions))
+    return accuracy is None or abs(hits - accuracy * len(truth)) < 0.01
 
 
 def _compact(tree: dict[str, Any]) -> dict[str, Any]:
@@ -179,5 +234,6 @@ def _compact(tree: dict[str, Any]) -> dict[str, Any]:
         for key, value in tree.items()
     }
     if "predictions" in lean:
-        lean["predictions"] = array("i", lean["predictions"])
+        values = lean["predictions"]
+        lean["predictions"] = array("B" if max(values, default=0) < 256 else "i", values)
     return lean

@@ -51,6 +51,8 @@ class Recorder(SessionCallback):
         self.record = record
         self.running: dict[str, float] = {}
         """Trial id -> when its worker was last heard of, by the monotonic clock."""
+        self.test_sets: dict[tuple[str, ...], str] = {}
+        """Labels -> fingerprint of the test items that this session's trials predict."""
         self.halt: StorageError | None = None
         """Why the run has to end before its plan is done."""
 
@@ -118,7 +120,8 @@ class Recorder(SessionCallback):
             **{name: result[name] for name in ("test_accuracy", "test_macro_f1") if name in result},
         }
         if predictions is not None:
-            ended["predictions"] = predictions
+            labels = self.record.trials[trial.trial_id].spec["cell"]["labels"]
+            ended |= {"predictions": predictions, "test_set": self.test_sets.get(tuple(labels))}
         if trace:
             ended["traceback"] = trace
         # One write: a trial whose last epoch is known has its result too.

@@ -31,7 +31,10 @@ class BaselineTasks(SessionCallback):
         self._waiting: dict[ray.ObjectRef, dict[str, Any]] = {}
         known = recorder.record.baselines
         self.missing = [
-            axes for axes in list_baselines(names, plan) if axes["trial_id"] not in known
+            axes
+            for axes in list_baselines(names, plan)
+            # An id says nothing of what the classes are called.
+            if known.get(axes["trial_id"], {}).get("labels") != axes["labels"]
         ]
 
     def start(self) -> None:
@@ -70,7 +73,8 @@ class BaselineTasks(SessionCallback):
         ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=timeout)
         for reference in ready:
             axes = self._waiting.pop(reference)
-            self._recorder.write("baseline", **axes, **ray.get(reference))
+            test_set = self._recorder.test_sets.get(tuple(axes["labels"]))
+            self._recorder.write("baseline", **axes, **ray.get(reference), test_set=test_set)
 
 
 def identify_baseline(name: str, fingerprint: str) -> str:

@@ -17,11 +17,12 @@ from sweep.journal import JOURNAL_NAME, Journal, read_events
 from sweep.launched import expect_machine, read_launched
 from sweep.machine import inspect_machine
 from sweep.outline import list_outline, outline_to_dict
-from sweep.plan import Plan, build_plan, draw_candidates, list_plan, plan_to_dict
+from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates, list_plan, plan_to_dict
 from sweep.preflight import Preflight, check_plan, show_preflight, show_warnings
 from sweep.reach import KnownSubsets, Reached, reach_inputs
 from sweep.record import RunRecord, choose_best, sort_events
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
+from sweep.strays import describe_strays
 from sweep.subsets import Subsets
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "quickstart.yaml"
@@ -122,19 +123,21 @@ def _run(options: argparse.Namespace) -> int:
     reached = reach_inputs(config)
     plan = _build_plan(config, reached)
     folder = options.out / config.name
-    done = _find_done(folder)
+    record = _read_record(folder)
+    done = record.done()
     # Where another machine trains, this one's processors and memory say nothing.
     remote = (options.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     machine = None if remote else inspect_machine()
     launched = read_launched() if remote else None
     expected = expect_machine(launched) if launched else None
     preflight = check_plan(config, reached, plan, done, folder, machine, expected)
+    strays = describe_strays(map(TrialSpec.to_dict, plan.trials), record) if plan else []
     if options.dry_run:
-        _print_plan(config, plan, preflight, done, options.json)
+        _print_plan(config, plan, preflight, done, strays, options.json)
         return 2 if preflight.errors() else 0
     if plan is None or reached.subsets is None or preflight.errors():
         raise SweepError(_choose_error(preflight.errors(), reached).sentence)
-    return _train(config, plan, reached.subsets, preflight, options)
+    return _train(config, plan, reached.subsets, preflight, strays, options)
 
 
 def _attach(options: argparse.Namespace) -> int:
@@ -178,10 +181,10 @@ def _check_option_name(name: str) -> str:
         raise ConfigError(f"--name: {error}") from None
 
 
-def _find_done(folder: Path) -> frozenset[str]:
+def _read_record(folder: Path) -> RunRecord:
     if not (folder / JOURNAL_NAME).is_file():
-        return frozenset()
-    return sort_events(read_events(folder)).done()
+        return RunRecord()
+    return sort_events(read_events(folder))
 
 
 def _print_plan(
@@ -189,6 +192,7 @@ def _print_plan(
     plan: Plan | None,
     preflight: Preflight,
     done: frozenset[str],
+    strays: list[str],
     as_json: bool,
 ) -> None:
     if as_json:
@@ -197,6 +201,8 @@ def _print_plan(
         return
     print(list_plan(plan, done) if plan else list_outline(config))
     print()
+    if strays:
+        print("\n".join([*strays, ""]))
     print(show_preflight(preflight))
 
 
@@ -205,6 +211,7 @@ def _train(
     plan: Plan,
     subsets: Subsets,
     preflight: Preflight,
+    strays: list[str],
     options: argparse.Namespace,
 ) -> int:
     folder = open_run_folder(options.out, config.name, options.resume)
@@ -221,7 +228,7 @@ def _train(
         from sweep.driver import run_plan
 
         console = Console()
-        lines = [f"run folder: {folder}", *show_warnings(preflight)]
+        lines = [f"run folder: {folder}", *show_warnings(preflight), *strays]
         if journal.dropped_bytes:
             lines.append(
                 f"{journal.path}: the last line was cut short when its driver ended, and is "

@@ -9,6 +9,9 @@ from sweep.data import SPLITS, Corpus, Row
 from sweep.errors import DataError
 from sweep.phrases import show_names, show_value
 
+Drawn = tuple[int, str, int]
+"""Row number, text and class index."""
+
 
 @dataclass(frozen=True)
 class Subset:
@@ -21,6 +24,13 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the labels and of the texts with their classes, in their order."""
+        digest = hashlib.sha256(repr(self.labels).encode("utf-8", "backslashreplace"))
+        for text, label in zip(self.texts, self.classes, strict=True):
+            _hash_text(digest, text, label)
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,7 @@ class Subsets:
             )
         per_label = n_samples // n_labels
         self._check_training(labels, n_samples, per_label)
-        return self._take("train", labels, per_label, str(seed))
+        return _build_subset(labels, sorted(self._draw("train", labels, per_label, str(seed))))
 
     def of_cell(self, n_labels: int, n_samples: int, seed: int) -> CellData:
         """Return the three subsets of a cell."""
@@ -156,7 +166,10 @@ class Subsets:
 
     def evaluation(self, split: str, n_labels: int) -> Subset:
         """Return the balanced ``validation`` or ``test`` subset of a label set: as many texts of
-        each label as its rarest label has (at most ``max_eval_per_label``)."""
+        each label as its rarest label has (at most ``max_eval_per_label``).
+
+        Their order follows from the texts alone: predictions of one trial stand beside those of
+        another, made after the rows were sorted anew."""
         labels = self.labels_for(n_labels)
         sizes = {label: len(self._pools[split].get(label, ())) for label in labels}
         rarest = min(sizes, key=lambda label: sizes[label])
@@ -165,7 +178,9 @@ class Subsets:
                 f"data: the {split} split has no text labelled only {show_value(rarest)}; lower "
                 "grid.n_labels or name other labels in data.label_order"
             )
-        return self._take(split, labels, min(sizes[rarest], self._max_eval or sizes[rarest]), "")
+        per_label = min(sizes[rarest], self._max_eval or sizes[rarest])
+        rows = self._draw(split, labels, per_label, "")
+        return _build_subset(labels, sorted(rows, key=lambda row: _rank("", row[1])))
 
     def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
         """Return a hash of the texts and classes of the cell's three subsets."""
@@ -174,7 +189,7 @@ class Subsets:
         subsets += [self.evaluation(split, n_labels) for split in ("validation", "test")]
         for subset in subsets:
             for text, label in sorted(zip(subset.texts, subset.classes, strict=True)):
-                digest.update(f"{label}\t{len(text)}\t{text}\n".encode("utf-8", "backslashreplace"))
+                _hash_text(digest, text, label)
             digest.update(b"\0")
         return digest.hexdigest()[:16]
 
@@ -189,18 +204,12 @@ class Subsets:
                 f"training texts of each, but {listed}; take at most {most}"
             )
 
-    def _take(self, split: str, labels: tuple[str, ...], per_label: int, seed: str) -> Subset:
-        chosen: list[tuple[int, str, int]] = []
-        for index, label in enumerate(labels):
-            ranked = self._rank_pool(split, label, seed)
-            chosen += [(number, text, index) for number, text in ranked[:per_label]]
-        chosen.sort()
-        return Subset(
-            labels=labels,
-            texts=tuple(text for _, text, _ in chosen),
-            classes=tuple(index for _, _, index in chosen),
-            items=tuple(number for number, _, _ in chosen),
-        )
+    def _draw(self, split: str, labels: tuple[str, ...], per_label: int, seed: str) -> list[Drawn]:
+        return [
+            (number, text, index)
+            for index, label in enumerate(labels)
+            for number, text in self._rank_pool(split, label, seed)[:per_label]
+        ]
 
     def _rank_pool(self, split: str, label: str, seed: str) -> list[tuple[int, str]]:
         key = (split, label, seed)
@@ -208,6 +217,19 @@ class Subsets:
             pool = self._pools[split][label]
             self._ranked[key] = sorted(pool, key=lambda row: _rank(seed, row[1]))
         return self._ranked[key]
+
+
+def _build_subset(labels: tuple[str, ...], rows: list[Drawn]) -> Subset:
+    return Subset(
+        labels=labels,
+        texts=tuple(text for _, text, _ in rows),
+        classes=tuple(index for _, _, index in rows),
+        items=tuple(number for number, _, _ in rows),
+    )
+
+
+def _hash_text(digest: "hashlib._Hash", text: str, label: int) -> None:
+    digest.update(f"{label}\t{len(text)}\t{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def _rank(seed: str, text: str) -> bytes:

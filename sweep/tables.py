@@ -3,7 +3,7 @@
 import json
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ RESULT_COLUMNS: list[Column] = [
     ("status", TEXT, "", "finished, stopped (by ASHA), diverged, oom or failed"),
     ("error", TEXT, "", "why the trial failed; null where it did not"),
     ("best_of_cell", FLAG, "", "whether validation chose this trial to stand for its cell"),
+    ("in_plan", FLAG, "", "false for what an earlier configuration, other data or weights asked"),
     ("epochs_run", WHOLE, "epochs", "epochs trained"),
     ("best_epoch", WHOLE, "", "epoch with the highest validation accuracy, counted from 1"),
     ("val_accuracy", REAL, "fraction", "validation accuracy at the best epoch"),
@@ -159,11 +160,13 @@ def _result_rows(run: RunRecord, best: dict[str, str]) -> Iterator[Row]:
     }
     for record in run.trials.values():
         if record.ended is not None:
-            yield shared | _describe_trial(record, best)
-    for event in run.baselines.values():
+            planned = run.is_planned(record.spec["trial_id"])
+            yield shared | _describe_trial(record, best) | {"in_plan": planned}
+    asked = run.planned_baselines()
+    for trial_id, event in run.baselines.items():
         row = {key: value for key, value in event.items() if key in RESULT_NAMES}
         fixed = {"kind": "baseline", "status": "finished", "best_of_cell": True}
-        yield {**row, **fixed, "ended_at": event["time"]}
+        yield {**row, **fixed, "ended_at": event["time"], "in_plan": trial_id in asked}
 
 
 def _describe_trial(record: TrialRecord, best: dict[str, str]) -> Row:
@@ -206,19 +209,19 @@ def _list_predictions(run: RunRecord, best: dict[str, str]) -> Lists:
     lists: Lists = {name: [] for name, *_ in PREDICTION_COLUMNS}
     for trial_id in best.values():
         record = run.trials[trial_id]
-        predictions = (record.ended or {}).get("predictions", ())
         values = _cell_values(record)
-        _add_predictions(lists, run, values, record.spec["cell"]["labels"], predictions)
+        _add_predictions(lists, run, values, record.spec["cell"]["labels"], record.ended or {})
     for event in run.baselines.values():
         values = {name: event[name] for name, *_ in CELL_COLUMNS}
-        _add_predictions(lists, run, values, event["labels"], event["predictions"])
+        _add_predictions(lists, run, values, event["labels"], event)
     return lists
 
 
 def _add_predictions(
-    lists: Lists, run: RunRecord, values: Row, labels: list[str], predictions: Sequence[int]
+    lists: Lists, run: RunRecord, values: Row, labels: list[str], result: Row
 ) -> None:
-    test_set = run.test_sets.get(tuple(labels))
+    predictions = result.get("predictions")
+    test_set = run.find_test_set(labels, result) if predictions else None
     if test_set is None or not predictions:
         return
     pairs = zip(test_set["truth"], predictions, strict=True)

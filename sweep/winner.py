@@ -9,7 +9,7 @@ from sweep.errors import RunFolderError
 from sweep.events import Event
 from sweep.journal import read_events
 from sweep.plan import TrialSpec
-from sweep.record import RunRecord, choose_best, sort_events
+from sweep.record import RunRecord, choose_best, choose_planned, sort_events
 from sweep.revisions import COMMIT
 from sweep.runfolder import CONFIG_NAME
 
@@ -39,7 +39,7 @@ def find_winner(run_folder: Path, cell_id: str | None) -> Winner:
     Raises RunFolderError when there is no such cell, or none has a result.
     """
     run = sort_events(read_events(run_folder))
-    best = choose_best(run)
+    best = choose_best(run) if cell_id else choose_planned(run)
     if cell_id is None and not best:
         raise RunFolderError(
             f"{run_folder}: no cell has a result yet; go on with the run, or see its report for "
@@ -78,6 +78,7 @@ def _find_baselines(run: RunRecord, spec: TrialSpec) -> dict[str, float]:
         event["model"]: event["test_accuracy"]
         for event in run.baselines.values()
         if (list(event["labels"]), event["n_samples"], event["seed"]) == wanted
+        and event.get("data_fingerprint", spec.data_fingerprint) == spec.data_fingerprint
     }
 
 

@@ -19,6 +19,7 @@ Event = dict[str, Any]
 
 LABELS = ["joy", "fear"]
 TEST_SET = {"event": "test_set", "time": 1, "labels": LABELS, "items": [4, 7], "truth": [0, 1]}
+MARKED = TEST_SET | {"fingerprint": "f"}
 EPOCH = {"event": "epoch", "time": 1, "trial_id": "t", "epoch": 1, "decision": "continue"}
 ENDED = {"event": "ended", "time": 1, "trial_id": "t", "status": "finished", "val_accuracy": 0.5}
 BASELINE = {
@@ -46,7 +47,7 @@ def test_what_the_plan_writes_passes(plan: Plan) -> None:
 
 def test_every_column_that_an_event_fills_has_a_check() -> None:
     columns = {name for name, *_ in [*RESULT_COLUMNS, *HISTORY_COLUMNS]}
-    assert columns - set(FIELDS) == {"started_at", "ended_at"}
+    assert columns - set(FIELDS) == {"started_at", "ended_at", "in_plan"}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,11 @@ def test_unknown_events_and_fields_pass() -> None:
         ([TEST_SET | {"truth": [0]}], "'items' and 'truth' differ in length"),
         ([TEST_SET | {"truth": [0, 2]}], "a class is out of range"),
         ([TEST_SET | {"labels": ["joy", "joy"]}], "'labels' is not a list of different names"),
-        ([TEST_SET, BASELINE | {"predictions": [0]}], "another number of test texts"),
+        ([MARKED, BASELINE | {"predictions": [0], "test_set": "f"}], "another number of texts"),
+        ([MARKED, MARKED | {"items": [4], "truth": [0]}], "otherwise of this test set"),
+        ([BASELINE | {"test_set": "f"}], "no earlier line holds its test set"),
+        ([{"event": "replanned", "time": 1}], "'trials' is missing"),
+        ([{"event": "replanned", "time": 1, "trials": ["t", "t"]}], "list of different names"),
         ([BASELINE | {"n_labels": 3}], "'n_labels' does not count 'labels'"),
         ([{"event": "planned", "time": 1, "trial": {}}], "'trial_id' is missing"),
         ([{"event": "planned", "time": 1, "trial": 5}], "'trial' is not an object"),
@@ -98,6 +103,12 @@ def test_another_shape_is_refused_with_line_and_remedy(events: list[Any], proble
         read(*events)
     assert str(caught.value).startswith("run/journal.jsonl: line ")
     assert str(caught.value).endswith("or delete that line to run its trial again")
+
+
+def test_test_set_of_another_size_for_the_same_labels_passes_once_the_data_changed() -> None:
+    larger = TEST_SET | {"fingerprint": "g", "items": [1, 2, 3], "truth": [0, 1, 1]}
+    result = BASELINE | {"predictions": [0, 1, 1], "test_set": "g"}
+    assert len(read(TEST_SET, BASELINE, larger, result, BASELINE | {"predictions": [0]})) == 5
 
 
 def test_cell_that_two_lines_tell_of_differently_is_refused(plan: Plan) -> None:

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sweep.config import load_config
 from sweep.plan import Plan, build_plan
+from sweep.reach import KnownSubsets
 from sweep.record import sort_events
-from sweep.strays import describe_strays
+from sweep.strays import count_reasons, describe_strays, list_strays
 from sweep.subsets import Subsets
 
 
 def test_same_plan_leaves_nothing_behind(plan: Plan) -> None:
     record = sort_events({"event": "planned", "trial": s.to_dict()} for s in plan.trials)
-    assert describe_strays(plan, record) == []
+    assert describe_strays(to_dicts(plan), record) == []
 
 
 def test_trials_that_no_longer_belong_are_named(
@@ -21,8 +23,29 @@ def test_trials_that_no_longer_belong_are_named(
     record = sort_events({"event": "planned", "trial": s.to_dict()} for s in plan.trials)
     changed = load_config(write_config(), ["tune.learning_rate=0.001", "grid.n_labels=[2]"])
     new = build_plan(changed, subsets, {"tiny-llama": "llama-v1"})
-    first, *lines = describe_strays(new, record)
+    first, *lines = describe_strays(to_dicts(new), record)
     assert first.startswith("8 trials of this run do not belong to the configuration any more")
     ids = {spec.trial_id for spec in plan.trials}
     assert {line.split()[0] for line in lines} == ids
     assert all("learning rate 0.005: not ended" in line for line in lines)
+    assert "(4 other settings, 4 not in the grid)" in first
+
+
+def test_reason_is_the_first_thing_that_changed(
+    plan: Plan, subsets: Subsets, write_config: Callable[..., Path]
+) -> None:
+    record = sort_events({"event": "planned", "trial": s.to_dict()} for s in plan.trials)
+    config = load_config(write_config())
+    weights = build_plan(config, subsets, {"tiny-llama": "llama-v2"})
+    data = build_plan(config, ChangedSubsets(subsets), {"tiny-llama": "llama-v2"})
+    assert count_reasons(list_strays(to_dicts(weights), record)) == "8 other weights"
+    assert count_reasons(list_strays(to_dicts(data), record)) == "8 other data"
+
+
+class ChangedSubsets(KnownSubsets):
+    def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
+        return super().fingerprint(n_labels, n_samples, seed)[::-1]
+
+
+def to_dicts(plan: Plan) -> list[dict[str, Any]]:
+    return [spec.to_dict() for spec in plan.trials]

@@ -130,21 +130,19 @@ def test_a_reader_always_finds_a_whole_table(record: RunRecord, tmp_path: Path) 
     assert not list(tmp_path.glob(".*"))
 
 
-def test_only_the_best_trial_of_a_cell_keeps_its_predictions(plan: Plan) -> None:
+def test_only_the_best_trial_of_a_cell_stands_for_it(plan: Plan) -> None:
     first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
     for accuracies, keeper in [((0.8, 0.9), second), ((0.9, 0.8), first)]:
         events = [ended(t, a) for t, a in zip((first, second), accuracies, strict=True)]
         record = sort_events([*planned(plan), *events])
-        kept = {i for i, trial in record.trials.items() if "predictions" in (trial.ended or {})}
-        assert kept == {keeper} == set(choose_best(record).values())
+        assert set(choose_best(record).values()) == {keeper}
 
 
 def test_a_trial_that_ends_again_and_worse_gives_up_its_place(plan: Plan) -> None:
     first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
-    events = [ended(first, 0.9), ended(first, 0.0, "failed"), ended(second, 0.5)]
-    record = sort_events([*planned(plan), *events])
-    assert "predictions" not in (record.trials[first].ended or {})
-    assert list((record.trials[second].ended or {})["predictions"]) == [0, 1]
+    worse = ended(first, 0.0, "failed")
+    record = sort_events([*planned(plan), ended(first, 0.9), worse, ended(second, 0.5)])
+    assert set(choose_best(record).values()) == {second}
 
 
 def test_epochs_arrive_in_the_order_of_the_events(plan: Plan) -> None:
@@ -198,3 +196,65 @@ def test_what_a_killed_driver_left_of_a_table_is_removed(tmp_path: Path) -> None
     (tmp_path / "results.parquet").write_bytes(b"PAR1")
     remove_unfinished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["results.parquet"]
+
+
+def marked_set(plan: Plan, fingerprint: str | None, truth: list[int]) -> Event:
+    labels, items = plan.cells[0].labels, list(range(len(truth)))
+    event = {"event": "test_set", "time": 0.0, "labels": labels, "items": items, "truth": truth}
+    return event | {"fingerprint": fingerprint} if fingerprint else event
+
+
+def read_right(folder: Path) -> dict[str, float]:
+    """Return each trial's accuracy as its predictions give it."""
+    frame = pq.read_table(folder / "predictions.parquet").to_pandas()
+    right = frame["label"].eq(frame["predicted"]).groupby(frame["trial_id"]).mean()
+    return {str(trial_id): float(value) for trial_id, value in right.items()}
+
+
+def test_predictions_stand_beside_the_truth_that_their_result_names(
+    plan: Plan, tmp_path: Path
+) -> None:
+    first, third = plan.trials[0].trial_id, plan.trials[2].trial_id
+    assert plan.trials[0].cell.cell_id != plan.trials[2].cell.cell_id
+    old, new = marked_set(plan, "old", [0, 1]), marked_set(plan, "new", [1, 1, 0])
+    events = [
+        *(old, ended(first, 0.5, test_accuracy=1.0, test_set="old")),
+        *(new, ended(third, 0.5) | {"predictions": [1, 1, 1], "test_set": "new"}),
+    ]
+    write_tables(tmp_path, sort_events([*planned(plan), *events]))
+    assert read_right(tmp_path) == {first: 1.0, third: pytest.approx(2 / 3)}
+
+
+def test_predictions_of_an_older_journal_count_only_where_they_give_their_own_accuracy(
+    plan: Plan, tmp_path: Path
+) -> None:
+    first, third = plan.trials[0].trial_id, plan.trials[2].trial_id
+    events = [
+        marked_set(plan, None, [0, 1]),
+        ended(first, 0.5, test_accuracy=1.0),
+        ended(third, 0.5, test_accuracy=0.5),
+    ]
+    write_tables(tmp_path, sort_events([*planned(plan), *events]))
+    assert read_right(tmp_path) == {first: 1.0}
+
+
+def test_a_trial_of_the_present_plan_stands_for_its_cell_before_a_better_one_of_an_earlier(
+    plan: Plan, tmp_path: Path
+) -> None:
+    first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
+    replanned = {"event": "replanned", "time": 3.0, "trials": [second]}
+    events = [ended(first, 0.9), ended(second, 0.5), replanned]
+    record = sort_events([*planned(plan), *events])
+    write_tables(tmp_path, record)
+    rows = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    assert choose_best(record) == {plan.cells[0].cell_id: second}
+    assert [(row["trial_id"], row["in_plan"]) for row in rows] == [(first, False), (second, True)]
+
+
+def test_a_renamed_model_has_its_new_name_in_every_row(plan: Plan, tmp_path: Path) -> None:
+    trial = plan.trials[0].to_dict()
+    trial["cell"]["model"] = trial["model"]["name"] = "renamed"
+    again = {"event": "planned", "time": 1.0, "trial": trial}
+    write_tables(tmp_path, sort_events([*planned(plan), ended(trial["trial_id"], 0.5), again]))
+    (row,) = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    assert row["model"] == "renamed"

@@ -1,0 +1,312 @@
+"""Runs whose data, split, weights or grid change before they are resumed: right numbers for what
+the configuration asks for now, and every command reads the run."""
+
+import csv
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from ray_runs import start_nodes
+from safetensors.numpy import load_file, save_file
+
+from analysis.load import load_run
+from analysis.report import main as report
+from sweep.export import main as export
+from sweep.journal import read_events
+from sweep.models import materialise
+from sweep.plan import ModelRef
+from sweep.record import choose_best, choose_planned, sort_events
+from sweep.run import main
+
+WORDS = {
+    "praise": ["great", "lovely", "superb", "kind"],
+    "blame": ["awful", "poor", "nasty", "cruel"],
+    "doubt": ["maybe", "perhaps", "unsure", "hardly"],
+}
+RECORDED = Path(__file__).parent / "recorded" / "data_grew_under_0_1.jsonl"
+
+
+def write_corpus(folder: Path, per_label: int = 40, noise: float = 0.3) -> None:
+    """Write train.csv and test.csv; a part of the texts says what another label says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in (("train", per_label), ("test", 12)):
+        draw = random.Random(split)
+        rows = [
+            (f"{split} {number} is {draw.choice(WORDS[_choose(draw, label, noise)])} today", label)
+            for number in range(count)
+            for label in WORDS
+        ]
+        write_rows(folder / f"{split}.csv", rows)
+
+
+def _choose(draw: random.Random, label: str, noise: float) -> str:
+    return draw.choice(list(WORDS)) if draw.random() < noise else label
+
+
+def write_rows(path: Path, rows: list[Any]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+
+
+def read_rows(path: Path) -> list[Any]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with start_nodes(2) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def finished(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a corpus, a model, a configuration, and its finished run."""
+    root = tmp_path_factory.mktemp("changed")
+    write_corpus(root / "data")
+    ref = ModelRef("own", "tiny:llama", "llama-v1")
+    texts = [text for text, _ in read_rows(root / "data" / "train.csv")]
+    shutil.copytree(materialise(ref, root / "made", texts), root / "weights")
+    write_config(root)
+    assert main([str(root / "base.yaml"), "--out", str(root / "runs"), "--address", address]) == 0
+    return root
+
+
+def write_config(root: Path) -> None:
+    tree = {
+        "name": "base",
+        "data": {"source": "files", "path": str(root / "data")},
+        "grid": {
+            "models": [
+                {"name": "own", "path": str(root / "weights")},
+                {"name": "tiny", "path": "tiny:gpt2"},
+            ],
+            "n_labels": [2, 3],
+            "n_samples": [24],
+        },
+        "tune": {"candidates": 1, "lora_rank": 4, "learning_rate": [5e-3, 6e-3]},
+        "asha": {"max_epochs": 1},
+        "train": {"batch_size": 8, "max_length": 24, "dtype": "float32"},
+    }
+    (root / "base.yaml").write_text(yaml.safe_dump(tree))
+
+
+@pytest.fixture
+def root(finished: Path, tmp_path: Path) -> Path:
+    """Return a copy of ``finished``, to change."""
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    write_config(copy)
+    return copy
+
+
+@pytest.fixture
+def resume(root: Path, address: str) -> Callable[..., Path]:
+    """Return a function that resumes the run with overrides, and gives its folder."""
+
+    def resume(*overrides: str) -> Path:
+        words = [word for override in overrides for word in ("--set", override)]
+        out = ["--out", str(root / "runs"), "--address", address]
+        assert main([str(root / "base.yaml"), *out, "--resume", *words]) == 0
+        return root / "runs" / "base"
+
+    return resume
+
+
+def check_accuracies(run: Path) -> None:
+    """Recompute each accuracy and macro-F1 of the results from the predictions."""
+    results = pq.read_table(run / "results.parquet").to_pandas()
+    groups = dict(iter(pq.read_table(run / "predictions.parquet").to_pandas().groupby("trial_id")))
+    best = results[results["best_of_cell"]]
+    assert set(groups) == set(best["trial_id"])
+    for _, row in best.iterrows():
+        group = groups[row["trial_id"]]
+        right = group["label"] == group["predicted"]
+        assert right.mean() == pytest.approx(row["test_accuracy"])
+        assert len(group) == row["n_test"]
+        assert set(group["label"]) == set(row["labels"])
+
+
+def check_commands(run: Path, root: Path) -> None:
+    """See that report, dry run and export read the run."""
+    assert report([str(run)]) == 0
+    out = ["--out", str(run.parent), "--resume", "--dry-run"]
+    assert main([str(root / "base.yaml"), *out]) == 0
+
+
+def list_places(run: Path) -> list[tuple[Any, ...]]:
+    """Return the axes of the cells that the report shows."""
+    plan = load_run(run).plan
+    return [tuple(row) for row in plan[["model", "n_labels", "n_samples", "seed"]].to_numpy()]
+
+
+def count_trained(run: Path) -> int:
+    """Return how many trials ended in the last session."""
+    events = list(read_events(run))
+    start = max(i for i, event in enumerate(events) if event["event"] == "opened")
+    return sum(event["event"] == "ended" for event in events[start:])
+
+
+def test_undisturbed_run_agrees_with_its_predictions(finished: Path) -> None:
+    check_accuracies(finished / "runs" / "base")
+
+
+def grow(root: Path) -> list[str]:
+    write_corpus(root / "data", per_label=60, noise=0.2)
+    return []
+
+
+def split_anew(root: Path) -> list[str]:
+    (root / "data" / "test.csv").unlink()
+    return ["data.split_seed=1"]
+
+
+def take_other_test(root: Path) -> list[str]:
+    path = root / "data" / "test.csv"
+    write_rows(path, [(text.replace("today", "now"), label) for text, label in read_rows(path)])
+    return []
+
+
+def shorten_test(root: Path) -> list[str]:
+    return ["data.max_eval_per_label=5"]
+
+
+def rename_labels(root: Path) -> list[str]:
+    for path in (root / "data").glob("*.csv"):
+        path.write_text(path.read_text().replace(",praise", ",zeal"))
+    return []
+
+
+def change_weights(root: Path) -> list[str]:
+    path = root / "weights" / "model.safetensors"
+    tensors = load_file(path)
+    save_file({name: value + np.float32(0.01) for name, value in tensors.items()}, path,
+              {"format": "pt"})  # fmt: skip
+    return []
+
+
+@pytest.mark.parametrize(
+    ("change", "trained", "reason"),
+    [
+        (grow, 4, "4 other data"),
+        (split_anew, 4, "4 other data"),
+        (take_other_test, 4, "4 other data"),
+        (shorten_test, 4, "4 other data"),
+        (rename_labels, 2, "2 other data"),
+        (change_weights, 2, "2 other weights"),
+    ],
+)
+def test_changed_run_gives_right_numbers_for_its_present_plan_and_tells_of_the_rest(
+    change: Callable[[Path], list[str]],
+    trained: int,
+    reason: str,
+    root: Path,
+    resume: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    overrides = change(root)
+    run = resume(*overrides)
+    assert f"({reason}); they are not run again" in capsys.readouterr().out
+    assert count_trained(run) == trained
+    check_accuracies(run)
+    places = list_places(run)
+    assert len(places) == len(set(places)) == 4
+    assert report([str(run)]) == 0
+    assert f"({reason})" in (run / "report.html").read_text()
+
+
+def test_data_that_are_put_back_make_the_run_go_on_where_it_was(
+    root: Path, resume: Callable[..., Path]
+) -> None:
+    before = load_run(root / "runs" / "base").results["test_accuracy"].tolist()
+    kept = root / "kept"
+    shutil.copytree(root / "data", kept)
+    grow(root)
+    resume()
+    shutil.rmtree(root / "data")
+    kept.rename(root / "data")
+    run = resume()
+    assert count_trained(run) == 0
+    assert load_run(run).results["test_accuracy"].tolist() == before
+    check_accuracies(run)
+    check_commands(run, root)
+
+
+def test_larger_grid_pairs_new_predictions_with_the_same_texts(
+    root: Path, resume: Callable[..., Path]
+) -> None:
+    run = resume("grid.n_samples=[24,48]")
+    check_accuracies(run)
+    assert load_run(run).others == ()
+    assert len(set(list_places(run))) == 8
+
+
+def test_rows_in_another_order_are_the_same_test_set(
+    root: Path, resume: Callable[..., Path]
+) -> None:
+    path = root / "data" / "test.csv"
+    write_rows(path, read_rows(path)[::-1])
+    run = resume("grid.n_samples=[24,48]")
+    check_accuracies(run)
+    truths = load_run(run).predictions.groupby(["n_labels", "item"])["label"].nunique()
+    assert truths.eq(1).all()
+
+
+def test_renamed_model_with_another_candidate_stays_one_model(
+    root: Path, resume: Callable[..., Path]
+) -> None:
+    run = resume("grid.models.0.name=renamed", "tune.candidates=2")
+    assert set(load_run(run).results["model"]) == {"renamed", "tiny", "majority", "tf-idf"}
+    check_accuracies(run)
+    check_commands(run, root)
+
+
+def test_resume_that_cannot_be_planned_leaves_the_run_untouched(
+    root: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = root / "runs" / "base"
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    (root / "data" / "train.csv").write_text("text,label\nonly one row,praise\n")
+    out = ["--out", str(root / "runs"), "--address", address]
+    assert main([str(root / "base.yaml"), *out, "--resume"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_winner_comes_from_the_present_plan_and_an_earlier_cell_only_by_its_id(
+    root: Path, resume: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = set(choose_best(sort_events(read_events(root / "runs" / "base"))))
+    take_other_test(root)
+    run = resume()
+    record = sort_events(read_events(run))
+    assert not earlier & set(choose_planned(record))
+    assert earlier < set(choose_best(record))
+    assert export([str(run), "--best", "--out", str(root / "winner")]) == 0
+    capsys.readouterr()
+    assert export([str(run), "--cell", min(earlier), "--out", str(root / "old")]) == 2
+    assert "data" in capsys.readouterr().err
+
+
+def test_journal_of_an_earlier_release_that_lost_its_run_is_read_and_resumed(
+    tmp_path: Path, address: str
+) -> None:
+    """There, the file of 40 rows a label was replaced by a larger one, and the resume wrote lines
+    that no command read again."""
+    run = tmp_path / "runs" / "base"
+    run.mkdir(parents=True)
+    shutil.copy(RECORDED, run / "journal.jsonl")
+    shown = load_run(run)
+    assert len(shown.plan) == 1
+    assert len(shown.others) == 1
+    assert report([str(run)]) == 0
+    # The majority's guesses of 12 texts belong to no texts that the journal holds.
+    assert shown.unmatched == 3
+    results = pq.read_table(run / "results.parquet").to_pandas()
+    assert results["in_plan"].tolist() == [False, True, False, False, True, True]
