@@ -25,6 +25,7 @@ from sweep.sections import (
     WandbConfig,
 )
 from sweep.values import BaselineNames, Name, check_name
+from sweep.yamltree import MALFORMED, RepeatedKeyError, parse_value, read_tree
 
 __all__ = [
     "Config",
@@ -56,10 +57,6 @@ class Config(Section):
     """Reference methods run on the same subsets; [] for none."""
 
 
-MALFORMED = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
-"""What PyYAML raises over a text that is not plain YAML: its readers of numbers, dates and sets
-let errors of their own through."""
-
 SENTENCES = {
     "float_parsing": "needs a number",
     "float_type": "needs a number",
@@ -84,7 +81,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises ConfigError with the file, the key and the remedy.
     """
-    tree = _read_yaml(path)
+    tree = read_tree(path)
+    check_overrides(overrides)
     for override in overrides:
         _apply_override(tree, override)
     try:
@@ -98,30 +96,17 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); name a YAML file, "
-            "for example sweep_configs/quickstart.yaml"
-        ) from None
-    except MALFORMED as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise ConfigError(
-            f"{path}: not readable as plain YAML{line}: {_reason(error)}; mend it"
-        ) from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: needs keys such as 'grid:' at the top, and has none")
-    return tree
-
-
-def _reason(error: Exception) -> str:
-    """Return what PyYAML says is wrong, where it says so in words."""
-    if isinstance(error, yaml.YAMLError | ValueError):
-        return getattr(error, "problem", None) or (str(error).splitlines() or ["damaged"])[0]
-    return "it nests too deep" if isinstance(error, RecursionError) else "a value has a wrong tag"
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise ConfigError if one override sets what a later one sets again, to something else."""
+    for index, override in enumerate(overrides):
+        key, _, value = override.partition("=")
+        for later in overrides[index + 1 :]:
+            other, _, new = later.partition("=")
+            if f"{key}.".startswith(f"{other}.") and (key, value) != (other, new):
+                raise ConfigError(
+                    f"--set {cut(override, 80)} has no effect, since --set {cut(later, 80)} comes "
+                    "after it; keep one of them"
+                )
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -131,7 +116,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     if not sign or not key:
         raise ConfigError(f"{told}: write KEY=VALUE, for example train.batch_size=8")
     try:
-        value = yaml.safe_load(text)
+        value = parse_value(text)
+    except RepeatedKeyError as error:
+        raise ConfigError(f"{told}: {error}") from None
     except MALFORMED:
         raise ConfigError(
             f"{told}: the value is not readable as YAML; put quotes around a text"
@@ -210,9 +197,20 @@ def _explain_unknown(location: Sequence[int | str]) -> str:
             model = _section_of(model.model_fields[part].annotation) or model
     known = list(model.model_fields)
     near = difflib.get_close_matches(str(last)[:80], known, n=1, cutoff=0.5)
+    near = near or _find_elsewhere(str(last)[:80])
     hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
     above = f"{_name_key(parents)}." if parents else ""
     return f"{above}{show_names([str(last)])} is not a known key; {hint}"
+
+
+def _find_elsewhere(name: str) -> list[str]:
+    """Return the dotted key in any section that is called like ``name``, or nearly so."""
+    keys = {
+        key: f"{section}.{key}"
+        for section, field in Config.model_fields.items()
+        for key in getattr(_section_of(field.annotation), "model_fields", ())
+    }
+    return [keys[near] for near in difflib.get_close_matches(name, keys, n=1, cutoff=0.7)]
 
 
 def _section_of(annotation: Any) -> Any:

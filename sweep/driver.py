@@ -152,9 +152,8 @@ def _list_test_sets(
 
 
 def _reopen_failed(plan: Plan, recorder: Recorder) -> None:
-    trials = recorder.record.trials
-    ended = {spec.trial_id: trials[spec.trial_id].ended for spec in plan.trials}
-    failed = [i for i, event in ended.items() if event and event["status"] in ("failed", "oom")]
+    ids = [spec.trial_id for spec in plan.trials]
+    failed = [trial_id for trial_id in ids if recorder.record.trials[trial_id].has_failed()]
     recorder.write_many([("reopened", {"trial_id": trial_id}) for trial_id in failed])
 
 

@@ -14,6 +14,9 @@ SHARED_PARTS = ("cell", "candidate", "model", "recipe")
 LONG = 200
 """Texts of more characters than this are not looked for among the known ones."""
 
+RETRIED = ("failed", "oom")
+"""Statuses that a second try, with other means, may change."""
+
 Key = tuple[float, ...]
 
 
@@ -27,6 +30,10 @@ class TrialRecord:
     ended: Event | None = None
     """The result; its ``predictions`` in as few bytes as they take."""
     retries: int = 0
+
+    def has_failed(self) -> bool:
+        """Return whether the trial ended in a way that ``--retry-failed`` runs anew."""
+        return self.ended is not None and self.ended["status"] in RETRIED
 
     def settled_epoch(self) -> int:
         """Return the last epoch after which the trial was told to go on, all before it included;

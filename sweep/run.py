@@ -8,15 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep.config import Config, check_name, load_config
+from sweep.commandline import (
+    build_parser,
+    check_option_name,
+    check_options,
+    format_resume_command,
+)
+from sweep.config import Config, load_config
 from sweep.environment import check_ray, check_tracker_packages
-from sweep.errors import ConfigError, SweepError
-from sweep.findings import Finding
+from sweep.errors import SweepError
 from sweep.interrupts import one_way_to_stop
 from sweep.journal import JOURNAL_NAME, Journal, read_events
 from sweep.launched import expect_machine, read_launched
 from sweep.machine import inspect_machine
 from sweep.outline import list_outline, outline_to_dict
+from sweep.paths import make_absolute
 from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates, list_plan, plan_to_dict
 from sweep.preflight import Preflight, check_plan, show_preflight, show_warnings
 from sweep.reach import KnownSubsets, Reached, reach_inputs
@@ -27,79 +33,11 @@ from sweep.subsets import Subsets
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "quickstart.yaml"
 
-DESCRIPTION = """\
-Fine-tune every model of a grid on balanced subsets of a corpus, tune rank and learning rate in
-each cell, and report which model to choose."""
-
-EPILOG = """\
-examples:
-  python -m sweep.run                                   the quickstart: 48 cells, no download
-  python -m sweep.run sweep_configs/goemotions.yaml --dry-run
-  python -m sweep.run my.yaml --set train.batch_size=8 --set grid.n_labels=[2,4]
-  python -m sweep.run --name quickstart --resume        go on after an interruption
-  python -m sweep.run --attach runs/quickstart          watch it from another terminal
-
-exit codes: 0 every cell has a result; 1 some cell has none; 2 wrong input; 130 interrupted"""
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``python -m sweep.run``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sweep.run",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add(
-        "config",
-        nargs="?",
-        type=Path,
-        metavar="CONFIG",
-        help="YAML file; left out: sweep_configs/quickstart.yaml, or the run's own with --resume",
-    )
-    add("--name", help="name of the run; left out: the configuration's")
-    add(
-        "--out",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="folder of run folders (default: runs); the run's is DIR/NAME",
-    )
-    add("--resume", action="store_true", help="go on with DIR/NAME; only what is missing runs")
-    add(
-        "--retry-failed",
-        action="store_true",
-        help="with --resume: run trials anew whose status is failed or oom, say after a mend",
-    )
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change one key, e.g. train.batch_size=8 or grid.models.0.path=/models/x; repeatable",
-    )
-    add("--dry-run", action="store_true", help="print the plan and the preflight, train nothing")
-    add("--json", action="store_true", help="with --dry-run: print one JSON object")
-    add(
-        "--attach",
-        type=Path,
-        metavar="RUN",
-        help="show the progress of the sweep that runs in this run folder, e.g. runs/quickstart",
-    )
-    add(
-        "--address",
-        metavar="ADDR",
-        help="a running Ray cluster, e.g. auto; left out: one on this machine",
-    )
-    return parser  # fmt: skip
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    options = build_parser().parse_args(arguments)
     try:
+        options = build_parser().parse_args(arguments)
         with one_way_to_stop():
             return _run(options)
     except SweepError as error:
@@ -111,20 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_options(options)
     if options.attach:
         return _attach(options)
-    if options.json and not options.dry_run:
-        raise ConfigError("--json goes with --dry-run; add it")
-    if options.retry_failed and not options.resume:
-        raise ConfigError("--retry-failed goes with --resume; add it")
-    config = _read_config(options)
+    config = make_absolute(_read_config(options))
     check_ray()
     check_tracker_packages(config.trackers)
     reached = reach_inputs(config)
     plan = _build_plan(config, reached)
     folder = options.out / config.name
     record = _read_record(folder)
-    done = record.done()
+    done = _list_done(record, options.retry_failed)
     # Where another machine trains, this one's processors and memory say nothing.
     remote = (options.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     machine = None if remote else inspect_machine()
@@ -136,13 +71,11 @@ def _run(options: argparse.Namespace) -> int:
         _print_plan(config, plan, preflight, done, strays, options.json)
         return 2 if preflight.errors() else 0
     if plan is None or reached.subsets is None or preflight.errors():
-        raise SweepError(_choose_error(preflight.errors(), reached).sentence)
+        raise SweepError(preflight.errors()[0].sentence)
     return _train(config, plan, reached.subsets, preflight, strays, options)
 
 
 def _attach(options: argparse.Namespace) -> int:
-    if options.config or options.resume or options.dry_run or options.overrides:
-        raise ConfigError("--attach goes alone: it watches a sweep and starts none; leave it out")
     from rich.console import Console
 
     from sweep.attach import attach
@@ -159,32 +92,28 @@ def _build_plan(config: Config, reached: Reached) -> Plan | None:
     return build_plan(config, KnownSubsets(reached.subsets), revisions)
 
 
-def _choose_error(errors: list[Finding], reached: Reached) -> Finding:
-    return reached.findings[0] if reached.findings else errors[0]
-
-
 def _read_config(options: argparse.Namespace) -> Config:
     """Return the configuration: the file that is named, or the resumed run's own."""
     path = options.config
     if path is None and options.resume and options.name:
-        path = options.out / _check_option_name(options.name) / CONFIG_NAME
+        path = options.out / check_option_name(options.name) / CONFIG_NAME
     overrides = list(options.overrides)
     if options.name:
-        overrides.append(f"name={json.dumps(_check_option_name(options.name))}")
+        overrides.append(f"name={json.dumps(check_option_name(options.name))}")
     return load_config(path or DEFAULT_CONFIG, overrides)
-
-
-def _check_option_name(name: str) -> str:
-    try:
-        return check_name(name)
-    except ValueError as error:
-        raise ConfigError(f"--name: {error}") from None
 
 
 def _read_record(folder: Path) -> RunRecord:
     if not (folder / JOURNAL_NAME).is_file():
         return RunRecord()
     return sort_events(read_events(folder))
+
+
+def _list_done(record: RunRecord, retry_failed: bool) -> frozenset[str]:
+    """Return the trials that need not run: those that ended, without those to be run anew."""
+    if not retry_failed:
+        return record.done()
+    return record.done() - {i for i, trial in record.trials.items() if trial.has_failed()}
 
 
 def _print_plan(
@@ -236,7 +165,7 @@ def _train(
             )
         for line in lines:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
-        resume = _resume_command(options, config)
+        resume = format_resume_command(config.name, options.out, options.address)
         try:
             record = run_plan(
                 config,
@@ -254,11 +183,6 @@ def _train(
             print(f"interrupted: what is done is kept; go on with: {resume}")
             return 130
     return _close(plan, record, folder, resume)
-
-
-def _resume_command(options: argparse.Namespace, config: Config) -> str:
-    out = "" if options.out == Path("runs") else f" --out {options.out}"
-    return f"python -m sweep.run --name {config.name}{out} --resume"
 
 
 def _close(plan: Plan, record: RunRecord, folder: Path, resume: str) -> int:

@@ -35,10 +35,32 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
+WITHOUT_EFFECT = {
+    "files": ("config", "revision"),
+    "hub": ("quoted",),
+    "synthetic": (
+        "path",
+        "config",
+        "revision",
+        "text_column",
+        "label_column",
+        "label_separator",
+        "labels_file",
+        "quoted",
+        "splits",
+        "validation_fraction",
+        "test_fraction",
+        "split_seed",
+    ),
+}
+"""The keys of ``data`` that each source does not read."""
+
+
 class DataConfig(Section):
     """Where the texts come from and which labels count."""
 
     source: Literal["hub", "files", "synthetic"] = "synthetic"
+    """Left out: ``files`` where a path or splits are given, else ``synthetic``."""
     path: AnyPath | None = None
     """A dataset of the Hub; or a folder, or one file, on disk."""
     config: str | None = None
@@ -61,6 +83,24 @@ class DataConfig(Section):
     label_order: Annotated[list[str], AfterValidator(refuse_repeats)] | None = None
     max_eval_per_label: PositiveInt | None = None
     """Upper bound on validation and on test texts per label; None: all that balance allows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_means_files(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or "source" in tree:
+            return tree
+        named = tree.get("path") or tree.get("splits")
+        return {**tree, "source": "files"} if named else tree
+
+    @model_validator(mode="after")
+    def _keys_fit_source(self) -> "DataConfig":
+        other = "data.source=hub" if self.source == "files" else "data.source=files"
+        for name in WITHOUT_EFFECT[self.source]:
+            if getattr(self, name) != DataConfig.model_fields[name].default:
+                raise ValueError(
+                    f"{name} has no effect with source {self.source!r}; leave it out or set {other}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _path_fits_source(self) -> "DataConfig":
@@ -89,7 +129,7 @@ class ModelConfig(Section):
     revision: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
-    target_modules: list[str] | None = None
+    target_modules: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class GridConfig(Section):

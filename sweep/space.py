@@ -86,7 +86,8 @@ def _read_number(value: Any) -> float:
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise ValueError(f"{show_value(value)} is not a number") from None
+        point = "; write a decimal point" if isinstance(value, str) and "," in value else ""
+        raise ValueError(f"{show_value(value)} is not a number{point}") from None
     if not math.isfinite(number):
         raise ValueError(f"{show_value(value)} is not a finite number")
     return int(number) if isinstance(value, int) else number

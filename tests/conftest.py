@@ -22,8 +22,8 @@ LABELS = ("joy", "anger", "love", "fear")
 
 
 RAY = (
-    ("test_sweep", "test_changed_runs", "test_trackers", "test_security_secrets", "test_environment",
-     "test_security_ray"),
+    ("test_sweep", "test_changed_runs", "test_trackers", "test_security_secrets",
+     "test_environment", "test_security_ray"),
     ("test_faults", "test_packed_sweep", "test_placement", "test_new_workers", "test_store",
      "test_lost_workers", "test_host"),
 )  # fmt: skip

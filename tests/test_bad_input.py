@@ -121,8 +121,8 @@ DATA = {  # data.path, further changes, what the sentence names, and the remedy 
 LINE = {  # the whole command line, what the sentence names, and the remedy it gives
     "missing configuration": (["nowhere.yaml"], "nowhere.yaml", "name a YAML file"),
     "configuration is a folder": (["model"], "model: cannot be read", "name a YAML file"),
-    "bad YAML": (["unclosed.yaml"], "unclosed.yaml", "not readable as plain YAML at line 2"),
-    "YAML that runs code": (["python.yaml"], "python.yaml", "not readable as plain YAML at line 1"),
+    "bad YAML": (["unclosed.yaml"], "unclosed.yaml", "invalid YAML at line 2"),
+    "YAML that runs code": (["python.yaml"], "python.yaml", "invalid YAML at line 1"),
     "YAML list": (["list.yaml"], "list.yaml", "needs keys such as 'grid:'"),
     "empty configuration": (["empty.yaml"], "empty.yaml", "needs keys such as 'grid:'"),
     "no grid": (["nogrid.yaml"], "grid is missing", "add it"),

@@ -1,0 +1,54 @@
+"""Paths of a configuration, written so that they mean the same from any folder."""
+
+from pathlib import Path
+from typing import Any
+
+from sweep.config import Config, DataConfig, ModelConfig
+from sweep.revisions import is_local
+
+
+def make_absolute(config: Config) -> Config:
+    """Return ``config`` with each path on this machine absolute; Hub ids, URIs and files that are
+    named relative to ``data.path`` stay as they are."""
+    changes: dict[str, Any] = {
+        "data": config.data.model_copy(update=_resolve_data(config.data)),
+        "grid": config.grid.model_copy(
+            update={"models": [_resolve_model(model) for model in config.grid.models]}
+        ),
+    }
+    place = config.storage.checkpoints
+    if place and "://" not in place:
+        changes["storage"] = config.storage.model_copy(update={"checkpoints": _absolute(place)})
+    mlflow = config.trackers.mlflow
+    if mlflow and mlflow.tracking_uri and _is_folder(mlflow.tracking_uri):
+        where = mlflow.model_copy(update={"tracking_uri": _absolute(mlflow.tracking_uri)})
+        changes["trackers"] = config.trackers.model_copy(update={"mlflow": where})
+    return config.model_copy(update=changes)
+
+
+def _resolve_data(data: DataConfig) -> dict[str, Any]:
+    on_disk = data.source == "files"
+    if on_disk and data.path:
+        # The other files stand beside it.
+        return {"path": _absolute(data.path)}
+    changes: dict[str, Any] = {}
+    if data.labels_file:
+        changes["labels_file"] = _absolute(data.labels_file)
+    if on_disk and data.splits:
+        changes["splits"] = {split: _absolute(file) for split, file in data.splits.items()}
+    return changes
+
+
+def _resolve_model(model: ModelConfig) -> ModelConfig:
+    if not is_local(model.path):
+        return model
+    return model.model_copy(update={"path": _absolute(model.path)})
+
+
+def _is_folder(uri: str) -> bool:
+    # MLflow also takes names such as "databricks" without a scheme.
+    return ":" not in uri and ("/" in uri or uri.startswith("."))
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
