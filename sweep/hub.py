@@ -7,6 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 CONNECT_SECONDS = 5.0
+SET_BY_US = "SWEEP_FOUND_HUB_SILENT"
+"""Tells a HF_HUB_OFFLINE that this module has set from a user's."""
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
@@ -23,13 +25,22 @@ def go_offline_if_silent() -> str | None:
     try:
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
     except OSError as error:
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        os.environ["HF_HUB_OFFLINE"] = os.environ[SET_BY_US] = "1"
         reason = error.strerror or "no answer"
         return (
             f"{host} cannot be reached ({reason}): going on as with HF_HUB_OFFLINE=1, with what "
             "is in the cache"
         )
     return None
+
+
+def explain_offline() -> tuple[str, str]:
+    """Return why only the cache is looked at, and what to do to have a model downloaded."""
+    if os.environ.get(SET_BY_US):
+        address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+        host = urlsplit(address).hostname or address
+        return f"{host} cannot be reached", "connect this machine once to download"
+    return "HF_HUB_OFFLINE is set", "unset it once to download"
 
 
 def list_hub_files(path: str, revision: str, snapshot: Path) -> frozenset[str] | None:

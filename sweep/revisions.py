@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sweep.config import ModelConfig
 from sweep.errors import ModelError
+from sweep.hub import explain_offline
 from sweep.phrases import first_line
 
 TINY_PREFIX = "tiny:"
@@ -84,7 +85,7 @@ def _hub_revision(path: str, revision: str | None) -> str:
     try:
         if not constants.HF_HUB_OFFLINE:
             return str(HfApi().model_info(path, revision=revision, timeout=10).sha)
-        problem = "HF_HUB_OFFLINE is set"
+        problem = explain_offline()[0]
     except Exception as error:  # the library raises many kinds: network, gated, missing
         if is_gated(error):
             raise ModelError(explain_gated("grid.models", path)) from None
@@ -93,7 +94,7 @@ def _hub_revision(path: str, revision: str | None) -> str:
         return cached.read_text().strip()
     raise ModelError(
         f"grid.models: {path!r} is neither a folder nor found on the Hugging Face Hub ({problem}); "
-        "check the name, the network and HF_TOKEN, or pin its revision"
+        "check the name, the network and HF_TOKEN"
     )
 
 
@@ -116,9 +117,10 @@ def find_hub_config(key: str, path: str, revision: str) -> Path:
     if constants.HF_HUB_OFFLINE:
         missing = list_missing(snapshot)
         if missing:
+            reason, remedy = explain_offline()
             raise ModelError(
                 f"{key}: {path!r} is not in the cache whole: {', '.join(missing)} missing, and "
-                "HF_HUB_OFFLINE is set; unset it once to download, or point path to a folder"
+                f"{reason}; {remedy}, or point path to a folder"
             )
         return snapshot / "config.json"
     if (snapshot / "config.json").is_file():

@@ -19,10 +19,16 @@ from rich.console import Console
 from sweep.environment import check_ray, worker_environment
 from sweep.errors import ClusterError
 from sweep.interrupts import interrupts_held
+from sweep.phrases import first_line
 
 LOG_NAME = "ray.log"
 LOCAL = "local"
 ANSWER_SECONDS = 10.0
+
+# Longest path of a Unix socket (macOS takes 103 bytes), and how long Ray's own part of it gets:
+# /session_2026-11-26_16-08-30_123456_1234567/sockets/plasma_store
+SOCKET_PATH, SESSION_PATH = 103, 66
+SHORT_FOLDER = "/tmp/ray"
 
 AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
@@ -62,13 +68,9 @@ def connect(address: str | None, folder: Path, console: Console) -> None:
         if where == LOCAL:
             _start_cluster(console)
         else:
-            _join_cluster(where)
+            _join_cluster(where, _name_source(address, where)[0])
     except (OSError, RuntimeError, ValueError) as error:
-        raise ClusterError(
-            f"--address {where}: no Ray cluster answers "
-            f"({(str(error).splitlines() or ['no reason given'])[0][:200]}); start one with "
-            "'ray start --head', or leave --address out"
-        ) from error
+        raise ClusterError(_explain_silence(address, where, first_line(error))) from error
     _divert_log(folder / LOG_NAME)
     resources = ray.cluster_resources()
     gpus = resources.get("GPU", 0)
@@ -81,6 +83,26 @@ def connect(address: str | None, folder: Path, console: Console) -> None:
 def choose_address(address: str | None) -> str:
     """Return which cluster is meant: ``--address``, else RAY_ADDRESS, else one of our own."""
     return address or os.environ.get("RAY_ADDRESS") or LOCAL
+
+
+def _explain_silence(address: str | None, where: str, reason: str) -> str:
+    if where == LOCAL:
+        return (
+            f"Ray cannot start on this machine ({reason}); see that memory, disk space and the "
+            "limits of 'ulimit -a' are not used up, or name a running cluster with --address"
+        )
+    given, remedy = _name_source(address, where)
+    start = "start one with 'ray start --head'"
+    return f"{given}: no Ray cluster answers ({reason}); {start}, or {remedy}"
+
+
+def _name_source(address: str | None, where: str) -> tuple[str, str]:
+    """Return what named the cluster, and how to have one of this machine's own instead."""
+    if not address:
+        return f"RAY_ADDRESS={where}", "unset RAY_ADDRESS"
+    if os.environ.get("RAY_ADDRESS"):
+        return f"--address {where}", "leave --address out and unset RAY_ADDRESS"
+    return f"--address {where}", "leave --address out"
 
 
 def disconnect() -> None:
@@ -102,14 +124,33 @@ def _start_cluster(console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    folder = _choose_temporary_folder()
+    if folder:
+        console.print(
+            f"note: the temporary folder's path is too long for Ray's sockets, so Ray's files go "
+            f"to {folder}; set RAY_TMPDIR to another short one if you wish",
+            highlight=False,
+            soft_wrap=True,
+        )
     with closed_cluster():
         # The workers inherit the whole environment: nothing has to be told.
         ray.init(
-            address=LOCAL, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False
+            address=LOCAL,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            _temp_dir=folder,
         )
 
 
-def _join_cluster(address: str) -> None:
+def _choose_temporary_folder() -> str | None:
+    """Return a folder for Ray's session whose sockets have paths that the system takes; None where
+    the usual one will do."""
+    usual = ray._common.utils.get_default_ray_temp_dir()
+    return SHORT_FOLDER if len(usual) + SESSION_PATH > SOCKET_PATH else None
+
+
+def _join_cluster(address: str, given: str) -> None:
     told = {"env_vars": worker_environment()}
     try:
         with _kept_variables(AUTH_MODE):
@@ -120,7 +161,7 @@ def _join_cluster(address: str) -> None:
             )
     except ray.exceptions.AuthenticationError as error:
         raise ClusterError(
-            f"--address {address}: the Ray cluster asks for a token, and none is given that fits; "
+            f"{given}: the Ray cluster asks for a token, and none is given that fits; "
             f"set {AUTH_MODE}=token and {AUTH_TOKEN_PATH} to a file with the cluster's token"
         ) from error
 
