@@ -17,9 +17,12 @@ from sweep.phrases import show_value
 from sweep.space import read_space
 from sweep.values import (
     AnyPath,
+    ColumnNames,
     Count,
+    Delimiter,
     Name,
     Number,
+    OneOrMoreNames,
     PositiveInt,
     Share,
     StoragePlace,
@@ -43,12 +46,18 @@ class DataConfig(Section):
     """A dataset of the Hub; or a folder, or one file, on disk."""
     config: str | None = None
     revision: str | None = None
-    text_column: str | None = None
+    text_column: OneOrMoreNames | None = None
+    """One column, or a list of columns, whose texts are joined by line ends."""
     label_column: str | None = None
     label_separator: Annotated[str, Field(min_length=1)] | None = None
     """What parts the labels of a text such as ``joy,anger``; None: such a text is one label."""
     labels_file: AnyPath | None = None
     """Label names, one a line, for labels that are whole numbers from 0; beside ``path``."""
+    columns: ColumnNames | None = None
+    """The names of all columns of CSV and TSV files whose first line is data already."""
+    delimiter: Delimiter | None = None
+    """What parts the fields of CSV and TSV files: a character, or tab, comma, semicolon, pipe,
+    space or colon; None: found in each file."""
     quoted: bool = True
     """Whether CSV and TSV files put quotes around texts that hold the separator or line ends."""
     splits: dict[Literal["train", "validation", "test"], AnyPath] | None = None
@@ -61,6 +70,11 @@ class DataConfig(Section):
     label_order: Annotated[list[str], AfterValidator(refuse_repeats)] | None = None
     max_eval_per_label: PositiveInt | None = None
     """Upper bound on validation and on test texts per label; None: all that balance allows."""
+
+    @property
+    def text_columns(self) -> list[str] | None:
+        """The columns that ``text_column`` names; None where they are to be found."""
+        return [self.text_column] if isinstance(self.text_column, str) else self.text_column
 
     @model_validator(mode="after")
     def _path_fits_source(self) -> "DataConfig":
