@@ -55,7 +55,7 @@ def _explain(table: Table, data: Sequence[str], labels: Sequence[str]) -> str:
     return (
         f"{table.place}: the first line holds {shown}, a {'text' if label is None else 'label'}, "
         f"where column names are needed; set {suggest_columns(table, label)}, or put a line of "
-        f"column names above it (if {shown} is a name, set data.label_column)"
+        "column names above it (if it is one already, set data.label_column)"
     )
 
 
