@@ -1,82 +1,122 @@
-"""Which column of a table holds the texts and which the labels: by name, else by look."""
+"""Which columns of a table hold the texts and which the labels: by name, else by look."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
+from sweep.delimiters import CANDIDATES
 from sweep.errors import DataError
+from sweep.headers import check_first_line, may_be_data, suggest_columns
+from sweep.looks import looks_like_labels, looks_like_text
 from sweep.phrases import show_names, show_value
 from sweep.readers import Table
 
 TEXT_NAMES = ("text", "sentence", "content")
 LABEL_NAMES = ("labels", "label", "emotion", "emotions", "category", "class")
+USUAL = frozenset((*TEXT_NAMES, *LABEL_NAMES))
 
 
-def find_columns(table: Table, text: str | None, label: str | None) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns that are read."""
+
+    texts: tuple[str, ...]
+    """One or more, whose texts are joined in this order."""
+    label: str
+    guessed: tuple[str, ...] = ()
+    """Those of them that were found by look: neither asked for nor called by a usual name."""
+
+
+def choose_columns(table: Table, texts: Sequence[str] | None, label: str | None) -> Columns:
+    """Return the text columns and the label column of ``table``.
+
+    ``texts`` and ``label`` are what the user asks for, else ``find_columns`` finds one of each.
+    Raises DataError with the columns there are.
+    """
+    for name in texts or ():
+        _pick(table, "text_column", name, (), set())
+    text, found = find_columns(table, texts[0] if texts else None, label, taken=texts or ())
+    chosen = tuple(texts) if texts else (text,)
+    if found in chosen:
+        raise DataError(
+            f"{table.place}: {show_value(found)} is named in data.text_column and in "
+            f"data.label_column; name two of {show_names(table.columns)}"
+        )
+    by_look = (text if texts is None and text.lower() not in TEXT_NAMES else None,
+               found if label is None and found.lower() not in LABEL_NAMES else None)  # fmt: skip
+    return Columns(chosen, found, tuple(name for name in by_look if name is not None))
+
+
+def find_columns(
+    table: Table, text: str | None, label: str | None, taken: Sequence[str] = ()
+) -> tuple[str, str]:
     """Return the names of the text column and the label column of ``table``.
 
     A column is the one that is asked for, else the first with a usual name (letter case aside),
     else the only one that looks right: a text column is mostly different texts of several words,
-    a label column has few values that come back. Raises DataError with the columns there are.
+    a label column has few values that come back. None of ``taken`` becomes the label column.
+    Raises DataError with the columns there are.
     """
+    if table.lines is not None and label is None and not table.headless:
+        check_first_line(table, TEXT_NAMES, LABEL_NAMES, text)
     text = _pick(table, "text_column", text, TEXT_NAMES, {label})
-    found = _pick(table, "label_column", label, LABEL_NAMES, {text})
-    if label is None and found.lower() not in LABEL_NAMES:
-        _check_header(table, found)
-    return text, found
+    return text, _pick(table, "label_column", label, LABEL_NAMES, {text, *taken})
 
 
 def _pick(
     table: Table, key: str, wanted: str | None, usual: Sequence[str], taken: set[str | None]
 ) -> str:
     if wanted is not None:
-        if wanted not in table.columns:
-            raise DataError(
-                f"{table.place}: data.{key} names {show_value(wanted)}, but the columns are "
-                f"{show_names(table.columns)}; name one of these"
-            )
+        _check_wanted(table, key, wanted)
         return wanted
     free = [name for name in table.columns if name not in taken]
     for name in usual:
+        twice = [column for column in table.repeated if column.lower() == name]
         same = [column for column in free if column.lower() == name]
+        if twice:
+            raise DataError(_explain_repeated(table, twice[0]))
         if same:
             return same[0]
-    looks = _looks_like_text if key == "text_column" else _looks_like_labels
+    looks = looks_like_text if key == "text_column" else looks_like_labels
     alike = [name for name in free if looks(table.columns[name])]
     if len(alike) != 1:
         raise DataError(_explain(table, key, usual, alike))
     return alike[0]
 
 
+def _check_wanted(table: Table, key: str, wanted: str) -> None:
+    if wanted in table.repeated:
+        raise DataError(_explain_repeated(table, wanted))
+    if wanted not in table.columns:
+        raise DataError(
+            f"{table.place}: data.{key} names {show_value(wanted)}, but the columns are "
+            f"{show_names(table.columns)}; name one of these{_suggest_names(table)}"
+        )
+
+
+def _explain_repeated(table: Table, name: str) -> str:
+    return f"{table.place}: has two columns named {show_value(name)}; rename one"
+
+
 def _explain(table: Table, key: str, usual: Sequence[str], alike: list[str]) -> str:
+    if table.delimiter and len(table.columns) + len(table.repeated) == 1:
+        tried = show_names(map(show_value, CANDIDATES))
+        return (
+            f"{table.place}: has one column, as none of {tried} parts its first line; name what "
+            "does in data.delimiter, or add a column"
+        )
+    if table.repeated and not alike:
+        return _explain_repeated(table, min(table.repeated))
     kind = "texts" if key == "text_column" else "labels"
     several = f"several look like {kind} ({show_names(alike)})"
     return (
         f"{table.place}: no column is named {' or '.join(usual)}, and "
         f"{several if alike else f'none looks like {kind}'}; set data.{key} to one of "
-        f"{show_names(table.columns)}"
+        f"{show_names(table.columns)}{_suggest_names(table)}"
     )
 
 
-def _check_header(table: Table, label: str) -> None:
-    if table.lines is not None and label in {str(value) for value in table.columns[label]}:
-        raise DataError(
-            f"{table.place}: the first line holds {show_value(label)}, a label, where column "
-            "names are needed; put a line of column names such as text and label above it"
-        )
-
-
-def _looks_like_text(values: list[Any]) -> bool:
-    texts = [value for value in values if isinstance(value, str) and value.strip()]
-    wordy = sum(map(_is_wordy, texts))
-    return bool(texts) and wordy * 2 > len(texts) and len(set(texts)) * 2 > len(texts)
-
-
-def _is_wordy(text: str) -> bool:
-    """Whether ``text`` has two words, or letters of a script that may not space its words."""
-    words = sum(any(char.isalpha() for char in part) for part in text.split()[:20])
-    return words > 1 or (not text.isascii() and any(c.isalpha() and c > "\u024f" for c in text))
-
-
-def _looks_like_labels(values: list[Any]) -> bool:
-    known = [str(value) for value in values if value is not None and value == value and value != ""]
-    return 2 <= len(set(known)) <= len(known) // 2
+def _suggest_names(table: Table) -> str:
+    """Return the remedy for a file whose first line was not meant to be names."""
+    if not may_be_data(table, USUAL):
+        return ""
+    return f", or, if the first line is data, set {suggest_columns(table)}"

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,6 @@ SENTENCES = {
     "int_parsing_size": "needs a smaller number",
     "invalid_key": "has a key that is not a word",
     "bool_parsing": "needs true or false",
-    "string_type": "needs text",
     "string_unicode": "needs text without half characters (lone surrogates)",
     "list_type": "needs a list",
     "dict_type": "needs keys below it",
@@ -74,6 +74,13 @@ SENTENCES = {
     "too_short": "is empty; give at least one value",
 }
 """Pydantic's error types in the words of a configuration."""
+
+READ_WITHOUT_QUOTES = {
+    True: "yes, on or true",
+    False: "no, off or false",
+    None: "null, ~ or nothing",
+}
+"""The words that YAML takes for something else than text."""
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -166,12 +173,22 @@ def _explain(error: ValidationError) -> str:
         return _explain_unknown(first["loc"])
     if first["type"] == "missing":
         return f"{key} is missing; add it"
+    if first["type"] == "string_type":
+        return f"{key}: {_explain_no_text(first['input'])}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = SENTENCES.get(first["type"], message)
     plain = first["type"] in ("value_error", "too_short")
     given = "" if plain else f", not {show_value(first['input'])}"
     message = message[0].lower() + message[1:]
     return f"{key}: {message}{given}" if key else message
+
+
+def _explain_no_text(value: Any) -> str:
+    """Return what stands where text is needed, and how YAML is made to read it as text."""
+    told = show_value(str(value)) if isinstance(value, date) else show_value(value)
+    words = READ_WITHOUT_QUOTES.get(value) if value is None or isinstance(value, bool) else None
+    given = f"{told} (what YAML makes of {words})" if words else told
+    return f'needs text, not {given}; put quotes around it (in YAML "...", in --set \'"..."\')'
 
 
 def _name_key(location: Sequence[int | str]) -> str:

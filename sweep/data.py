@@ -5,14 +5,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep.columns import find_columns
+from sweep.columns import choose_columns
 from sweep.config import DataConfig
 from sweep.errors import DataError
-from sweep.labels import check_characters, parse_labels
 from sweep.phrases import first_line, show_names, show_value
 from sweep.readers import ENDINGS, Table, build_table, read_table, read_text, split_lines
+from sweep.rows import (
+    Row,
+    SplitSource,
+    check_columns,
+    check_keys,
+    find_names,
+    read_rows,
+    spell_alike,
+)
 from sweep.splits import cut_splits
 from sweep.synthetic import build_synthetic_corpus
+
+__all__ = ["SPLITS", "Corpus", "Row", "SplitSource", "build_corpus", "load_corpus"]
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {
@@ -20,28 +30,6 @@ SPLIT_NAMES = {
     "validation": ("validation", "dev", "valid", "val"),
     "test": ("test",),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One text and the names of its labels."""
-
-    text: str
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SplitSource:
-    """Where the rows of one split came from, and what reading them left out."""
-
-    files: tuple[str, ...] = ()
-    """The files (absolute or as the user wrote them), or the Hub dataset and its split."""
-    text_columns: tuple[str, ...] = ()
-    label_column: str = ""
-    rows: int = 0
-    """Rows read, those left out included."""
-    without_text: int = 0
-    without_label: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +43,8 @@ class Corpus:
     """The splits that the source lacks (or has no label in), cut from its training rows."""
     unused: tuple[str, ...] = ()
     """Data files beside those that were read which no split uses."""
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    """Of number labels that files write in several ways (1, 1.0) each other way: its label."""
 
 
 def load_corpus(config: DataConfig) -> Corpus:
@@ -76,30 +66,42 @@ def load_corpus(config: DataConfig) -> Corpus:
 def load_from_files(config: DataConfig) -> Corpus:
     """Return the corpus in a folder (the official layout or one file per split) or one file."""
     folder = Path(config.path or "").expanduser()
-    if _is_official(folder) and not (config.splits or config.text_column or config.label_column):
+    asked = config.splits or config.text_column or config.label_column
+    if _is_official(folder) and not (asked or config.columns or config.delimiter):
         return read_official_folder(folder)
     files = find_files(config)
-    tables = {split: read_table(path, config.quoted) for split, path in files.items()}
+    tables = {
+        split: read_table(path, config.quoted, config.delimiter, config.columns)
+        for split, path in files.items()
+    }
     return build_corpus(tables, config)
 
 
 def build_corpus(tables: Mapping[str, Table], config: DataConfig) -> Corpus:
     """Return the rows of ``tables`` (split to table), the splits that lack cut from ``train``."""
-    columns = find_columns(tables["train"], config.text_column, config.label_column)
+    check_keys(tables.values(), config)
+    columns = choose_columns(tables["train"], config.text_columns, config.label_column)
     names = _read_names(config)
-    read = {
-        split: _read_rows(table, columns, names, config.label_separator)
-        for split, table in tables.items()
-    }
-    if not read["train"][0]:
+    read = {}
+    for split, table in tables.items():
+        check_columns(table, columns)
+        own = names or find_names(table, tables.values(), columns, config.label_separator)
+        read[split] = read_rows(table, columns, own, config.label_separator)
+    if not read["train"][1].rows:
         raise DataError(
-            f"{tables['train'].place}: has no row with a text in {columns[0]!r} and a label in "
-            f"{columns[1]!r}; name other columns in data.text_column and data.label_column"
+            f"{tables['train'].place}: has column names and no row below them; add rows"
+        )
+    if not read["train"][0]:
+        texts = " or ".join(map(repr, columns.texts))
+        raise DataError(
+            f"{tables['train'].place}: has no row with a text in {texts} and a label in "
+            f"{columns.label!r}; name other columns in data.text_column and data.label_column"
         )
     sources = {split: source for split, (_, source) in read.items()}
     rows = {split: kept for split, (kept, _) in read.items() if kept}
+    spellings = {} if names else spell_alike(rows)
     cut = tuple(split for split in SPLITS if split not in rows)
-    return Corpus(_cut_from_training(rows, cut, config), sources, cut)
+    return Corpus(_cut_from_training(rows, cut, config), sources, cut, spellings=spellings)
 
 
 def _cut_from_training(
@@ -114,45 +116,6 @@ def _cut_from_training(
     for row, split in zip(train, places, strict=True):
         splits[split].append(row)
     return splits
-
-
-def _read_rows(
-    table: Table, columns: tuple[str, str], names: list[str] | None, separator: str | None
-) -> tuple[list[Row], SplitSource]:
-    for key, name in zip(("text_column", "label_column"), columns, strict=True):
-        if name not in table.columns:
-            raise DataError(
-                f"{table.place}: has no column {name!r} as the training data have; rename one of "
-                f"{show_names(table.columns)}, or set data.{key}"
-            )
-    text_column, label_column = columns
-    names = names or table.class_names.get(label_column)
-    rows = []
-    no_text = no_label = 0
-    pairs = zip(table.columns[text_column], table.columns[label_column], strict=True)
-    for number, (value, label) in enumerate(pairs):
-        try:
-            text, labels = _read_value(value), parse_labels(label, names, separator)
-        except ValueError as error:
-            raise DataError(f"{table.where(number)}: {error}; mend or delete the row") from None
-        if text and labels:
-            rows.append(Row(text, labels))
-        no_text += not text
-        no_label += bool(text) and not labels
-    read = len(table.columns[text_column])
-    source = SplitSource((table.place,), (text_column,), label_column, read, no_text, no_label)
-    return rows, source
-
-
-def _read_value(value: Any) -> str:
-    """Return the text of a row; empty when it is missing or blank."""
-    if value is None or value != value:
-        return ""
-    if not isinstance(value, str | int | float):
-        raise ValueError("the text column holds no text")
-    text = str(value)
-    check_characters("the text", text)
-    return text if text.strip() else ""
 
 
 def _read_names(config: DataConfig) -> list[str] | None:

@@ -1,7 +1,6 @@
 """Values of a configuration that change nothing in the run that they were written for."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from sweep.config import Config, ModelConfig
 from sweep.data import Corpus
@@ -61,14 +60,7 @@ def _check_data(config: Config, corpus: Corpus) -> Iterator[Finding]:
             yield _warn(f"data.{key}", f"since the data have a {split} split of their own")
     if data.split_seed and not corpus.cut:
         yield _warn("data.split_seed", "since no split is cut from training")
-    files = [file for source in corpus.sources.values() for file in source.files]
-    if not data.quoted and not any(map(_is_delimited, files)):
-        yield _warn("data.quoted", "since no file is CSV or TSV")
 
 
 def _warn(key: str, where: str) -> Finding:
     return Finding("warning", key, f"{key} has no effect {where}")
-
-
-def _is_delimited(file: str) -> bool:
-    return bool({".csv", ".tsv", ".txt"} & {suffix.lower() for suffix in Path(file).suffixes})

@@ -73,9 +73,10 @@ def _needs_hub(config: Config) -> bool:
 def build_subsets(config: Config) -> Subsets:
     """Load the corpus and return the subsets that it can give."""
     data = config.data
-    return Subsets(
-        load_corpus(data), data.exclude_labels, data.label_order, data.max_eval_per_label
-    )
+    corpus = load_corpus(data)
+    exclude = [corpus.spellings.get(name, name) for name in data.exclude_labels]
+    order = data.label_order and [corpus.spellings.get(name, name) for name in data.label_order]
+    return Subsets(corpus, exclude, order, data.max_eval_per_label)
 
 
 def reach_model(index: int, model: ModelConfig) -> ReachedModel:

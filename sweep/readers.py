@@ -1,10 +1,8 @@
 """Files on disk as tables: CSV, TSV, JSON (lines or one array) and Parquet."""
 
-import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.delimited import Layout, parse_delimited
 from sweep.errors import DataError
 from sweep.phrases import show_value
 
-Record = tuple[int, list[str]]
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
@@ -30,6 +28,12 @@ class Table:
     """The line each row starts at; None where a file has no lines, and rows are counted."""
     class_names: dict[str, list[str]] = field(default_factory=dict)
     """The names behind a column's whole numbers, where the file itself holds them."""
+    repeated: dict[str, list[Any]] = field(default_factory=dict)
+    """Of each name that several columns have the first one's values: they are left out."""
+    delimiter: str | None = None
+    """What parts the fields; None where the names are not a line of the file (JSON, Parquet)."""
+    headless: bool = False
+    """Whether the first line is data, and data.columns holds the names."""
 
     def where(self, row: int) -> str:
         """Return the place of row ``row`` (from 0) in words, its counts from 1."""
@@ -37,15 +41,23 @@ class Table:
         return f"{self.place}: {spot}"
 
 
-def read_table(path: Path, quoted: bool = True) -> Table:
+def read_table(
+    path: Path,
+    quoted: bool = True,
+    delimiter: str | None = None,
+    columns: Sequence[str] | None = None,
+) -> Table:
     """Return the table that ``path`` holds, read by its ending (one of ``ENDINGS``).
 
-    ``quoted`` says whether a CSV or TSV file puts ``"`` around texts, as RFC 4180 has it.
-    Raises DataError with the file and, where one row is damaged, its line.
+    The rest is about CSV and TSV files: ``quoted`` says whether they put ``"`` around texts, as
+    RFC 4180 has it; ``delimiter`` is found if it is None; ``columns`` are the names of all columns
+    where the first line is data. Raises DataError with the file and, where one row is damaged, its
+    line.
     """
+    layout = Layout(quoted, delimiter, None if columns is None else tuple(columns))
     readers: dict[str, Callable[[], Table]] = {
-        ".csv": lambda: _read_delimited(path, ",", quoted),
-        ".tsv": lambda: _read_delimited(path, "\t", quoted),
+        ".csv": lambda: _read_delimited(path, ",", layout),
+        ".tsv": lambda: _read_delimited(path, "\t", layout),
         ".jsonl": lambda: _read_json(path),
         ".json": lambda: _read_json(path),
         ".parquet": lambda: _read_parquet(path),
@@ -98,45 +110,16 @@ def build_table(place: str, table: pa.Table, schema: pa.Schema | None = None) ->
     return Table(place, columns, class_names=_read_class_names(schema or table.schema))
 
 
-def _read_delimited(path: Path, delimiter: str, quoted: bool) -> Table:
-    text = read_text(path)
-    if quoted:
-        records = list(_split_quoted(path, text, delimiter))
-    else:
-        lines = enumerate(split_lines(text), start=1)
-        records = [(number, line.split(delimiter)) for number, line in lines if line]
-    if not records:
-        raise DataError(f"{path}: is empty; it needs a line of column names and rows below it")
-    names = [name.strip() for name in records[0][1]]
-    _check_columns(str(path), names)
-    for number, fields in records[1:]:
-        if len(fields) != len(names):
-            raise DataError(
-                f"{path}: line {number} has {len(fields)} fields where the header has "
-                f"{len(names)}; put quotes around texts that hold the separator, or mend the row"
-            )
-    values = zip(*(fields for _, fields in records[1:]), strict=True)
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    columns.update({name: list(column) for name, column in zip(names, values, strict=False)})
-    return Table(str(path), columns, [number for number, _ in records[1:]])
-
-
-def _split_quoted(path: Path, text: str, delimiter: str) -> Iterator[Record]:
-    limit = csv.field_size_limit(min(len(text) + 1, 2**31 - 1))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    start = 1
-    try:
-        for fields in reader:
-            if fields:
-                yield start, fields
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{path}: the row at line {start} has a quote out of place ({error}); mend it, or set "
-            "data.quoted=false if the file does not put quotes around texts"
-        ) from None
-    finally:
-        csv.field_size_limit(limit)
+def _read_delimited(path: Path, usual: str, layout: Layout) -> Table:
+    found = parse_delimited(str(path), read_text(path), usual, layout)
+    return Table(
+        str(path),
+        dict(found.columns),
+        found.lines,
+        repeated=dict(found.repeated),
+        delimiter=found.delimiter,
+        headless=layout.columns is not None,
+    )
 
 
 def _check_columns(place: str, names: Sequence[str]) -> None:

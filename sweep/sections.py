@@ -17,9 +17,12 @@ from sweep.phrases import show_value
 from sweep.space import read_space
 from sweep.values import (
     AnyPath,
+    ColumnNames,
     Count,
+    Delimiter,
     Name,
     Number,
+    OneOrMoreNames,
     PositiveInt,
     Share,
     StoragePlace,
@@ -37,7 +40,7 @@ class Section(BaseModel):
 
 WITHOUT_EFFECT = {
     "files": ("config", "revision"),
-    "hub": ("quoted",),
+    "hub": ("quoted", "delimiter", "columns"),
     "synthetic": (
         "path",
         "config",
@@ -47,6 +50,8 @@ WITHOUT_EFFECT = {
         "label_separator",
         "labels_file",
         "quoted",
+        "delimiter",
+        "columns",
         "splits",
         "validation_fraction",
         "test_fraction",
@@ -65,12 +70,18 @@ class DataConfig(Section):
     """A dataset of the Hub; or a folder, or one file, on disk."""
     config: str | None = None
     revision: str | None = None
-    text_column: str | None = None
+    text_column: OneOrMoreNames | None = None
+    """One column, or a list of columns, whose texts are joined by line ends."""
     label_column: str | None = None
     label_separator: Annotated[str, Field(min_length=1)] | None = None
     """What parts the labels of a text such as ``joy,anger``; None: such a text is one label."""
     labels_file: AnyPath | None = None
     """Label names, one a line, for labels that are whole numbers from 0; beside ``path``."""
+    columns: ColumnNames | None = None
+    """The names of all columns of CSV and TSV files whose first line is data already."""
+    delimiter: Delimiter | None = None
+    """What parts the fields of CSV and TSV files: a character, or tab, comma, semicolon, pipe,
+    space or colon; None: found in each file."""
     quoted: bool = True
     """Whether CSV and TSV files put quotes around texts that hold the separator or line ends."""
     splits: dict[Literal["train", "validation", "test"], AnyPath] | None = None
@@ -101,6 +112,11 @@ class DataConfig(Section):
                     f"{name} has no effect with source {self.source!r}; leave it out or set {other}"
                 )
         return self
+
+    @property
+    def text_columns(self) -> list[str] | None:
+        """The columns that ``text_column`` names; None where they are to be found."""
+        return [self.text_column] if isinstance(self.text_column, str) else self.text_column
 
     @model_validator(mode="after")
     def _path_fits_source(self) -> "DataConfig":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainSerializer, Tag
 
 from sweep.phrases import show_value
 from sweep.space import Space, dump_space, read_space
@@ -86,6 +86,31 @@ def check_place(value: str) -> str:
     )
 
 
+# For what a shell or YAML makes hard to write; \t in two characters is how people write a tab.
+DELIMITER_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+DELIMITER_WORDS |= {"space": " ", "colon": ":"}
+
+
+def read_delimiter(value: str) -> str:
+    """Return the character that ``value`` is or names; else raise ValueError."""
+    character = DELIMITER_WORDS.get(value.lower(), value)
+    if len(character) != 1 or character.isalnum() or character in '"\r\n\0' or is_half(character):
+        raise ValueError(
+            f"{show_value(value)} is not a delimiter: take one character that is no letter, digit "
+            "or quote, or one of the words tab, comma, semicolon, pipe, space, colon"
+        )
+    return character
+
+
+def is_half(text: str) -> bool:
+    """Return whether ``text`` holds half of a character's two parts."""
+    return any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _count_form(value: Any) -> str:
+    return "several" if isinstance(value, list) else "one"
+
+
 Name = Annotated[str, AfterValidator(check_name)]
 StoragePlace = Annotated[str, AfterValidator(check_place)]
 AnyPath = Annotated[str, AfterValidator(check_path)]
@@ -96,6 +121,11 @@ PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0, le=10**9)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=2**32 - 1)]
 """A count or a seed; NumPy and scikit-learn take no larger seed."""
 Share = Annotated[Number, Field(ge=0, le=10**6), AfterValidator(_check_share)]
+Delimiter = Annotated[str, AfterValidator(read_delimiter)]
+ColumnNames = Annotated[list[str], Field(min_length=1), AfterValidator(refuse_repeats)]
+OneOrMoreNames = Annotated[
+    Annotated[str, Tag("one")] | Annotated[ColumnNames, Tag("several")], Discriminator(_count_form)
+]
 Labels = Annotated[PositiveInt, Field(ge=2)]
 BaselineNames = Annotated[list[Literal["majority", "tf-idf"]], AfterValidator(refuse_repeats)]
 TuneSpace = Annotated[Space, BeforeValidator(read_space), PlainSerializer(dump_space)]

@@ -85,6 +85,19 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
         "resources.gpus_per_trial=lots", "resources.gpus_per_trial", "'auto'"),
     "run name with a path": ("name=../x", "name", "take letters"),
     "run name that hides": ("name=.hidden", "name", "starting with a letter or digit"),
+    "number for a name": ("name=2024", "name", "put quotes around it"),
+    "yes for a name": ("name=on", "name", "put quotes around it"),
+    "label that YAML takes for false": (
+        "data.exclude_labels=[off]", "data.exclude_labels.0", "put quotes around it"),
+    "number for a label": ("data.label_order=[0, 1]", "data.label_order.0", "put quotes around it"),
+    "date for a label": (
+        "data.label_order=[2024-01-01]", "data.label_order.0", "'2024-01-01'; put quotes"),
+    "number for a column": ("data.text_column=0", "data.text_column", "put quotes around it"),
+    "number among columns": (
+        "data.text_column=[title, 0]", "data.text_column.1", "put quotes around it"),
+    "no text columns": ("data.text_column=[]", "data.text_column", "give at least one value"),
+    "name given to two columns": ("data.columns=[text, text]", "data.columns", "listed twice"),
+    "delimiter of two characters": ("data.delimiter='::'", "data.delimiter", "take one character"),
     "no equals sign": ("train.batch_size", "--set train.batch_size", "write KEY=VALUE"),
     "value that is no YAML": ("grid.n_labels=[2", "--set grid.n_labels=[2", "not readable as YAML"),
     "model that is not there": ("grid.models.7.path=x", "'7'", "an index from 0 to 0"),

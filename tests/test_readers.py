@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,18 @@ NAMES = ["joy", "anger"]
         ("joy,anger", None, None, ("joy,anger",)),
         ("joy, anger,", None, ",", ("joy", "anger")),
         ("[joy", None, None, ("[joy",)),
+        ("[Bug]", None, None, ("[Bug]",)),
+        ("[Bug report]", None, None, ("[Bug report]",)),
+        ("[Bug],[UI]", None, ",", ("[Bug]", "[UI]")),
+        ("[3]", None, None, ("3",)),
+        (4.5, None, None, ("4.5",)),
+        (Decimal("4.50"), None, None, ("4.5",)),
+        ("4.50", None, None, ("4.50",)),
+        ("007", None, None, ("007",)),
+        ("1e5", None, None, ("1e5",)),
+        ("1.0", NAMES, None, ("anger",)),
+        ("-1.0", NAMES, None, ()),
+        ("True", NAMES, None, ("anger",)),
         ("", None, None, ()),
         (None, None, None, ()),
         (float("nan"), NAMES, None, ()),
@@ -265,11 +278,13 @@ def test_labels_are_names_numbers_or_lists(
 @pytest.mark.parametrize(
     ("value", "names", "phrase"),
     [
-        ("[joy]", None, r"'\[joy\]' is not a readable list"),
+        ("['joy', 'fea]", None, "is not a readable list"),
         ("[" * 5000 + "]" * 5000, None, "is not a readable list"),
-        (0.5, None, "0.5 is neither a name nor a whole number"),
+        ("[0 3]", None, r"'\[0 3\]' is a NumPy array as text, not a list such as"),
+        ("['joy' 'fear']", None, "is a NumPy array as text"),
+        (0.5, NAMES, "'0.5' is neither one of the 2 label names nor an index"),
         (float("inf"), None, "inf is neither"),
-        ({"a": 1}, None, "is neither a name nor a whole number"),
+        ({"a": 1}, None, "is neither a name nor a number"),
         (2, NAMES, "'2' is neither one of the 2 label names nor an index from 0 to 1"),
         ("love", NAMES, "'love' is neither one of the 2 label names"),
     ],

@@ -59,7 +59,11 @@ switches = st.fixed_dictionaries(
     optional={
         "quoted": st.booleans(),
         "label_separator": st.sampled_from([",", ";", "|", " ", "[", "\x00"]),
-        "text_column": st.sampled_from(["text", "label", "", "x", "\u202e"]),
+        "delimiter": st.sampled_from([",", ";", "\t", "^", " "]),
+        "columns": st.sampled_from(
+            [["text", "label"], ["label", "text", "id"], ["x"], ["", "text"]]
+        ),
+        "text_column": st.sampled_from(["text", "label", "", "x", "\u202e", ["text", "id"]]),
         "label_column": st.sampled_from(["text", "label", "", "x"]),
         "split_seed": st.integers(0, 9),
         "validation_fraction": st.sampled_from([0.01, 0.2, 0.5]),

@@ -1,0 +1,42 @@
+"""One spelling for number labels that files write in several ways: 1, 1.0 and +1, true and True.
+
+pandas writes ``1.0`` for ``1`` in a column that lacks a label in any row, and each format has its
+own true and false. The labels of all splits are looked at together: they are put into one form only
+if each is a number (or each is true or false, or 0 or 1) and files differ in how they write one.
+Otherwise, and if one file tells ``1.0`` from ``1`` (as versions do), all stay as they are written.
+"""
+
+import re
+from collections.abc import Collection, Set
+
+# Neither 007 nor 1e5: these are names.
+NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+BOOLEANS = {"true": "1", "false": "0"}
+
+
+def unify_spellings(splits: Collection[Set[str]]) -> dict[str, str]:
+    """Return the common form of each label of ``splits`` that is to be written otherwise."""
+    labels = set[str]().union(*splits)
+    values = {label: _read_value(label) for label in labels}
+    known = {value for value in values.values() if value is not None}
+    if None in values.values() or len(known) == len(labels):
+        return {}
+    if any(len({values[label] for label in split}) < len(split) for split in splits):
+        return {}
+    booleans = {label for label in labels if label.lower() in BOOLEANS}
+    if booleans and not known <= {"0", "1"}:
+        return {}
+    if booleans == labels:
+        return {label: label.capitalize() for label in labels if label != label.capitalize()}
+    return {label: value for label, value in values.items() if value and value != label}
+
+
+def _read_value(label: str) -> str | None:
+    """Return the shortest way to write the number ``label``; None if it is none."""
+    if label.lower() in BOOLEANS:
+        return BOOLEANS[label.lower()]
+    if not NUMBER.fullmatch(label):
+        return None
+    text = label.lstrip("+")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
