@@ -18,7 +18,7 @@ from sweep.launched import expect_machine, read_launched
 from sweep.machine import inspect_machine
 from sweep.outline import list_outline, outline_to_dict
 from sweep.plan import Plan, build_plan, draw_candidates, list_plan, plan_to_dict
-from sweep.preflight import Preflight, check_plan, show_preflight, show_warnings
+from sweep.preflight import Preflight, check_plan, show_data, show_preflight, show_warnings
 from sweep.reach import KnownSubsets, Reached, reach_inputs
 from sweep.record import RunRecord, choose_best, sort_events
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
@@ -221,7 +221,7 @@ def _train(
         from sweep.driver import run_plan
 
         console = Console()
-        lines = [f"run folder: {folder}", *show_warnings(preflight)]
+        lines = [f"run folder: {folder}", *show_data(preflight), *show_warnings(preflight)]
         if journal.dropped_bytes:
             lines.append(
                 f"{journal.path}: the last line was cut short when its driver ended, and is "
@@ -240,6 +240,7 @@ def _train(
                 options.address,
                 console,
                 predicted=preflight.predicted(),
+                account=preflight.data,
                 retry_failed=options.retry_failed,
             )
         except KeyboardInterrupt:
