@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.account import DataAccount, read_account
 from sweep.errors import RunFolderError
 from sweep.events import Event
 from sweep.journal import JOURNAL_NAME, read_events
@@ -61,6 +62,8 @@ class Run:
     """Unix time of the last event before the next start, one for each of ``opened``."""
     config: str | None
     """The text of config.yaml; None where the folder has none."""
+    data: DataAccount | None = None
+    """What became of the data at the last start; None where the journal does not tell."""
 
     @property
     def name(self) -> str:
@@ -95,7 +98,13 @@ def load_run(folder: Path | str) -> Run:
         opened=tuple(record.opened),
         ended=tuple(ends),
         config=_read_config(folder),
+        data=_find_account(record),
     )
+
+
+def _find_account(record: RunRecord) -> DataAccount | None:
+    trees = (event.get("data") for event in reversed(record.opened))
+    return next((read_account(tree) for tree in trees if tree is not None), None)
 
 
 def load_tables(folder: Path, record: RunRecord) -> dict[str, pd.DataFrame]:

@@ -159,28 +159,32 @@ def add_up(splits: Sequence[SplitAccount]) -> list[LeftOut]:
 
 
 def _format_split(split: SplitAccount, account: DataAccount) -> str:
-    parts = []
-    if split.files:
-        parts.append(f"{format_origin(split)}: {format_rows(split.read)} read")
-    if split.cut_off:
-        parts.append(f"{split.cut_off:,} cut off for {join_phrases(account.cut)}")
-    if split.fraction is not None:
-        parts.append(f"{format_cut(split, account)}: {format_rows(split.from_training)}")
-    if not split.files and split.fraction is None:
-        parts.append(format_rows(split.rows + split.cut_off))
-    left_out = join_phrases(list_left_out(split))
+    columns = f" ({format_columns(split)})" if split.text_columns else ""
+    files, cut = format_files(split), format_cut(split, account)
+    parts = [f"{files}{columns}: {format_rows(split.read)} read"] if files else []
+    parts += [f"{cut}: {format_rows(split.from_training)}"] if cut else []
+    parts = parts or [format_rows(split.read)]
+    left_out = join_phrases([format_left_out(each) for each in split.left_out])
+    parts += [format_cut_off(split, account)] if split.cut_off else []
     parts += [f"left out: {left_out}"] if left_out else []
-    if left_out or split.cut_off:
-        return f"{split.split}: {'; '.join(parts)}; {split.usable:,} usable"
-    return f"{split.split}: {'; '.join(parts)}, all usable"
+    if not (left_out or split.cut_off):
+        return f"{split.split}: {'; '.join(parts)}, all usable"
+    return f"{split.split}: {'; '.join(parts)}; {split.usable:,} usable"
 
 
-def format_origin(split: SplitAccount) -> str:
-    """Return the files of a split and the columns used, e.g. ``a.csv (columns text and label)``."""
+def list_origins(split: SplitAccount, account: DataAccount) -> list[str]:
+    """Return where the rows of a split came from: its files, the training rows, or both (where
+    its files have no label)."""
+    origins = [format_files(split), format_cut(split, account)]
+    origins += ["the built-in synthetic corpus"] if account.source == "synthetic" else []
+    return [origin for origin in origins if origin]
+
+
+def format_files(split: SplitAccount) -> str:
+    """Return the files of a split, the first ones by name; empty where it has none."""
     shown = [_end_of(path) for path in split.files[:SHOWN_FILES]]
     more = len(split.files) - len(shown)
-    files = ", ".join(shown) + (f" and {more} more" if more else "")
-    return f"{files} ({format_columns(split)})" if split.text_columns else files
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def format_columns(split: SplitAccount) -> str:
@@ -192,16 +196,18 @@ def format_columns(split: SplitAccount) -> str:
 
 
 def format_cut(split: SplitAccount, account: DataAccount) -> str:
-    """Return how a split was cut from training."""
+    """Return how a split was cut from training; empty where it was not."""
+    if split.fraction is None:
+        return ""
     return (
         f"cut from training (data.{split.split}_fraction={split.fraction:g}, "
         f"data.split_seed={account.split_seed})"
     )
 
 
-def list_left_out(split: SplitAccount) -> list[str]:
-    """Return a phrase for each reason, e.g. ``12 with several labels``."""
-    return [format_left_out(each) for each in split.left_out]
+def format_cut_off(split: SplitAccount, account: DataAccount) -> str:
+    """Return how many rows a split gave to those that were cut from it, and which."""
+    return f"{split.cut_off:,} cut off for {join_phrases(account.cut)}"
 
 
 def format_left_out(left_out: LeftOut) -> str:

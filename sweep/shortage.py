@@ -136,7 +136,7 @@ def _explain_size(supply: Supply, label: str) -> str:
     reasons = [format_reason(reason, counts[reason]) for reason in Reason if counts[reason]]
     cut_off = supply.cut_off.get(label, 0)
     reasons += [f"{cut_off:,} cut off for {join_phrases(supply.cut)}"] if cut_off else []
-    return f" (left out: {join_phrases(reasons)})" if reasons else ""
+    return f" (not counted: {join_phrases(reasons)})" if reasons else ""
 
 
 def _list_training_remedies(
@@ -215,7 +215,7 @@ def _explain_absence(supply: Supply, split: str, missing: Sequence[str]) -> str:
     reasons = [format_reason(reason, counts[reason]) for reason in Reason if counts[reason]]
     foreign = list_foreign(supply.pools[split])
     if reasons:
-        return f" (left out: {join_phrases(reasons)})"
+        return f" (not counted: {join_phrases(reasons)})"
     if foreign:
         return f" (its rows are labelled {show_names(foreign, SHOWN_LABELS)})"
     if split in supply.cut:
