@@ -66,7 +66,7 @@ class LeftOut:
 class SplitAccount:
     """Where the rows of a split came from, and how many are usable."""
 
-    split: str
+    split: Annotated[str, Field(pattern="^(train|validation|test)$")]
     files: tuple[str, ...] = ()
     """Its files, or the Hub dataset and its split; empty for cut and for synthetic splits."""
     text_columns: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class SplitAccount:
     """Rows read from ``files``."""
     from_training: Rows = 0
     """Rows cut from the training rows."""
-    fraction: float | None = None
+    fraction: Annotated[float, Field(ge=0, le=1)] | None = None
     """The part of the training texts that was cut for this split; None: it has its own."""
     cut_off: Rows = 0
     """Rows that this split gave to others."""
@@ -98,7 +98,7 @@ class DataAccount:
     """What became of a corpus, and what of it the user should know."""
 
     source: Literal["hub", "files", "synthetic"]
-    split_seed: int
+    split_seed: Rows
     splits: tuple[SplitAccount, ...]
     unused: tuple[str, ...] = ()
     """Data files that no split uses."""

@@ -11,6 +11,8 @@ from sweep.account import (
     LeftOut,
     Reason,
     SplitAccount,
+    add_up,
+    format_files,
     format_left_out,
     format_rows,
     join_phrases,
@@ -33,8 +35,8 @@ REMEDIES = {
     Reason.WITHOUT_TEXT: "check data.text_column",
     Reason.WITHOUT_LABEL: "check data.label_column",
     Reason.LABEL_NOT_IN_TRAINING: "write the labels of all splits alike",
-    Reason.IN_TEST: "a text counts for one split alone; give each its own texts",
-    Reason.IN_VALIDATION: "a text counts for one split alone; give each its own texts",
+    Reason.IN_TEST: "a text counts for one split alone, so give each its own",
+    Reason.IN_VALIDATION: "a text counts for one split alone, so give each its own",
     Reason.CONFLICTING_LABELS: "keep one label for each text",
     Reason.REPEATED: "one copy of each counts; delete the others, or go on",
 }
@@ -46,9 +48,10 @@ def build_account(corpus: Corpus, subsets: Subsets, config: DataConfig) -> DataA
     account = DataAccount(config.source, config.split_seed, splits, corpus.unused)
     remarks = [
         *_remark_unused(account, config),
-        *_remark_default(account, config),
+        *(_remark_default(account, config) if len(subsets.label_order) > 1 else ()),
         *_remark_excluded(corpus, config),
-        *(remark for split in splits for remark in _remark_share(split)),
+        *_remark_unlabelled(splits),
+        *_remark_shares(splits),
     ]
     return replace(account, remarks=tuple(remarks))
 
@@ -147,24 +150,38 @@ def _suggest(name: str, known: Sequence[str]) -> str:
     return f"take it out, the labels are {show_names(known)}"
 
 
-def _remark_share(split: SplitAccount) -> Iterator[Finding]:
-    """Warn where much of a split is left out for reasons that lie in the files."""
-    lost = [part for part in split.left_out if part.reason not in MEANT]
+def _remark_unlabelled(splits: Sequence[SplitAccount]) -> Iterator[Finding]:
+    """Warn of files that gave a split no row at all."""
+    for split in splits:
+        if split.files and split.fraction is not None:
+            yield _warn(
+                f"data.splits.{split.split}",
+                f"{format_files(split)} has no row with a text and a label, so {split.split} is "
+                f"cut from training; name data with both in data.splits.{split.split}",
+            )
+
+
+def _remark_shares(splits: Sequence[SplitAccount]) -> Iterator[Finding]:
+    """Warn where much of the data is left out for reasons that lie in the files."""
+    # What is cut from training has training's faults: one sentence tells of them all.
+    parts = [split for split in splits if split.fraction is not None and not split.files]
+    for split in splits:
+        if split.fraction is None:
+            group = [split, *parts] if split.split == "train" else [split]
+            yield from _remark_share(group)
+
+
+def _remark_share(group: Sequence[SplitAccount]) -> Iterator[Finding]:
+    total = sum(split.rows for split in group)
+    lost = [part for part in add_up(group) if part.reason not in MEANT]
     rows = sum(part.rows for part in lost)
-    if rows <= LARGE_SHARE * split.rows or not split.usable:
-        return  # A split without any usable row is an error, which says why.
-    if split.fraction is not None and split.read:
+    # Training without any usable row is an error, which says why.
+    if rows > LARGE_SHARE * total and group[0].usable:
+        worst = max(lost, key=lambda part: part.rows)
         yield _warn(
-            f"data.splits.{split.split}",
-            f"{show_names(split.files)} has no row with a text and a label, so {split.split} is "
-            f"cut from training; name data with both in data.splits.{split.split}",
+            "data",
+            f"{rows:,} of the {format_rows(total)} of "
+            f"{join_phrases([split.split for split in group])} ({100 * rows / total:.0f} %) are "
+            f"left out: {join_phrases([format_left_out(part) for part in lost])}; "
+            f"{REMEDIES[worst.reason]}",
         )
-        return
-    worst = max(lost, key=lambda part: part.rows)
-    yield _warn(
-        "data",
-        f"{rows:,} of the {format_rows(split.rows)} of {split.split} "
-        f"({100 * rows / split.rows:.0f} %) are left out: "
-        f"{join_phrases([format_left_out(part) for part in lost])}; "
-        f"{REMEDIES[worst.reason]}",
-    )

@@ -132,8 +132,8 @@ def check_counts(config: Config, subsets: Subsets) -> list[Finding]:
             for seed in config.grid.seeds:
                 try:
                     subsets.training(k, n, seed)
-                    subsets.evaluation("validation", k)
-                    subsets.evaluation("test", k)
+                    subsets.evaluation("validation", k, config.grid.n_samples)
+                    subsets.evaluation("test", k, config.grid.n_samples)
                 except DataError as error:
                     key = str(error).partition(":")[0]
                     findings.setdefault(str(error), Finding("error", key, str(error)))

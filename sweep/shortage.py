@@ -72,7 +72,11 @@ def explain_label_order(
     start = f"data.label_order: {show_value(name)}"
     rows = [row for row in corpus.splits["train"] if name in row.labels]
     if name in excluded and any(len(row.labels) == 1 for row in rows):
-        return f"{start} is left out by data.exclude_labels; take it out of one of the two"
+        rest = ", ".join(sorted(set(excluded) - {name}))
+        return (
+            f"{start} is left out by data.exclude_labels; set data.exclude_labels=[{rest}], or "
+            "take it out of data.label_order"
+        )
     why = f" ({format_reason(Reason.SEVERAL_LABELS, len(rows))})" if rows else ""
     return (
         f"{start} labels no training text on its own{why}; take it out, the labels are "
@@ -91,7 +95,7 @@ def explain_few_labels(supply: Supply, asked: int) -> str:
     excluded = _list_single(supply, Reason.EXCLUDED_LABEL)
     beside = _list_beside(supply)
     notes = [f"data.exclude_labels leaves out {show_names(excluded)}"] if excluded else []
-    notes += [f"{show_names(beside)} only beside other labels"] if beside else []
+    notes += [f"{show_names(beside)} only in rows with several labels"] if beside else []
     note = f" ({'; '.join(notes)})" if notes else ""
     remedies = [most] if have > 1 else []
     everything = have + len(excluded)
@@ -99,6 +103,8 @@ def explain_few_labels(supply: Supply, asked: int) -> str:
         remedies.append("set data.exclude_labels=[]")
     elif excluded and everything > 1:
         remedies.append(f"take at most {everything} and set data.exclude_labels=[]")
+    if beside and have + len(beside) >= asked:
+        remedies.append("give more rows a single label (those with several do not count)")
     otherwise = "a classifier needs two: name another column in data.label_column"
     return f"{start} the data have {named}{note}; {', or '.join(remedies) or otherwise}"
 
@@ -145,7 +151,7 @@ def _list_training_remedies(
     most = min(sizes.values()) * len(sizes)
     remedies = [f"take at most {most}"] if most else []
     if not most:
-        remedies += _find_other_labels(supply, list(sizes), per_label * len(sizes))
+        remedies += _find_other_labels(supply, list(sizes), [per_label * len(sizes)])
     reason = _choose_fixable(supply.count_left_out("train", short))
     gains = {label: supply.count_left_out("train", [label]) for label in short}
     if reason and (not most or all(sizes[x] + gains[x][reason] >= per_label for x in short)):
@@ -165,22 +171,24 @@ def _cut_less_suffices(
     supply: Supply, sizes: Mapping[str, int], short: Sequence[str], per_label: int
 ) -> bool:
     # However small its fraction, a split takes one text of each label.
-    least = len(supply.cut)
-    return all(
-        sizes[label] + max(supply.cut_off.get(label, 0) - least, 0) >= per_label for label in short
-    )
+    gains = {
+        label: sum(max(supply.pools[split].size(label) - 1, 0) for split in supply.cut)
+        for label in short
+    }
+    return all(sizes[label] + gains[label] >= per_label for label in short)
 
 
 def _find_other_labels(
-    supply: Supply, labels: Sequence[str], n_samples: int | None = None
+    supply: Supply, labels: Sequence[str], n_samples: Sequence[int]
 ) -> list[str]:
-    """Return the remedies of fewer or other labels, where those have enough texts for
-    ``n_samples`` in all; None: one text each is enough."""
+    """Return the remedies of fewer or other labels, where those have enough texts for each of
+    ``n_samples``."""
     for fewer in range(len(labels) - 1, 1, -1):
-        need, rest = divmod(n_samples, fewer) if n_samples else (1, 0)
-        if not rest and set(labels[:fewer]) <= set(supply.find_served(need)):
+        balanced = not any(n % fewer for n in n_samples)
+        need = max(n_samples, default=fewer) // fewer
+        if balanced and set(labels[:fewer]) <= set(supply.find_served(need)):
             return [f"lower grid.n_labels to {fewer}"]
-    served = supply.find_served(n_samples // len(labels) if n_samples else 1)
+    served = supply.find_served(max(n_samples, default=len(labels)) // len(labels))
     if len(served) >= len(labels):
         return [f"name labels that have enough in data.label_order ({show_names(served)})"]
     return []
@@ -197,12 +205,15 @@ def _fix(supply: Supply, split: str, reason: Reason) -> str:
     )
 
 
-def explain_missing_label(supply: Supply, split: str, labels: Sequence[str]) -> str:
-    """Return which of ``labels`` have no text in ``split`` (validation or test), and why."""
+def explain_missing_label(
+    supply: Supply, split: str, labels: Sequence[str], n_samples: Sequence[int]
+) -> str:
+    """Return which of ``labels`` have no text in ``split`` (validation or test), and why;
+    ``n_samples`` are the sizes that training has to give as well."""
     missing = [label for label in labels if not supply.pools[split].size(label)]
     listed = [show_value(label) for label in missing[:SHOWN_LABELS]]
     listed += [f"{len(missing) - SHOWN_LABELS} more labels"] * (len(missing) > SHOWN_LABELS)
-    remedies = _find_other_labels(supply, labels)
+    remedies = _find_other_labels(supply, labels, n_samples)
     remedies.append(_fill(supply, split, missing))
     return (
         f"data: the {split} split has no text labelled only {' or '.join(listed)}"

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sweep.data import Corpus
@@ -107,13 +107,16 @@ class Subsets:
             self.evaluation("test", n_labels),
         )
 
-    def evaluation(self, split: str, n_labels: int) -> Subset:
+    def evaluation(self, split: str, n_labels: int, n_samples: Sequence[int] = ()) -> Subset:
         """Return the balanced ``validation`` or ``test`` subset of a label set: as many texts of
-        each label as its rarest label has (at most ``max_eval_per_label``)."""
+        each label as its rarest label has (at most ``max_eval_per_label``).
+
+        Raises DataError where a label has none; its remedy leaves ``n_samples`` possible.
+        """
         labels = self.labels_for(n_labels)
         rarest = min(map(self.pools[split].size, labels))
         if rarest == 0:
-            raise DataError(explain_missing_label(self._supply, split, labels))
+            raise DataError(explain_missing_label(self._supply, split, labels, n_samples))
         return self._take(split, labels, min(rarest, self._max_eval or rarest), "")
 
     def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
