@@ -103,8 +103,8 @@ class Subsets:
         """Return the three subsets of a cell."""
         return CellData(
             self.training(n_labels, n_samples, seed),
-            self.evaluation("validation", n_labels),
-            self.evaluation("test", n_labels),
+            self.evaluation("validation", n_labels, [n_samples]),
+            self.evaluation("test", n_labels, [n_samples]),
         )
 
     def evaluation(self, split: str, n_labels: int, n_samples: Sequence[int] = ()) -> Subset:

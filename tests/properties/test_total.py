@@ -11,6 +11,7 @@ MEANT = {
     "reports": 1,
     "dry runs": 50,
     "accounts": 150,
+    "remedies": 80,
 }
 """How many cases, at least, are not refused but come through to what they are about."""
 
