@@ -189,10 +189,16 @@ def format_files(split: SplitAccount) -> str:
 
 def format_columns(split: SplitAccount) -> str:
     """Return the columns used, e.g. ``columns title and body for the text, kind for the label``."""
-    if len(split.text_columns) == 1:
-        return f"columns {show_names(split.text_columns)} and {show_names([split.label_column])}"
-    texts = join_phrases([show_names([name]) for name in split.text_columns])
-    return f"columns {texts} for the text, {show_names([split.label_column])} for the label"
+    texts, label = list(split.text_columns), split.label_column
+    if not label:
+        return f"column {_join_names(texts)}"
+    if len(texts) == 1:
+        return f"columns {_join_names([*texts, label])}"
+    return f"columns {_join_names(texts)} for the text, {_join_names([label])} for the label"
+
+
+def _join_names(names: Sequence[str]) -> str:
+    return join_phrases([show_names([name]) for name in names])
 
 
 def format_cut(split: SplitAccount, account: DataAccount) -> str:

@@ -45,7 +45,7 @@ REMEDIES = {
 def build_account(corpus: Corpus, subsets: Subsets, config: DataConfig) -> DataAccount:
     """Return what became of the rows of ``corpus``, with remarks on what looks wrong."""
     splits = tuple(_account_split(corpus, subsets.pools[split], split, config) for split in SPLITS)
-    account = DataAccount(config.source, config.split_seed, splits, corpus.unused)
+    account = DataAccount(config.source, config.split_seed, splits, tuple(map(str, corpus.unused)))
     remarks = [
         *_remark_unused(account, config),
         *(_remark_default(account, config) if len(subsets.label_order) > 1 else ()),
@@ -111,7 +111,9 @@ def _remark_unused(account: DataAccount, config: DataConfig) -> Iterator[Finding
 
 
 def _shorten(path: str, base: Path) -> str:
-    return str(Path(path).relative_to(base)) if Path(path).is_relative_to(base) else path
+    # Relative to data.path, as data.splits takes it; else the name, which tells the most.
+    here = Path(path).is_relative_to(base)
+    return str(Path(path).relative_to(base)) if here else Path(path).name
 
 
 def _remark_default(account: DataAccount, config: DataConfig) -> Iterator[Finding]:

@@ -57,9 +57,9 @@ def run_plan(
 
     ``predicted`` holds the preflight's ``seconds`` (low, likely, high) and ``memory_bytes`` by
     model: the journal keeps it, and the share of a GPU that a trial gets follows from it.
-    ``retry_failed`` runs the plan's failed trials anew; ``account`` is what became of the data.
-    Raises StorageError when the disk takes
-    no more, ClusterError when no cluster can be had.
+    ``retry_failed`` runs the plan's failed trials anew; ``account``, which the journal keeps, is
+    what became of the data. Raises StorageError when the disk takes no more, ClusterError when no
+    cluster can be had.
     """
     trackers = build_trackers(config.trackers, folder)
     remove_unfinished(folder)
