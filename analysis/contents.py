@@ -32,6 +32,13 @@ from analysis.summary import (
     tabulate_best,
 )
 from analysis.trial_charts import draw_candidates, draw_learning_curves
+from sweep.account import (
+    DataAccount,
+    format_columns,
+    format_cut_off,
+    format_left_out,
+    list_origins,
+)
 from sweep.strays import count_reasons
 
 
@@ -103,6 +110,8 @@ def collect_words(study: Study) -> dict[str, Any]:
         **_collect_costs(study),
         **_collect_trials(study),
         **_collect_origin(study),
+        "data": study.run.data,
+        "data_rows": tabulate_data(study.run.data) if study.run.data else [],
     }
 
 
@@ -170,6 +179,22 @@ def _collect_origin(study: Study) -> dict[str, Any]:
         "commit": opened.get("git_commit"),
         "devices": sorted(study.run.results["device"].dropna().unique()),
     }
+
+
+def tabulate_data(account: DataAccount) -> list[dict[str, Any]]:
+    """Return a row per split: where it came from, its columns, rows, what was left out and why."""
+    return [
+        {
+            "split": split.split,
+            "origin": list_origins(split, account),
+            "columns": format_columns(split) if split.text_columns else "",
+            "rows": split.read + split.from_training,
+            "cut_off": format_cut_off(split, account) if split.cut_off else "",
+            "left_out": [format_left_out(each) for each in split.left_out],
+            "usable": split.usable,
+        }
+        for split in account.splits
+    ]
 
 
 def name_label_sets(plan: pd.DataFrame) -> list[dict[str, Any]]:

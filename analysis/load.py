@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.account import DataAccount, read_account
 from sweep.errors import RunFolderError
 from sweep.events import Event
 from sweep.journal import JOURNAL_NAME, read_events
@@ -64,6 +65,8 @@ class Run:
     """The text of config.yaml; None where the folder has none."""
     others: tuple[Stray, ...] = ()
     """Trials that the run holds beside its present plan; no frame has them."""
+    data: DataAccount | None = None
+    """What became of the data at the last start; None where the journal does not tell."""
 
     @property
     def unmatched(self) -> int:
@@ -109,11 +112,17 @@ def load_run(folder: Path | str) -> Run:
         ended=tuple(ends),
         config=_read_config(folder),
         others=tuple(list_strays([trial.spec for trial in record.planned().values()], record)),
+        data=_find_account(record),
     )
 
 
 def _select(frame: pd.DataFrame, trial_ids: set[str]) -> pd.DataFrame:
     return frame[frame["trial_id"].isin(trial_ids)].reset_index(drop=True)
+
+
+def _find_account(record: RunRecord) -> DataAccount | None:
+    trees = (event.get("data") for event in reversed(record.opened))
+    return next((read_account(tree) for tree in trees if tree is not None), None)
 
 
 def load_tables(folder: Path, record: RunRecord) -> dict[str, pd.DataFrame]:

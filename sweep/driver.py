@@ -14,6 +14,7 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
+from sweep.account import DataAccount
 from sweep.cluster import check_storage
 from sweep.config import Config
 from sweep.errors import ConfigError, StorageError
@@ -49,13 +50,15 @@ def run_plan(
     console: Console,
     predicted: dict[str, Any] | None = None,
     retry_failed: bool = False,
+    account: DataAccount | None = None,
 ) -> RunRecord:
     """Run every trial of ``plan`` that the journal has no result for; return the whole record.
 
     ``predicted`` holds the preflight's ``seconds`` (low, likely, high) and ``memory_bytes`` by
     model: the journal keeps it, and the share of a GPU that a trial gets follows from it.
-    ``retry_failed`` runs the plan's failed trials anew. Raises StorageError when the disk takes
-    no more, ClusterError when no cluster can be had.
+    ``retry_failed`` runs the plan's failed trials anew; ``account``, which the journal keeps, is
+    what became of the data. Raises StorageError when the disk takes no more, ClusterError when no
+    cluster can be had.
     """
     trackers = build_trackers(config.trackers, folder)
     remove_unfinished(folder)
@@ -70,7 +73,7 @@ def run_plan(
     limit = 60 * config.resources.max_epoch_minutes
     store = _open_store(config, folder)
     recorder = Recorder(journal, record, scheduler, folder, tell, limit, store)
-    _write_plan(plan, subsets, recorder, predicted)
+    _write_plan(plan, subsets, recorder, predicted, account)
     if retry_failed:
         _reopen_failed(plan, recorder)
     replay_results(plan, record, scheduler)
@@ -111,7 +114,11 @@ def _open_store(config: Config, folder: Path) -> CheckpointStore:
 
 
 def _write_plan(
-    plan: Plan, subsets: Subsets, recorder: Recorder, predicted: dict[str, Any] | None
+    plan: Plan,
+    subsets: Subsets,
+    recorder: Recorder,
+    predicted: dict[str, Any] | None,
+    account: DataAccount | None,
 ) -> None:
     """Note this session, and the trials and test sets that the journal does not know yet."""
     recorder.write(
@@ -122,6 +129,7 @@ def _write_plan(
         versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         git_commit=_read_commit(),
         predicted=predicted,
+        data=account.to_dict() if account else None,
     )
     recorder.write_many([*_list_test_sets(plan, subsets, recorder), *_list_plan(plan, recorder)])
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from sweep.account import is_account
+
 MOST = 2**53
 """The largest whole number that a table's float64 column holds exactly."""
 MOST_EPOCHS = 10**6
@@ -125,6 +127,7 @@ FIELDS: dict[str, Check] = {
     **dict.fromkeys(("items", "truth", "predictions"), COUNTS),
     "versions": Check("an object of texts", _are_versions),
     "predicted": Check("a forecast of seconds and memory_bytes", _is_prediction),
+    "data": Check("an account of the data's rows", is_account),
 }
 """What a field of an event holds, whatever the event; null and fields without a check pass."""
 

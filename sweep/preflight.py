@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweep.account import DataAccount, format_account
 from sweep.config import Config
 from sweep.findings import Finding
 from sweep.forecast import CellKey, Forecaster, Job, ModelEstimate, Total, measure_texts
@@ -25,11 +26,13 @@ LEVELS = ("error", "warning", "note")
 
 @dataclass
 class Preflight:
-    """Findings, worst first, and estimates; a model of unknown shape has none."""
+    """Findings, worst first, what became of the data, and estimates; a model of unknown shape
+    has none."""
 
     findings: list[Finding] = field(default_factory=list)
     models: list[ModelEstimate] = field(default_factory=list)
     total: Total | None = None
+    data: DataAccount | None = None
 
     def errors(self) -> list[Finding]:
         """Return the findings that keep the run from starting."""
@@ -55,7 +58,11 @@ class Preflight:
         if self.total and total:
             total["seconds"] = self.total.seconds._asdict()
         estimates = {"models": [asdict(each) for each in self.models], "total": total}
-        return {"findings": [asdict(each) for each in self.findings], "estimates": estimates}
+        return {
+            "findings": [asdict(each) for each in self.findings],
+            "data": self.data.to_dict() if self.data else None,
+            "estimates": estimates,
+        }
 
 
 def check_plan(
@@ -76,7 +83,8 @@ def check_plan(
     here = machine or expected or Machine(cpus=1, memory_bytes=0)
     texts = measure_texts(config, reached.subsets)
     forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
-    preflight = Preflight(list(reached.findings))
+    preflight = Preflight(list(reached.findings), data=reached.account)
+    preflight.findings += reached.account.remarks if reached.account else ()
     jobs = []
     for index, model in enumerate(config.grid.models):
         if found := reached.models.get(model.name):
@@ -137,8 +145,8 @@ def _describe_cluster(expected: Machine | None) -> str:
 
 
 def show_preflight(preflight: Preflight) -> str:
-    """Return the preflight as text: findings, a line per model, and the run's needs."""
-    lines = ["preflight:"]
+    """Return the preflight as text: the data, findings, a line per model, the run's needs."""
+    lines = [*show_data(preflight), "preflight:"]
     lines += [f"  {each.level}: {each.sentence}" for each in preflight.findings]
     width = max((len(each.model) for each in preflight.models), default=0)
     lines += [
@@ -148,6 +156,11 @@ def show_preflight(preflight: Preflight) -> str:
         for each in preflight.models
     ]
     return "\n".join([*lines, *show_total(preflight)])
+
+
+def show_data(preflight: Preflight) -> list[str]:
+    """Return what became of the data as lines; none where they could not be read."""
+    return format_account(preflight.data) if preflight.data else []
 
 
 def show_total(preflight: Preflight) -> list[str]:

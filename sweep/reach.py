@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep.config import Config, ModelConfig
-from sweep.data import load_corpus
+from sweep.account import DataAccount
+from sweep.config import Config, DataConfig, ModelConfig
+from sweep.data import Corpus, load_corpus
+from sweep.datacheck import build_account
 from sweep.errors import DataError, SweepError
 from sweep.findings import Finding
 from sweep.hub import go_offline_if_silent, list_hub_files
@@ -33,10 +35,11 @@ class ReachedModel:
 @dataclass
 class Reached:
     """What could be had: models by name, subsets unless the data cannot give every cell,
-    and the errors."""
+    what became of the data's rows, and the errors."""
 
     models: dict[str, ReachedModel] = field(default_factory=dict)
     subsets: Subsets | None = None
+    account: DataAccount | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -47,7 +50,9 @@ def reach_inputs(config: Config) -> Reached:
     if silent:
         reached.findings.append(Finding("warning", "network", silent))
     try:
-        subsets = build_subsets(config)
+        corpus = load_corpus(config.data)
+        subsets = _draw_subsets(corpus, config.data)
+        reached.account = build_account(corpus, subsets, config.data)
         missing = check_counts(config, subsets)
         reached.findings += missing
         reached.subsets = None if missing else subsets
@@ -72,8 +77,10 @@ def _needs_hub(config: Config) -> bool:
 
 def build_subsets(config: Config) -> Subsets:
     """Load the corpus and return the subsets that it can give."""
-    data = config.data
-    corpus = load_corpus(data)
+    return _draw_subsets(load_corpus(config.data), config.data)
+
+
+def _draw_subsets(corpus: Corpus, data: DataConfig) -> Subsets:
     exclude = [corpus.spellings.get(name, name) for name in data.exclude_labels]
     order = data.label_order and [corpus.spellings.get(name, name) for name in data.label_order]
     return Subsets(corpus, exclude, order, data.max_eval_per_label)
@@ -127,8 +134,8 @@ def check_counts(config: Config, subsets: Subsets) -> list[Finding]:
             for seed in config.grid.seeds:
                 try:
                     subsets.training(k, n, seed)
-                    subsets.evaluation("validation", k)
-                    subsets.evaluation("test", k)
+                    subsets.evaluation("validation", k, config.grid.n_samples)
+                    subsets.evaluation("test", k, config.grid.n_samples)
                 except DataError as error:
                     key = str(error).partition(":")[0]
                     findings.setdefault(str(error), Finding("error", key, str(error)))

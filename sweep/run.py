@@ -24,7 +24,7 @@ from sweep.machine import inspect_machine
 from sweep.outline import list_outline, outline_to_dict
 from sweep.paths import make_absolute
 from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates, list_plan, plan_to_dict
-from sweep.preflight import Preflight, check_plan, show_preflight, show_warnings
+from sweep.preflight import Preflight, check_plan, show_data, show_preflight, show_warnings
 from sweep.reach import KnownSubsets, Reached, reach_inputs
 from sweep.record import RunRecord, choose_best, sort_events
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
@@ -157,7 +157,8 @@ def _train(
         from sweep.driver import run_plan
 
         console = Console()
-        lines = [f"run folder: {folder}", *show_warnings(preflight), *strays]
+        told = [*show_data(preflight), *show_warnings(preflight), *strays]
+        lines = [f"run folder: {folder}", *told]
         if journal.dropped_bytes:
             lines.append(
                 f"{journal.path}: the last line was cut short when its driver ended, and is "
@@ -176,6 +177,7 @@ def _train(
                 options.address,
                 console,
                 predicted=preflight.predicted(),
+                account=preflight.data,
                 retry_failed=options.retry_failed,
             )
         except KeyboardInterrupt:

@@ -2,12 +2,19 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sweep.data import SPLITS, Corpus, Row
+from sweep.data import Corpus
 from sweep.errors import DataError
-from sweep.phrases import show_names, show_value
+from sweep.pools import fill_pools
+from sweep.shortage import (
+    explain_few_labels,
+    explain_few_texts,
+    explain_label_order,
+    explain_missing_label,
+    measure_supply,
+)
 
 Drawn = tuple[int, str, int]
 """Row number, text and class index."""
@@ -31,16 +38,6 @@ class Subset:
         for text, label in zip(self.texts, self.classes, strict=True):
             _hash_text(digest, text, label)
         return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """How many rows of one split were left out, and why (each row counted once)."""
-
-    several_labels: int
-    excluded_label: int
-    in_another_split: int
-    repeated: int
 
 
 @dataclass(frozen=True)
@@ -73,75 +70,31 @@ class Subsets:
         that has no single-label training row."""
         self._excluded = frozenset(exclude_labels)
         self._max_eval = max_eval_per_label
-        self._all_labels = {row.labels[0] for row in corpus.splits["train"] if row.labels}
+        wanted = None if label_order is None else tuple(label_order)
         self.counts = Counter(
             row.labels[0]
             for row in corpus.splits["train"]
             if len(row.labels) == 1 and row.labels[0] not in self._excluded
         )
-        self.label_order = self._order_labels(label_order)
+        self.label_order = self._order_labels(corpus, wanted)
         self.training_texts = [row.text for row in corpus.splits["train"]]
-        self._pools: dict[str, dict[str, list[tuple[int, str]]]] = {}
         self._ranked: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
-        self.dropped: dict[str, Dropped] = {}
-        later: set[str] = set()
-        for split in reversed(SPLITS):
-            self._fill_pool(split, corpus.splits[split], later)
-            later |= {row.text for row in corpus.splits[split]}
+        self.pools = fill_pools(corpus, self._excluded, self.label_order)
+        """What the rows of each split came to."""
+        self._supply = measure_supply(corpus, self.pools, self.label_order, wanted is not None)
 
-    def _order_labels(self, wanted: Iterable[str] | None) -> tuple[str, ...]:
+    def _order_labels(self, corpus: Corpus, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
         if wanted is None:
             return tuple(sorted(self.counts, key=lambda name: (-self.counts[name], name)))
-        order = tuple(wanted)
-        unknown = next((name for name in order if name not in self.counts), None)
+        unknown = next((name for name in wanted if name not in self.counts), None)
         if unknown is not None:
-            raise DataError(
-                f"data.label_order: {show_value(unknown)} labels no training text on its own; the "
-                f"labels are {show_names(sorted(self.counts))}"
-            )
-        return order
-
-    def _fill_pool(self, split: str, rows: list[Row], later: set[str]) -> None:
-        """Keep the usable rows of ``split``; ``later`` holds the texts of the splits after it."""
-        seen: dict[str, set[tuple[str, ...]]] = {}
-        for row in rows:
-            seen.setdefault(row.text, set()).add(row.labels)
-        taken: set[str] = set()
-        pool: dict[str, list[tuple[int, str]]] = {}
-        dropped: Counter[str] = Counter()
-        for number, row in enumerate(rows):
-            reason = self._reason_to_drop(row, seen, taken, later)
-            dropped[reason] += 1
-            if not reason:
-                taken.add(row.text)
-                pool.setdefault(row.labels[0], []).append((number, row.text))
-        self._pools[split] = pool
-        del dropped[""]
-        self.dropped[split] = Dropped(**{name: dropped[name] for name in Dropped.__annotations__})
-
-    def _reason_to_drop(
-        self, row: Row, seen: dict[str, set[tuple[str, ...]]], taken: set[str], later: set[str]
-    ) -> str:
-        if len(row.labels) != 1:
-            return "several_labels"
-        if row.labels[0] in self._excluded:
-            return "excluded_label"
-        if row.text in later:
-            return "in_another_split"
-        if row.text in taken or len(seen[row.text]) > 1:
-            return "repeated"
-        return ""
+            raise DataError(explain_label_order(corpus, unknown, self._excluded, self.counts))
+        return wanted
 
     def labels_for(self, n_labels: int) -> tuple[str, ...]:
         """Return the ``n_labels`` first labels; raise DataError if there are fewer."""
         if n_labels > len(self.label_order):
-            left_out = sorted(self._excluded & self._all_labels)
-            note = f" (data.exclude_labels leaves out {show_names(left_out)})" if left_out else ""
-            raise DataError(
-                f"grid.n_labels: {n_labels} labels asked, but the data have "
-                f"{len(self.label_order)}: {show_names(self.label_order)}{note}; "
-                f"take at most {len(self.label_order)}"
-            )
+            raise DataError(explain_few_labels(self._supply, n_labels))
         return self.label_order[:n_labels]
 
     def training(self, n_labels: int, n_samples: int, seed: int) -> Subset:
@@ -160,26 +113,23 @@ class Subsets:
         """Return the three subsets of a cell."""
         return CellData(
             self.training(n_labels, n_samples, seed),
-            self.evaluation("validation", n_labels),
-            self.evaluation("test", n_labels),
+            self.evaluation("validation", n_labels, [n_samples]),
+            self.evaluation("test", n_labels, [n_samples]),
         )
 
-    def evaluation(self, split: str, n_labels: int) -> Subset:
+    def evaluation(self, split: str, n_labels: int, n_samples: Sequence[int] = ()) -> Subset:
         """Return the balanced ``validation`` or ``test`` subset of a label set: as many texts of
         each label as its rarest label has (at most ``max_eval_per_label``).
 
         Their order follows from the texts alone: predictions of one trial stand beside those of
-        another, made after the rows were sorted anew."""
+        another, made after the rows were sorted anew. Raises DataError where a label has none; its
+        remedy leaves ``n_samples`` possible.
+        """
         labels = self.labels_for(n_labels)
-        sizes = {label: len(self._pools[split].get(label, ())) for label in labels}
-        rarest = min(sizes, key=lambda label: sizes[label])
-        if sizes[rarest] == 0:
-            raise DataError(
-                f"data: the {split} split has no text labelled only {show_value(rarest)}; lower "
-                "grid.n_labels or name other labels in data.label_order"
-            )
-        per_label = min(sizes[rarest], self._max_eval or sizes[rarest])
-        rows = self._draw(split, labels, per_label, "")
+        rarest = min(map(self.pools[split].size, labels))
+        if rarest == 0:
+            raise DataError(explain_missing_label(self._supply, split, labels, n_samples))
+        rows = self._draw(split, labels, min(rarest, self._max_eval or rarest), "")
         return _build_subset(labels, sorted(rows, key=lambda row: _rank("", row[1])))
 
     def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
@@ -194,15 +144,8 @@ class Subsets:
         return digest.hexdigest()[:16]
 
     def _check_training(self, labels: tuple[str, ...], n_samples: int, per_label: int) -> None:
-        sizes = {label: len(self._pools["train"].get(label, ())) for label in labels}
-        short = {label: size for label, size in sizes.items() if size < per_label}
-        if short:
-            listed = show_names(f"{label} has {size}" for label, size in short.items())
-            most = min(sizes.values()) * len(labels)
-            raise DataError(
-                f"grid.n_samples: {n_samples} samples over {len(labels)} labels need {per_label} "
-                f"training texts of each, but {listed}; take at most {most}"
-            )
+        if min(map(self.pools["train"].size, labels)) < per_label:
+            raise DataError(explain_few_texts(self._supply, labels, n_samples, per_label))
 
     def _draw(self, split: str, labels: tuple[str, ...], per_label: int, seed: str) -> list[Drawn]:
         return [
@@ -214,7 +157,7 @@ class Subsets:
     def _rank_pool(self, split: str, label: str, seed: str) -> list[tuple[int, str]]:
         key = (split, label, seed)
         if key not in self._ranked:
-            pool = self._pools[split][label]
+            pool = self.pools[split].usable[label]
             self._ranked[key] = sorted(pool, key=lambda row: _rank(seed, row[1]))
         return self._ranked[key]
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import f1_score
 
+from sweep.account import DataAccount, LeftOut, Reason, SplitAccount
+from sweep.findings import Finding
 from sweep.journal import Journal
 from sweep.plan import Candidate, Cell, ModelRef, Recipe, TrialSpec
 from sweep.tables import write_tables
@@ -66,7 +68,7 @@ def write_fake_run(
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     with Journal(folder) as journal:
-        journal.append("opened", **_opened(models))
+        journal.append("opened", **_opened(models, labels))
         specs = list(_plan(models, labels, counts, samples, seeds))
         journal.append_all([("planned", {"trial": spec.to_dict()}) for spec in specs])
         for count in counts:
@@ -110,7 +112,37 @@ def _baseline(
     }
 
 
-def _opened(models: Sequence[str]) -> dict[str, Any]:
+def _account(labels: Sequence[str]) -> DataAccount:
+    """Return the account of two files, of which one is cut for validation."""
+    train = SplitAccount(
+        "train",
+        files=("data/train.csv",),
+        text_columns=("text",),
+        label_column="label",
+        read=12_000,
+        cut_off=1_000,
+        usable=9_800,
+        left_out=(
+            LeftOut(Reason.SEVERAL_LABELS, 400),
+            LeftOut(Reason.EXCLUDED_LABEL, 700, {labels[-1]: 700}),
+            LeftOut(Reason.REPEATED, 100),
+        ),
+    )
+    validation = SplitAccount("validation", from_training=1_000, fraction=0.1, usable=1_000)
+    test = SplitAccount(
+        "test",
+        files=("data/test.csv",),
+        text_columns=("text",),
+        label_column="label",
+        read=1_000,
+        usable=1_000,
+    )
+    remark = Finding("warning", "data.splits", f"data.splits: {labels[0]}.csv is not used")
+    splits = train, validation, test
+    return DataAccount("files", 0, splits, (f"data/{labels[0]}.csv",), (remark,))
+
+
+def _opened(models: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
     return {
         "host": "worker-1",
         "pid": 1,
@@ -121,6 +153,7 @@ def _opened(models: Sequence[str]) -> dict[str, Any]:
             "seconds": [0.0, 45.0, 300.0],
             "memory_bytes": dict.fromkeys(models, 640 * 2**20),
         },
+        "data": _account(labels).to_dict(),
     }
 
 

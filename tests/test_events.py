@@ -40,6 +40,12 @@ def test_every_line_of_a_real_journal_passes(tmp_path: Path) -> None:
     assert read(*lines) == [json.loads(line) for line in lines]
 
 
+def test_account_of_another_shape_is_damage() -> None:
+    opened = {"event": "opened", "time": 1, "data": {"source": "files", "splits": "all"}}
+    with pytest.raises(RunFolderError, match="'data' is not an account of the data's rows"):
+        read(opened)
+
+
 def test_what_the_plan_writes_passes(plan: Plan) -> None:
     planned = [{"event": "planned", "time": 1, "trial": spec.to_dict()} for spec in plan.trials]
     assert len(read(*planned)) == len(plan.trials)

@@ -328,6 +328,7 @@ def test_run_journals_what_was_predicted(
     assert set(seen["predicted"]) == {"seconds", "memory_bytes", "slot_bytes"}
     assert len(seen["predicted"]["seconds"]) == 3
     assert set(seen["predicted"]["memory_bytes"]) == {"tiny-llama"}
+    assert seen["account"].source == "synthetic"
 
 
 def test_dry_run_loads_neither_torch_nor_ray(write_config: WriteConfig) -> None:
@@ -347,6 +348,24 @@ def test_run_says_warnings_and_needs_in_a_few_lines(write_config: WriteConfig) -
     assert len(lines) == 3
     assert lines[0].startswith("warning: 64 trials of a at a time")
     assert lines[1].startswith("time: about")
+
+
+def test_run_says_what_became_of_the_data_before_its_warnings(
+    write_config: WriteConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stand_in(*_: Any, **__: Any) -> Any:
+        raise ClusterError("stopped here")
+
+    monkeypatch.setattr("sweep.driver.run_plan", stand_in)
+    assert main([str(write_config()), "--out", str(tmp_path / "runs"), *SMALL]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("run folder: ")
+    assert lines[1].startswith("data: the built-in synthetic corpus; usable rows: ")
+    assert lines[2].startswith("  left out: ")
+    assert lines[3].startswith("time: about")
 
 
 def test_cluster_not_yet_asked_is_a_note(write_config: WriteConfig) -> None:

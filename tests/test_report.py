@@ -193,6 +193,36 @@ def test_sections_for_cost_failures_and_forecast_are_there(page: str) -> None:
     assert "Weak evidence." in text
 
 
+def read_rows(page: str, name: str) -> list[str]:
+    """Return the text of each row of a table's body."""
+    body = page.split(f'id="{name}"')[1].split("<tbody>")[1].split("</tbody>")[0]
+    rows = re.findall("<tr.*?</tr>", body, re.DOTALL)
+    return [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in rows]
+
+
+def test_report_tells_what_became_of_the_data(page: str) -> None:
+    assert read_rows(page, "table-data") == [
+        "train data/train.csv columns text and label 12,000 1,000 cut off for validation "
+        "400 with several labels 700 excluded by data.exclude_labels (desire) 100 repeated 9,800",
+        "validation cut from training (data.validation_fraction=0.1, data.split_seed=0) 1,000 "
+        "none 1,000",
+        "test data/test.csv columns text and label 1,000 none 1,000",
+    ]
+    assert '<a href="#data">Data</a>' in page
+    assert "data.splits: admiration.csv is not used" in page
+
+
+def test_journal_that_tells_nothing_of_the_data_makes_a_page_without_them(tmp_path: Path) -> None:
+    folder = write_fake_run(tmp_path / "run", counts=(2,), samples=(800,))
+    first, *rest = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    opened = json.loads(first)
+    del opened["data"]
+    (folder / "journal.jsonl").write_text("".join([json.dumps(opened) + "\n", *rest]))
+    page = build_page(load_run(folder))
+    assert "table-data" not in page
+    assert "#data" not in drop_library(page)
+
+
 def test_a_full_study_of_many_trials_stays_small(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path / "run", seeds=(0, 1, 2, 3))
     run = load_run(folder)

@@ -86,6 +86,15 @@ def read_table(page: Any, name: str) -> list[list[str]]:
     return page.eval_on_selector_all(f"#{name} tbody tr", rows)
 
 
+def test_the_data_section_shows_hostile_labels_as_text(browser: Any, hostile_report: Path) -> None:
+    seen = visit(browser, hostile_report, viewport={"width": 390, "height": 844})
+    section = seen.page.locator("section[aria-labelledby=data]")
+    assert "excluded by data.exclude_labels (calm)" in section.inner_text()
+    assert f"{EVIL}.csv is not used" in section.inner_text()
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert seen.complaints == []
+
+
 def test_report_draws_every_chart_and_asks_the_network_for_nothing(
     browser: Any, report: Path
 ) -> None:

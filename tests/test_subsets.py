@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from sweep.account import Reason
 from sweep.config import DataConfig
 from sweep.data import Corpus, Row, load_corpus
 from sweep.errors import DataError
@@ -97,9 +98,14 @@ def test_shared_and_repeated_texts_leave_training_and_are_counted() -> None:
     held = [Row("va", ("a",)), Row("vb", ("b",)), Row("in validation", ("a",))]
     test = [Row("ta", ("a",)), Row("tb", ("b",)), Row("in test", ("b",))]
     subsets = Subsets(make_corpus(train, held, test))
-    dropped = subsets.dropped["train"]
-    assert (dropped.in_another_split, dropped.repeated) == (2, 3)
-    assert (dropped.several_labels, dropped.excluded_label) == (1, 1)
+    assert subsets.pools["train"].left_out == {
+        Reason.IN_VALIDATION: 1,
+        Reason.IN_TEST: 1,
+        Reason.REPEATED: 1,
+        Reason.CONFLICTING_LABELS: 2,
+        Reason.SEVERAL_LABELS: 1,
+        Reason.EXCLUDED_LABEL: 1,
+    }
     texts = set(subsets.training(2, 10, 0).texts)
     assert not texts & {"in validation", "in test", "torn", "both", "none"}
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ray_runs import kill_and_resume, start_nodes
 
+from sweep.account import read_account
 from sweep.journal import read_events
 from sweep.run import main
 
@@ -69,6 +70,12 @@ def test_baselines_are_rows_of_the_same_table(run: Path) -> None:
     found = pq.read_table(run / "results.parquet").to_pylist()
     axes = [(row["model"], row["n_labels"]) for row in found if row["kind"] == "baseline"]
     assert sorted(axes) == [(name, k) for name in ("majority", "tf-idf") for k in (2, 16)]
+
+
+def test_journal_keeps_what_became_of_the_data(run: Path) -> None:
+    opened = next(event for event in read_events(run) if event["event"] == "opened")
+    account = read_account(opened["data"])
+    assert [split.read for split in account.splits] == [11_767, 1_314, 1_314]
 
 
 def test_every_planned_trial_ended_once(run: Path) -> None:

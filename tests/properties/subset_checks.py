@@ -1,5 +1,6 @@
 """Whether the subsets of a corpus are exactly those that were asked for."""
 
+import re
 from collections import Counter
 
 from cases import REACHED, check_sentence
@@ -32,13 +33,14 @@ def check_subsets(
     usable = {split: count_usable(corpus, split, excluded) for split in SPLITS}
     try:
         found = [subsets.training(k, n, seed)]
-        found += [subsets.evaluation(split, k) for split in SPLITS[1:]]
+        found += [subsets.evaluation(split, k, [n]) for split in SPLITS[1:]]
     except DataError as error:
         check_sentence(error)
         labels = subsets.label_order[:k]
         enough = len(labels) == k and n % k == 0
         enough = enough and all(usable["train"][label] >= n // k for label in labels)
         assert not (enough and all(usable[s][label] for label in labels for s in SPLITS[1:]))
+        check_remedies(corpus, subsets, str(error), (k, n, seed), excluded)
         return
     for split, subset in zip(SPLITS, found, strict=True):
         size = n // k if split == "train" else min(usable[split][each] for each in subset.labels)
@@ -46,6 +48,37 @@ def check_subsets(
     REACHED["subsets"] += 1
     check_nesting(subsets, k, n, seed, found[0])
     check_fingerprint(corpus, subsets, k, n, seed, excluded)
+
+
+def check_remedies(
+    corpus: Corpus,
+    subsets: Subsets,
+    sentence: str,
+    cell: tuple[int, int, int],
+    excluded: frozenset[str],
+) -> None:
+    """Do what the sentence says: no remedy that names a number or labels is refused in turn."""
+    k, n, seed = cell
+    key, remedy = sentence.partition(":")[0], sentence.rpartition("; ")[2]
+    most, fewer, names = (
+        re.search(pattern, remedy)
+        for pattern in (
+            r"take at most (\d+)(?! and)",
+            r"lower grid.n_labels to (\d+)",
+            r"in data.label_order \(([\w, ]+)\)",
+        )
+    )
+    if most and key == "grid.n_samples":
+        assert len(subsets.training(k, int(most[1]), seed)) == int(most[1])
+    if most and key == "grid.n_labels":
+        assert len(subsets.labels_for(int(most[1]))) == int(most[1]) > 1
+    if fewer:
+        subsets.of_cell(int(fewer[1]), n, seed)
+    if names:
+        Subsets(corpus, excluded, names[1].split(", ")).of_cell(k, n, seed)
+    if "set data.exclude_labels=[]" in remedy and not most:
+        Subsets(corpus, ()).labels_for(k)
+    REACHED["remedies"] += bool(most or fewer or names)
 
 
 def check_subset(corpus: Corpus, split: str, subset: Subset, k: int, size: int) -> None:
