@@ -10,6 +10,7 @@ from sweep.account import DataAccount
 from sweep.config import Config, DataConfig, ModelConfig
 from sweep.data import Corpus, load_corpus
 from sweep.datacheck import build_account
+from sweep.effects import check_data_values, check_models, check_schedule
 from sweep.errors import DataError, SweepError
 from sweep.findings import Finding
 from sweep.hub import go_offline_if_silent, list_hub_files
@@ -54,7 +55,7 @@ def reach_inputs(config: Config) -> Reached:
         subsets = _draw_subsets(corpus, config.data)
         reached.account = build_account(corpus, subsets, config.data)
         missing = check_counts(config, subsets)
-        reached.findings += missing
+        reached.findings += [*missing, *check_data_values(config.data, corpus)]
         reached.subsets = None if missing else subsets
     except SweepError as error:
         reached.findings.append(Finding("error", "data", str(error)))
@@ -65,6 +66,8 @@ def reach_inputs(config: Config) -> Reached:
             reached.models[model.name] = call.result()
         except SweepError as error:
             reached.findings.append(Finding("error", f"grid.models.{index}", str(error)))
+    revisions = {name: found.revision for name, found in reached.models.items()}
+    reached.findings += [*check_models(config, revisions), *check_schedule(config)]
     return reached
 
 

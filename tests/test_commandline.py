@@ -1,0 +1,119 @@
+"""Options that contradict one another, absolute paths in the saved configuration, and the command
+that goes on with a run."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sweep.commandline import format_resume_command
+from sweep.config import load_config
+from sweep.paths import make_absolute
+from sweep.run import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--name", ""], "--name is empty; give a value"),
+        (["--name", " "], "--name is empty"),
+        (["--out", ""], "path is empty"),
+        (["--address", ""], "--address is empty"),
+        (["--attach", ""], "path is empty"),
+        (["--attach", "runs/x", "--name", "x"], "--attach goes alone: it watches a sweep"),
+        (["--attach", "runs/x", "--json"], "leave out --json"),
+        (["--attach", "runs/x", "--address", "auto"], "leave out --address"),
+        (["--attach", "runs/x", "--retry-failed"], "leave out --retry-failed"),
+        (["--attach", "runs/x", "--set", "a=1"], "leave out --set"),
+        (["c.yaml", "--attach", "runs/x"], "leave out CONFIG"),
+        (["--name", "a", "--set", "name=b"], "--set name=b has no effect"),
+    ],
+)
+def test_option_without_effect_is_refused_and_nothing_starts(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_resume_command_names_every_option_and_is_quoted_for_a_shell() -> None:
+    words = shlex.split(format_resume_command("x", Path("my runs/$HOME"), "ray://h:1"))
+    assert words[1:] == [
+        *("-m", "sweep.run", "--name", "x", "--out", "my runs/$HOME"),
+        *("--address", "ray://h:1", "--resume"),
+    ]
+
+
+def test_resume_command_starts_this_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = format_resume_command("x", Path("runs"), None)
+    (python, *_) = shlex.split(command)
+    ask = [python, "-c", "import sys; print(sys.prefix)"]
+    found = subprocess.run(ask, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == sys.prefix
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert format_resume_command("x", Path("runs"), None).startswith("python -m sweep.run --name x")
+
+
+def test_paths_mean_the_same_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_config: Callable[..., Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "local").mkdir(parents=True)
+    models = [
+        {"name": "folder", "path": "org/local"},
+        {"name": "home", "path": "~/model"},
+        {"name": "hub", "path": "org/elsewhere"},
+        {"name": "tiny", "path": "tiny:gpt2"},
+    ]
+    config = make_absolute(
+        load_config(
+            write_config(
+                data={"path": "texts", "labels_file": "names.txt"},
+                grid={"models": models, "n_labels": [2], "n_samples": [8]},
+                storage={"checkpoints": "~/kept"},
+                trackers={"mlflow": {"tracking_uri": "./mlruns"}},
+            )
+        )
+    )
+    assert config.data.path == str(tmp_path / "texts")
+    assert config.data.labels_file == "names.txt"
+    assert [model.path for model in config.grid.models] == [
+        str(tmp_path / "org" / "local"),
+        str(Path.home() / "model"),
+        "org/elsewhere",
+        "tiny:gpt2",
+    ]
+    assert config.storage.checkpoints == str(Path.home() / "kept")
+    assert config.trackers.mlflow is not None
+    assert config.trackers.mlflow.tracking_uri == str(tmp_path / "mlruns")
+
+
+def test_splits_without_a_path_become_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_config: Callable[..., Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = {"splits": {"train": "a.csv", "test": "/b.csv"}, "labels_file": "names.txt"}
+    found = make_absolute(load_config(write_config(data=data))).data
+    assert found.splits == {"train": str(tmp_path / "a.csv"), "test": "/b.csv"}
+    assert found.labels_file == str(tmp_path / "names.txt")
+
+
+def test_shipped_configurations_stay_as_they_are() -> None:
+    for path in Path("sweep_configs").glob("*.yaml"):
+        tree = yaml.safe_load(path.read_text())
+        if tree.get("data", {}).get("source") != "files":
+            config = load_config(path)
+            assert make_absolute(config) == config
