@@ -1,25 +1,25 @@
 """Load a corpus: the Hugging Face Hub, files on disk, or the built-in synthetic one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sweep.columns import find_columns
+from sweep.columnar import refuse_unreadable
+from sweep.columns import LABEL_NAMES, TEXT_NAMES, find_columns
 from sweep.config import DataConfig
 from sweep.errors import DataError
+from sweep.filenames import SPLITS as SPLITS
+from sweep.hubdata import load_from_hub
 from sweep.labels import check_characters, parse_labels
-from sweep.phrases import first_line, show_names, show_value
-from sweep.readers import ENDINGS, Table, build_table, read_table, read_text, split_lines
+from sweep.layouts import Layout, find_layout, resolve
+from sweep.nodes import Node
+from sweep.phrases import show_names, show_value
+from sweep.readers import Table, read_tables, read_text, split_lines
+from sweep.splitfiles import SplitFiles, read_split
 from sweep.splits import cut_splits
 from sweep.synthetic import build_synthetic_corpus
-
-SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "dev", "valid", "val"),
-    "test": ("test",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +74,53 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def load_from_files(config: DataConfig) -> Corpus:
-    """Return the corpus in a folder (the official layout or one file per split) or one file."""
+    """Return the corpus in files on disk: the official layout, or any that ``layouts`` finds."""
     folder = Path(config.path or "").expanduser()
     if _is_official(folder) and not (config.splits or config.text_column or config.label_column):
         return read_official_folder(folder)
-    files = find_files(config)
-    tables = {split: read_table(path, config.quoted) for split, path in files.items()}
-    return build_corpus(tables, config)
+    layout = find_layout(config)
+    corpus = build_corpus(_read_layout(layout, config), config)
+    others = [resolve(config, config.labels_file)] if config.labels_file else []
+    return replace(corpus, unused=layout.list_unused(others))
+
+
+def _read_layout(layout: Layout, config: DataConfig) -> dict[str, Table]:
+    """Return the table of each split, those inside a JSON file for training included."""
+    read = partial(read_tables, quoted=config.quoted, encoding=config.encoding)
+    tables: dict[str, Table] = {}
+    for split, files in layout.splits.items():
+        found = read_split(split, files, read, config.encoding)
+        if "" not in found and split not in found:
+            raise DataError(
+                f"{files.nodes[0]}: holds the splits {show_names(found)} and none for {split}; "
+                f"name another file in data.splits.{split}"
+            )
+        tables[split] = found.get("") or found[split]
+        if split == "train":
+            tables |= _list_inner(found, layout, config)
+    return {split: tables[split] for split in SPLITS if split in tables}
+
+
+def _list_inner(found: Mapping[str, Table], layout: Layout, config: DataConfig) -> dict[str, Table]:
+    chosen = config.splits or {}
+    inner = {split: table for split, table in found.items() if split and split not in chosen}
+    twice = next((s for s in inner if s != "train" and s in layout.splits), None)
+    if twice:
+        raise DataError(
+            f"{inner[twice].place}: is for {twice}, and so is {layout.splits[twice].nodes[0]}; "
+            f"set data.splits.{twice} to one of the two files"
+        )
+    return inner
 
 
 def build_corpus(tables: Mapping[str, Table], config: DataConfig) -> Corpus:
     """Return the rows of ``tables`` (split to table), the splits that lack cut from ``train``."""
-    columns = find_columns(tables["train"], config.text_column, config.label_column)
+    columns = _find_columns(tables["train"], config)
     names = _read_names(config)
     read = {
-        split: _read_rows(table, columns, names, config.label_separator)
+        split: _read_unlabelled(table, columns)
+        if _is_unlabelled(table, tables["train"], columns)
+        else _read_rows(split, table, columns, names, config.label_separator)
         for split, table in tables.items()
     }
     if not read["train"][0]:
@@ -100,6 +132,23 @@ def build_corpus(tables: Mapping[str, Table], config: DataConfig) -> Corpus:
     rows = {split: kept for split, (kept, _) in read.items() if kept}
     cut = tuple(split for split in SPLITS if split not in rows)
     return Corpus(_cut_from_training(rows, cut, config), sources, cut)
+
+
+def _find_columns(table: Table, config: DataConfig) -> tuple[str, str]:
+    if table.columns and not table.n_rows:
+        raise DataError(
+            f"{table.place}: has the columns {show_names(table.columns)} but no rows; name a file "
+            "with rows in data.path or data.splits.train"
+        )
+    refuse_unreadable(table, "text_column", config.text_column, TEXT_NAMES)
+    refuse_unreadable(table, "label_column", config.label_column, LABEL_NAMES)
+    try:
+        return find_columns(table, config.text_column, config.label_column)
+    except DataError as error:
+        if not table.unreadable:
+            raise
+        left = show_names(f"{name} {why}" for name, why in table.unreadable.items())
+        raise DataError(f"{error} (not read: {left})") from None
 
 
 def _cut_from_training(
@@ -116,14 +165,41 @@ def _cut_from_training(
     return splits
 
 
+def _is_unlabelled(table: Table, train: Table, columns: tuple[str, str]) -> bool:
+    """Whether ``table`` is laid out like ``train`` but has no column of labels at all."""
+    text_column, label_column = columns
+    known = table.columns.keys() <= train.columns.keys()
+    lacks = label_column not in table.columns and label_column not in table.unreadable
+    return known and lacks and text_column in table.columns
+
+
+def _read_unlabelled(table: Table, columns: tuple[str, str]) -> tuple[list[Row], SplitSource]:
+    texts = [_is_missing(value) for value in table.columns[columns[0]]]
+    source = SplitSource(table.sources, columns[:1], "", len(texts), sum(texts))
+    return [], replace(source, without_label=len(texts) - source.without_text)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value or not str(value).strip()
+
+
 def _read_rows(
-    table: Table, columns: tuple[str, str], names: list[str] | None, separator: str | None
+    split: str,
+    table: Table,
+    columns: tuple[str, str],
+    names: list[str] | None,
+    separator: str | None,
 ) -> tuple[list[Row], SplitSource]:
-    for key, name in zip(("text_column", "label_column"), columns, strict=True):
+    for name in columns:
+        if name in table.unreadable:
+            raise DataError(
+                f"{table.place}: the column {show_value(name)} {table.unreadable[name]}; write it "
+                f"as in the training data, or {_cut_instead(split)}"
+            )
         if name not in table.columns:
             raise DataError(
                 f"{table.place}: has no column {name!r} as the training data have; rename one of "
-                f"{show_names(table.columns)}, or set data.{key}"
+                f"{show_names(table.columns)}, or {_cut_instead(split)}"
             )
     text_column, label_column = columns
     names = names or table.class_names.get(label_column)
@@ -140,8 +216,12 @@ def _read_rows(
         no_text += not text
         no_label += bool(text) and not labels
     read = len(table.columns[text_column])
-    source = SplitSource((table.place,), (text_column,), label_column, read, no_text, no_label)
+    source = SplitSource(table.sources, (text_column,), label_column, read, no_text, no_label)
     return rows, source
+
+
+def _cut_instead(split: str) -> str:
+    return f"set data.splits.{split}=null to cut {split} from the training data instead"
 
 
 def _read_value(value: Any) -> str:
@@ -158,61 +238,22 @@ def _read_value(value: Any) -> str:
 def _read_names(config: DataConfig) -> list[str] | None:
     if config.labels_file is None:
         return None
-    path = _base(config) / Path(config.labels_file).expanduser()
-    return _read_name_lines(path, "data.labels_file")
+    path = resolve(config, config.labels_file)
+    return _read_name_lines(path, "data.labels_file", config.encoding)
 
 
-def _read_name_lines(path: Path, key: str) -> list[str]:
-    names = [line.strip() for line in split_lines(read_text(path)) if line.strip()]
+def _read_name_lines(path: Node, key: str, encoding: str | None = None) -> list[str]:
+    lines = [line.strip() for line in split_lines(read_text(path, encoding)) if line.strip()]
+    pairs = [line.partition("\t") for line in lines]
+    # Lines such as "0 <TAB> anger" are a mapping, as TweetEval has it.
+    numbered = [number.strip() for number, _, _ in pairs] == list(map(str, range(len(lines))))
+    names = [name.split("\t")[0].strip() or number for number, _, name in pairs if numbered]
+    names = names or lines
     if len(set(names)) < max(2, len(names)):
         raise DataError(
             f"{path}: {key} needs two or more different names, one a line; mend the file"
         )
     return names
-
-
-def _base(config: DataConfig) -> Path:
-    """Return the folder that the other files of the configuration stand in."""
-    path = Path((config.source == "files" and config.path) or "").expanduser()
-    return path.parent if path.suffix.lower() in ENDINGS and not path.is_dir() else path
-
-
-def find_files(config: DataConfig) -> dict[str, Path]:
-    """Return the file of each split: as named in ``config.splits``, else by the usual names.
-
-    Raises DataError when the path does not exist, when no file is for training, and when two
-    files could be the same split.
-    """
-    path, base = Path(config.path or "").expanduser(), _base(config)
-    chosen = (config.splits or {}).items()
-    named = {str(split): base / Path(file).expanduser() for split, file in chosen}
-    if not config.path:
-        return named
-    if not path.is_dir():
-        return {"train": path, **named}
-    found = {split: _find_file(path, split) for split in SPLITS if split not in named}
-    files = {**{split: file for split, file in found.items() if file}, **named}
-    if "train" not in files:
-        listed = show_names([f.name for f in _list_files(path)] or ["none of a known kind"])
-        raise DataError(
-            f"data.path: {path} has no file for training such as train.csv (its files: {listed}); "
-            "name one in data.splits.train, or set data.path to a single file"
-        )
-    return files
-
-
-def _find_file(folder: Path, split: str) -> Path | None:
-    matches = [file for file in _list_files(folder) if file.stem.lower() in SPLIT_NAMES[split]]
-    if len(matches) > 1:
-        raise DataError(
-            f"data.path: {folder} has several files for {split} "
-            f"({show_names(file.name for file in matches)}); name one in data.splits.{split}"
-        )
-    return matches[0] if matches else None
-
-
-def _list_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
 
 
 def _is_official(folder: Path) -> bool:
@@ -240,7 +281,8 @@ def read_official_folder(folder: Path) -> Corpus:
         )
         for split, rows in read.items()
     }
-    return Corpus(kept, sources)
+    used = {split: SplitFiles((folder / file,)) for split, file in files.items()}
+    return Corpus(kept, sources, unused=Layout(used, (folder,)).list_unused())
 
 
 def _read_official_file(path: Path, names: list[str]) -> list[Row]:
@@ -265,40 +307,3 @@ def _index(text: str) -> int:
     if value < 0:
         raise ValueError(text)
     return value
-
-
-def load_from_hub(config: DataConfig) -> dict[str, Table]:
-    """Load the splits of the dataset ``config.path`` at ``config.revision`` from the Hub."""
-    from datasets import load_dataset  # slow to import, and only the Hub needs it
-
-    try:
-        dataset = load_dataset(config.path, config.config, revision=config.revision)
-    except Exception as error:  # the library raises a dozen kinds for one cause
-        raise DataError(
-            f"data.path: the dataset {show_value(config.path)} cannot be loaded from the Hugging "
-            f"Face Hub ({first_line(error)}); check the name and the network, or use "
-            "data.source=files"
-        ) from error
-    names = {split: _find_hub_split(dataset, split, config) for split in SPLITS}
-    return {
-        split: build_table(
-            f"{config.path} (split {name})",
-            dataset[name].with_format("arrow")[:],
-            dataset[name].features.arrow_schema,
-        )
-        for split, name in names.items()
-        if name
-    }
-
-
-def _find_hub_split(dataset: Any, split: str, config: DataConfig) -> str | None:
-    """Return the name of ``split`` in ``dataset``; None if it has to be cut from training."""
-    wanted = (config.splits or {}).get(split)  # type: ignore[call-overload]
-    usual = SPLIT_NAMES[split]
-    name = next((name for name in ((wanted,) if wanted else usual) if name in dataset), None)
-    if name is None and (wanted or split == "train"):
-        raise DataError(
-            f"data.splits: {config.path!r} has the splits {', '.join(dataset)} and none named "
-            f"{wanted or ' or '.join(usual)}; name one of these in data.splits.{split}"
-        )
-    return name

@@ -1,0 +1,270 @@
+"""Which files hold which split: in a folder, an archive, a pattern, or as the user names them."""
+
+import zipfile
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from glob import glob, has_magic
+from pathlib import Path
+
+from sweep.config import DataConfig
+from sweep.errors import DataError
+from sweep.filenames import SPLITS, find_kind, find_role, is_data, parse_name
+from sweep.groups import Group, choose_group, find_foreign, sort_entries
+from sweep.nodes import (
+    Node,
+    holds_data,
+    inner_name,
+    is_saved,
+    list_data,
+    list_visible,
+    open_archive,
+    parent_of,
+    walk_files,
+)
+from sweep.phrases import show_names
+from sweep.readers import read_tables
+from sweep.saved import check_saved_splits
+from sweep.splitfiles import SplitFiles, check_kinds, expand, expand_group, is_table_folder
+
+# How far below data.path a folder with a training file is looked for, if it has none itself.
+DEEPEST = 2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of each split, and where they were looked for."""
+
+    splits: dict[str, SplitFiles] = field(default_factory=dict)
+    folders: tuple[Node, ...] = ()
+    """The folders that were looked through."""
+    beside: tuple[Node, ...] = ()
+    """Files that were looked at outside of those folders."""
+
+    def list_unused(self, others: Iterable[Node] = ()) -> tuple[str, ...]:
+        """Return the data files that neither a split uses nor ``others`` names."""
+        own = [files.folder for files in self.splits.values() if files.folder]
+        used = {str(node) for files in self.splits.values() for node in files.nodes}
+        used |= {str(node) for node in (*self.folders, *own, *others)}
+        found = [node for folder in (*self.folders, *own) for node in _list_candidates(folder)]
+        names = dict.fromkeys(str(node) for node in (*found, *self.beside))
+        return tuple(name for name in names if name not in used)
+
+
+def _list_candidates(folder: Node) -> list[Node]:
+    """Return what could be a split, or a part of one, in ``folder``."""
+    entries = list_visible(folder)
+    texts = [node for node in entries if find_role(node.name)[1][0] and node.is_file()]
+    folders = [node for node in entries if node.is_dir() and _is_split_folder(node)]
+    return [*list_data(folder), *texts, *folders, *find_foreign(entries)]
+
+
+def _is_split_folder(node: Node) -> bool:
+    return is_saved(node) or bool(parse_name(node.name).split and holds_data(node))
+
+
+def find_layout(config: DataConfig) -> Layout:
+    """Return the files of each split: as named in ``config.splits`` (None: there is none), else
+    by the usual names in the folder, archive or pattern that ``config.path`` is.
+
+    Raises DataError when a path does not exist, when no file is for training, when two could be
+    the same split, and when shards are missing.
+    """
+    chosen = {str(split): name for split, name in (config.splits or {}).items()}
+    named = {
+        split: find_named(config, split, name) for split, name in chosen.items() if name is not None
+    }
+    free = [split for split in SPLITS if split not in chosen]
+    if not config.path:
+        return Layout(named)
+    taken = {str(node) for files in named.values() for node in files.nodes}
+    found = _look(config.path, free, taken)
+    layout = Layout({**found.splits, **named}, found.folders, found.beside)
+    if "train" not in layout.splits:
+        raise DataError(_explain_lack(config.path, found))
+    return layout
+
+
+def _look(path: str, free: Collection[str], taken: Collection[str]) -> Layout:
+    root = open_root(path)
+    if root is None:
+        return _look_by_pattern(path, free, taken)
+    if not root.is_dir():
+        parent = parent_of(root)
+        beside = list_visible(parent) if parent.is_dir() else []
+        files = {"train": expand(root, "train")} if "train" in free else {}
+        return Layout(files, beside=tuple(n for n in beside if _could_be_split(n)))
+    return _look_in_folder(root, free, taken, DEEPEST)
+
+
+def _could_be_split(node: Node) -> bool:
+    named = parse_name(node.name).split and is_data(node.name)
+    return bool(named or find_role(node.name)[1][0]) and node.is_file()
+
+
+def open_root(path: str) -> Node | None:
+    """Return the folder, file or archive at ``path`` (of an archive with one data file that
+    file); None if ``path`` is a pattern such as ``data/*.csv``."""
+    plain = Path(path).expanduser()
+    if has_magic(path) and not plain.exists():
+        return None
+    archive = open_archive(plain)
+    if archive is None:
+        return plain
+    files = [file for file in walk_files(archive) if is_data(file.name)]
+    return files[0] if len(files) == 1 else archive
+
+
+def _look_by_pattern(path: str, free: Collection[str], taken: Collection[str]) -> Layout:
+    entries = list_matches(Path(path).expanduser(), "data.path")
+    splits = _sort(entries, path, free, taken)
+    if not splits and "train" in free and not any(parse_name(n.name).split for n in entries):
+        splits = {"train": SplitFiles(check_kinds(Path(path), entries, entries))}
+    return Layout(splits, beside=tuple(entries))
+
+
+def list_matches(pattern: Path, key: str) -> list[Node]:
+    """Return the data files and split folders that fit ``pattern``; raise DataError if none."""
+    paths = [Path(name) for name in sorted(glob(str(pattern), recursive=True))]  # noqa: PTH207
+    found: list[Node] = [path for path in paths if path.is_dir() or is_data(path.name)]
+    found = [node for node in found if not node.is_dir() or _is_split_folder(node)]
+    if not found:
+        raise DataError(f"{key}: no data file fits the pattern {pattern}; check it")
+    return found
+
+
+def _look_in_folder(
+    folder: Node, free: Collection[str], taken: Collection[str], depth: int
+) -> Layout:
+    if is_saved(folder) and "train" in free:
+        return Layout({"train": SplitFiles((folder,))}, (folder,))
+    check_saved_splits(folder)
+    entries = list_visible(folder)
+    splits = _sort(entries, str(folder), free, taken)
+    if splits or "train" not in free:
+        return Layout(splits, (folder,))
+    below = _look_below(entries, free, taken, depth) if depth else []
+    if len(below) > 1:
+        names = show_names(str(layout.folders[0]) for layout in below)
+        raise DataError(
+            f"data.path: {folder} has no file for training itself, but several of its folders "
+            f"have one ({names}); {_choose_folder(folder)}"
+        )
+    if below:
+        return Layout(below[0].splits, (folder, *below[0].folders))
+    if is_table_folder(folder):
+        return Layout({"train": expand(folder, "train")}, (folder,))
+    files = list_data(folder)
+    if len(files) == 1 and _holds_splits(files[0]):
+        return Layout({"train": SplitFiles((files[0],))}, (folder,))
+    foreign = [*find_foreign(entries, "train"), *_list_empty_folders(entries)]
+    if foreign:
+        return Layout({"train": expand(foreign[0], "train")}, (folder,))
+    return Layout(folders=(folder,))
+
+
+def _look_below(
+    entries: Iterable[Node], free: Collection[str], taken: Collection[str], depth: int
+) -> list[Layout]:
+    found = []
+    for entry in entries:
+        if entry.is_dir() and not parse_name(entry.name).split:
+            try:
+                layout = _look_in_folder(entry, free, taken, depth - 1)
+            except PermissionError:
+                continue  # what may not be read is no place of the user's data
+            if "train" in layout.splits:
+                found.append(layout)
+    return found
+
+
+def _list_empty_folders(entries: Iterable[Node]) -> list[Node]:
+    """Return folders named for training that hold no data file."""
+    names = [entry for entry in entries if parse_name(entry.name).split == "train"]
+    return [entry for entry in names if entry.is_dir() and not parse_name(entry.name).rest]
+
+
+def _holds_splits(node: Node) -> bool:
+    """Whether ``node`` is a JSON file with its rows below the names of splits."""
+    if find_kind(node.name) not in (".json", ".jsonl"):
+        return False
+    try:
+        return "train" in read_tables(node)
+    except DataError:
+        return False  # what is wrong with it matters to those who name it
+
+
+def _choose_folder(folder: Node) -> str:
+    if isinstance(folder, zipfile.Path):
+        return "name the files in data.splits, or unpack it and set data.path to one of them"
+    return "set data.path to one of them"
+
+
+def _sort(
+    entries: Iterable[Node], place: str, free: Collection[str], taken: Collection[str]
+) -> dict[str, SplitFiles]:
+    """Return the files of each free split by their names; nothing if training is free and lacks."""
+    groups = sort_entries(entry for entry in entries if str(entry) not in taken)
+    rest: tuple[str, ...] = ()
+    if "train" in free:
+        train = choose_group(groups, "train", place, None)
+        if train is None:
+            return {}
+        rest = train.rest
+    chosen: dict[str, Group | None] = {
+        split: choose_group(groups, split, place, rest) for split in free
+    }
+    lacking = [split for split in ("validation", "test") if chosen.get(split, groups) is None]
+    if lacking:
+        chosen[lacking[0]] = choose_group(groups, "evaluation", place, rest)
+    return {split: expand_group(group, split) for split, group in chosen.items() if group}
+
+
+def find_named(config: DataConfig, split: str, name: str) -> SplitFiles:
+    """Return the files that ``data.splits`` names for ``split``: a file, a folder or a pattern."""
+    node = resolve(config, name)
+    if not has_magic(name) or node.exists():
+        return expand(node, split)
+    if isinstance(node, zipfile.Path):
+        root = zipfile.Path(node.root)
+        inside = [n for n in walk_files(root) if fnmatchcase(inner_name(n), name)]
+        if inside:
+            return SplitFiles(tuple(inside))
+        node = Path(str(root)).parent / name
+    return SplitFiles(tuple(list_matches(node, f"data.splits.{split}")))
+
+
+def resolve(config: DataConfig, name: str) -> Node:
+    """Return the file called ``name`` in ``config``: beside or below ``config.path``."""
+    path = Path(name).expanduser()
+    base = _find_base(config)
+    if isinstance(base, Path):
+        return base / path
+    inside = base / name
+    if inside.exists() or (has_magic(name) and not path.is_absolute()):
+        return inside
+    return Path(base.root.filename or "").parent / path
+
+
+def _find_base(config: DataConfig) -> Node:
+    """Return the folder (or archive) that the other files of the configuration stand in."""
+    if config.source != "files" or not config.path:
+        return Path()
+    path = Path(config.path).expanduser()
+    if path.is_dir():
+        return path
+    archive = open_archive(path)
+    if archive is not None:
+        return archive
+    while has_magic(str(path.name)):
+        path = path.parent
+    return path if path.is_dir() or not path.suffix else path.parent
+
+
+def _explain_lack(path: str, layout: Layout) -> str:
+    files = [node for folder in layout.folders for node in list_data(folder)] or layout.beside
+    listed = show_names([node.name for node in files] or ["none of a known kind"])
+    return (
+        f"data.path: {path} has no file for training such as train.csv (its files: {listed}); "
+        "name one in data.splits.train, or set data.path to a single file"
+    )
