@@ -52,7 +52,8 @@ def join_tables(tables: Sequence[Table]) -> Table:
     Tables without rows count only where none has any. A column that one of them lacks, or whose
     numbers have other names in another, is unreadable.
     """
-    parts = [table for table in tables if table.n_rows] or [tables[0]]
+    headed = [table for table in tables if table.columns] or tables[:1]
+    parts = [table for table in headed if table.n_rows] or headed[:1]
     names = list(dict.fromkeys(name for part in parts for name in part.columns))
     unreadable = {name: why for part in parts for name, why in part.unreadable.items()}
     unreadable |= {name: why for name in names if (why := _find_misfit(parts, name))}

@@ -20,6 +20,7 @@ from sweep.readers import Table, read_tables, read_text, split_lines
 from sweep.splitfiles import SplitFiles, read_split
 from sweep.splits import cut_splits
 from sweep.synthetic import build_synthetic_corpus
+from sweep.unlabelled import is_unlabelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def build_corpus(tables: Mapping[str, Table], config: DataConfig) -> Corpus:
     names = _read_names(config)
     read = {
         split: _read_unlabelled(table, columns)
-        if _is_unlabelled(table, tables["train"], columns)
+        if is_unlabelled(table, tables["train"], columns)
         else _read_rows(split, table, columns, names, config.label_separator)
         for split, table in tables.items()
     }
@@ -163,14 +164,6 @@ def _cut_from_training(
     for row, split in zip(train, places, strict=True):
         splits[split].append(row)
     return splits
-
-
-def _is_unlabelled(table: Table, train: Table, columns: tuple[str, str]) -> bool:
-    """Whether ``table`` is laid out like ``train`` but has no column of labels at all."""
-    text_column, label_column = columns
-    known = table.columns.keys() <= train.columns.keys()
-    lacks = label_column not in table.columns and label_column not in table.unreadable
-    return known and lacks and text_column in table.columns
 
 
 def _read_unlabelled(table: Table, columns: tuple[str, str]) -> tuple[list[Row], SplitSource]:

@@ -11,7 +11,6 @@ from sweep.filenames import (
     find_role,
     is_data,
     parse_name,
-    split_ending,
 )
 from sweep.nodes import Node, holds_data
 from sweep.phrases import show_names
@@ -35,12 +34,15 @@ class Group:
         first = self.nodes[0].name
         if len(self.nodes) == 1 or self.pair:
             return first
-        ending = split_ending(first)[1]
-        start = min(len(node.name) for node in self.nodes)
-        same = next(
-            (i for i in range(start) if len({node.name[i] for node in self.nodes}) > 1), start
-        )
-        return f"{first[:same].rstrip('0123456789')}*{ending}"
+        names = [node.name for node in self.nodes]
+        start = _find_common_start(names).rstrip("0123456789")
+        end = _find_common_start([name[::-1] for name in names])[::-1].lstrip("0123456789")
+        return f"{start}*{end}"
+
+
+def _find_common_start(names: Sequence[str]) -> str:
+    first, last = min(names), max(names)
+    return first[: next((i for i, c in enumerate(first) if last[i : i + 1] != c), len(first))]
 
 
 Groups = dict[str, list[Group]]

@@ -21,13 +21,11 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 def read_json(place: str, text: str) -> dict[str, Table]:
-    """Return the tables that ``text`` holds: by split, or the only one under the key ``""``.
+    """Return the tables in ``text`` (not empty): by split, or the only one under the key ``""``.
 
     Raises DataError with the line or row that is damaged, or with what the file holds instead of
     rows.
     """
-    if not text.strip():
-        raise DataError(f"{place}: is empty; it needs rows such as {EXAMPLE}, one a line")
     values, lines = _parse(place, text)
     if len(values) > 1:
         return {"": build_rows(place, values, lines)}

@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from pathlib import Path
@@ -29,6 +29,9 @@ from sweep.splitfiles import SplitFiles, check_kinds, expand, expand_group, is_t
 
 # How far below data.path a folder with a training file is looked for, if it has none itself.
 DEEPEST = 2
+# How files for training were told: by name; as parts of one table; by a name whose ending is not
+# read, which is refused with the reason.
+NAMED, PARTS, FOREIGN = range(3)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Layout:
     """The folders that were looked through."""
     beside: tuple[Node, ...] = ()
     """Files that were looked at outside of those folders."""
+    rank: int = NAMED
+    """How sure it is that the files are for training."""
 
     def list_unused(self, others: Iterable[Node] = ()) -> tuple[str, ...]:
         """Return the data files that neither a split uses nor ``others`` names."""
@@ -53,6 +58,8 @@ class Layout:
 
 def _list_candidates(folder: Node) -> list[Node]:
     """Return what could be a split, or a part of one, in ``folder``."""
+    if is_saved(folder):
+        return []
     entries = list_visible(folder)
     texts = [node for node in entries if find_role(node.name)[1][0] and node.is_file()]
     folders = [node for node in entries if node.is_dir() and _is_split_folder(node)]
@@ -77,7 +84,7 @@ def find_layout(config: DataConfig) -> Layout:
     free = [split for split in SPLITS if split not in chosen]
     if not config.path:
         return Layout(named)
-    taken = {str(node) for files in named.values() for node in files.nodes}
+    taken = {str(node) for files in named.values() for node in (*files.nodes, files.folder)}
     found = _look(config.path, free, taken)
     layout = Layout({**found.splits, **named}, found.folders, found.beside)
     if "train" not in layout.splits:
@@ -145,43 +152,58 @@ def _look_in_folder(
         return Layout(splits, (folder,))
     below = _look_below(entries, free, taken, depth) if depth else []
     if len(below) > 1:
-        names = show_names(str(layout.folders[0]) for layout in below)
+        names = show_names(layout.folders[-1].name for layout in below)
         raise DataError(
             f"data.path: {folder} has no file for training itself, but several of its folders "
             f"have one ({names}); {_choose_folder(folder)}"
         )
     if below:
-        return Layout(below[0].splits, (folder, *below[0].folders))
+        return replace(below[0], folders=(folder, *below[0].folders))
     if is_table_folder(folder):
-        return Layout({"train": expand(folder, "train")}, (folder,))
+        return Layout({"train": expand(folder, "train")}, (folder,), rank=PARTS)
     files = list_data(folder)
     if len(files) == 1 and _holds_splits(files[0]):
         return Layout({"train": SplitFiles((files[0],))}, (folder,))
     foreign = [*find_foreign(entries, "train"), *_list_empty_folders(entries)]
     if foreign:
-        return Layout({"train": expand(foreign[0], "train")}, (folder,))
+        return Layout({"train": expand(foreign[0], "train")}, (folder,), rank=FOREIGN)
     return Layout(folders=(folder,))
 
 
 def _look_below(
     entries: Iterable[Node], free: Collection[str], taken: Collection[str], depth: int
 ) -> list[Layout]:
+    """Return the surest of the layouts with a file for training below a folder."""
     found = []
-    for entry in entries:
-        if entry.is_dir() and not parse_name(entry.name).split:
-            try:
-                layout = _look_in_folder(entry, free, taken, depth - 1)
-            except PermissionError:
-                continue  # what may not be read is no place of the user's data
-            if "train" in layout.splits:
-                found.append(layout)
-    return found
+    for folder in _list_folders(entries):
+        try:
+            layout = _look_in_folder(folder, free, taken, depth - 1)
+        except PermissionError:
+            continue  # what may not be read is no place of the user's data
+        if "train" in layout.splits:
+            found.append(layout)
+    return [layout for layout in found if layout.rank == min(other.rank for other in found)]
+
+
+def _list_folders(entries: Iterable[Node]) -> list[Node]:
+    """Return the folders that are no split themselves; ZIP archives where there is none."""
+    entries = list(entries)
+    folders = [entry for entry in entries if entry.is_dir() and not _is_split_name(entry)]
+    if folders:
+        return folders
+    archives = [open_archive(entry) for entry in entries if isinstance(entry, Path)]
+    return [archive for archive in archives if archive is not None]
+
+
+def _is_split_name(node: Node) -> bool:
+    name = parse_name(node.name)
+    return bool(name.split) and not name.rest
 
 
 def _list_empty_folders(entries: Iterable[Node]) -> list[Node]:
     """Return folders named for training that hold no data file."""
-    names = [entry for entry in entries if parse_name(entry.name).split == "train"]
-    return [entry for entry in names if entry.is_dir() and not parse_name(entry.name).rest]
+    folders = [entry for entry in entries if entry.is_dir() and _is_split_name(entry)]
+    return [folder for folder in folders if parse_name(folder.name).split == "train"]
 
 
 def _holds_splits(node: Node) -> bool:
@@ -197,7 +219,7 @@ def _holds_splits(node: Node) -> bool:
 def _choose_folder(folder: Node) -> str:
     if isinstance(folder, zipfile.Path):
         return "name the files in data.splits, or unpack it and set data.path to one of them"
-    return "set data.path to one of them"
+    return "set data.path to one of them, or name what is inside in data.splits"
 
 
 def _sort(

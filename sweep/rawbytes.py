@@ -7,7 +7,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 
@@ -116,6 +116,8 @@ def read_bytes(node: Node) -> bytes:
     try:
         return node.read_bytes()
     except UNPACKING as error:
+        if not isinstance(node, Path):
+            raise DataError(f"{node}: {_explain_zip(error)}") from None
         reason = getattr(error, "strerror", None) or first_line(error)
         raise DataError(
             f"{node}: cannot be read ({reason}); check data.path and data.splits"

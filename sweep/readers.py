@@ -12,7 +12,7 @@ from sweep.arrowfiles import build_table, read_arrow, read_parquet
 from sweep.columnar import Table
 from sweep.errors import DataError
 from sweep.filenames import ENDINGS
-from sweep.jsonfiles import read_json
+from sweep.jsonfiles import EXAMPLE, read_json
 from sweep.nodes import Node, is_saved
 from sweep.phrases import show_names, show_value
 from sweep.rawbytes import EmptyFileError, decode_text, read_data, read_text
@@ -50,11 +50,11 @@ def read_tables(path: Node, quoted: bool = True, encoding: str | None = None) ->
     if kind == ".arrow":
         return {"": read_arrow(place, data)}
     text = decode_text(place, data, encoding)
+    is_json = kind in (".json", ".jsonl")
     if not text.strip():
-        raise EmptyFileError(
-            f"{place}: is empty; it needs a line of column names and rows below it"
-        )
-    if kind in (".json", ".jsonl"):
+        needs = f"rows such as {EXAMPLE}" if is_json else "a line of column names and rows below it"
+        raise EmptyFileError(f"{place}: is empty; it needs {needs}")
+    if is_json:
         return read_json(place, text)
     _refuse_json(place, text)
     return {"": _read_delimited(place, text, "," if kind == ".csv" else "\t", quoted)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from sweep.columnar import Table, join_tables
 from sweep.errors import DataError
@@ -89,7 +90,7 @@ def check_kinds(folder: Node, files: list[Node], entries: list[Node]) -> tuple[N
 def is_table_folder(folder: Node) -> bool:
     """Whether ``folder`` holds the parts of one table, without the names of splits."""
     files = list_data(folder)
-    named = bool(parse_name(folder.name).ending)
+    named = bool(find_kind(folder.name)) and isinstance(folder, Path)
     return bool(files) and (named or all(map(_is_piece, files)))
 
 
@@ -113,17 +114,17 @@ def read_split(
         return {"": read_pair(files.pair, encoding)}
     if len(files.nodes) == 1:
         return read(files.nodes[0])
-    tables = [table for node in files.nodes if (table := _read_shard(node, read)) is not None]
-    if not tables:
+    tables = [_read_shard(node, read) for node in files.nodes]
+    if not any(table.columns for table in tables):
         raise DataError(f"{files.nodes[0]}: is empty, and so are the other parts; write them again")
     return {"": join_tables(tables)}
 
 
-def _read_shard(node: Node, read: Read) -> Table | None:
+def _read_shard(node: Node, read: Read) -> Table:
     try:
         tables = read(node)
     except EmptyFileError:
-        return None
+        return Table(str(node), {})
     if "" not in tables:
         raise DataError(
             f"{node}: holds the splits {show_names(tables)} and is one of several files; name it "
