@@ -13,7 +13,8 @@ from sweep.errors import DataError
 from sweep.filenames import SPLITS as SPLITS
 from sweep.hubdata import load_from_hub
 from sweep.labels import check_characters, parse_labels
-from sweep.layouts import Layout, find_layout, resolve
+from sweep.layouts import Layout, find_layout
+from sweep.named import resolve
 from sweep.nodes import Node
 from sweep.phrases import show_names, show_value
 from sweep.readers import Table, read_tables, read_text, split_lines
@@ -129,6 +130,7 @@ def build_corpus(tables: Mapping[str, Table], config: DataConfig) -> Corpus:
             f"{tables['train'].place}: has no row with a text in {columns[0]!r} and a label in "
             f"{columns[1]!r}; name other columns in data.text_column and data.label_column"
         )
+    read = {split: _drop_placeholders(part, read["train"][0]) for split, part in read.items()}
     sources = {split: source for split, (_, source) in read.items()}
     rows = {split: kept for split, (kept, _) in read.items() if kept}
     cut = tuple(split for split in SPLITS if split not in rows)
@@ -170,6 +172,16 @@ def _read_unlabelled(table: Table, columns: tuple[str, str]) -> tuple[list[Row],
     texts = [_is_missing(value) for value in table.columns[columns[0]]]
     source = SplitSource(table.sources, columns[:1], "", len(texts), sum(texts))
     return [], replace(source, without_label=len(texts) - source.without_text)
+
+
+def _drop_placeholders(
+    read: tuple[list[Row], SplitSource], train: list[Row]
+) -> tuple[list[Row], SplitSource]:
+    """Leave out the rows of a split whose labels are all a -1 that training does not have."""
+    rows, source = read
+    if {row.labels for row in rows} != {("-1",)} or any("-1" in row.labels for row in train):
+        return read
+    return [], replace(source, without_label=source.without_label + len(rows))
 
 
 def _is_missing(value: Any) -> bool:

@@ -3,32 +3,26 @@
 import zipfile
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from glob import glob, has_magic
 from pathlib import Path
 
 from sweep.config import DataConfig
 from sweep.errors import DataError
 from sweep.filenames import SPLITS, find_kind, find_role, is_data, parse_name
 from sweep.groups import Group, choose_group, find_foreign, sort_entries
-from sweep.nodes import (
-    Node,
-    holds_data,
-    inner_name,
-    is_saved,
-    list_data,
-    list_visible,
-    open_archive,
-    parent_of,
-    walk_files,
-)
+from sweep.named import DEEPEST, find_named, list_matches, open_root
+from sweep.nodes import Node, is_saved, list_data, list_visible, open_archive, parent_of
 from sweep.phrases import show_names
 from sweep.readers import read_tables
 from sweep.saved import check_saved_splits
-from sweep.splitfiles import SplitFiles, check_kinds, expand, expand_group, is_table_folder
+from sweep.splitfiles import (
+    SplitFiles,
+    check_kinds,
+    expand,
+    expand_group,
+    is_split_folder,
+    is_table_folder,
+)
 
-# How far below data.path a folder with a training file is looked for, if it has none itself.
-DEEPEST = 2
 # How files for training were told: by name; as parts of one table; by a name whose ending is not
 # read, which is refused with the reason.
 NAMED, PARTS, FOREIGN = range(3)
@@ -50,7 +44,7 @@ class Layout:
         """Return the data files that neither a split uses nor ``others`` names."""
         own = [files.folder for files in self.splits.values() if files.folder]
         used = {str(node) for files in self.splits.values() for node in files.nodes}
-        used |= {str(node) for node in (*self.folders, *own, *others)}
+        used |= {str(node).rstrip("/") for node in (*self.folders, *own, *others)}
         found = [node for folder in (*self.folders, *own) for node in _list_candidates(folder)]
         names = dict.fromkeys(str(node) for node in (*found, *self.beside))
         return tuple(name for name in names if name not in used)
@@ -62,12 +56,8 @@ def _list_candidates(folder: Node) -> list[Node]:
         return []
     entries = list_visible(folder)
     texts = [node for node in entries if find_role(node.name)[1][0] and node.is_file()]
-    folders = [node for node in entries if node.is_dir() and _is_split_folder(node)]
+    folders = [node for node in entries if node.is_dir() and is_split_folder(node)]
     return [*list_data(folder), *texts, *folders, *find_foreign(entries)]
-
-
-def _is_split_folder(node: Node) -> bool:
-    return is_saved(node) or bool(parse_name(node.name).split and holds_data(node))
 
 
 def find_layout(config: DataConfig) -> Layout:
@@ -109,35 +99,12 @@ def _could_be_split(node: Node) -> bool:
     return bool(named or find_role(node.name)[1][0]) and node.is_file()
 
 
-def open_root(path: str) -> Node | None:
-    """Return the folder, file or archive at ``path`` (of an archive with one data file that
-    file); None if ``path`` is a pattern such as ``data/*.csv``."""
-    plain = Path(path).expanduser()
-    if has_magic(path) and not plain.exists():
-        return None
-    archive = open_archive(plain)
-    if archive is None:
-        return plain
-    files = [file for file in walk_files(archive) if is_data(file.name)]
-    return files[0] if len(files) == 1 else archive
-
-
 def _look_by_pattern(path: str, free: Collection[str], taken: Collection[str]) -> Layout:
-    entries = list_matches(Path(path).expanduser(), "data.path")
+    entries = list_matches(Path(), str(Path(path).expanduser()), "data.path")
     splits = _sort(entries, path, free, taken)
     if not splits and "train" in free and not any(parse_name(n.name).split for n in entries):
         splits = {"train": SplitFiles(check_kinds(Path(path), entries, entries))}
     return Layout(splits, beside=tuple(entries))
-
-
-def list_matches(pattern: Path, key: str) -> list[Node]:
-    """Return the data files and split folders that fit ``pattern``; raise DataError if none."""
-    paths = [Path(name) for name in sorted(glob(str(pattern), recursive=True))]  # noqa: PTH207
-    found: list[Node] = [path for path in paths if path.is_dir() or is_data(path.name)]
-    found = [node for node in found if not node.is_dir() or _is_split_folder(node)]
-    if not found:
-        raise DataError(f"{key}: no data file fits the pattern {pattern}; check it")
-    return found
 
 
 def _look_in_folder(
@@ -240,47 +207,6 @@ def _sort(
     if lacking:
         chosen[lacking[0]] = choose_group(groups, "evaluation", place, rest)
     return {split: expand_group(group, split) for split, group in chosen.items() if group}
-
-
-def find_named(config: DataConfig, split: str, name: str) -> SplitFiles:
-    """Return the files that ``data.splits`` names for ``split``: a file, a folder or a pattern."""
-    node = resolve(config, name)
-    if not has_magic(name) or node.exists():
-        return expand(node, split)
-    if isinstance(node, zipfile.Path):
-        root = zipfile.Path(node.root)
-        inside = [n for n in walk_files(root) if fnmatchcase(inner_name(n), name)]
-        if inside:
-            return SplitFiles(tuple(inside))
-        node = Path(str(root)).parent / name
-    return SplitFiles(tuple(list_matches(node, f"data.splits.{split}")))
-
-
-def resolve(config: DataConfig, name: str) -> Node:
-    """Return the file called ``name`` in ``config``: beside or below ``config.path``."""
-    path = Path(name).expanduser()
-    base = _find_base(config)
-    if isinstance(base, Path):
-        return base / path
-    inside = base / name
-    if inside.exists() or (has_magic(name) and not path.is_absolute()):
-        return inside
-    return Path(base.root.filename or "").parent / path
-
-
-def _find_base(config: DataConfig) -> Node:
-    """Return the folder (or archive) that the other files of the configuration stand in."""
-    if config.source != "files" or not config.path:
-        return Path()
-    path = Path(config.path).expanduser()
-    if path.is_dir():
-        return path
-    archive = open_archive(path)
-    if archive is not None:
-        return archive
-    while has_magic(str(path.name)):
-        path = path.parent
-    return path if path.is_dir() or not path.suffix else path.parent
 
 
 def _explain_lack(path: str, layout: Layout) -> str:

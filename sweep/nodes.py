@@ -63,7 +63,11 @@ def list_data(folder: Node) -> list[Node]:
 
 def walk_files(folder: Node, deepest: int = DEEPEST) -> Iterator[Node]:
     """Yield the visible files in and below ``folder``."""
-    for entry in list_visible(folder):
+    try:
+        entries = list_visible(folder)
+    except PermissionError:
+        return  # what may not be read is no place of the user's data
+    for entry in entries:
         if not entry.is_dir():
             yield entry
         elif deepest > 1:

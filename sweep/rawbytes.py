@@ -190,7 +190,8 @@ def _is_unmarked_utf16(data: bytes) -> bool:
 def _explain_bytes(data: bytes, error: UnicodeDecodeError, skipped: int = 0) -> str:
     start = error.start + skipped
     line = data.count(b"\n", 0, start) + 1
-    if sum(byte < 9 for byte in data[:4096]) * 20 > len(data[:4096]):
+    control = sum(byte < 9 or 13 < byte < 27 for byte in data[:4096])
+    if control * 20 > len(data[:4096]):
         return "holds binary data, not text; name a file of texts, or give it the ending that fits"
     # What Excel on Windows writes, and the most usual by far of all that is not UTF-8.
     guess = data.split(b"\n")[line - 1].decode("cp1252", "replace").strip()

@@ -14,8 +14,8 @@ def read_saved(folder: Node) -> Table:
     """Return the table of one saved split; raise DataError if it cannot be loaded."""
     if not isinstance(folder, Path):
         raise DataError(
-            f"{folder}: is a dataset saved to disk inside an archive; unpack it and set data.path "
-            "to the folder"
+            f"{str(folder).rstrip('/')}: is a dataset saved to disk inside an archive; unpack it "
+            "and set data.path to the folder"
         )
     from datasets import load_from_disk  # slow to import, and only such folders need it
 

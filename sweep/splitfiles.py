@@ -8,7 +8,7 @@ from sweep.columnar import Table, join_tables
 from sweep.errors import DataError
 from sweep.filenames import ENDINGS, find_kind, find_role, is_part, parse_name
 from sweep.groups import Group, check_shards, choose_group, sort_entries
-from sweep.nodes import Node, is_saved, list_data, list_visible, parent_of
+from sweep.nodes import Node, holds_data, is_saved, list_data, list_visible, parent_of
 from sweep.phrases import show_names
 from sweep.rawbytes import EmptyFileError
 from sweep.saved import check_saved_splits
@@ -85,6 +85,11 @@ def check_kinds(folder: Node, files: list[Node], entries: list[Node]) -> tuple[N
         )
     check_shards(Group(tuple(files)))
     return tuple(files)
+
+
+def is_split_folder(node: Node) -> bool:
+    """Whether the folder ``node`` is a split, or a part of one, by its name and what it holds."""
+    return is_saved(node) or bool(parse_name(node.name).split and holds_data(node))
 
 
 def is_table_folder(folder: Node) -> bool:
