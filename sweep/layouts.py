@@ -76,6 +76,8 @@ def find_layout(config: DataConfig) -> Layout:
         return Layout(named)
     taken = {str(node) for files in named.values() for node in (*files.nodes, files.folder)}
     found = _look(config.path, free, taken)
+    if "train" in named and not found.splits:
+        found = _look_beside(named["train"], found, free, taken)
     layout = Layout({**found.splits, **named}, found.folders, found.beside)
     if "train" not in layout.splits:
         raise DataError(_explain_lack(config.path, found))
@@ -92,6 +94,18 @@ def _look(path: str, free: Collection[str], taken: Collection[str]) -> Layout:
         files = {"train": expand(root, "train")} if "train" in free else {}
         return Layout(files, beside=tuple(n for n in beside if _could_be_split(n)))
     return _look_in_folder(root, free, taken, DEEPEST)
+
+
+def _look_beside(
+    train: SplitFiles, found: Layout, free: Collection[str], taken: Collection[str]
+) -> Layout:
+    """Return the splits beside files for training that were named below ``data.path``."""
+    folder = parent_of(train.folder or train.nodes[0])
+    root = found.folders[0] if found.folders else None
+    if not isinstance(root, Path) or not isinstance(folder, Path) or root not in folder.parents:
+        return found
+    layout = _look_in_folder(folder, free, taken, 0)
+    return replace(layout, folders=(root, *layout.folders))
 
 
 def _could_be_split(node: Node) -> bool:
@@ -193,9 +207,12 @@ def _sort(
     entries: Iterable[Node], place: str, free: Collection[str], taken: Collection[str]
 ) -> dict[str, SplitFiles]:
     """Return the files of each free split by their names; nothing if training is free and lacks."""
+    entries = list(entries)
     groups = sort_entries(entry for entry in entries if str(entry) not in taken)
     rest: tuple[str, ...] = ()
     if "train" in free:
+        # A JSON file may hold the split that it is named for beside the one for training.
+        groups["train"] = sort_entries(entries).get("train", [])
         train = choose_group(groups, "train", place, None)
         if train is None:
             return {}
