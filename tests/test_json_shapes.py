@@ -130,15 +130,12 @@ def test_other_shapes_are_refused_with_the_reason(
     assert str(caught.value).startswith(str(tmp_path / "train.json"))
 
 
+KEYS = st.sampled_from(["text", "label", "data", "train", "test", "columns"]) | st.text(max_size=3)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(["text", "label", "data", "train", "test", "columns"]) | st.text(max_size=3),
-        inner, max_size=4,
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
