@@ -13,7 +13,7 @@ from sweep.errors import DataError
 from sweep.filenames import SPLITS as SPLITS
 from sweep.hubdata import load_from_hub
 from sweep.labels import check_characters, parse_labels
-from sweep.layouts import Layout, find_layout
+from sweep.layouts import FileLayout, find_layout
 from sweep.named import resolve
 from sweep.nodes import Node
 from sweep.phrases import show_names, show_value
@@ -86,7 +86,7 @@ def load_from_files(config: DataConfig) -> Corpus:
     return replace(corpus, unused=layout.list_unused(others))
 
 
-def _read_layout(layout: Layout, config: DataConfig) -> dict[str, Table]:
+def _read_layout(layout: FileLayout, config: DataConfig) -> dict[str, Table]:
     """Return the table of each split, those inside a JSON file for training included."""
     read = partial(read_tables, quoted=config.quoted, encoding=config.encoding)
     tables: dict[str, Table] = {}
@@ -103,7 +103,9 @@ def _read_layout(layout: Layout, config: DataConfig) -> dict[str, Table]:
     return {split: tables[split] for split in SPLITS if split in tables}
 
 
-def _list_inner(found: Mapping[str, Table], layout: Layout, config: DataConfig) -> dict[str, Table]:
+def _list_inner(
+    found: Mapping[str, Table], layout: FileLayout, config: DataConfig
+) -> dict[str, Table]:
     chosen = config.splits or {}
     inner = {split: table for split, table in found.items() if split and split not in chosen}
     twice = next((s for s in inner if s != "train" and s in layout.splits), None)
@@ -287,7 +289,7 @@ def read_official_folder(folder: Path) -> Corpus:
         for split, rows in read.items()
     }
     used = {split: SplitFiles((folder / file,)) for split, file in files.items()}
-    return Corpus(kept, sources, unused=Layout(used, (folder,)).list_unused())
+    return Corpus(kept, sources, unused=FileLayout(used, (folder,)).list_unused())
 
 
 def _read_official_file(path: Path, names: list[str]) -> list[Row]:

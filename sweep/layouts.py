@@ -29,7 +29,7 @@ NAMED, PARTS, FOREIGN = range(3)
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """The files of each split, and where they were looked for."""
 
     splits: dict[str, SplitFiles] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def _list_candidates(folder: Node) -> list[Node]:
     return [*list_data(folder), *texts, *folders, *find_foreign(entries)]
 
 
-def find_layout(config: DataConfig) -> Layout:
+def find_layout(config: DataConfig) -> FileLayout:
     """Return the files of each split: as named in ``config.splits`` (None: there is none), else
     by the usual names in the folder, archive or pattern that ``config.path`` is.
 
@@ -73,18 +73,18 @@ def find_layout(config: DataConfig) -> Layout:
     }
     free = [split for split in SPLITS if split not in chosen]
     if not config.path:
-        return Layout(named)
+        return FileLayout(named)
     taken = {str(node) for files in named.values() for node in (*files.nodes, files.folder)}
     found = _look(config.path, free, taken)
     if "train" in named and not found.splits:
         found = _look_beside(named["train"], found, free, taken)
-    layout = Layout({**found.splits, **named}, found.folders, found.beside)
+    layout = FileLayout({**found.splits, **named}, found.folders, found.beside)
     if "train" not in layout.splits:
         raise DataError(_explain_lack(config.path, found))
     return layout
 
 
-def _look(path: str, free: Collection[str], taken: Collection[str]) -> Layout:
+def _look(path: str, free: Collection[str], taken: Collection[str]) -> FileLayout:
     root = open_root(path)
     if root is None:
         return _look_by_pattern(path, free, taken)
@@ -92,13 +92,13 @@ def _look(path: str, free: Collection[str], taken: Collection[str]) -> Layout:
         parent = parent_of(root)
         beside = list_visible(parent) if parent.is_dir() else []
         files = {"train": expand(root, "train")} if "train" in free else {}
-        return Layout(files, beside=tuple(n for n in beside if _could_be_split(n)))
+        return FileLayout(files, beside=tuple(n for n in beside if _could_be_split(n)))
     return _look_in_folder(root, free, taken, DEEPEST)
 
 
 def _look_beside(
-    train: SplitFiles, found: Layout, free: Collection[str], taken: Collection[str]
-) -> Layout:
+    train: SplitFiles, found: FileLayout, free: Collection[str], taken: Collection[str]
+) -> FileLayout:
     """Return the splits beside files for training that were named below ``data.path``."""
     folder = parent_of(train.folder or train.nodes[0])
     root = found.folders[0] if found.folders else None
@@ -113,24 +113,24 @@ def _could_be_split(node: Node) -> bool:
     return bool(named or find_role(node.name)[1][0]) and node.is_file()
 
 
-def _look_by_pattern(path: str, free: Collection[str], taken: Collection[str]) -> Layout:
+def _look_by_pattern(path: str, free: Collection[str], taken: Collection[str]) -> FileLayout:
     entries = list_matches(Path(), str(Path(path).expanduser()), "data.path")
     splits = _sort(entries, path, free, taken)
     if not splits and "train" in free and not any(parse_name(n.name).split for n in entries):
         splits = {"train": SplitFiles(check_kinds(Path(path), entries, entries))}
-    return Layout(splits, beside=tuple(entries))
+    return FileLayout(splits, beside=tuple(entries))
 
 
 def _look_in_folder(
     folder: Node, free: Collection[str], taken: Collection[str], depth: int
-) -> Layout:
+) -> FileLayout:
     if is_saved(folder) and "train" in free:
-        return Layout({"train": SplitFiles((folder,))}, (folder,))
+        return FileLayout({"train": SplitFiles((folder,))}, (folder,))
     check_saved_splits(folder)
     entries = list_visible(folder)
     splits = _sort(entries, str(folder), free, taken)
     if splits or "train" not in free:
-        return Layout(splits, (folder,))
+        return FileLayout(splits, (folder,))
     below = _look_below(entries, free, taken, depth) if depth else []
     if len(below) > 1:
         names = show_names(layout.folders[-1].name for layout in below)
@@ -141,19 +141,19 @@ def _look_in_folder(
     if below:
         return replace(below[0], folders=(folder, *below[0].folders))
     if is_table_folder(folder):
-        return Layout({"train": expand(folder, "train")}, (folder,), rank=PARTS)
+        return FileLayout({"train": expand(folder, "train")}, (folder,), rank=PARTS)
     files = list_data(folder)
     if len(files) == 1 and _holds_splits(files[0]):
-        return Layout({"train": SplitFiles((files[0],))}, (folder,))
+        return FileLayout({"train": SplitFiles((files[0],))}, (folder,))
     foreign = [*find_foreign(entries, "train"), *_list_empty_folders(entries)]
     if foreign:
-        return Layout({"train": expand(foreign[0], "train")}, (folder,), rank=FOREIGN)
-    return Layout(folders=(folder,))
+        return FileLayout({"train": expand(foreign[0], "train")}, (folder,), rank=FOREIGN)
+    return FileLayout(folders=(folder,))
 
 
 def _look_below(
     entries: Iterable[Node], free: Collection[str], taken: Collection[str], depth: int
-) -> list[Layout]:
+) -> list[FileLayout]:
     """Return the surest of the layouts with a file for training below a folder."""
     found = []
     for folder in _list_folders(entries):
@@ -226,7 +226,7 @@ def _sort(
     return {split: expand_group(group, split) for split, group in chosen.items() if group}
 
 
-def _explain_lack(path: str, layout: Layout) -> str:
+def _explain_lack(path: str, layout: FileLayout) -> str:
     files = [node for folder in layout.folders for node in list_data(folder)] or layout.beside
     listed = show_names([node.name for node in files] or ["none of a known kind"])
     return (
