@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sweep.columnar import Table
 from sweep.delimiters import CANDIDATES
 from sweep.errors import DataError
 from sweep.headers import check_first_line, may_be_data, suggest_columns
 from sweep.looks import looks_like_labels, looks_like_text
 from sweep.phrases import show_names, show_value
-from sweep.readers import Table
 
 TEXT_NAMES = ("text", "sentence", "content")
 LABEL_NAMES = ("labels", "label", "emotion", "emotions", "category", "class")

@@ -1,35 +1,39 @@
 """Load a corpus: the Hugging Face Hub, files on disk, or the built-in synthetic one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from sweep.columns import choose_columns
+from sweep.columnar import refuse_unreadable
+from sweep.columns import LABEL_NAMES, TEXT_NAMES, Columns, choose_columns
 from sweep.config import DataConfig
+from sweep.delimited import Layout
 from sweep.errors import DataError
-from sweep.phrases import first_line, show_names, show_value
-from sweep.readers import ENDINGS, Table, build_table, read_table, read_text, split_lines
+from sweep.filenames import SPLITS
+from sweep.hubdata import load_from_hub
+from sweep.layouts import FileLayout, find_layout
+from sweep.named import resolve
+from sweep.nodes import Node
+from sweep.phrases import show_names
+from sweep.readers import Table, read_tables, read_text, split_lines
 from sweep.rows import (
     Row,
     SplitSource,
     check_columns,
     check_keys,
+    drop_placeholders,
     find_names,
     read_rows,
+    read_unlabelled,
     spell_alike,
 )
+from sweep.splitfiles import SplitFiles, read_split
 from sweep.splits import cut_splits
 from sweep.synthetic import build_synthetic_corpus
+from sweep.unlabelled import is_unlabelled
 
 __all__ = ["SPLITS", "Corpus", "Row", "SplitSource", "build_corpus", "load_corpus"]
-
-SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "dev", "valid", "val"),
-    "test": ("test",),
-}
 
 
 @dataclass(frozen=True)
@@ -64,44 +68,103 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def load_from_files(config: DataConfig) -> Corpus:
-    """Return the corpus in a folder (the official layout or one file per split) or one file."""
+    """Return the corpus in files on disk: the official layout, or any that ``layouts`` finds."""
     folder = Path(config.path or "").expanduser()
     asked = config.splits or config.text_column or config.label_column
     if _is_official(folder) and not (asked or config.columns or config.delimiter):
         return read_official_folder(folder)
-    files = find_files(config)
-    tables = {
-        split: read_table(path, config.quoted, config.delimiter, config.columns)
-        for split, path in files.items()
-    }
-    return build_corpus(tables, config)
+    layout = find_layout(config)
+    corpus = build_corpus(_read_layout(layout, config), config)
+    others = [resolve(config, config.labels_file)] if config.labels_file else []
+    return replace(corpus, unused=layout.list_unused(others))
+
+
+def _read_layout(layout: FileLayout, config: DataConfig) -> dict[str, Table]:
+    """Return the table of each split, those inside a JSON file for training included."""
+    names = None if config.columns is None else tuple(config.columns)
+    written = Layout(config.quoted, config.delimiter, names)
+    read = partial(read_tables, layout=written, encoding=config.encoding)
+    tables: dict[str, Table] = {}
+    for split, files in layout.splits.items():
+        found = read_split(split, files, read, config.encoding)
+        if "" not in found and split not in found:
+            raise DataError(
+                f"{files.nodes[0]}: holds the splits {show_names(found)} and none for {split}; "
+                f"name another file in data.splits.{split}"
+            )
+        tables[split] = found.get("") or found[split]
+        if split == "train":
+            tables |= _list_inner(found, layout, config)
+    return {split: tables[split] for split in SPLITS if split in tables}
+
+
+def _list_inner(
+    found: Mapping[str, Table], layout: FileLayout, config: DataConfig
+) -> dict[str, Table]:
+    chosen = config.splits or {}
+    inner = {split: table for split, table in found.items() if split and split not in chosen}
+    twice = next((s for s in inner if s != "train" and s in layout.splits), None)
+    if twice:
+        raise DataError(
+            f"{inner[twice].place}: is for {twice}, and so is {layout.splits[twice].nodes[0]}; "
+            f"set data.splits.{twice} to one of the two files"
+        )
+    return inner
 
 
 def build_corpus(tables: Mapping[str, Table], config: DataConfig) -> Corpus:
     """Return the rows of ``tables`` (split to table), the splits that lack cut from ``train``."""
     check_keys(tables.values(), config)
-    columns = choose_columns(tables["train"], config.text_columns, config.label_column)
+    columns = _choose_columns(tables["train"], config)
     names = _read_names(config)
-    read = {}
-    for split, table in tables.items():
-        check_columns(table, columns)
-        own = names or find_names(table, tables.values(), columns, config.label_separator)
-        read[split] = read_rows(table, columns, own, config.label_separator)
-    if not read["train"][1].rows:
-        raise DataError(
-            f"{tables['train'].place}: has column names and no row below them; add rows"
-        )
+    read = {
+        split: read_unlabelled(table, columns)
+        if is_unlabelled(table, tables["train"], columns)
+        else _read_split(split, tables, columns, names, config.label_separator)
+        for split, table in tables.items()
+    }
     if not read["train"][0]:
         texts = " or ".join(map(repr, columns.texts))
         raise DataError(
             f"{tables['train'].place}: has no row with a text in {texts} and a label in "
             f"{columns.label!r}; name other columns in data.text_column and data.label_column"
         )
+    read = {split: drop_placeholders(part, read["train"][0]) for split, part in read.items()}
     sources = {split: source for split, (_, source) in read.items()}
     rows = {split: kept for split, (kept, _) in read.items() if kept}
     spellings = {} if names else spell_alike(rows)
     cut = tuple(split for split in SPLITS if split not in rows)
     return Corpus(_cut_from_training(rows, cut, config), sources, cut, spellings=spellings)
+
+
+def _read_split(
+    split: str,
+    tables: Mapping[str, Table],
+    columns: Columns,
+    names: list[str] | None,
+    separator: str | None,
+) -> tuple[list[Row], SplitSource]:
+    check_columns(split, tables[split], columns)
+    own = names or find_names(tables[split], tables.values(), columns, separator)
+    return read_rows(tables[split], columns, own, separator)
+
+
+def _choose_columns(table: Table, config: DataConfig) -> Columns:
+    if table.columns and not table.n_rows:
+        raise DataError(
+            f"{table.place}: has the columns {show_names(table.columns)} but no rows; name a file "
+            "with rows in data.path or data.splits.train"
+        )
+    for wanted in config.text_columns or (None,):
+        refuse_unreadable(table, "text_column", wanted, TEXT_NAMES)
+    refuse_unreadable(table, "label_column", config.label_column, LABEL_NAMES)
+    try:
+        return choose_columns(table, config.text_columns, config.label_column)
+    except DataError as error:
+        if not table.unreadable:
+            raise
+        left = show_names(f"{name} {why}" for name, why in table.unreadable.items())
+        raise DataError(f"{error} (not read: {left})") from None
 
 
 def _cut_from_training(
@@ -121,61 +184,22 @@ def _cut_from_training(
 def _read_names(config: DataConfig) -> list[str] | None:
     if config.labels_file is None:
         return None
-    path = _base(config) / Path(config.labels_file).expanduser()
-    return _read_name_lines(path, "data.labels_file")
+    path = resolve(config, config.labels_file)
+    return _read_name_lines(path, "data.labels_file", config.encoding)
 
 
-def _read_name_lines(path: Path, key: str) -> list[str]:
-    names = [line.strip() for line in split_lines(read_text(path)) if line.strip()]
+def _read_name_lines(path: Node, key: str, encoding: str | None = None) -> list[str]:
+    lines = [line.strip() for line in split_lines(read_text(path, encoding)) if line.strip()]
+    pairs = [line.partition("\t") for line in lines]
+    # Lines such as "0 <TAB> anger" are a mapping, as TweetEval has it.
+    numbered = [number.strip() for number, _, _ in pairs] == list(map(str, range(len(lines))))
+    names = [name.split("\t")[0].strip() or number for number, _, name in pairs if numbered]
+    names = names or lines
     if len(set(names)) < max(2, len(names)):
         raise DataError(
             f"{path}: {key} needs two or more different names, one a line; mend the file"
         )
     return names
-
-
-def _base(config: DataConfig) -> Path:
-    """Return the folder that the other files of the configuration stand in."""
-    path = Path((config.source == "files" and config.path) or "").expanduser()
-    return path.parent if path.suffix.lower() in ENDINGS and not path.is_dir() else path
-
-
-def find_files(config: DataConfig) -> dict[str, Path]:
-    """Return the file of each split: as named in ``config.splits``, else by the usual names.
-
-    Raises DataError when the path does not exist, when no file is for training, and when two
-    files could be the same split.
-    """
-    path, base = Path(config.path or "").expanduser(), _base(config)
-    chosen = (config.splits or {}).items()
-    named = {str(split): base / Path(file).expanduser() for split, file in chosen}
-    if not config.path:
-        return named
-    if not path.is_dir():
-        return {"train": path, **named}
-    found = {split: _find_file(path, split) for split in SPLITS if split not in named}
-    files = {**{split: file for split, file in found.items() if file}, **named}
-    if "train" not in files:
-        listed = show_names([f.name for f in _list_files(path)] or ["none of a known kind"])
-        raise DataError(
-            f"data.path: {path} has no file for training such as train.csv (its files: {listed}); "
-            "name one in data.splits.train, or set data.path to a single file"
-        )
-    return files
-
-
-def _find_file(folder: Path, split: str) -> Path | None:
-    matches = [file for file in _list_files(folder) if file.stem.lower() in SPLIT_NAMES[split]]
-    if len(matches) > 1:
-        raise DataError(
-            f"data.path: {folder} has several files for {split} "
-            f"({show_names(file.name for file in matches)}); name one in data.splits.{split}"
-        )
-    return matches[0] if matches else None
-
-
-def _list_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
 
 
 def _is_official(folder: Path) -> bool:
@@ -203,7 +227,8 @@ def read_official_folder(folder: Path) -> Corpus:
         )
         for split, rows in read.items()
     }
-    return Corpus(kept, sources)
+    used = {split: SplitFiles((folder / file,)) for split, file in files.items()}
+    return Corpus(kept, sources, unused=FileLayout(used, (folder,)).list_unused())
 
 
 def _read_official_file(path: Path, names: list[str]) -> list[Row]:
@@ -228,40 +253,3 @@ def _index(text: str) -> int:
     if value < 0:
         raise ValueError(text)
     return value
-
-
-def load_from_hub(config: DataConfig) -> dict[str, Table]:
-    """Load the splits of the dataset ``config.path`` at ``config.revision`` from the Hub."""
-    from datasets import load_dataset  # slow to import, and only the Hub needs it
-
-    try:
-        dataset = load_dataset(config.path, config.config, revision=config.revision)
-    except Exception as error:  # the library raises a dozen kinds for one cause
-        raise DataError(
-            f"data.path: the dataset {show_value(config.path)} cannot be loaded from the Hugging "
-            f"Face Hub ({first_line(error)}); check the name and the network, or use "
-            "data.source=files"
-        ) from error
-    names = {split: _find_hub_split(dataset, split, config) for split in SPLITS}
-    return {
-        split: build_table(
-            f"{config.path} (split {name})",
-            dataset[name].with_format("arrow")[:],
-            dataset[name].features.arrow_schema,
-        )
-        for split, name in names.items()
-        if name
-    }
-
-
-def _find_hub_split(dataset: Any, split: str, config: DataConfig) -> str | None:
-    """Return the name of ``split`` in ``dataset``; None if it has to be cut from training."""
-    wanted = (config.splits or {}).get(split)  # type: ignore[call-overload]
-    usual = SPLIT_NAMES[split]
-    name = next((name for name in ((wanted,) if wanted else usual) if name in dataset), None)
-    if name is None and (wanted or split == "train"):
-        raise DataError(
-            f"data.splits: {config.path!r} has the splits {', '.join(dataset)} and none named "
-            f"{wanted or ' or '.join(usual)}; name one of these in data.splits.{split}"
-        )
-    return name

@@ -35,7 +35,7 @@ def _resolve_data(data: DataConfig) -> dict[str, Any]:
     if data.labels_file:
         changes["labels_file"] = _absolute(data.labels_file)
     if on_disk and data.splits:
-        changes["splits"] = {split: _absolute(file) for split, file in data.splits.items()}
+        changes["splits"] = {split: file and _absolute(file) for split, file in data.splits.items()}
     return changes
 
 

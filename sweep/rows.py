@@ -1,16 +1,16 @@
 """The rows of a table: a text and its labels each, and what reading them left out."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sweep.columnar import Table
 from sweep.columns import USUAL, Columns
 from sweep.config import DataConfig
 from sweep.errors import DataError
 from sweep.headers import check_first_row
 from sweep.labels import check_characters, parse_labels
 from sweep.phrases import show_names, show_value
-from sweep.readers import Table
 from sweep.spellings import unify_spellings
 
 
@@ -56,6 +56,28 @@ def check_keys(tables: Iterable[Table], config: DataConfig) -> None:
         )
 
 
+def read_unlabelled(table: Table, columns: Columns) -> tuple[list[Row], SplitSource]:
+    """Return no rows, and where the texts without labels came from."""
+    texts = zip(*(table.columns[name] for name in columns.texts), strict=True)
+    without_text = sum(all(map(_is_missing, values)) for values in texts)
+    source = SplitSource(table.sources, columns.texts, "", table.n_rows, without_text)
+    return [], replace(source, without_label=table.n_rows - without_text)
+
+
+def drop_placeholders(
+    read: tuple[list[Row], SplitSource], train: list[Row]
+) -> tuple[list[Row], SplitSource]:
+    """Leave out the rows of a split whose labels are all a -1 that training does not have."""
+    rows, source = read
+    if {row.labels for row in rows} != {("-1",)} or any("-1" in row.labels for row in train):
+        return read
+    return [], replace(source, without_label=source.without_label + len(rows))
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value or not str(value).strip()
+
+
 def read_rows(
     table: Table, columns: Columns, names: Sequence[str] | None, separator: str | None
 ) -> tuple[list[Row], SplitSource]:
@@ -78,7 +100,7 @@ def read_rows(
         no_label += bool(text) and not labels
     read = len(table.columns[columns.label])
     return rows, SplitSource(
-        (table.place,), columns.texts, columns.label, read, no_text, no_label, columns.guessed
+        table.sources, columns.texts, columns.label, read, no_text, no_label, columns.guessed
     )
 
 
@@ -113,27 +135,35 @@ def _spell(labels: Iterable[str], spellings: dict[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(spellings.get(label, label) for label in labels))
 
 
-def check_columns(table: Table, columns: Columns) -> None:
-    """Raise DataError if ``table`` lacks one of ``columns``, which the training data have."""
+def check_columns(split: str, table: Table, columns: Columns) -> None:
+    """Raise DataError if the ``table`` of ``split`` lacks one of ``columns``, which the training
+    data have."""
     for name in (*columns.texts, columns.label):
+        if name in table.unreadable:
+            raise DataError(
+                f"{table.place}: the column {show_value(name)} {table.unreadable[name]}; write it "
+                f"as in the training data, or {_cut_instead(split)}"
+            )
         if name in table.repeated:
             raise DataError(f"{table.place}: has two columns named {show_value(name)}; rename one")
         if name not in table.columns:
-            raise DataError(_explain_lack(table, columns, name))
+            raise DataError(_explain_lack(split, table, name))
     if table.headless:
         check_first_row(table, USUAL)
 
 
-def _explain_lack(table: Table, columns: Columns, name: str) -> str:
+def _explain_lack(split: str, table: Table, name: str) -> str:
     remedy = f"rename one of {show_names(table.columns)}"
     if table.delimiter is not None and not table.headless:
         remedy += ", put a line of column names above it if it has none"
-    if name == columns.label:
-        remedy += (
-            ", or, if it has no labels, set data.path to the training file itself, and data.splits "
-            "for files that have labels: this split is then cut from training"
-        )
-    return f"{table.place}: has no column {name!r} as the training data have; {remedy}"
+    return (
+        f"{table.place}: has no column {name!r} as the training data have; {remedy}, or "
+        f"{_cut_instead(split)}"
+    )
+
+
+def _cut_instead(split: str) -> str:
+    return f"set data.splits.{split}=null to cut {split} from the training data instead"
 
 
 def _join_texts(values: Iterable[Any]) -> str:

@@ -27,6 +27,7 @@ from sweep.values import (
     Share,
     StoragePlace,
     TuneSpace,
+    check_encoding,
     holds_password,
     refuse_repeats,
 )
@@ -84,8 +85,11 @@ class DataConfig(Section):
     space or colon; None: found in each file."""
     quoted: bool = True
     """Whether CSV and TSV files put quotes around texts that hold the separator or line ends."""
-    splits: dict[Literal["train", "validation", "test"], AnyPath] | None = None
-    """The split's name on the Hub, or its file (beside ``path``); left out: the usual names."""
+    encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
+    """What text files are that are not UTF-8, such as ``cp1252``."""
+    splits: dict[Literal["train", "validation", "test"], AnyPath | None] | None = None
+    """The split's name on the Hub, or its file, folder or pattern (beside ``path``); left out: the
+    usual names; None: it is cut from training."""
     validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     test_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     """The part of the training texts that becomes the split, where the data lack it."""
@@ -124,6 +128,12 @@ class DataConfig(Section):
         if self.source != "synthetic" and not named:
             other = " or data.splits.train" if self.source == "files" else ""
             raise ValueError(f"source {self.source!r} needs data.path{other}")
+        return self
+
+    @model_validator(mode="after")
+    def _training_is_there(self) -> "DataConfig":
+        if self.splits and self.splits.get("train", "") is None:
+            raise ValueError("splits.train needs a file; only validation and test may be null")
         return self
 
     @model_validator(mode="after")

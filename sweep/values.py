@@ -45,6 +45,18 @@ def _check_share(value: float) -> float:
     return value
 
 
+def check_encoding(value: str) -> str:
+    """Return ``value`` if Python knows such a text encoding; else raise ValueError."""
+    try:
+        "".encode(value)
+    except (LookupError, ValueError):
+        raise ValueError(
+            f"{show_value(value)} is no text encoding that Python knows; take one such as cp1252, "
+            "latin-1, utf-16 or gb18030"
+        ) from None
+    return value
+
+
 def check_path(value: str) -> str:
     """Return ``value`` if a file system can look it up; else raise ValueError."""
     sizes = [len(part.encode("utf-8", "surrogatepass")) for part in value.split("/")]

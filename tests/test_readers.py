@@ -151,7 +151,11 @@ def test_categories_and_other_types_of_pandas_are_read_or_left(tmp_path: Path) -
     ("name", "data", "sentence"),
     [
         ("a.csv", b"text,label\ncaf\xe9,joy\n", r"not UTF-8 text \(byte 14, line 2\); convert it"),
-        ("a.csv", b"\xff\xfet\0", r"not UTF-8 text \(byte 0, line 1\)"),
+        (
+            "a.csv",
+            b"\xff\xfet",
+            r"begins like UTF-16 text but is none \(byte 2: .*copy it",
+        ),
         ("a.csv", b"", "is empty; it needs a line of column names"),
         ("a.csv", b"text,label\na,b,c\n", "line 2 has 3 fields where the header has 2; put quotes"),
         ("a.csv", b'text,label\na,b\n"c,d\n', r"row at line 3 has a quote out of place .*quoted=f"),
@@ -163,7 +167,8 @@ def test_categories_and_other_types_of_pandas_are_read_or_left(tmp_path: Path) -
         ("a.json", b'[{"text": "a"}, 3]', "row 2 is not a JSON object"),
         ("a.jsonl", b"[" * 100_000, "line 1 is not JSON"),
         ("a.parquet", b"PAR1", "cannot be read as Parquet .*check the file or write it again"),
-        ("a.xlsx", b"", "of no known kind; name a file that ends in .csv, .tsv, .jsonl, .json or"),
+        ("a.docx", b"", "of no known kind; name a file that ends in .csv, .tsv, .jsonl, .json or"),
+        ("a.xlsx", b"", "is a spreadsheet; save its sheet as CSV UTF-8 and name that file"),
     ],
 )
 def test_damaged_file_is_refused_with_place_and_remedy(
