@@ -211,7 +211,8 @@ def test_text_columns_survive_the_saved_configuration(tmp_path: Path, asked: Any
     from sweep.config import Config, dump_config
 
     grid = {"models": [{"name": "m", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [8]}
-    data = {"path": "x.csv", "text_column": asked, "delimiter": "tab", "columns": ["title", "body", "label"]}
+    columns = ["title", "body", "label"]
+    data = {"path": "x.csv", "text_column": asked, "delimiter": "tab", "columns": columns}
     config = Config.model_validate({"grid": grid, "data": data})
     path = write(tmp_path / "config.yaml", dump_config(config))
     assert load_config(path) == config
