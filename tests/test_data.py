@@ -210,12 +210,22 @@ def test_path_that_does_not_exist_is_refused(tmp_path: Path, name: str) -> None:
         load(tmp_path / "gone" / name)
 
 
+def test_path_or_splits_without_a_source_mean_files() -> None:
+    assert DataConfig().source == "synthetic"
+    assert DataConfig(path="mine.csv").source == "files"
+    assert DataConfig(splits={"train": "mine.csv"}).source == "files"
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"source": "files"}, "source 'files' needs data.path or data.splits.train"),
         ({"source": "hub", "splits": {"train": "x"}}, "source 'hub' needs data.path"),
-        ({"test_fraction": 0.6, "validation_fraction": 0.4}, "leave nothing to train on"),
+        ({"path": "x", "test_fraction": 0.6, "validation_fraction": 0.4}, "nothing to train on"),
+        ({"source": "synthetic", "path": "x"}, "path has no effect with source 'synthetic'"),
+        ({"test_fraction": 0.2}, "test_fraction has no effect with source 'synthetic'"),
+        ({"path": "x", "revision": "main"}, "revision has no effect with source 'files'"),
+        ({"source": "hub", "path": "x", "delimiter": ";"}, "delimiter has no effect with source"),
         ({"test_fraction": 0}, "greater than 0"),
         ({"splits": {"dev": "x"}}, "'train', 'validation' or 'test'"),
     ],
