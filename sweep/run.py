@@ -22,6 +22,7 @@ from sweep.preflight import Preflight, check_plan, show_preflight, show_warnings
 from sweep.reach import KnownSubsets, Reached, reach_inputs
 from sweep.record import RunRecord, choose_best, sort_events
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
+from sweep.streams import steady_streams
 from sweep.subsets import Subsets
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "quickstart.yaml"
@@ -97,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
+    steady_streams()
     options = build_parser().parse_args(arguments)
     try:
         with one_way_to_stop():
