@@ -4,7 +4,8 @@ Only the driver writes it. Every event has ``event`` (its kind) and ``time`` (Un
 
 ======== =====================================================================================
 opened   a driver took the run: host, pid, command, versions, git_commit, predicted (what the
-         preflight expects: seconds, memory_bytes by model)
+         preflight expects: seconds, memory_bytes by model), pace (what the time left is told from
+         before anything is measured: epoch_seconds by cell, rungs, trials_at_a_time)
 planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``
 test_set the test items of a label set: labels (names), items (row numbers), truth (class indices)
 baseline a reference method has its result: trial_id, the cell's axes, and its metrics

@@ -242,6 +242,7 @@ def _train(
                 options.address,
                 console,
                 predicted=preflight.predicted(),
+                pace=preflight.pace(),
                 retry_failed=options.retry_failed,
             )
         except KeyboardInterrupt:
