@@ -23,6 +23,7 @@ PLAIN_LINE_SECONDS = 30.0
 PLAIN_LINE_LENGTH = 160
 """Characters that running trials may take in a log."""
 BAR_WIDTH = 60
+MODEL_WIDTH = 24
 BLOCK_TRIALS = 4
 """Running trials that a terminal shows, a line each."""
 
@@ -88,6 +89,7 @@ class Board:
     def refresh(self) -> None:
         """Draw again if it is time."""
         self._time_left.observe(self._clock(), len(self._running))
+        self._tally.catch_up()
         if self._live is None:
             self._print_finished_cells()
         if time.monotonic() >= self._due:
@@ -98,6 +100,7 @@ class Board:
             self._live.update(self.render(), refresh=True)
             self._due = time.monotonic() + REFRESH_SECONDS
             return
+        self._tally.catch_up()
         self._print_finished_cells()
         lines = [self.summarise(), *self._list_running()]
         # The last state may be the one that was just told.
@@ -127,6 +130,11 @@ class Board:
             return f"took {format_seconds(self._elapsed())}" if self._tells_end else ""
         left = self.seconds_left()
         return "" if left is None else f"about {format_seconds(left)} left"
+
+    @property
+    def trials_left(self) -> int:
+        """How many trials have no result, those that run included."""
+        return self._tally.trials_left
 
     def seconds_left(self) -> float | None:
         """Return how long the trials that are left take; None where nothing is known yet."""
@@ -169,15 +177,28 @@ class Board:
             block.add_row(Text(f"  {line}"))
         return Group(block, self._table())
 
-    def _table(self) -> Table:
-        columns = list(dict.fromkeys((c.n_labels, c.n_samples) for c in self._plan.cells))
+    def _table(self) -> Group:
+        models = list(dict.fromkeys(cell.model for cell in self._plan.cells))
+        columns, more = self._choose_columns(max(map(len, models), default=0))
         table = Table(box=None)
-        table.add_column("best validation accuracy so far")
+        table.add_column("", overflow="crop", max_width=MODEL_WIDTH)
         for k, n in columns:
-            table.add_column(f"{k}x{n}", justify="right")
-        for model in dict.fromkeys(cell.model for cell in self._plan.cells):
+            table.add_column(f"{k}x{n}", justify="right", no_wrap=True)
+        for model in models:
             table.add_row(Text(model), *(self._show_best(model, k, n) for k, n in columns))
-        return table
+        rest = f", {more} more columns do not fit" if more else ""
+        return Group(Text(f"best validation accuracy so far{rest}"), table)
+
+    def _choose_columns(self, name_width: int) -> tuple[list[tuple[int, int]], int]:
+        """Return the label counts and sample sizes that fit beside the models' names, up to the
+        newest that has a value, and how many more there are."""
+        columns = list(dict.fromkeys((c.n_labels, c.n_samples) for c in self._plan.cells))
+        known = [c for c in self._plan.cells if c.cell_id in self._tally.best]
+        newest = columns.index((known[-1].n_labels, known[-1].n_samples)) if known else 0
+        room = self._console.width - min(name_width, MODEL_WIDTH) - 2
+        fit = max(1, room // (2 + max((len(f"{k}x{n}") for k, n in columns), default=5)))
+        first = max(0, min(newest + 1, len(columns)) - fit)
+        return columns[first : first + fit], len(columns) - len(columns[first : first + fit])
 
     def _show_best(self, model: str, n_labels: int, n_samples: int) -> str:
         best, cells = self._tally.best, self._places.get((model, n_labels, n_samples), [])
@@ -186,7 +207,6 @@ class Board:
 
     def _print_finished_cells(self) -> None:
         tally = self._tally
-        tally.catch_up()
         new = set(tally.finished[self._cells_shown :])
         if not new:
             return

@@ -5,7 +5,8 @@ tells when epochs ended. Where trials share a host, the first is a trial's part 
 they take together, and so the second is as many times as long as trials share it.
 """
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
 from statistics import median
 from typing import NamedTuple
 
@@ -79,6 +80,8 @@ class Pace:
         self.running = 1
         """How many trials run now."""
         self._starts: deque[float] = deque([TRIAL_SECONDS] * 3, maxlen=RECENT)
+        self._loads: deque[float] = deque(maxlen=RECENT)
+        self._begun: Counter[str] = Counter()
         self._measured: set[str] = set()
 
     def add_epoch(self, spec: TrialSpec, row: int) -> None:
@@ -98,7 +101,7 @@ class Pace:
         if ended >= self.session_start():
             self._measured.add(spec.cell.model)
         if waited is not None:
-            self._add_waited(epoch, waited, worked)
+            self._add_waited(spec.cell.model, epoch, waited, worked)
 
     def _find_begin(self, trial: TrialRecord, epoch: int) -> float | None:
         """Return when the epoch began, if this session saw it and no worker was lost meanwhile."""
@@ -121,11 +124,18 @@ class Pace:
         self._ratios.setdefault(spec.cell.model, Ratio()).add(seconds, expected)
         self._all.add(seconds, expected)
 
-    def _add_waited(self, epoch: int, waited: float, worked: float) -> None:
+    def _add_waited(self, model: str, epoch: int, waited: float, worked: float) -> None:
         if epoch == 1:
-            self._starts.append(max(0.0, waited - worked * self._share()))
+            self._add_start(model, max(0.0, waited - worked * self._share()))
         elif worked > 0:
             self._shares.append((max(1.0, waited / worked), max(1, self.running)))
+
+    def _add_start(self, model: str, seconds: float) -> None:
+        """Take in what passed before a trial's first epoch; the first trials of a model, as many as
+        run at a time, had it loaded."""
+        loads = self._begun[model] < self.running
+        (self._loads if loads else self._starts).append(seconds)
+        self._begun[model] += 1
 
     def _share(self) -> float:
         """Return how many trials shared a host lately, as far as can be told."""
@@ -161,8 +171,15 @@ class Pace:
         return self._is_forecast or self._all.weight > 0
 
     def start_seconds(self) -> float:
-        """Return the seconds from a trial's start to the begin of its first epoch."""
+        """Return the seconds from a trial's start to the begin of its first epoch, on a worker that
+        has the base model."""
         return median(self._starts)
+
+    def load_seconds(self, models: Iterable[str]) -> float:
+        """Return the seconds that workers need to load those of ``models`` which no trial of this
+        session has had yet."""
+        new = sum(model not in self._begun for model in models)
+        return new * max(0.0, median(self._loads) - self.start_seconds()) if self._loads else 0.0
 
 
 def read_work(plan: Plan, record: RunRecord) -> dict[str, Work] | None:

@@ -111,10 +111,11 @@ class Layout:
     def seconds(self) -> float:
         """Return how long the trials take."""
         specs = sorted(self._tally.unfinished(), key=self._is_waiting)
+        loading = self._pace.load_seconds({spec.cell.model for spec in specs})
         if len(specs) > FEW_TRIALS:
-            return self._play(specs, None)
+            return loading + self._play(specs, None)
         dice = random.Random(0)
-        return mean(self._play(specs, dice) for _ in range(PLAYS))
+        return loading + mean(self._play(specs, dice) for _ in range(PLAYS))
 
     def _is_waiting(self, spec: TrialSpec) -> bool:
         return spec.trial_id not in self._waited

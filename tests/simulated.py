@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Any
 
+from sweep.estimate import estimate_rungs
 from sweep.events import Event
 from sweep.plan import Candidate, Cell, ModelRef, Recipe, TrialSpec
 
@@ -54,6 +55,7 @@ class _Slot:
     left: float = 0.0
     whole: float = 0.0
     worked: float = 0.0
+    tests: bool = False
 
 
 def plan_trials(setting: Setting) -> list[TrialSpec]:
@@ -127,7 +129,9 @@ class Simulation:
             seconds = setting.costs[cell.model] * cell.n_samples / 1000
             seconds *= setting.forecast.get(cell.model, 1.0)
             epochs[cell.cell_id] = [TOLD_TRAIN * seconds, (1 - TOLD_TRAIN) * seconds]
-        return {"epoch_seconds": epochs, "rungs": [], "trials_at_a_time": len(setting.joins)}
+        asha = setting.max_epochs, setting.grace, setting.reduction
+        rungs = [list(rung) for rung in estimate_rungs(setting.candidates, *asha)]
+        return {"epoch_seconds": epochs, "rungs": rungs, "trials_at_a_time": len(setting.joins)}
 
     def _fill(self, slots: list[_Slot], now: float) -> Iterator[Event]:
         for slot in slots:
@@ -145,7 +149,10 @@ class Simulation:
         assert slot.spec is not None
         cell = slot.spec.cell
         seconds = self._setting.costs[cell.model] * cell.n_samples / 1000
-        slot.whole = slot.left = seconds * self._draw.lognormvariate(0.0, self._setting.noise)
+        seconds *= self._draw.lognormvariate(0.0, self._setting.noise)
+        # Whoever comes to the last epoch scores the test texts after it.
+        slot.tests = slot.epoch + 1 == self._setting.max_epochs
+        slot.whole = slot.left = seconds * (2.0 - TOLD_TRAIN if slot.tests else 1.0)
         slot.worked = 0.0
 
     def _advance(
@@ -176,6 +183,7 @@ class Simulation:
         assert spec is not None
         slot.epoch += 1
         self._reached[spec.trial_id] = slot.epoch
+        worked = slot.worked / (2.0 - TOLD_TRAIN if slot.tests else 1.0)
         value = self._skill[spec.trial_id] * (1 - 0.5**slot.epoch)
         last = slot.epoch == self._setting.max_epochs
         rung = None if last else self._find_rung(slot.epoch)
@@ -187,8 +195,8 @@ class Simulation:
             "epoch": slot.epoch,
             "decision": decision,
             "rung": rung,
-            "train_seconds": TOLD_TRAIN * slot.worked,
-            "eval_seconds": (1 - TOLD_TRAIN) * slot.worked,
+            "train_seconds": TOLD_TRAIN * worked,
+            "eval_seconds": (1 - TOLD_TRAIN) * worked,
             "val_accuracy": value,
             "best_val_accuracy": value,
         }
