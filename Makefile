@@ -47,13 +47,22 @@ format: $(VENV)/installed  ## put the code into its standard form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.PHONY: cluster-test
-cluster-test: $(VENV)/installed  ## bring clusters up and down in namespaces of their own (root, Linux)
-	@command -v ip rsync /usr/sbin/sshd >/dev/null || { apt-get update -qq && \
-		apt-get install -y -qq --no-install-recommends iproute2 openssh-client openssh-server rsync; }
+SSHD := /usr/sbin/sshd
+
+.PHONY: cluster-test cluster-place cluster-tools
+cluster-test: cluster-place $(VENV)/installed cluster-tools  ## bring clusters up and down in namespaces of their own (root, Linux)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,cluster-test]"
 	SWEEP_CLUSTER_TEST=1 unshare --net --mount --pid --fork --kill-child --mount-proc \
 		$(BIN)/python -m pytest -s -p no:cacheprovider tests/cluster
+
+cluster-place:
+	@$(PYTHON) tests/cluster/places.py
+
+cluster-tools:
+	@missing=; for tool in ip rsync ssh $(SSHD); do \
+		command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	test -z "$$missing" || { echo "installing what is missing:$$missing"; apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends iproute2 openssh-client openssh-server rsync; }
 
 clean:  ## remove what the other targets made, except runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

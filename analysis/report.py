@@ -11,12 +11,14 @@ from analysis.images import write_charts
 from analysis.load import load_run
 from analysis.page import build_page
 from sweep.errors import SweepError
+from sweep.streams import steady_streams
 
 REPORT_NAME = "report.html"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a report, or charts; return the exit code: 0, or 2 when input or output is wrong."""
+    steady_streams()
     options = parse_arguments(arguments)
     try:
         if options.charts:

@@ -1,7 +1,7 @@
 """A running sweep, watched from another terminal: its journal is read as it grows."""
 
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -20,13 +20,15 @@ SILENT_SECONDS = 10.0
 class Watch:
     """A run as its journal tells it, up to now."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self.record = RunRecord()
-        self.running: set[str] = set()
+        self.running: dict[str, float] = {}
+        """Trial id -> Unix time at which its worker was last heard of."""
         self.closed: Event | None = None
         """The last event, where it says that the driver has left."""
-        self._opened = time.time()
-        self._done_before: frozenset[str] = frozenset()
+        self._opened = clock()
+        self._reopened = 0
 
     def add(self, event: Event) -> None:
         """Take one more event in."""
@@ -34,25 +36,30 @@ class Watch:
         add_event(self.record, event)
         self.closed = event if kind == "closed" else None
         if kind == "opened":
-            self._opened, self._done_before = event["time"], self.record.done()
+            self._opened = event["time"]
         if kind in ("opened", "closed"):
             self.running.clear()
-        elif kind == "started":
-            self.running.add(event["trial_id"])
+        elif kind == "reopened":
+            self._reopened += 1
+        elif kind == "started" or (kind == "epoch" and event["trial_id"] in self.running):
+            self.running[event["trial_id"]] = event["time"]
         elif kind in ("ended", "retried"):
-            self.running.discard(event["trial_id"])
+            self.running.pop(event["trial_id"], None)
 
     def elapsed(self) -> float:
         """Return the seconds since the driver came; until it left, if it has."""
-        until = self.closed["time"] if self.closed else time.time()
+        until = self.closed["time"] if self.closed else self._clock()
         return max(float(until - self._opened), 0.001)
+
+    def version(self) -> tuple[object, ...]:
+        """Return what a new board is needed for when it changes."""
+        record = self.record
+        return len(record.trials), record.plan, len(record.opened), self._reopened
 
     def build_board(self, console: Console) -> Board:
         """Return a board of what the journal has planned."""
         plan = rebuild_plan(self.record)
-        before = [spec for spec in plan.trials if spec.trial_id in self._done_before]
-        work = sum(spec.cell.n_samples for spec in before)
-        return Board(plan, self.record, self.running, console, self.elapsed, work)
+        return Board(plan, self.record, self.running, console, self._clock, self.elapsed)
 
 
 def rebuild_plan(record: RunRecord) -> Plan:
@@ -70,26 +77,24 @@ def attach(folder: Path, console: Console, sleep: Callable[[float], None] = time
     RunFolderError if there is no run, or its journal is damaged.
     """
     tail, watch = JournalTail(folder), Watch()
-    planned: tuple[int, Set[str] | None] | None = None
-    board, heard = watch.build_board(console), time.monotonic()
+    shown, board, heard = None, watch.build_board(console), time.monotonic()
     try:
         while not watch.closed:
             for event in tail.read():
                 watch.add(event)
                 heard = time.monotonic()
-            known = watch.record.trials
-            if known and planned != (len(known), watch.record.plan):
-                planned = (len(known), watch.record.plan)
+            if watch.record.trials and shown != watch.version():
+                shown = watch.version()
                 board.hide()
                 board = watch.build_board(console)
                 board.start()
-            if planned:
+            if shown:
                 board.refresh()
             if time.monotonic() - heard > SILENT_SECONDS and not is_held(folder):
                 board.stop()
                 return _tell_gone(folder, console)
             sleep(0 if watch.closed else POLL_SECONDS)
-        if planned:
+        if shown:
             board.stop()
     except KeyboardInterrupt:
         board.hide()

@@ -1,8 +1,9 @@
 """What a run's progress looks like: one block on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping
 from statistics import mean
 
 from rich.console import Console, Group
@@ -11,12 +12,20 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweep.plan import Plan
+from sweep.phrases import cut
+from sweep.plan import Plan, TrialSpec
 from sweep.record import RunRecord
 from sweep.tally import Tally
+from sweep.timeleft import TimeLeft
 
 REFRESH_SECONDS = 0.5
 PLAIN_LINE_SECONDS = 30.0
+PLAIN_LINE_LENGTH = 160
+"""Characters that running trials may take in a log."""
+BAR_WIDTH = 60
+MODEL_WIDTH = 24
+BLOCK_TRIALS = 4
+"""Running trials that a terminal shows, a line each."""
 
 
 def count_from_now() -> Callable[[], float]:
@@ -26,31 +35,35 @@ def count_from_now() -> Callable[[], float]:
 
 
 class Board:
-    """Shows cells done, trials by state, the best validation accuracy per cell, and time left.
+    """Shows cells, trials and epochs done, what each running trial has reached, the best validation
+    accuracy per cell, and the time left.
 
-    ``record`` grows while it shows it; ``running`` holds the trials that workers have. The time
-    left follows from the ``elapsed`` seconds and the work done in them: ``work_before`` training
-    texts were passed earlier (None: all that is done by now).
+    ``record`` grows while it shows it; ``running`` holds the trials that workers have, and when
+    each was last heard of by ``clock``. ``elapsed`` tells the seconds since the driver came.
     """
 
     def __init__(
         self,
         plan: Plan,
         record: RunRecord,
-        running: Sized,
+        running: Mapping[str, float],
         console: Console,
+        clock: Callable[[], float] = time.monotonic,
         elapsed: Callable[[], float] | None = None,
-        work_before: int | None = None,
     ) -> None:
         self._plan = plan
         self._running = running
         self._console = console
-        self._elapsed = elapsed or count_from_now()
+        self._clock = clock
         self._tally = Tally(plan, record)
         self._tally.catch_up()
-        self._work_before = self._tally.work_done if work_before is None else work_before
+        # A driver that finds nothing to do has not taken the time.
+        self._tells_end = elapsed is not None or self._tally.trials_left > 0
+        self._elapsed = elapsed or count_from_now()
+        self._time_left = TimeLeft(self._tally, record)
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-        self._due = 0.0
+        self._due = -math.inf
+        self._printed: list[str] = []
         self._cells_shown = len(self._tally.finished)
         self._places: dict[tuple[str, int, int], list[str]] = defaultdict(list)
         for cell in plan.cells:
@@ -63,6 +76,7 @@ class Board:
 
     def stop(self) -> None:
         """Draw the last state and leave it standing."""
+        self._due = -math.inf
         self._refresh()
         if self._live:
             self._live.stop()
@@ -74,6 +88,10 @@ class Board:
 
     def refresh(self) -> None:
         """Draw again if it is time."""
+        self._time_left.observe(self._clock(), len(self._running))
+        self._tally.catch_up()
+        if self._live is None:
+            self._print_finished_cells()
         if time.monotonic() >= self._due:
             self._refresh()
 
@@ -82,10 +100,18 @@ class Board:
             self._live.update(self.render(), refresh=True)
             self._due = time.monotonic() + REFRESH_SECONDS
             return
+        self._tally.catch_up()
         self._print_finished_cells()
-        if time.monotonic() >= self._due + PLAIN_LINE_SECONDS - REFRESH_SECONDS:
-            self._console.print(self.summarise(), highlight=False, soft_wrap=True)
-            self._due = time.monotonic() + REFRESH_SECONDS
+        lines = [self.summarise(), *self._list_running()]
+        # The last state may be the one that was just told.
+        if lines != self._printed:
+            for line in lines:
+                self._print(line)
+        self._printed = lines
+        self._due = time.monotonic() + PLAIN_LINE_SECONDS
+
+    def _print(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
 
     def summarise(self) -> str:
         """Return the counts in one line."""
@@ -95,37 +121,84 @@ class Board:
         statuses = dict(tally.statuses) | {"left": tally.trials_left - running}
         states = ", ".join(f"{count} {status}" for status, count in statuses.items() if count > 0)
         cells = f"{len(tally.finished)} of {len(tally.left)} cells"
-        parts = [cells, f"{running} running", states, self._time_left()]
+        epochs = f"{tally.epochs_done} of {tally.epochs_planned} epochs"
+        parts = [cells, f"{running} running", states, epochs, self._describe_time()]
         return "; ".join(part for part in parts if part)
 
-    def _time_left(self) -> str:
-        total, done = self._tally.work, self._tally.work_done
-        if done >= total:
-            return f"took {_format_seconds(self._elapsed())}"
-        if done <= self._work_before:
-            return ""
-        rate = (done - self._work_before) / self._elapsed()
-        return f"about {_format_seconds((total - done) / rate)} left"
+    def _describe_time(self) -> str:
+        if not self._tally.trials_left:
+            return f"took {format_seconds(self._elapsed())}" if self._tells_end else ""
+        left = self.seconds_left()
+        return "" if left is None else f"about {format_seconds(left)} left"
+
+    @property
+    def trials_left(self) -> int:
+        """How many trials have no result, those that run included."""
+        return self._tally.trials_left
+
+    def seconds_left(self) -> float | None:
+        """Return how long the trials that are left take; None where nothing is known yet."""
+        now = self._clock()
+        self._time_left.observe(now, len(self._running))
+        return self._time_left.estimate(now, self._running, self._elapsed())
+
+    def list_reached(self) -> list[str]:
+        """Return for each running trial of the plan what it has reached."""
+        specs = (self._tally.specs.get(trial_id) for trial_id in self._running)
+        return [self._describe(spec) for spec in specs if spec]
+
+    def _describe(self, spec: TrialSpec) -> str:
+        cell, reached = spec.cell, self._tally.reached(spec.trial_id)
+        best = "" if reached.best is None else f", {reached.best:.3f}"
+        return (
+            f"{cut(cell.model, 40)} {cell.n_labels}x{cell.n_samples} seed {cell.seed} "
+            f"#{spec.candidate.index} epoch {reached.epoch} of {spec.recipe.max_epochs}{best}"
+        )
+
+    def _list_running(self) -> list[str]:
+        """Return a line of as many running trials as it holds, and how many more there are; none
+        where nothing runs."""
+        lines = self.list_reached()
+        shown = 1
+        while shown < len(lines) and len("; ".join(lines[: shown + 1])) <= PLAIN_LINE_LENGTH:
+            shown += 1
+        return [f"  running: {'; '.join(_cut_list(lines, shown))}"] if lines else []
 
     def render(self) -> Group:
-        """Return the block: a bar, the counts, and the table of best accuracies."""
+        """Return the block: a bar, the counts, the running trials, and the table of best
+        accuracies."""
         counts = Text(self.summarise())
-        trials = self._tally.trials
-        done = trials - self._tally.trials_left
+        tally, width = self._tally, min(BAR_WIDTH, self._console.width)
         block = Table.grid()
-        block.add_row(ProgressBar(total=max(1, trials), completed=done, width=60))
+        total = max(1, tally.epochs_planned)
+        block.add_row(ProgressBar(total=total, completed=tally.epochs_done, width=width))
         block.add_row(counts)
+        for line in _cut_list(self.list_reached(), BLOCK_TRIALS):
+            block.add_row(Text(f"  {line}"))
         return Group(block, self._table())
 
-    def _table(self) -> Table:
-        columns = list(dict.fromkeys((c.n_labels, c.n_samples) for c in self._plan.cells))
+    def _table(self) -> Group:
+        models = list(dict.fromkeys(cell.model for cell in self._plan.cells))
+        columns, more = self._choose_columns(max(map(len, models), default=0))
         table = Table(box=None)
-        table.add_column("best validation accuracy so far")
+        table.add_column("", overflow="crop", max_width=MODEL_WIDTH)
         for k, n in columns:
-            table.add_column(f"{k}x{n}", justify="right")
-        for model in dict.fromkeys(cell.model for cell in self._plan.cells):
-            table.add_row(model, *(self._show_best(model, k, n) for k, n in columns))
-        return table
+            table.add_column(f"{k}x{n}", justify="right", no_wrap=True)
+        for model in models:
+            table.add_row(Text(model), *(self._show_best(model, k, n) for k, n in columns))
+        rest = f", {more} more columns do not fit" if more else ""
+        return Group(Text(f"best validation accuracy so far{rest}"), table)
+
+    def _choose_columns(self, name_width: int) -> tuple[list[tuple[int, int]], int]:
+        """Return the label counts and sample sizes that fit beside the models' names, up to the
+        newest that has a value, and how many more there are."""
+        columns = list(dict.fromkeys((c.n_labels, c.n_samples) for c in self._plan.cells))
+        known = [c for c in self._plan.cells if c.cell_id in self._tally.best]
+        newest = columns.index((known[-1].n_labels, known[-1].n_samples)) if known else 0
+        room = self._console.width - min(name_width, MODEL_WIDTH) - 2
+        fit = max(1, room // (2 + max((len(f"{k}x{n}") for k, n in columns), default=5)))
+        first = max(0, min(newest + 1, len(columns)) - fit)
+        return columns[first : first + fit], len(columns) - len(columns[first : first + fit])
 
     def _show_best(self, model: str, n_labels: int, n_samples: int) -> str:
         best, cells = self._tally.best, self._places.get((model, n_labels, n_samples), [])
@@ -134,7 +207,6 @@ class Board:
 
     def _print_finished_cells(self) -> None:
         tally = self._tally
-        tally.catch_up()
         new = set(tally.finished[self._cells_shown :])
         if not new:
             return
@@ -143,15 +215,20 @@ class Board:
                 self._cells_shown += 1
                 value = tally.best.get(cell.cell_id)
                 shown = "no result" if value is None else f"validation accuracy {value:.3f}"
-                self._console.print(
+                self._print(
                     f"cell {self._cells_shown} of {len(tally.left)}: {cell.model}, "
-                    f"{cell.n_labels} labels x {cell.n_samples} samples, seed {cell.seed}: {shown}",
-                    highlight=False,
-                    soft_wrap=True,
+                    f"{cell.n_labels} labels x {cell.n_samples} samples, seed {cell.seed}: {shown}"
                 )
 
 
-def _format_seconds(seconds: float) -> str:
+def _cut_list(lines: list[str], most: int) -> list[str]:
+    """Return the first ``most`` of ``lines``, and how many more there are."""
+    more = len(lines) - most
+    return lines[:most] + ([f"and {more} more"] if more > 0 else [])
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration as ``2 h 05 min``, ``12 min 05 s`` or ``7 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

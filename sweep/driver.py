@@ -50,12 +50,14 @@ def run_plan(
     console: Console,
     predicted: dict[str, Any] | None = None,
     retry_failed: bool = False,
+    pace: dict[str, Any] | None = None,
     account: DataAccount | None = None,
 ) -> RunRecord:
     """Run every trial of ``plan`` that the journal has no result for; return the whole record.
 
     ``predicted`` holds the preflight's ``seconds`` (low, likely, high) and ``memory_bytes`` by
-    model: the journal keeps it, and the share of a GPU that a trial gets follows from it.
+    model: the journal keeps it, and the share of a GPU that a trial gets follows from it. ``pace``
+    is what the time left is told from before anything is measured (``Preflight.pace``).
     ``retry_failed`` runs the plan's failed trials anew; ``account``, which the journal keeps, is
     what became of the data. Raises StorageError when the disk takes no more, ClusterError when no
     cluster can be had.
@@ -73,7 +75,7 @@ def run_plan(
     limit = 60 * config.resources.max_epoch_minutes
     store = _open_store(config, folder)
     recorder = Recorder(journal, record, scheduler, folder, tell, limit, store)
-    _write_plan(plan, subsets, recorder, predicted, account)
+    _write_plan(plan, subsets, recorder, predicted, pace, account)
     if retry_failed:
         _reopen_failed(plan, recorder)
     replay_results(plan, record, scheduler)
@@ -118,6 +120,7 @@ def _write_plan(
     subsets: Subsets,
     recorder: Recorder,
     predicted: dict[str, Any] | None,
+    pace: dict[str, Any] | None,
     account: DataAccount | None,
 ) -> None:
     """Note this session, and the trials and test sets that the journal does not know yet."""
@@ -129,6 +132,7 @@ def _write_plan(
         versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         git_commit=_read_commit(),
         predicted=predicted,
+        pace=pace,
         data=account.to_dict() if account else None,
     )
     recorder.write_many([*_list_test_sets(plan, subsets, recorder), *_list_plan(plan, recorder)])

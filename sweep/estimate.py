@@ -139,6 +139,19 @@ def list_rungs(max_epochs: int, grace: int, reduction: float) -> list[float]:
     return rungs
 
 
+def estimate_rungs(
+    trials: int, max_epochs: int, grace: int, reduction: float
+) -> list[tuple[int, float]]:
+    """Return for each rung the epoch at which a cell's trials meet it, and which part of those that
+    do goes on (``expect_survivors``)."""
+    shares, alive = [], float(trials)
+    for rung in list_rungs(max_epochs, grace, reduction):
+        passed = expect_survivors(alive, reduction)
+        shares.append((math.ceil(rung), passed / alive))
+        alive = passed
+    return shares
+
+
 def estimate_epochs(trials: int, max_epochs: int, grace: int, reduction: float) -> Range:
     """Return the epochs that a cell's trials run in all: low if all but one stop at the first
     rung, high if none stops, likely by ``expect_survivors`` (patience is left out)."""

@@ -19,6 +19,7 @@ from sweep.plan import TrialSpec
 from sweep.reach import build_subsets
 from sweep.revisions import TINY_PREFIX, resolve_revision
 from sweep.runfolder import CONFIG_NAME
+from sweep.streams import steady_streams
 from sweep.subsets import Subsets
 from sweep.winner import Winner, find_winner, has_hub_base
 
@@ -81,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
+    steady_streams()
     options = build_parser().parse_args(arguments)
     try:
         return _export(options)

@@ -86,6 +86,27 @@ def _is_prediction(value: Any) -> bool:
     )
 
 
+def _is_pace(value: Any) -> bool:
+    """Whether ``value`` is what the preflight knows of epochs, rungs and trials at a time."""
+    if type(value) is not dict:
+        return False
+    epochs, rungs = value.get("epoch_seconds"), value.get("rungs")
+    at_a_time = value.get("trials_at_a_time")
+    return (
+        (epochs is None or (type(epochs) is dict and all(map(_is_pair, epochs.values()))))
+        and (rungs is None or (type(rungs) is list and all(map(_is_rung, rungs))))
+        and (at_a_time is None or _is_ordinal(at_a_time))
+    )
+
+
+def _is_pair(value: Any) -> bool:
+    return type(value) is list and len(value) == 2 and all(map(_is_amount, value))
+
+
+def _is_rung(value: Any) -> bool:
+    return _is_pair(value) and _is_epoch(value[0]) and _is_fraction(value[1])
+
+
 def _are_versions(value: Any) -> bool:
     return type(value) is dict and all(map(_is_text, value.values()))
 
@@ -128,6 +149,7 @@ FIELDS: dict[str, Check] = {
     "versions": Check("an object of texts", _are_versions),
     "predicted": Check("a forecast of seconds and memory_bytes", _is_prediction),
     "data": Check("an account of the data's rows", is_account),
+    "pace": Check("a forecast of epoch_seconds, rungs and trials_at_a_time", _is_pace),
 }
 """What a field of an event holds, whatever the event; null and fields without a check pass."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 
@@ -157,22 +157,45 @@ class Forecaster:
         checkpoint = checkpoint_bytes(job.shape, job.load)
         return ModelEstimate(job.name, job.parameters, memory, checkpoint, slot)
 
+    @cached_property
+    def _rate(self) -> Rate:
+        return choose_rate(self.machine, max(1, int(self.config.resources.cpus_per_trial)))
+
+    @cached_property
+    def _token_rates(self) -> dict[str, float]:
+        return read_token_rates(self.folder)
+
+    def list_epochs(self, jobs: list[Job]) -> dict[CellKey, tuple[float, float]]:
+        """Return for each cell, done or not, the seconds of an epoch's training and of scoring
+        validation (or test) once."""
+        return {
+            (job.name, *key): epoch_seconds(
+                self._describe_work(key, 1), job.shape, job.load, self._rate, known
+            )
+            for job in jobs
+            for known in [self._token_rates.get(job.name)]
+            for key in self.texts
+        }
+
+    def _describe_work(self, key: TextKey, trials: int) -> CellWork:
+        train, texts, (_, n, _) = self.config.train, self.texts[key], key
+        mean, scored = texts.training.mean, texts.validation
+        sizes = (train.batch_size, n * mean, scored, train.eval_batch_size, scored * mean)
+        return CellWork(trials, n, *sizes)
+
     def _list_work(self, job: Job) -> list[CellWork]:
-        train, work = self.config.train, []
-        for (k, n, seed), texts in self.texts.items():
-            trials = self.left.get((job.name, k, n, seed), self.config.tune.candidates)
-            mean, scored = texts.training.mean, texts.validation
-            sizes = (train.batch_size, n * mean, scored, train.eval_batch_size, scored * mean)
+        work = []
+        for key in self.texts:
+            trials = self.left.get((job.name, *key), self.config.tune.candidates)
             if trials:
-                work.append(CellWork(trials, n, *sizes))
+                work.append(self._describe_work(key, trials))
         return work
 
     def estimate_total(self, jobs: list[Job], memory_bytes: int) -> Total:
         """Return the run's time and disk; ``memory_bytes`` is the largest trial's."""
         resources = self.config.resources
         slots = count_slots(resources, self.machine, memory_bytes)
-        rate = choose_rate(self.machine, max(1, int(resources.cpus_per_trial)))
-        known = read_token_rates(self.folder)
+        rate, known = self._rate, self._token_rates
         work = {job.name: self._list_work(job) for job in jobs}
         cells = [
             (job.name, *self._time_cell(cell, job, rate, known.get(job.name)))

@@ -4,7 +4,9 @@ Only the driver writes it. Every event has ``event`` (its kind) and ``time`` (Un
 
 ======== =====================================================================================
 opened   a driver took the run: host, pid, command, versions, git_commit, predicted (what the
-         preflight expects: seconds, memory_bytes by model)
+         preflight expects: seconds, memory_bytes by model), pace (what the time left is told from
+         before anything is measured: epoch_seconds by cell, rungs, trials_at_a_time), data (what
+         became of the data's rows)
 planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``; a second such line tells
          what a trial is called, or where its model lies, from now on
 replanned

@@ -8,6 +8,7 @@ from typing import Any
 
 from sweep.account import DataAccount, format_account
 from sweep.config import Config
+from sweep.estimate import estimate_rungs
 from sweep.findings import Finding
 from sweep.forecast import CellKey, Forecaster, Job, ModelEstimate, Total, measure_texts
 from sweep.limits import (
@@ -18,7 +19,7 @@ from sweep.limits import (
     show_bytes,
 )
 from sweep.machine import Machine
-from sweep.plan import Plan
+from sweep.plan import Cell, Plan
 from sweep.reach import Reached, check_model
 
 LEVELS = ("error", "warning", "note")
@@ -33,6 +34,12 @@ class Preflight:
     models: list[ModelEstimate] = field(default_factory=list)
     total: Total | None = None
     data: DataAccount | None = None
+    epochs: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Cell id -> seconds of an epoch's training, and of scoring validation once."""
+    rungs: list[tuple[int, float]] = field(default_factory=list)
+    """Epoch -> part of the trials there that ASHA is expected to let go on."""
+    trials_at_a_time: int | None = None
+    """None where the machines that train are not known yet."""
 
     def errors(self) -> list[Finding]:
         """Return the findings that keep the run from starting."""
@@ -51,6 +58,15 @@ class Preflight:
         memory = {each.model: each.memory_bytes_per_trial for each in self.models}
         slots = {each.model: each.slot_bytes for each in self.models}
         return {"seconds": seconds, "memory_bytes": memory, "slot_bytes": slots}
+
+    def pace(self) -> dict[str, Any]:
+        """Return what the journal keeps for telling the time left: seconds of an epoch's training
+        and of scoring validation by cell, the rungs, and the trials at a time."""
+        return {
+            "epoch_seconds": {i: [round(s, 4) for s in pair] for i, pair in self.epochs.items()},
+            "rungs": [[epoch, round(share, 4)] for epoch, share in self.rungs],
+            "trials_at_a_time": self.trials_at_a_time,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -96,6 +112,15 @@ def check_plan(
     if len(jobs) == len(config.grid.models):
         largest = max(each.memory_bytes_per_trial for each in preflight.models)
         preflight.total = forecaster.estimate_total(jobs, largest)
+        known = machine or expected
+        preflight.trials_at_a_time = preflight.total.trials_at_a_time if known else None
+        seconds = forecaster.list_epochs(jobs)
+        for cell in plan.cells if plan else ():
+            preflight.epochs[cell.cell_id] = seconds[axes_of(cell)]
+    asha = config.asha
+    preflight.rungs = estimate_rungs(
+        config.tune.candidates, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
+    )
     preflight.findings += _check_machine(config, preflight, folder, machine, expected)
     preflight.findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return preflight
@@ -105,9 +130,13 @@ def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:
     """Return how many trials of each planned cell have no result yet."""
     left: Counter[CellKey] = Counter()
     for trial in plan.trials if plan else ():
-        cell = trial.cell
-        left[cell.model, cell.n_labels, cell.n_samples, cell.seed] += trial.trial_id not in done
+        left[axes_of(trial.cell)] += trial.trial_id not in done
     return dict(left)
+
+
+def axes_of(cell: Cell) -> CellKey:
+    """Return the cell's place on the axes of the grid."""
+    return cell.model, cell.n_labels, cell.n_samples, cell.seed
 
 
 def _check_shape(config: Config, index: int, job: Job | None) -> list[Finding]:

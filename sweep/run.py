@@ -29,6 +29,7 @@ from sweep.reach import KnownSubsets, Reached, reach_inputs
 from sweep.record import RunRecord, choose_best, sort_events
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
 from sweep.strays import describe_strays
+from sweep.streams import steady_streams
 from sweep.subsets import Subsets
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "quickstart.yaml"
@@ -36,6 +37,8 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "qui
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
+    steady_streams()
+    options = build_parser().parse_args(arguments)
     try:
         options = build_parser().parse_args(arguments)
         with one_way_to_stop():
@@ -178,6 +181,7 @@ def _train(
                 console,
                 predicted=preflight.predicted(),
                 account=preflight.data,
+                pace=preflight.pace(),
                 retry_failed=options.retry_failed,
             )
         except KeyboardInterrupt:

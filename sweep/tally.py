@@ -1,31 +1,58 @@
 """Counts of a plan's trials that are brought up to date without walking over all of them."""
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isnan
 
-from sweep.plan import Plan
+from sweep.pace import Pace
+from sweep.plan import Plan, TrialSpec
 from sweep.record import RunRecord
+from sweep.survival import Survival
+
+
+@dataclass(slots=True)
+class Reached:
+    """How far a trial has come: its last epoch, and the best validation accuracy so far, if any."""
+
+    epoch: int = 0
+    best: float | None = None
 
 
 class Tally:
-    """What of a plan has ended, and the best accuracy of each cell; ``catch_up`` reads what the
-    record has gained since the last time."""
+    """What of a plan has ended, how far each trial has come, and the best accuracy of each cell;
+    ``catch_up`` reads what the record has gained since the last time.
+
+    ``pace`` and ``survival`` learn along: how long epochs take, and how many a trial runs.
+    """
 
     def __init__(self, plan: Plan, record: RunRecord) -> None:
         self._record = record
-        self._specs = {spec.trial_id: spec for spec in plan.trials}
+        self.specs = {spec.trial_id: spec for spec in plan.trials}
         self._counted: dict[str, str] = {}
+        self._reached: dict[str, Reached] = {}
         self._rows = self._ends = 0
-        self.trials = self.trials_left = len(self._specs)
-        self.work = sum(spec.cell.n_samples for spec in self._specs.values())
-        """Training texts of all trials: the measure of time left."""
-        self.work_done = 0
-        self.left = Counter(spec.cell.cell_id for spec in self._specs.values())
+        self.trials = self.trials_left = len(self.specs)
+        self.epochs_done = 0
+        self.epochs_planned = sum(spec.recipe.max_epochs for spec in self.specs.values())
+        """The most that the trials can run; what one that ended early left out is taken off."""
+        self.left = Counter(spec.cell.cell_id for spec in self.specs.values())
         """Cell id -> trials without a result."""
         self.finished: list[str] = []
         """Ids of the cells with none left, in the order in which they came to it."""
         self.statuses: Counter[str] = Counter()
         self.best: dict[str, float] = {}
         """Cell id -> highest validation accuracy of any epoch so far."""
+        self.pace = Pace(plan, record)
+        self.survival = Survival(record, max(self.left.values(), default=1))
+
+    def reached(self, trial_id: str) -> Reached:
+        """Return how far a trial has come."""
+        return self._reached.get(trial_id, Reached())
+
+    def unfinished(self) -> Iterator[TrialSpec]:
+        """Yield the trials without a result, in the order of the plan."""
+        return (spec for trial_id, spec in self.specs.items() if trial_id not in self._counted)
 
     def catch_up(self) -> None:
         """Take in the epochs and results that are new in the record."""
@@ -39,27 +66,50 @@ class Tally:
     def _add_epoch(self, row: int) -> None:
         history = self._record.history
         trial_id, value = history.trial_ids[row], history.reals["val_accuracy"][row]
-        spec, known = self._specs.get(trial_id), self._record.trials[trial_id].epochs
+        spec, known = self.specs.get(trial_id), self._record.trials[trial_id].epochs
         if spec is None or known.row_of(history.epochs[row]) != row:
             return
+        self._move_on(spec, row)
+        self.pace.add_epoch(spec, row)
+        reached = self._reached[trial_id]
         # NaN, which an epoch without an accuracy has, is never above the best.
+        if value > (-1.0 if reached.best is None else reached.best):
+            reached.best = value
         if value > self.best.get(spec.cell.cell_id, -1.0):
             self.best[spec.cell.cell_id] = value
 
+    def _move_on(self, spec: TrialSpec, row: int) -> None:
+        epoch = self._record.history.epochs[row]
+        reached = self._reached.setdefault(spec.trial_id, Reached())
+        gained = epoch - reached.epoch
+        if gained <= 0:
+            return
+        reached.epoch = epoch
+        self.epochs_done += gained
+        if spec.trial_id in self._counted:
+            self.epochs_planned += gained
+        else:
+            at_rung = not isnan(self._record.history.reals["rung"][row])
+            self.survival.add_epoch(spec, epoch, at_rung)
+
     def _add_end(self, trial_id: str) -> None:
-        spec, ended = self._specs.get(trial_id), self._record.trials[trial_id].ended
+        spec, ended = self.specs.get(trial_id), self._record.trials[trial_id].ended
         if spec is None or ended is None:
             return
         if trial_id in self._counted:
             self.statuses[self._counted[trial_id]] -= 1
         else:
-            self._end_trial(spec.cell.cell_id, spec.cell.n_samples)
+            self._end_trial(spec)
         self._counted[trial_id] = ended["status"]
         self.statuses[ended["status"]] += 1
 
-    def _end_trial(self, cell_id: str, work: int) -> None:
+    def _end_trial(self, spec: TrialSpec) -> None:
+        epoch, most = self.reached(spec.trial_id).epoch, spec.recipe.max_epochs
         self.trials_left -= 1
-        self.work_done += work
+        self.epochs_planned -= most - epoch
+        if epoch < most:
+            self.survival.add_early_end(spec, epoch)
+        cell_id = spec.cell.cell_id
         self.left[cell_id] -= 1
         if not self.left[cell_id]:
             self.finished.append(cell_id)

@@ -64,8 +64,9 @@ def test_progress_is_followed_until_the_driver_leaves(
     )
     lines = told.splitlines()
     assert code == 0
-    assert lines[0].startswith("0 of 4 cells; 1 running; 7 left")
-    assert lines[1] == (
+    assert lines[0].startswith("0 of 4 cells; 1 running; 7 left; 0 of 24 epochs")
+    assert lines[1] == "  running: tiny-llama 2x16 seed 0 #0 epoch 0 of 3"
+    assert lines[2] == (
         "cell 1 of 4: tiny-llama, 2 labels x 16 samples, seed 0: validation accuracy 0.750"
     )
     assert lines[-1] == "its driver has left; 6 trials are not done"
@@ -83,7 +84,8 @@ def test_run_that_is_over_is_told_at_once(folder: Path, journal: Journal, plan: 
     journal.append("closed", trials_left=0)
     code, told = watch(folder)
     assert code == 0
-    assert told.startswith("4 of 4 cells; 0 running; 8 finished; took ")
+    assert told.startswith("4 of 4 cells; 0 running; 8 finished; 8 of 8 epochs; took ")
+    assert told.count("took") == 1
 
 
 def test_resumed_run_is_followed_past_its_first_end(
@@ -96,7 +98,7 @@ def test_resumed_run_is_followed_past_its_first_end(
     code, told = watch(folder, lambda: journal.append("closed", trials_left=7))
     assert code == 0
     # The trial of the first session took no time of this one.
-    assert told.splitlines()[0] == "0 of 4 cells; 1 running; 1 finished, 6 left"
+    assert told.splitlines()[0] == "0 of 4 cells; 1 running; 1 finished, 6 left; 1 of 22 epochs"
 
 
 def test_line_that_is_being_written_is_waited_for(

@@ -39,7 +39,11 @@ def recount(plan: Plan, record: RunRecord) -> dict[str, Any]:
         "left": dict(left),
         "finished": {cell for cell, count in left.items() if not count},
         "statuses": dict(Counter(end["status"] for _, end in ended)),
-        "work_done": sum(spec.cell.n_samples for spec, _ in ended),
+        "epochs_done": sum(max(trial.epochs, default=0) for _, trial in pairs),
+        "epochs_planned": sum(
+            max(trial.epochs, default=0) if trial.ended else spec.recipe.max_epochs
+            for spec, trial in pairs
+        ),
         "trials_left": len(pairs) - len(ended),
         "best": best,
     }
@@ -50,7 +54,8 @@ def read_counts(tally: Tally) -> dict[str, Any]:
         "left": dict(tally.left),
         "finished": set(tally.finished),
         "statuses": {status: count for status, count in tally.statuses.items() if count},
-        "work_done": tally.work_done,
+        "epochs_done": tally.epochs_done,
+        "epochs_planned": tally.epochs_planned,
         "trials_left": tally.trials_left,
         "best": tally.best,
     }

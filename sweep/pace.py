@@ -1,0 +1,208 @@
+"""How long an epoch of each cell takes: what the preflight expected, corrected by what is measured.
+
+A worker tells the seconds that it spent on an epoch's training and validation; the journal's clock
+tells when epochs ended. Where trials share a host, the first is a trial's part of the steps that
+they take together, and so the second is as many times as long as trials share it.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from statistics import median
+from typing import NamedTuple
+
+from sweep.history import NO_ROW
+from sweep.plan import Cell, Plan, TrialSpec
+from sweep.record import RunRecord, TrialRecord
+
+MEMORY = 0.97
+"""What each further epoch leaves of an earlier one's weight: a machine's speed changes."""
+RECENT = 15
+"""Epochs from which it is told how many trials share a host."""
+SHARED = 1.5
+"""From so many trials at a host on they are taken to share it; below, the rest is pauses."""
+GAIN = 0.4
+"""``n`` trials at a host do ``n ** GAIN`` times the work of one: 0 to 0.2 for real models on CPUs,
+0.5 for tiny ones, more on GPUs."""
+PRIOR_PART = 0.03
+"""As this part of the whole run's measurements counts the preflight: a machine that is busy with
+something else for a minute says little of the hour to come."""
+SMALLEST = 1e-6
+SCORED_TEXT = 1 / 3
+"""What scoring a text takes of training on it: one pass of three."""
+TRIAL_SECONDS = 0.3
+"""Between two trials on a worker, before any is measured."""
+
+
+class Work(NamedTuple):
+    """What a cell is expected to take: seconds of an epoch's training, and of scoring once. Where
+    these are guessed (``guess_work``), only their proportions count."""
+
+    train: float
+    score: float
+
+
+class Ratio:
+    """Measured over expected seconds, the newest counting most."""
+
+    def __init__(self) -> None:
+        self._measured = self._expected = 0.0
+        self.weight = 0.0
+        """Expected seconds of all that was measured."""
+
+    def add(self, measured: float, expected: float) -> None:
+        """Take one more measurement in."""
+        self._measured = MEMORY * self._measured + measured
+        self._expected = MEMORY * self._expected + expected
+        self.weight += expected
+
+    def blend(self, prior: float, weight: float) -> float:
+        """Return the ratio where it was taken for ``prior`` before, with as much ``weight``."""
+        if not self.weight:
+            return prior
+        found = max(self._measured / self._expected, SMALLEST)
+        part = self.weight / (self.weight + weight)
+        return float(prior * (found / prior) ** part)
+
+
+class Pace:
+    """Learns from each epoch how long the next ones take."""
+
+    def __init__(self, plan: Plan, record: RunRecord) -> None:
+        self._record = record
+        forecast = read_work(plan, record)
+        self._work = forecast or guess_work(plan, record)
+        self._is_forecast = forecast is not None
+        whole = sum(spec.recipe.max_epochs * sum(self.work_of(spec.cell)) for spec in plan.trials)
+        self._trust = PRIOR_PART * whole
+        self._ratios: dict[str, Ratio] = {}
+        self._all = Ratio()
+        self._shares: deque[tuple[float, int]] = deque(maxlen=RECENT)
+        self.running = 1
+        """How many trials run now."""
+        self._starts: deque[float] = deque([TRIAL_SECONDS] * 3, maxlen=RECENT)
+        self._loads: deque[float] = deque(maxlen=RECENT)
+        self._begun: Counter[str] = Counter()
+        self._measured: set[str] = set()
+
+    def add_epoch(self, spec: TrialSpec, row: int) -> None:
+        """Take in a row of the record's history, an epoch of ``spec``."""
+        reals, epoch = self._record.history.reals, self._record.history.epochs[row]
+        trial = self._record.trials[spec.trial_id]
+        ended, begun = reals["time"][row], self._find_begin(trial, epoch)
+        waited = None if begun is None else max(0.0, ended - begun)
+        worked = reals["train_seconds"][row] + reals["eval_seconds"][row]
+        if worked != worked:
+            # NaN, of an epoch that did not tell.
+            if waited is None:
+                return
+            worked = waited
+        share = waited / worked if waited and worked and epoch > 1 else self._share()
+        self._add_worked(spec, worked * max(1.0, share) ** GAIN)
+        if ended >= self.session_start():
+            self._measured.add(spec.cell.model)
+        if waited is not None:
+            self._add_waited(spec.cell.model, epoch, waited, worked)
+
+    def _find_begin(self, trial: TrialRecord, epoch: int) -> float | None:
+        """Return when the epoch began, if this session saw it and no worker was lost meanwhile."""
+        if epoch > 1:
+            before = trial.epochs.row_of(epoch - 1)
+            begun = None if before == NO_ROW else self._record.history.reals["time"][before]
+        else:
+            begun = trial.started["time"] if trial.started else None
+        if begun is None or begun < self.session_start() or trial.retries:
+            return None
+        return float(begun)
+
+    def session_start(self) -> float:
+        """Return the journal's time at which the present driver took the run."""
+        opened = self._record.opened
+        return float(opened[-1]["time"]) if opened else 0.0
+
+    def _add_worked(self, spec: TrialSpec, seconds: float) -> None:
+        expected = sum(self.work_of(spec.cell))
+        self._ratios.setdefault(spec.cell.model, Ratio()).add(seconds, expected)
+        self._all.add(seconds, expected)
+
+    def _add_waited(self, model: str, epoch: int, waited: float, worked: float) -> None:
+        if epoch == 1:
+            self._add_start(model, max(0.0, waited - worked * self._share()))
+        elif worked > 0:
+            self._shares.append((max(1.0, waited / worked), max(1, self.running)))
+
+    def _add_start(self, model: str, seconds: float) -> None:
+        """Take in what passed before a trial's first epoch; the first trials of a model, as many as
+        run at a time, had it loaded."""
+        loads = self._begun[model] < self.running
+        (self._loads if loads else self._starts).append(seconds)
+        self._begun[model] += 1
+
+    def _share(self) -> float:
+        """Return how many trials shared a host lately, as far as can be told."""
+        found = median(share for share, _ in self._shares) if self._shares else 1.0
+        return found if found > SHARED else 1.0
+
+    def share_of(self, active: int, hosts: int | None) -> float:
+        """Return how many of ``active`` trials share a host; before anything is measured, on as
+        many ``hosts`` as the preflight thinks."""
+        if not self._shares:
+            return max(1.0, active / hosts) if hosts else 1.0
+        if self._share() < SHARED:
+            return 1.0
+        return max(1.0, active / median(running / share for share, running in self._shares))
+
+    def work_of(self, cell: Cell) -> Work:
+        """Return what the cell was expected to take."""
+        return self._work[cell.cell_id]
+
+    def is_measured(self, model: str | None = None) -> bool:
+        """Return whether this session has seen an epoch of ``model``; None: of any."""
+        return bool(self._measured) if model is None else model in self._measured
+
+    def ratio(self, model: str) -> float:
+        """Return measured over expected seconds for ``model``. One that was not measured yet is
+        taken to be like the others, and these at first to be as the preflight says."""
+        prior = self._all.blend(1.0, self._trust if self._is_forecast else 0.0)
+        return self._ratios.get(model, self._all).blend(prior, self._trust)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known of the seconds of an epoch."""
+        return self._is_forecast or self._all.weight > 0
+
+    def start_seconds(self) -> float:
+        """Return the seconds from a trial's start to the begin of its first epoch, on a worker that
+        has the base model."""
+        return median(self._starts)
+
+    def load_seconds(self, models: Iterable[str]) -> float:
+        """Return the seconds that workers need to load those of ``models`` which no trial of this
+        session has had yet."""
+        new = sum(model not in self._begun for model in models)
+        return new * max(0.0, median(self._loads) - self.start_seconds()) if self._loads else 0.0
+
+
+def read_work(plan: Plan, record: RunRecord) -> dict[str, Work] | None:
+    """Return cell id -> what the newest preflight that knows it expected; None unless every cell of
+    the plan is known."""
+    known: dict[str, Work] = {}
+    for event in record.opened:
+        pairs = (event.get("pace") or {}).get("epoch_seconds") or {}
+        known |= {cell: Work(*pair) for cell, pair in pairs.items() if sum(pair) > 0}
+    return known if known and all(cell.cell_id in known for cell in plan.cells) else None
+
+
+def guess_work(plan: Plan, record: RunRecord) -> dict[str, Work]:
+    """Return cell id -> work in proportion only, where the journal holds no preflight of epochs: by
+    texts, and by the memory that a trial of the model needs beside its base, where that is told."""
+    sizes: dict[str, float] = {}
+    for event in record.opened:
+        sizes |= (event.get("predicted") or {}).get("slot_bytes") or {}
+    known = all(sizes.get(cell.model) for cell in plan.cells)
+    scored = {tuple(each["labels"]): len(each["items"]) for each in record.test_sets.values()}
+    work = {}
+    for cell in plan.cells:
+        size = sizes[cell.model] / max(sizes.values()) if known else 1.0
+        score = SCORED_TEXT * scored.get(cell.labels, 0)
+        work[cell.cell_id] = Work(size * cell.n_samples, size * score)
+    return work

@@ -1,0 +1,132 @@
+"""How many epochs a trial runs: ASHA stops it, patience ends it, or it fails."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+
+from sweep.plan import TrialSpec
+from sweep.record import RunRecord
+
+PRIOR_TRIALS = 4.0
+"""As so many trials counts what the preflight expects of a rung."""
+SHARED_TRIALS = 6.0
+"""As so many of a model's own trials counts what became of all models'."""
+
+Arrivals = dict[tuple[str, int], float]
+"""Cell id and rung -> how many trials have been compared there."""
+
+
+class Survival:
+    """The chances that a trial ends with an epoch, from what became of the others so far.
+
+    ASHA compares a trial with those of its cell that came to the same rung before, so the first at
+    a rung always goes on. Before any trial is there, the preflight's expectation of each rung
+    holds, if the journal has one; a trial of which nothing is known runs to its end.
+    """
+
+    def __init__(self, record: RunRecord, candidates: int) -> None:
+        """``candidates`` is how many trials a cell has."""
+        self._expected = {
+            int(epoch): _stop_later(share, candidates) for epoch, share in _find_rungs(record)
+        }
+        self._rungs = set(self._expected)
+        self.arrivals: Arrivals = {}
+        self._came: dict[str | None, Counter[int]] = {None: Counter()}
+        self._ended: dict[str | None, Counter[int]] = {None: Counter()}
+
+    def add_epoch(self, spec: TrialSpec, epoch: int, at_rung: bool) -> None:
+        """Note that a trial has come to the end of ``epoch``, and if ASHA compared it there."""
+        place = spec.cell.cell_id, epoch
+        if at_rung:
+            self._rungs.add(epoch)
+            self.arrivals[place] = self.arrivals.get(place, 0) + 1
+        if not at_rung or self.arrivals[place] > 1:
+            for key in (None, spec.cell.model):
+                self._came.setdefault(key, Counter())[epoch] += 1
+
+    def add_early_end(self, spec: TrialSpec, epoch: int) -> None:
+        """Note that a trial ended with ``epoch``, before its last; 0: before its first was over."""
+        for key in (None, spec.cell.model):
+            self._ended.setdefault(key, Counter())[epoch] += 1
+
+    def chances(self, model: str) -> dict[int, float]:
+        """Return epoch -> chance that a trial of ``model`` which gets there goes no further, for
+        the epochs where any has ended or is expected to, in their order."""
+        epochs = sorted({*self._expected, *self._ended[None]})
+        return {epoch: self._chance(model, epoch) for epoch in epochs}
+
+    def _chance(self, model: str, epoch: int) -> float:
+        expected = self._expected.get(epoch, 0.0)
+        shared = self._count(None, epoch, expected, PRIOR_TRIALS)
+        return self._count(model, epoch, shared, SHARED_TRIALS)
+
+    def _count(self, key: str | None, epoch: int, expected: float, weight: float) -> float:
+        ended = self._ended.get(key, Counter())[epoch]
+        came = self._came.get(key, Counter())[epoch or 1]
+        # Whoever came to the end of an epoch came past its start.
+        arrived = max(ended, came) if epoch else ended + came
+        return (ended + weight * expected) / (arrived + weight)
+
+    def expect(
+        self, spec: TrialSpec, reached: int, chances: Mapping[int, float], arrivals: Arrivals
+    ) -> tuple[float, float]:
+        """Return how many more epochs a trial runs on average that has ``reached`` an epoch and
+        goes on, and the chance that it comes to the last; enter it into ``arrivals``."""
+        epochs, alive, at, most = 0.0, 1.0, reached, spec.recipe.max_epochs
+        for epoch, chance in chances.items():
+            if not _is_ahead(epoch, reached, most):
+                continue
+            epochs += alive * (epoch - at)
+            before = self._arrive(spec, epoch, alive, arrivals)
+            alive, at = alive * (1.0 - chance * min(1.0, before)), epoch
+        return epochs + alive * (most - at), alive
+
+    def draw(
+        self,
+        spec: TrialSpec,
+        reached: int,
+        chances: Mapping[int, float],
+        arrivals: Arrivals,
+        dice: random.Random,
+    ) -> tuple[int, bool]:
+        """Return the same for one trial, by chance: its epochs, and whether it comes to the
+        last."""
+        most = spec.recipe.max_epochs
+        for epoch, chance in chances.items():
+            if _is_ahead(epoch, reached, most):
+                before = self._arrive(spec, epoch, 1.0, arrivals)
+                if before and dice.random() < chance:
+                    return epoch - reached, False
+        return most - reached, True
+
+    def _arrive(self, spec: TrialSpec, epoch: int, alive: float, arrivals: Arrivals) -> float:
+        """Enter a trial at an epoch; return with how many it is compared there, or 1 off the
+        rungs."""
+        if epoch not in self._rungs:
+            return 1.0
+        place = spec.cell.cell_id, epoch
+        before = arrivals.get(place, 0.0)
+        arrivals[place] = before + alive
+        return before
+
+
+def _is_ahead(epoch: int, reached: int, most: int) -> bool:
+    """Return whether a trial that has ``reached`` an epoch may end with ``epoch``; one that has
+    ended none yet may fail before it does."""
+    return (epoch > reached or epoch == reached == 0) and epoch < most
+
+
+def _stop_later(share: float, candidates: int) -> float:
+    """Return the chance that a trial is stopped at a rung where others were before, if of all that
+    come there ``share`` go on."""
+    later = (candidates * share - 1.0) / (candidates - 1) if candidates > 1 else 1.0
+    return 1.0 - min(1.0, max(0.0, later))
+
+
+def _find_rungs(record: RunRecord) -> list[tuple[float, float]]:
+    """Return what the newest preflight in the journal expects of each rung."""
+    for event in reversed(record.opened):
+        rungs: list[tuple[float, float]] = (event.get("pace") or {}).get("rungs") or []
+        if rungs:
+            return rungs
+    return []

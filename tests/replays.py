@@ -1,0 +1,68 @@
+"""Plays a journal back to the display, at the times at which its events came."""
+
+from collections.abc import Sequence
+from io import StringIO
+from typing import NamedTuple
+
+from rich.console import Console
+
+from sweep.attach import Watch
+from sweep.events import Event
+
+STEPS = 100
+"""Moments between the events at which the time left is asked for as well."""
+
+
+class Moment(NamedTuple):
+    """A moment of a run, in seconds: since its start, to its end, and the time left as told."""
+
+    passed: float
+    left: float
+    told: float | None
+    waiting: int
+    """Trials that no worker has had yet."""
+
+
+def replay(events: Sequence[Event], from_part: float = 0.1) -> list[Moment]:
+    """Return what a watcher is told at each event from that part of the last session's time on,
+    and at moments between."""
+    opened = max(i for i, event in enumerate(events) if event["event"] == "opened")
+    start, end = events[opened]["time"], events[-1]["time"]
+    now = start
+    watch = Watch(lambda: now)
+    first = next(i for i in range(opened + 1, len(events)) if _is_progress(events[i]))
+    for event in events[:first]:
+        watch.add(event)
+    board = watch.build_board(Console(file=StringIO()))
+    steps = [start + (end - start) * step / STEPS for step in range(STEPS)]
+    moments = []
+    for event in events[first:]:
+        due = [step for step in steps if step < event["time"]] + [event["time"]]
+        steps = steps[len(due) - 1 :]
+        for now in due:
+            if now == event["time"]:
+                watch.add(event)
+            board.refresh()
+            # The last epoch and the result of a trial come at once.
+            settled = event.get("decision") not in ("stop", "done") and board.trials_left
+            if now >= start + from_part * (end - start) and settled:
+                waiting = board.trials_left - len(watch.running)
+                moments.append(Moment(now - start, end - now, board.seconds_left(), waiting))
+    return moments
+
+
+def _is_progress(event: Event) -> bool:
+    return event["event"] not in ("planned", "replanned", "test_set", "opened", "reopened")
+
+
+def find_misses(moments: Sequence[Moment], factor: float, slack: float) -> list[Moment]:
+    """Return the moments whose told time is neither within ``factor`` of the true one nor within
+    ``slack`` seconds of it."""
+    return [moment for moment in moments if not _is_right(moment, factor, slack)]
+
+
+def _is_right(moment: Moment, factor: float, slack: float) -> bool:
+    if moment.told is None:
+        return False
+    near = moment.left / factor <= moment.told <= moment.left * factor
+    return near or abs(moment.told - moment.left) <= slack
