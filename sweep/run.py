@@ -38,7 +38,6 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "qui
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     steady_streams()
-    options = build_parser().parse_args(arguments)
     try:
         options = build_parser().parse_args(arguments)
         with one_way_to_stop():
