@@ -27,6 +27,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def name_error(error: BaseException) -> str:
+    """Return the class of ``error`` and the first line of what it says."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
+
+
 def show_line(text: str) -> str:
     """Return ``text`` on one line that a terminal shows as it is; of a very long one, both ends:
     the remedy stands last."""

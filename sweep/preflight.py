@@ -16,6 +16,7 @@ from sweep.limits import (
     check_resources,
     show_bytes,
 )
+from sweep.loadcheck import check_loading
 from sweep.machine import Machine
 from sweep.plan import Plan
 from sweep.reach import Reached, check_model
@@ -77,10 +78,10 @@ def check_plan(
     texts = measure_texts(config, reached.subsets)
     forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
     preflight = Preflight(list(reached.findings))
+    preflight.findings += _check_models(config, reached)
     jobs = []
     for index, model in enumerate(config.grid.models):
         if found := reached.models.get(model.name):
-            preflight.findings += check_model(index, model, found)
             job = forecaster.build_job(index, found)
             preflight.findings += _check_shape(config, index, job)
             jobs += [job] if job else []
@@ -91,6 +92,19 @@ def check_plan(
     preflight.findings += _check_machine(config, preflight, folder, machine, expected)
     preflight.findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return preflight
+
+
+def _check_models(config: Config, reached: Reached) -> list[Finding]:
+    """Return what speaks against the models' files and, of those sound so far, against loading
+    them."""
+    findings, sound = [], []
+    for index, model in enumerate(config.grid.models):
+        if found := reached.models.get(model.name):
+            told = check_model(index, model, found)
+            findings += told
+            if all(finding.level != "error" for finding in told):
+                sound.append((index, model, found))
+    return findings + check_loading(sound)
 
 
 def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:
