@@ -35,6 +35,8 @@ class Loaded:
 def read_config(source: str, **options: Any) -> PreTrainedConfig:
     """Return the configuration of a classifier of ``source``'s architecture, to be loaded."""
     config = AutoConfig.from_pretrained(source, num_labels=MARKED_LABELS, **options)
+    # What a checkpoint was fine-tuned for before is nothing to its next classifier.
+    config.problem_type = None
     text = config.get_text_config()
     pad, rows = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
     if isinstance(pad, int) and isinstance(rows, int) and pad >= rows:
@@ -86,10 +88,15 @@ def check_loaded(model: PreTrainedModel, loaded: Loaded, name: str) -> None:
     if missing:
         raise ModelError(
             f"model {name}'s weights lack {len(missing)} of the {len(needed)} tensors of a "
-            f"{model.config.model_type} model of this config.json ({show_names(missing, 2)}): "
-            "they are incomplete or another architecture's; put weights and config.json of one "
-            "model together"
+            f"{model.config.model_type} model of this config.json ({show_names(missing, 2)})"
+            f"{_describe_others(loaded) if len(missing) == len(needed) else ''}: they are incomplete or another architecture's; put "
+            "weights and config.json of one model together"
         )
+
+
+def _describe_others(loaded: Loaded) -> str:
+    others = sorted(loaded.unexpected)
+    return f" and hold {show_names(others, 1)} instead" if others else ""
 
 
 def describe_left_out(model: PreTrainedModel, loaded: Loaded, name: str) -> str | None:

@@ -33,8 +33,6 @@ from sweep.phrases import name_error, show_names
 from sweep.vocabulary import check_vocabulary, choose_padding, count_rows
 from sweep.weightfiles import read_weights
 
-# What transformers converts a SentencePiece vocabulary with.
-CONVERTERS = ("sentencepiece", "tiktoken")
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -54,7 +52,7 @@ def answer(request: LoadRequest) -> LoadAnswer:
         return LoadAnswer(request.key, error=str(error))
     except Exception as error:  # the libraries raise many kinds over odd files
         text = f"model {request.name}: {request.folder} cannot be loaded ({name_error(error)})"
-        return LoadAnswer(request.key, error=text)
+        return LoadAnswer(request.key, error=f"{text}; check its config.json, or download it again")
 
 
 def _try(request: LoadRequest) -> str | None:
@@ -136,13 +134,11 @@ def _explain_tokenizer(folder: Path, names: Collection[str], error: Exception) -
     reason = name_error(error)
     if "tokenizer.json" in names:
         return f"{folder / 'tokenizer.json'} cannot be read ({reason}); download it again"
-    lacking = [package for package in CONVERTERS if find_spec(package) is None]
-    if lacking:
-        return (
-            f"{folder} has no tokenizer.json, and making one of its vocabulary needs the packages "
-            f"{' and '.join(lacking)}: add tokenizer.json, or pip install {' '.join(lacking)}"
-        )
-    return f"the tokenizer in {folder} cannot be read ({reason}); download its files again"
+    lacking = find_spec("sentencepiece") is None and any(n.endswith(".model") for n in names)
+    return (
+        f"{folder} has no tokenizer.json, and its tokenizer cannot be read otherwise ({reason}); "
+        f"add tokenizer.json{', or pip install sentencepiece protobuf' if lacking else ''}"
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from sweep.modelfolder import (
     VOCABULARIES,
     VOCABULARY_SUFFIXES,
     has_tokenizer,
+    is_here,
     list_names,
     read_json,
     read_start,
@@ -147,7 +148,7 @@ def _check_weights(model: ModelConfig, folder: Path, names: frozenset[str]) -> N
 
 
 def _check_tokenizer(model: ModelConfig, folder: Path, names: frozenset[str]) -> None:
-    here = {name: folder / name for name in sorted(names) if (folder / name).exists()}
+    here = {name: folder / name for name in sorted(names) if is_here(folder / name)}
     for name in here.keys() & set(TOKENIZER_TABLES):
         read_json(here[name])
     for name, file in here.items():

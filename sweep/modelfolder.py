@@ -52,6 +52,11 @@ def explain_unreadable(file: Path, error: OSError) -> str:
     return f"{file} cannot be read ({error.strerror}); replace it with a sound copy"
 
 
+def is_here(file: Path) -> bool:
+    """Return whether there is ``file``; a link that leads nowhere is, and cannot be read."""
+    return file.exists() or file.is_symlink()
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Return the object in a JSON file; raise ModelError that says why there is none."""
     read_start(file)
@@ -62,7 +67,7 @@ def read_json(file: Path) -> dict[str, Any]:
     else:
         if isinstance(tree, dict):
             return tree
-        reason = f"it holds a {type(tree).__name__}"
+        reason = f"it holds {cut(json.dumps(tree), 40)}"
     raise ModelError(f"{file} is not a JSON object ({reason}); download it again")
 
 

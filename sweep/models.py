@@ -173,8 +173,6 @@ def _name_classes(model: PreTrainedModel, names: dict[int, str]) -> None:
     config = model.config
     config.id2label = names
     config.label2id = {name: index for index, name in names.items()}
-    # What a checkpoint was fine-tuned for before is nothing to this classifier.
-    config.problem_type = None
     model.num_labels = len(names)
 
 

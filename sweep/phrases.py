@@ -28,9 +28,9 @@ def first_line(error: BaseException) -> str:
 
 
 def name_error(error: BaseException) -> str:
-    """Return the class of ``error`` and the first line of what it says."""
-    kind, line = type(error).__name__, first_line(error)
-    return kind if line == kind else f"{kind}: {line}"
+    """Return the class of ``error`` and what it says, on one line of bounded length."""
+    kind, text = type(error).__name__, cut(" ".join(str(error).split()), 300)
+    return f"{kind}: {text}" if text else kind
 
 
 def show_line(text: str) -> str:

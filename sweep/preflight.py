@@ -19,7 +19,8 @@ from sweep.limits import (
 from sweep.loadcheck import check_loading
 from sweep.machine import Machine
 from sweep.plan import Plan
-from sweep.reach import Reached, check_model
+from sweep.reach import Reached, ReachedModel, check_model
+from sweep.shapes import read_positions
 
 LEVELS = ("error", "warning", "note")
 
@@ -79,11 +80,13 @@ def check_plan(
     forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
     preflight = Preflight(list(reached.findings))
     preflight.findings += _check_models(config, reached)
+    refused = {finding.key for finding in preflight.errors()}
     jobs = []
     for index, model in enumerate(config.grid.models):
         if found := reached.models.get(model.name):
             job = forecaster.build_job(index, found)
-            preflight.findings += _check_shape(config, index, job)
+            if f"grid.models.{index}" not in refused:
+                preflight.findings += _check_shape(config, index, job, found)
             jobs += [job] if job else []
     preflight.models = [forecaster.estimate_model(job) for job in jobs]
     if len(jobs) == len(config.grid.models):
@@ -116,12 +119,13 @@ def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:
     return dict(left)
 
 
-def _check_shape(config: Config, index: int, job: Job | None) -> list[Finding]:
+def _check_shape(config: Config, index: int, job: Job | None, found: ReachedModel) -> list[Finding]:
     key, name = f"grid.models.{index}", config.grid.models[index].name
+    length = check_length(key, name, config.train.max_length, read_positions(found.tree))
     if job:
-        return check_length(key, name, config.train.max_length, job.shape.positions)
+        return length
     text = f"{key}: {name}'s config.json names no sizes known here, so memory and time are unknown"
-    return [Finding("note", key, text)]
+    return [*length, Finding("note", key, text)]
 
 
 def _check_machine(

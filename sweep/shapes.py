@@ -105,6 +105,13 @@ def read_shape(tree: Tree) -> ModelShape | None:
         return None
 
 
+def read_positions(tree: Tree) -> int | None:
+    """Return the most tokens of a text that a parsed config.json names, or None."""
+    text = {**tree, **tree["text_config"]} if isinstance(tree.get("text_config"), dict) else tree
+    found = (text.get(name) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
+    return next((number for number in found if isinstance(number, int) and number > 0), None)
+
+
 def _read_gpt2(tree: Tree) -> ModelShape:
     hidden = int(tree["n_embd"])
     return ModelShape(

@@ -30,13 +30,16 @@ def choose_padding(tokenizer: Any, rows: int, name: str) -> str:
     for token, number in named:
         if 0 <= number < rows:
             return str(token)
-    remedy = "name one of its tokens as eos_token in its tokenizer_config.json"
+    remedy = "as eos_token in its tokenizer_config.json"
     if not named:
-        raise ModelError(f"model {name}'s tokenizer has neither a pad nor an eos token; {remedy}")
+        raise ModelError(
+            f"model {name}'s tokenizer has neither a pad nor an eos token; name "
+            f"one of its tokens {remedy}"
+        )
     past = " or ".join(f"{token} (id {number})" for token, number in named)
     raise ModelError(
         f"model {name}'s table of {rows} embeddings has no row for the tokenizer's {past}, and "
-        f"texts are padded with one of them; {remedy} that has a row"
+        f"texts are padded with one of these; name a token that has a row {remedy}"
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import ModelError
-from sweep.modelfolder import explain_unreadable, read_json, read_start
+from sweep.modelfolder import explain_unreadable, is_here, read_json, read_start
 from sweep.phrases import cut, first_line, show_names
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -54,7 +54,7 @@ def read_weights(folder: Path, names: Collection[str], allow_pickle: bool) -> He
             f"{folder} lacks {len(missing)} of the {len(files)} weight files that {entry} names "
             f"({show_names(missing, 3)}); download them into it"
         )
-    headers = {name: check_file(folder / name) for name in files if _is_here(folder / name)}
+    headers = {name: check_file(folder / name) for name in files if is_here(folder / name)}
     _check_parts(folder, entry, parts, headers)
     return {name: tensor for header in headers.values() for name, tensor in header.items()}
 
@@ -80,13 +80,8 @@ def _read_entry(
     entry = choose_entry(names, allow_pickle)
     if entry is None:
         raise ModelError(explain_no_weights(folder, names))
-    is_index = entry.endswith(".json") and _is_here(folder / entry)
+    is_index = entry.endswith(".json") and is_here(folder / entry)
     return entry, read_index(folder / entry) if is_index else {}
-
-
-def _is_here(file: Path) -> bool:
-    # A link that leads nowhere is here, and cannot be read.
-    return file.exists() or file.is_symlink()
 
 
 def read_index(file: Path) -> dict[str, str]:
@@ -144,6 +139,8 @@ def read_header(file: Path) -> tuple[Header, int]:
     start, size = read_start(file), file.stat().st_size
     if not size:
         raise ModelError(f"{file} is empty; download it again")
+    if size <= LENGTH_BYTES:
+        raise ModelError(f"{file} is cut off within its header; download it again")
     length = int.from_bytes(start[:LENGTH_BYTES], "little")
     if start[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{" or length > MOST_HEADER:
         pickled = start.startswith((b"PK", b"\x80"))
