@@ -88,7 +88,7 @@ def check_loaded(model: PreTrainedModel, loaded: Loaded, name: str) -> None:
     if missing:
         raise ModelError(
             f"model {name}'s weights lack {len(missing)} of the {len(needed)} tensors of a "
-            f"{model.config.model_type} model of this config.json ({show_names(missing, 2)})"
+            f"{model.config.model_type} model of this config.json ({show_names(missing, 2, 100)})"
             f"{_describe_others(loaded) if len(missing) == len(needed) else ''}: they are incomplete or another architecture's; put "
             "weights and config.json of one model together"
         )
@@ -96,7 +96,7 @@ def check_loaded(model: PreTrainedModel, loaded: Loaded, name: str) -> None:
 
 def _describe_others(loaded: Loaded) -> str:
     others = sorted(loaded.unexpected)
-    return f" and hold {show_names(others, 1)} instead" if others else ""
+    return f" and hold {show_names(others, 1, 100)} instead" if others else ""
 
 
 def describe_left_out(model: PreTrainedModel, loaded: Loaded, name: str) -> str | None:
@@ -106,7 +106,7 @@ def describe_left_out(model: PreTrainedModel, loaded: Loaded, name: str) -> str 
     if not left:
         return None
     return (
-        f"model {name}'s weights hold {len(left)} tensors ({show_names(left, 2)}) without a place "
+        f"model {name}'s weights hold {len(left)} tensors ({show_names(left, 2, 100)}) without a place "
         "in the model that its config.json describes; they are left out"
     )
 

@@ -100,7 +100,7 @@ def explain_missing_config(folder: Path) -> str:
         return f"{folder} is an adapter ({ADAPTER}), not a base model; {MERGE_FIRST}"
     below = sorted(folder.glob("*/config.json")) or sorted(folder.glob("*/*/config.json"))
     if below:
-        places = show_names([str(file.parent) for file in below], 3)
+        places = show_names([str(file.parent) for file in below], 3, 500)
         return f"{folder} has no config.json, but below it there is a model: set path to {places}"
     return f"{folder} has no config.json{_describe_rest(names)}; {PATH_IS}"
 

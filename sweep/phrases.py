@@ -52,8 +52,9 @@ def _show_number(value: int) -> str:
     return repr(value) if value.bit_length() < 10_000 else "a number of thousands of digits"
 
 
-def show_names(names: Iterable[str], most: int = 20) -> str:
-    """Return ``names`` with commas between them, long ones cut and only the first ``most``."""
-    short = [cut(name, 40) for name in names]
+def show_names(names: Iterable[str], most: int = 20, width: int = 40) -> str:
+    """Return ``names`` with commas between them, long ones cut to ``width`` characters and only the
+    first ``most``."""
+    short = [cut(name, width) for name in names]
     more = f" and {len(short) - most} more" if len(short) > most else ""
     return (", ".join(short[:most]) + more) or "none"

@@ -147,7 +147,7 @@ class Trial(ABC):
             return f"the {kind} loss is not finite"
         return (
             f"the {kind} loss is not finite, since {len(broken)} of the base model's weights hold "
-            f"values that are no numbers ({show_names(broken, 2)}); download the model again"
+            f"values that are no numbers ({show_names(broken, 2, 100)}); download the model again"
         )
 
     def judge(self, encoded: Encoded, total_loss: float, predictions: list[int]) -> Score:

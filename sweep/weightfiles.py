@@ -52,7 +52,7 @@ def read_weights(folder: Path, names: Collection[str], allow_pickle: bool) -> He
     if missing:
         raise ModelError(
             f"{folder} lacks {len(missing)} of the {len(files)} weight files that {entry} names "
-            f"({show_names(missing, 3)}); download them into it"
+            f"({show_names(missing, 3, 100)}); download them into it"
         )
     headers = {name: check_file(folder / name) for name in files if is_here(folder / name)}
     _check_parts(folder, entry, parts, headers)
@@ -189,7 +189,7 @@ def explain_no_weights(folder: Path, names: Collection[str]) -> str:
     safe = sorted(name for name in names if name.endswith(".safetensors"))
     if len(safe) > 1:
         return (
-            f"{folder} holds {show_names(safe, 2)} but no {SAFE_INDEX}, which says what lies "
+            f"{folder} holds {show_names(safe, 2, 100)} but no {SAFE_INDEX}, which says what lies "
             "where; download it into the folder"
         )
     if safe:
