@@ -63,7 +63,8 @@ def check_loading(models: Sequence[tuple[int, ModelConfig, ReachedModel]]) -> li
         answers = ask(requests)
     except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
         key = requests[0].key
-        text = f"{key}: it could not be tried whether the models load ({cut(str(error), 200)})"
+        reason = cut(" ".join(str(error).split()), 200)
+        text = f"{key}: whether the models load could not be checked before the run ({reason})"
         return [Finding("warning", key, text)]
     return [finding for answer in answers for finding in _list_findings(answer)]
 

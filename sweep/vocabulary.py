@@ -57,7 +57,8 @@ def check_vocabulary(tokenizer: Any, rows: int, name: str) -> None:
             "the tokenizer's files of the model that it was made from"
         )
     table = tokenizer.get_vocab()
-    special = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    special = {str(token) for token in added if token.special} | {*tokenizer.all_special_tokens}
     special -= {token for token, number in table.items() if any(number in each for each in ids)}
     past = sorted((number, token) for token, number in table.items() if number >= rows)
     wrong = [token for _, token in past if token not in special]
