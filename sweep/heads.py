@@ -86,11 +86,12 @@ def check_loaded(model: PreTrainedModel, loaded: Loaded, name: str) -> None:
     needed = [key for key, _ in model.named_parameters() if not key.startswith(HEAD_PREFIX)]
     missing = sorted(set(loaded.missing) & set(needed))
     if missing:
+        others = _describe_others(loaded) if len(missing) == len(needed) else ""
         raise ModelError(
             f"model {name}'s weights lack {len(missing)} of the {len(needed)} tensors of a "
             f"{model.config.model_type} model of this config.json ({show_names(missing, 2, 100)})"
-            f"{_describe_others(loaded) if len(missing) == len(needed) else ''}: they are incomplete or another architecture's; put "
-            "weights and config.json of one model together"
+            f"{others}: they are incomplete or another architecture's; put weights and config.json "
+            "of one model together"
         )
 
 
@@ -106,8 +107,8 @@ def describe_left_out(model: PreTrainedModel, loaded: Loaded, name: str) -> str 
     if not left:
         return None
     return (
-        f"model {name}'s weights hold {len(left)} tensors ({show_names(left, 2, 100)}) without a place "
-        "in the model that its config.json describes; they are left out"
+        f"model {name}'s weights hold {len(left)} tensors ({show_names(left, 2, 100)}) that the "
+        "model in its config.json has no place for; they are left out"
     )
 
 
