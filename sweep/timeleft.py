@@ -134,8 +134,11 @@ class Layout:
     def _count_epochs(
         self, spec: TrialSpec, arrivals: Arrivals, dice: random.Random | None
     ) -> tuple[float, float]:
-        survival, reached = self._tally.survival, self._tally.reached(spec.trial_id).epoch
-        chances = self._chances_of(spec.cell.model)
+        survival, found = self._tally.survival, self._tally.reached(spec.trial_id)
+        chances: Mapping[int, float] = self._chances_of(spec.cell.model)
+        reached = found.epoch
+        if reached:
+            chances = survival.sharpen(chances, spec, reached, found.best)
         if dice is None:
             return survival.expect(spec, reached, chances, arrivals)
         return survival.draw(spec, reached, chances, arrivals, dice)
