@@ -129,7 +129,7 @@ def test_prediction_of_an_unknown_label_is_refused(plan: Plan) -> None:
     ],
 )
 def test_forecast_of_the_pace_that_makes_no_sense_is_named(pace: Any) -> None:
-    with pytest.raises(RunFolderError, match="line 1 is damaged .'pace' is not a forecast"):
+    with pytest.raises(RunFolderError, match="'pace' is not a forecast"):
         read({"event": "opened", "time": 1, "pace": pace})
 
 
