@@ -92,7 +92,7 @@ class Board:
 
     def refresh(self) -> None:
         """Draw again if it is time."""
-        self._time_left.observe(self._clock(), len(self._running))
+        self._time_left.observe(self._clock(), len(self._running), self._elapsed())
         self._tally.catch_up()
         if self._live is None:
             self._print_finished_cells()
@@ -147,9 +147,9 @@ class Board:
 
     def seconds_left(self) -> float | None:
         """Return how long the trials that are left take; None where nothing is known yet."""
-        now = self._clock()
-        self._time_left.observe(now, len(self._running))
-        return self._time_left.estimate(now, self._running, self._elapsed())
+        now, elapsed = self._clock(), self._elapsed()
+        self._time_left.observe(now, len(self._running), elapsed)
+        return self._time_left.estimate(now, self._running, elapsed)
 
     def list_reached(self) -> list[str]:
         """Return for each running trial of the plan what it has reached."""

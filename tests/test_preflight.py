@@ -332,6 +332,10 @@ def test_run_journals_what_was_predicted(
     assert len(seen["predicted"]["seconds"]) == 3
     assert set(seen["predicted"]["memory_bytes"]) == {"tiny-llama"}
     assert seen["account"].source == "synthetic"
+    assert len(seen["pace"]["epoch_seconds"]) == 2
+    assert all(min(pair) > 0 for pair in seen["pace"]["epoch_seconds"].values())
+    assert seen["pace"]["rungs"] == [[1, 0.75], [2, 0.8333]]
+    assert seen["pace"]["trials_at_a_time"] >= 1
 
 
 def test_dry_run_loads_neither_torch_nor_ray(write_config: WriteConfig) -> None:
