@@ -45,10 +45,10 @@ def read_start(file: Path) -> bytes:
 
 def explain_unreadable(file: Path, error: OSError) -> str:
     """Return the sentence for a file that the system does not give."""
-    if file.is_symlink() and not file.exists():
-        return f"{file} is a link to {file.readlink()}, which does not exist; copy the file there"
     if isinstance(error, PermissionError):
         return f"{file} cannot be read (permission denied); give this user read access to it"
+    if file.is_symlink() and not file.exists():
+        return f"{file} is a link to {file.readlink()}, which does not exist; copy the file there"
     return f"{file} cannot be read ({error.strerror}); replace it with a sound copy"
 
 
