@@ -39,7 +39,7 @@ def read_start(file: Path) -> bytes:
             "or download it from the model's page"
         )
     if start.lstrip()[:9].lower().startswith(PAGES):
-        raise ModelError(f"{file} is a web page, not the file itself; download the file again")
+        raise ModelError(f"{file} is a web page, not the file itself; download it again")
     return start
 
 
