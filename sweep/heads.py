@@ -77,7 +77,7 @@ def check_loaded(model: PreTrainedModel, loaded: Loaded, name: str) -> None:
     replaced anyway."""
     wrong = [entry for entry in loaded.mismatched if not entry[0].startswith(HEAD_PREFIX)]
     if wrong:
-        tensor, stored, wanted = wrong[0]
+        tensor, stored, wanted = min(wrong, key=lambda entry: entry[0])
         raise ModelError(
             f"model {name}'s weights and config.json contradict each other: {cut(tensor, 80)} is "
             f"{_show_shape(stored)} in the weights and {_show_shape(wanted)} by config.json; put "

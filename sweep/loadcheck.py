@@ -11,7 +11,13 @@ from pathlib import Path
 
 from sweep.config import ModelConfig
 from sweep.findings import Finding
-from sweep.modelfiles import CODE_NAMED_IN, ReachedModel, list_model_files, read_part
+from sweep.modelfiles import (
+    CODE_NAMED_IN,
+    ReachedModel,
+    fit_remedy,
+    list_model_files,
+    read_part,
+)
 from sweep.modelfolder import has_tokenizer
 from sweep.phrases import cut
 from sweep.revisions import TINY_PREFIX, is_local
@@ -66,13 +72,14 @@ def check_loading(models: Sequence[tuple[int, ModelConfig, ReachedModel]]) -> li
         reason = cut(" ".join(str(error).split()), 200)
         text = f"{key}: whether the models load could not be checked before the run ({reason})"
         return [Finding("warning", key, text)]
-    return [finding for answer in answers for finding in _list_findings(answer)]
+    asked = {f"grid.models.{index}": model for index, model, _ in models}
+    return [each for answer in answers for each in _list_findings(answer, asked[answer.key])]
 
 
-def _list_findings(answer: LoadAnswer) -> list[Finding]:
+def _list_findings(answer: LoadAnswer, model: ModelConfig) -> list[Finding]:
     pairs = (("error", answer.error), ("warning", answer.warning))
     return [
-        Finding(level, answer.key, f"{answer.key}: {text}")  # type: ignore[arg-type]
+        Finding(level, answer.key, f"{answer.key}: {fit_remedy(text, model)}")  # type: ignore[arg-type]
         for level, text in pairs
         if text
     ]

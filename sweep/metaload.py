@@ -104,7 +104,8 @@ def build_meta(
 
 def _check_targets(model: PreTrainedModel, request: LoadRequest) -> None:
     """Raise ModelError if a target module names no layer that has a matrix to adapt."""
-    layers = [n for n, m in model.named_modules() if getattr(m, "weight", torch.empty(0)).dim() > 1]
+    tables = (name for name, weight in model.named_parameters() if weight.dim() > 1)
+    layers = [name.rpartition(".")[0] for name in tables]
     known = sorted({layer.rpartition(".")[2] for layer in layers} - {HEAD})
     for target in request.target_modules:
         if not any(layer == target or layer.endswith(f".{target}") for layer in layers):

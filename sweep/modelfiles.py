@@ -68,7 +68,7 @@ def check_model(index: int, model: ModelConfig, found: ReachedModel) -> list[Fin
         if names is not None and not _stops(code):
             _check_files(key, model, found, names)
     except ModelError as error:
-        return [Finding("error", key, f"{key}: {_add_remedy(str(error), model)}")]
+        return [Finding("error", key, f"{key}: {fit_remedy(str(error), model)}")]
     return code
 
 
@@ -76,8 +76,9 @@ def _stops(findings: Collection[Finding]) -> bool:
     return any(finding.level == "error" for finding in findings)
 
 
-def _add_remedy(sentence: str, model: ModelConfig) -> str:
-    """Say of a Hub model's file how it is downloaded again: the cache gives what it has."""
+def fit_remedy(sentence: str, model: ModelConfig) -> str:
+    """Return ``sentence``, of a Hub model's file with how it is downloaded again: the cache gives
+    what it has."""
     if is_local(model.path):
         return sentence
     cache = hub_folder(model.path)

@@ -39,16 +39,16 @@ def read_start(file: Path) -> bytes:
             "or download it from the model's page"
         )
     if start.lstrip()[:9].lower().startswith(PAGES):
-        raise ModelError(f"{file} is a web page, not the file itself; download the file again")
+        raise ModelError(f"{file} is a web page, not the file itself; download it again")
     return start
 
 
 def explain_unreadable(file: Path, error: OSError) -> str:
     """Return the sentence for a file that the system does not give."""
-    if file.is_symlink() and not file.exists():
-        return f"{file} is a link to {file.readlink()}, which does not exist; copy the file there"
     if isinstance(error, PermissionError):
         return f"{file} cannot be read (permission denied); give this user read access to it"
+    if file.is_symlink() and not file.exists():
+        return f"{file} is a link to {file.readlink()}, which does not exist; copy the file there"
     return f"{file} cannot be read ({error.strerror}); replace it with a sound copy"
 
 

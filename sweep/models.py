@@ -186,7 +186,17 @@ def _float_trainable(model: PeftModel) -> PeftModel:
 
 def needs_checkpointing(base: Base, wanted: str | bool, rank: int, tokens: int) -> bool:
     """Return whether a training step of ``tokens`` should keep few activations: as ``wanted``
-    says, or, for "auto", if on this GPU they would take over 80 % of what is free."""
+    says, or, for "auto", if on this GPU they would take over 80 % of what is free.
+
+    Raises ModelError if it is wanted of a model that cannot.
+    """
+    if not base.model.supports_gradient_checkpointing:
+        if wanted is True:
+            raise ModelError(
+                f"model {base.ref.name}'s architecture has no gradient checkpointing; set "
+                "train.gradient_checkpointing=false"
+            )
+        return False
     if isinstance(wanted, bool):
         return wanted
     shape = read_shape(base.model.config.to_dict())

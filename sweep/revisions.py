@@ -22,7 +22,12 @@ SAMPLED_BLOCKS, BLOCK_BYTES = 64, 65_536
 
 def is_local(path: str) -> bool:
     """Return whether ``path`` means a place on this machine rather than a Hub id."""
-    return path.startswith(("/", "./", "../", "~")) or Path(path).exists()
+    if path.startswith(("/", "./", "../", "~")):
+        return True
+    try:
+        return Path(path).exists()
+    except OSError:  # too long for a name, or in a folder that is closed to this user
+        return False
 
 
 def resolve_revision(model: ModelConfig) -> str:

@@ -28,7 +28,7 @@ from sweep.loadcheck import LoadAnswer, build_request, check_loading
 from sweep.metaload import answer
 from sweep.models import load_base
 from sweep.plan import ModelRef
-from sweep.reach import reach_model
+from sweep.reach import ReachedModel, reach_model
 from sweep.run import main
 
 
@@ -266,3 +266,24 @@ def test_dry_run_and_run_give_one_sentence_and_load_no_torch(
     sentence = next(line for line in lines if "error: " in line).strip()
     assert main([str(path)]) == 2
     assert capsys.readouterr().err == f"{sentence}\n"
+
+
+def test_hub_encoder_is_refused_by_its_configuration_alone(tmp_path: Path) -> None:
+    build, _ = OTHER_HEADS["bert"]
+    write_folder(tmp_path / "whole", build())
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "whole" / "config.json").rename(tmp_path / "snapshot" / "config.json")
+    tree = json.loads((tmp_path / "snapshot" / "config.json").read_text())
+    files = frozenset({"config.json", "model.safetensors", "tokenizer.json"})
+    found = ReachedModel("x", tree, tmp_path / "snapshot", files)
+    request = build_request(0, ModelConfig(name="m", path="some/bert"), found)
+    assert request is not None
+    assert not request.has_weights
+    assert not request.has_tokenizer
+    assert "'classifier'" in str(answer(request).error)
+
+
+def test_hub_decoder_that_is_not_here_yet_needs_no_try(tmp_path: Path) -> None:
+    files = frozenset({"config.json", "model.safetensors", "tokenizer.json"})
+    found = ReachedModel("x", {"model_type": "llama"}, tmp_path, files)
+    assert build_request(0, ModelConfig(name="m", path="some/llama"), found) is None

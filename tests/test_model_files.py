@@ -227,6 +227,17 @@ def test_file_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.Mo
         read_weights(folder, {WEIGHTS}, allow_pickle=False)
 
 
+def test_folder_that_may_not_be_entered_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(ModelError, match=r"config\.json cannot be read \(permission denied"):
+        hash_folder(folder)
+
+
 def test_stale_files_that_no_loader_reads_do_no_harm(folder: Path) -> None:
     (folder / "model-00001-of-00002.safetensors").write_text(POINTER)
     (folder / "old.bin").write_bytes(b"")

@@ -17,7 +17,7 @@ from sweep.data import Corpus
 from sweep.engine import SoloEngine
 from sweep.errors import ModelError
 from sweep.export import main as export
-from sweep.models import attach_adapter, load_base
+from sweep.models import attach_adapter, load_base, needs_checkpointing
 from sweep.plan import Candidate, ModelRef, Plan
 from sweep.revisions import resolve_revision
 from sweep.subsets import Subsets
@@ -100,3 +100,11 @@ def test_adapter_is_not_put_on_a_model_without_the_head_it_takes_off(folder: Pat
     base.model.score = torch.nn.Sequential(torch.nn.Linear(32, 13))
     with pytest.raises(ModelError, match=r"classification head \('score' in LlamaForSequence"):
         attach_adapter(base, ("a", "b"), Candidate(0, 4, 8.0, 5e-3, 0.0, 0.0), seed=0)
+
+
+def test_checkpointing_is_refused_where_the_architecture_has_none(folder: Path) -> None:
+    base = load_base(ModelRef("m", str(folder), "x"), str(folder), "float32", torch.device("cpu"))
+    base.model.supports_gradient_checkpointing = False
+    assert not needs_checkpointing(base, "auto", 4, 10**9)
+    with pytest.raises(ModelError, match=r"set train\.gradient_checkpointing=false"):
+        needs_checkpointing(base, True, 4, 1)
