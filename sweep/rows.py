@@ -93,7 +93,7 @@ def read_rows(
         try:
             text, labels = _join_texts(values), parse_labels(label, names, separator)
         except ValueError as error:
-            raise DataError(f"{table.where(number)}: {error}; mend or delete the row") from None
+            raise DataError(f"{table.where(number)}: {error}; fix or delete the row") from None
         if text and labels:
             rows.append(Row(text, labels))
         no_text += not text
