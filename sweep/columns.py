@@ -51,15 +51,23 @@ def find_columns(
 ) -> tuple[str, str]:
     """Return the names of the text column and the label column of ``table``.
 
-    A column is the one that is asked for, else the first with a usual name (letter case aside),
-    else the only one that looks right: a text column is mostly different texts of several words,
+    A column is the one that is asked for, else the first with a usual name (letter case aside, if
+    none is written just so), else the only one that looks right: a text column is mostly different texts of several words,
     a label column has few values that come back. None of ``taken`` becomes the label column.
     Raises DataError with the columns there are.
     """
-    if table.lines is not None and label is None and not table.headless:
-        check_first_line(table, TEXT_NAMES, LABEL_NAMES, text)
+    if label is None:
+        check_first_lines(table, text)
     text = _pick(table, "text_column", text, TEXT_NAMES, {label})
     return text, _pick(table, "label_column", label, LABEL_NAMES, {text, *taken})
+
+
+def check_first_lines(table: Table, text: str | None) -> None:
+    """Raise DataError if a file of ``table`` has data where column names are needed; ``text`` is
+    the column that the user asks for."""
+    for part in table.parts or (table,):
+        if part.lines is not None and not part.headless:
+            check_first_line(part, TEXT_NAMES, LABEL_NAMES, text)
 
 
 def _pick(
@@ -71,7 +79,7 @@ def _pick(
     free = [name for name in table.columns if name not in taken]
     for name in usual:
         twice = [column for column in table.repeated if column.lower() == name]
-        same = [column for column in free if column.lower() == name]
+        same = sorted((c for c in free if c.lower() == name), key=lambda c: c != name)
         if twice:
             raise DataError(_explain_repeated(table, twice[0]))
         if same:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sweep.columnar import refuse_unreadable
-from sweep.columns import LABEL_NAMES, TEXT_NAMES, Columns, choose_columns
+from sweep.columns import LABEL_NAMES, TEXT_NAMES, Columns, check_first_lines, choose_columns
 from sweep.config import DataConfig
 from sweep.delimited import Layout
 from sweep.errors import DataError
@@ -172,7 +172,11 @@ def _choose_columns(table: Table, config: DataConfig) -> Columns:
             f"{table.place}: has the columns {show_names(table.columns)} but no rows; name a file "
             "with rows in data.path or data.splits.train"
         )
-    for wanted in config.text_columns or (None,):
+    texts = config.text_columns or (None,)
+    if table.parts and config.label_column is None:
+        # Before the columns that not all of them have: data in place of names are such columns.
+        check_first_lines(table, texts[0])
+    for wanted in texts:
         refuse_unreadable(table, "text_column", wanted, TEXT_NAMES)
     refuse_unreadable(table, "label_column", config.label_column, LABEL_NAMES)
     try:

@@ -148,8 +148,9 @@ def check_columns(split: str, table: Table, columns: Columns) -> None:
             raise DataError(f"{table.place}: has two columns named {show_value(name)}; rename one")
         if name not in table.columns:
             raise DataError(_explain_lack(split, table, name))
-    if table.headless:
-        check_first_row(table, USUAL)
+    for part in table.parts or (table,):
+        if part.headless:
+            check_first_row(part, USUAL)
 
 
 def _explain_lack(split: str, table: Table, name: str) -> str:
