@@ -51,9 +51,10 @@ def find_columns(
 ) -> tuple[str, str]:
     """Return the names of the text column and the label column of ``table``.
 
-    A column is the one that is asked for, else the first with a usual name (letter case aside, if
-    none is written just so), else the only one that looks right: a text column is mostly different texts of several words,
-    a label column has few values that come back. None of ``taken`` becomes the label column.
+    A column is the one that is asked for, else the first with a usual name (letter case aside where
+    none is written just so), else the only one that looks right: a text column is mostly different
+    texts of several words, a label column has few values that come back. None of ``taken`` becomes
+    the label column.
     Raises DataError with the columns there are.
     """
     if label is None:

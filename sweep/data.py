@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 from sweep.columnar import refuse_unreadable
 from sweep.columns import LABEL_NAMES, TEXT_NAMES, Columns, check_first_lines, choose_columns
@@ -28,6 +28,7 @@ from sweep.rows import (
     read_unlabelled,
     spell_alike,
 )
+from sweep.spellings import find_label
 from sweep.splitfiles import read_split
 from sweep.splits import cut_splits
 from sweep.synthetic import build_synthetic_corpus
@@ -49,6 +50,15 @@ class Corpus:
     """Data files beside those that were read which no split uses."""
     spellings: Mapping[str, str] = field(default_factory=dict)
     """Of number labels that files write in several ways (1, 1.0) each other way: its label."""
+
+    @cached_property
+    def labels(self) -> frozenset[str]:
+        """The labels that its rows have, usable or not."""
+        return frozenset(label for rows in self.splits.values() for r in rows for label in r.labels)
+
+    def find_label(self, name: str) -> str:
+        """Return the label that the user means by ``name``, which may write a number otherwise."""
+        return find_label(self.spellings.get(name, name), self.labels)
 
 
 def load_corpus(config: DataConfig) -> Corpus:

@@ -135,12 +135,11 @@ def _remark_excluded(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
     # A resumed run's own configuration holds the default as if the user had written it.
     if config.exclude_labels == DataConfig.model_fields["exclude_labels"].default:
         return
-    known = {label for rows in corpus.splits.values() for row in rows for label in row.labels}
     for name in config.exclude_labels:
-        if name not in known:
+        if corpus.find_label(name) not in corpus.labels:
             yield _warn(
                 "data.exclude_labels",
-                f"no row has the label {show_value(name)}; {_suggest(name, sorted(known))}",
+                f"no row has the label {show_value(name)}; {_suggest(name, sorted(corpus.labels))}",
             )
 
 

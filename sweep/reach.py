@@ -84,8 +84,10 @@ def build_subsets(config: Config) -> Subsets:
 
 
 def _draw_subsets(corpus: Corpus, data: DataConfig) -> Subsets:
-    exclude = [corpus.spellings.get(name, name) for name in data.exclude_labels]
-    order = data.label_order and [corpus.spellings.get(name, name) for name in data.label_order]
+    exclude = [corpus.find_label(name) for name in data.exclude_labels]
+    order = data.label_order and [corpus.find_label(name) for name in data.label_order]
+    if order and len({*order}) < len(order):
+        order = data.label_order  # two spellings of one label: refused by the one that no row has
     return Subsets(corpus, exclude, order, data.max_eval_per_label)
 
 
