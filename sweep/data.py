@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from sweep.columnar import refuse_unreadable
 from sweep.columns import LABEL_NAMES, TEXT_NAMES, Columns, check_first_lines, choose_columns
 from sweep.config import DataConfig
-from sweep.delimited import Layout
+from sweep.delimited import ColumnCountError, Layout
 from sweep.errors import DataError
 from sweep.filenames import SPLITS
 from sweep.hubdata import load_from_hub
@@ -15,7 +15,7 @@ from sweep.layouts import FileLayout, find_layout
 from sweep.named import resolve
 from sweep.nodes import Node
 from sweep.official import check_files, find_official_names, name_official_files, read_official
-from sweep.phrases import show_names
+from sweep.phrases import cut_instead, show_names
 from sweep.readers import Table, read_tables, read_text, split_lines
 from sweep.rows import (
     Row,
@@ -109,7 +109,14 @@ def _read_layout(layout: FileLayout, config: DataConfig) -> dict[str, Table]:
     read = partial(read_tables, layout=written, encoding=config.encoding)
     tables: dict[str, Table] = {}
     for split, files in layout.splits.items():
-        found = read_split(split, files, read, config.encoding)
+        try:
+            found = read_split(split, files, read, config.encoding)
+        except ColumnCountError as error:
+            if split == "train":
+                raise
+            # The names are right for training: the file itself has other columns.
+            remedy = f"give it the columns of the training data, or {cut_instead(split)}"
+            raise DataError(f"{error.fact}; {remedy}") from None
         if "" not in found and split not in found:
             raise DataError(
                 f"{files.nodes[0]}: holds the splits {show_names(found)} and none for {split}; "
@@ -216,6 +223,11 @@ def _read_names(config: DataConfig) -> list[str] | None:
     if config.labels_file is None:
         return None
     path = resolve(config, config.labels_file)
+    if not path.exists():
+        raise DataError(
+            f"{path}: there is no such file; check data.labels_file, which is looked for where the "
+            "data are"
+        )
     return _read_name_lines(path, "data.labels_file", config.encoding)
 
 

@@ -11,6 +11,7 @@ from sweep.config import DataConfig
 from sweep.errors import DataError
 from sweep.filenames import find_kind, split_ending
 from sweep.nodes import Node, parent_of
+from sweep.phrases import cut_instead
 from sweep.readers import read_text, split_lines
 from sweep.splitfiles import SplitFiles
 
@@ -37,7 +38,7 @@ def check_files(splits: Mapping[str, SplitFiles]) -> None:
         if not files.nodes[0].exists():
             raise DataError(
                 f"{files.nodes[0]}: cannot be read (No such file or directory); put it there, or "
-                f"set data.splits.{split}=null to cut {split} from the training data instead"
+                f"{cut_instead(split)}"
             )
 
 

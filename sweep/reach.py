@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,16 @@ def check_counts(config: Config, subsets: Subsets) -> list[Finding]:
     for k in config.grid.n_labels:
         for n in config.grid.n_samples:
             for seed in config.grid.seeds:
-                try:
-                    subsets.training(k, n, seed)
-                    subsets.evaluation("validation", k, config.grid.n_samples)
-                    subsets.evaluation("test", k, config.grid.n_samples)
-                except DataError as error:
-                    key = str(error).partition(":")[0]
-                    findings.setdefault(str(error), Finding("error", key, str(error)))
+                for draw in (
+                    partial(subsets.evaluation, "validation", k, config.grid.n_samples),
+                    partial(subsets.evaluation, "test", k, config.grid.n_samples),
+                    partial(subsets.training, k, n, seed),
+                ):
+                    try:
+                        draw()
+                    except DataError as error:
+                        key = str(error).partition(":")[0]
+                        findings.setdefault(str(error), Finding("error", key, str(error)))
     return list(findings.values())
 
 

@@ -78,7 +78,9 @@ def read_table(
 def _explain_absence(path: Node) -> str:
     if isinstance(path, Path) and path.is_symlink():
         return f"is a link to {path.readlink()}, which is not there"
-    return "is a folder, not a file" if path.is_dir() else "there is no such file"
+    if path.is_dir():
+        return "is a folder, not a file"
+    return "is a pipe or device, not a file" if path.exists() else "there is no such file"
 
 
 def _refuse_json(place: str, text: str) -> None:

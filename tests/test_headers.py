@@ -148,3 +148,13 @@ def test_name_written_just_as_usual_comes_before_one_in_capitals(tmp_path: Path)
     rows = "".join(f"id {i},{text},{i % 2}\n" for i, text in enumerate(TEXTS))
     (tmp_path / "a.csv").write_text(f"Text,text,label\n{rows}")
     assert load(tmp_path / "a.csv").sources["train"].text_columns == ("text",)
+
+
+def test_remedy_for_a_test_file_with_other_columns_than_the_given_ones_works(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "train.csv", "", ("x", "y"))
+    write(tmp_path / "test.csv", "", ("x", "y"), "{text}")
+    with pytest.raises(DataError, match=r"test.csv: .* 1 field.*set data.splits.test=null"):
+        load(tmp_path, columns=["text", "label"])
+    assert load(tmp_path, columns=["text", "label"], splits={"test": None}).cut
