@@ -8,7 +8,7 @@ from sweep.delimiters import CANDIDATES
 from sweep.errors import DataError
 from sweep.headers import check_first_line, may_be_data, suggest_columns
 from sweep.looks import looks_like_labels, looks_like_text
-from sweep.phrases import show_names, show_value
+from sweep.phrases import show_choices, show_names, show_value
 
 TEXT_NAMES = ("text", "sentence", "content")
 LABEL_NAMES = ("labels", "label", "emotion", "emotions", "category", "class")
@@ -39,7 +39,7 @@ def choose_columns(table: Table, texts: Sequence[str] | None, label: str | None)
     if found in chosen:
         raise DataError(
             f"{table.place}: {show_value(found)} is named in data.text_column and in "
-            f"data.label_column; name two of {show_names(table.columns)}"
+            f"data.label_column; name two of {show_choices(table.columns)}"
         )
     by_look = (text if texts is None and text.lower() not in TEXT_NAMES else None,
                found if label is None and found.lower() not in LABEL_NAMES else None)  # fmt: skip
@@ -51,15 +51,24 @@ def find_columns(
 ) -> tuple[str, str]:
     """Return the names of the text column and the label column of ``table``.
 
-    A column is the one that is asked for, else the first with a usual name (letter case aside),
-    else the only one that looks right: a text column is mostly different texts of several words,
-    a label column has few values that come back. None of ``taken`` becomes the label column.
+    A column is the one that is asked for, else the first with a usual name (letter case aside where
+    none is written just so), else the only one that looks right: a text column is mostly different
+    texts of several words, a label column has few values that come back. None of ``taken`` becomes
+    the label column.
     Raises DataError with the columns there are.
     """
-    if table.lines is not None and label is None and not table.headless:
-        check_first_line(table, TEXT_NAMES, LABEL_NAMES, text)
+    if label is None:
+        check_first_lines(table, text)
     text = _pick(table, "text_column", text, TEXT_NAMES, {label})
     return text, _pick(table, "label_column", label, LABEL_NAMES, {text, *taken})
+
+
+def check_first_lines(table: Table, text: str | None) -> None:
+    """Raise DataError if a file of ``table`` has data where column names are needed; ``text`` is
+    the column that the user asks for."""
+    for part in table.parts or (table,):
+        if part.lines is not None and not part.headless:
+            check_first_line(part, TEXT_NAMES, LABEL_NAMES, text)
 
 
 def _pick(
@@ -71,7 +80,7 @@ def _pick(
     free = [name for name in table.columns if name not in taken]
     for name in usual:
         twice = [column for column in table.repeated if column.lower() == name]
-        same = [column for column in free if column.lower() == name]
+        same = sorted((c for c in free if c.lower() == name), key=lambda c: c != name)
         if twice:
             raise DataError(_explain_repeated(table, twice[0]))
         if same:
@@ -89,7 +98,7 @@ def _check_wanted(table: Table, key: str, wanted: str) -> None:
     if wanted not in table.columns:
         raise DataError(
             f"{table.place}: data.{key} names {show_value(wanted)}, but the columns are "
-            f"{show_names(table.columns)}; name one of these{_suggest_names(table)}"
+            f"{show_choices(table.columns)}; name one of these{_suggest_names(table)}"
         )
 
 
@@ -107,12 +116,21 @@ def _explain(table: Table, key: str, usual: Sequence[str], alike: list[str]) -> 
     if table.repeated and not alike:
         return _explain_repeated(table, min(table.repeated))
     kind = "texts" if key == "text_column" else "labels"
-    several = f"several look like {kind} ({show_names(alike)})"
+    several = f"several look like {kind} ({show_choices(alike)})"
+    lists = _list_nested(table) if key == "text_column" else []
+    note = f" ({show_choices(lists)}: lists, so write one text a row)" if lists else ""
+    choices = [name for name in table.columns if name not in lists]
     return (
         f"{table.place}: no column is named {' or '.join(usual)}, and "
-        f"{several if alike else f'none looks like {kind}'}; set data.{key} to one of "
-        f"{show_names(table.columns)}{_suggest_names(table)}"
+        f"{several if alike else f'none looks like {kind}{note}'}; set data.{key} to one of "
+        f"{show_choices(choices or table.columns)}{_suggest_names(table)}"
     )
+
+
+def _list_nested(table: Table) -> list[str]:
+    """Return the columns that hold lists in each row."""
+    columns = table.columns.items()
+    return [n for n, values in columns if values and all(isinstance(v, list) for v in values)]
 
 
 def _suggest_names(table: Table) -> str:

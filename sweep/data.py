@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 
 from sweep.columnar import refuse_unreadable
-from sweep.columns import LABEL_NAMES, TEXT_NAMES, Columns, choose_columns
+from sweep.columns import LABEL_NAMES, TEXT_NAMES, Columns, check_first_lines, choose_columns
 from sweep.config import DataConfig
-from sweep.delimited import Layout
+from sweep.delimited import ColumnCountError, Layout
 from sweep.errors import DataError
 from sweep.filenames import SPLITS
 from sweep.hubdata import load_from_hub
 from sweep.layouts import FileLayout, find_layout
 from sweep.named import resolve
 from sweep.nodes import Node
-from sweep.phrases import show_names
+from sweep.official import check_files, find_official_names, name_official_files, read_official
+from sweep.phrases import cut_instead, show_names
 from sweep.readers import Table, read_tables, read_text, split_lines
 from sweep.rows import (
     Row,
@@ -28,7 +28,8 @@ from sweep.rows import (
     read_unlabelled,
     spell_alike,
 )
-from sweep.splitfiles import SplitFiles, read_split
+from sweep.spellings import find_label
+from sweep.splitfiles import read_split
 from sweep.splits import cut_splits
 from sweep.synthetic import build_synthetic_corpus
 from sweep.unlabelled import is_unlabelled
@@ -50,6 +51,15 @@ class Corpus:
     spellings: Mapping[str, str] = field(default_factory=dict)
     """Of number labels that files write in several ways (1, 1.0) each other way: its label."""
 
+    @cached_property
+    def labels(self) -> frozenset[str]:
+        """The labels that its rows have, usable or not."""
+        return frozenset(label for rows in self.splits.values() for r in rows for label in r.labels)
+
+    def find_label(self, name: str) -> str:
+        """Return the label that the user means by ``name``, which may write a number otherwise."""
+        return find_label(self.spellings.get(name, name), self.labels)
+
 
 def load_corpus(config: DataConfig) -> Corpus:
     """Return the corpus that ``config`` names; raise DataError saying what to do when it fails."""
@@ -57,7 +67,7 @@ def load_corpus(config: DataConfig) -> Corpus:
         splits = build_synthetic_corpus()
         return Corpus({name: [Row(*row) for row in rows] for name, rows in splits.items()})
     if config.source == "hub":
-        return build_corpus(load_from_hub(config), config)
+        return build_corpus(load_from_hub(config), config, _read_names(config))
     try:
         return load_from_files(config)
     except OSError as error:
@@ -68,15 +78,28 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def load_from_files(config: DataConfig) -> Corpus:
-    """Return the corpus in files on disk: the official layout, or any that ``layouts`` finds."""
-    folder = Path(config.path or "").expanduser()
-    asked = config.splits or config.text_column or config.label_column
-    if _is_official(folder) and not (asked or config.columns or config.delimiter):
-        return read_official_folder(folder)
-    layout = find_layout(config)
-    corpus = build_corpus(_read_layout(layout, config), config)
+    """Return the corpus in files on disk, as ``layouts`` finds them."""
+    layout = find_layout(name_official_files(config))
+    official = find_official_names(layout.splits, config)
+    if official is not None:
+        corpus = _load_official(layout, official, config)
+    else:
+        corpus = build_corpus(_read_layout(layout, config), config, _read_names(config))
     others = [resolve(config, config.labels_file)] if config.labels_file else []
     return replace(corpus, unused=layout.list_unused(others))
+
+
+def _load_official(layout: FileLayout, names_file: Node, config: DataConfig) -> Corpus:
+    check_files(layout.splits)
+    names = _read_names(config)
+    names = names or _read_name_lines(names_file, "the official layout", config.encoding)
+    tables = {
+        split: read_official(layout.splits[split].nodes[0], names, config.encoding)
+        for split in SPLITS
+        if split in layout.splits
+    }
+    columns = {"text_column": "text", "label_column": "labels"}
+    return build_corpus(tables, config.model_copy(update=columns), names)
 
 
 def _read_layout(layout: FileLayout, config: DataConfig) -> dict[str, Table]:
@@ -86,7 +109,14 @@ def _read_layout(layout: FileLayout, config: DataConfig) -> dict[str, Table]:
     read = partial(read_tables, layout=written, encoding=config.encoding)
     tables: dict[str, Table] = {}
     for split, files in layout.splits.items():
-        found = read_split(split, files, read, config.encoding)
+        try:
+            found = read_split(split, files, read, config.encoding)
+        except ColumnCountError as error:
+            if split == "train":
+                raise
+            # The names are right for training: the file itself has other columns.
+            remedy = f"give it the columns of the training data, or {cut_instead(split)}"
+            raise DataError(f"{error.fact}; {remedy}") from None
         if "" not in found and split not in found:
             raise DataError(
                 f"{files.nodes[0]}: holds the splits {show_names(found)} and none for {split}; "
@@ -112,11 +142,15 @@ def _list_inner(
     return inner
 
 
-def build_corpus(tables: Mapping[str, Table], config: DataConfig) -> Corpus:
-    """Return the rows of ``tables`` (split to table), the splits that lack cut from ``train``."""
+def build_corpus(
+    tables: Mapping[str, Table], config: DataConfig, names: list[str] | None = None
+) -> Corpus:
+    """Return the rows of ``tables`` (split to table), the splits that lack cut from ``train``.
+
+    ``names`` are those behind whole numbers, where they are not in the tables themselves.
+    """
     check_keys(tables.values(), config)
     columns = _choose_columns(tables["train"], config)
-    names = _read_names(config)
     read = {
         split: read_unlabelled(table, columns)
         if is_unlabelled(table, tables["train"], columns)
@@ -155,7 +189,11 @@ def _choose_columns(table: Table, config: DataConfig) -> Columns:
             f"{table.place}: has the columns {show_names(table.columns)} but no rows; name a file "
             "with rows in data.path or data.splits.train"
         )
-    for wanted in config.text_columns or (None,):
+    texts = config.text_columns or (None,)
+    if table.parts and config.label_column is None:
+        # Before the columns that not all of them have: data in place of names are such columns.
+        check_first_lines(table, texts[0])
+    for wanted in texts:
         refuse_unreadable(table, "text_column", wanted, TEXT_NAMES)
     refuse_unreadable(table, "label_column", config.label_column, LABEL_NAMES)
     try:
@@ -185,6 +223,11 @@ def _read_names(config: DataConfig) -> list[str] | None:
     if config.labels_file is None:
         return None
     path = resolve(config, config.labels_file)
+    if not path.exists():
+        raise DataError(
+            f"{path}: there is no such file; check data.labels_file, which is looked for where the "
+            "data are"
+        )
     return _read_name_lines(path, "data.labels_file", config.encoding)
 
 
@@ -197,59 +240,6 @@ def _read_name_lines(path: Node, key: str, encoding: str | None = None) -> list[
     names = names or lines
     if len(set(names)) < max(2, len(names)):
         raise DataError(
-            f"{path}: {key} needs two or more different names, one a line; mend the file"
+            f"{path}: {key} needs two or more different names, one a line; fix the file"
         )
     return names
-
-
-def _is_official(folder: Path) -> bool:
-    return (folder / "emotions.txt").is_file() and (folder / "train.tsv").is_file()
-
-
-def read_official_folder(folder: Path) -> Corpus:
-    """Return the corpus of a folder laid out like the official GoEmotions files.
-
-    ``train.tsv``, ``dev.tsv`` and ``test.tsv`` hold ``text <TAB> label indices <TAB> id`` without
-    header or quoting; ``emotions.txt`` holds one label name a line (Demszky et al. 2020,
-    https://github.com/google-research/google-research/tree/master/goemotions).
-    """
-    names = _read_name_lines(folder / "emotions.txt", "the official layout")
-    files = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
-    read = {split: _read_official_file(folder / file, names) for split, file in files.items()}
-    kept = {split: [row for row in rows if row.text.strip()] for split, rows in read.items()}
-    sources = {
-        split: SplitSource(
-            (str(folder / files[split]),),
-            ("text",),
-            "labels",
-            len(rows),
-            without_text=len(rows) - len(kept[split]),
-        )
-        for split, rows in read.items()
-    }
-    used = {split: SplitFiles((folder / file,)) for split, file in files.items()}
-    return Corpus(kept, sources, unused=FileLayout(used, (folder,)).list_unused())
-
-
-def _read_official_file(path: Path, names: list[str]) -> list[Row]:
-    rows = []
-    for number, line in enumerate(split_lines(read_text(path)), start=1):
-        if not line:
-            continue
-        fields = line.split("\t")
-        try:
-            labels = tuple(dict.fromkeys(names[_index(part)] for part in fields[1].split(",")))
-        except (IndexError, ValueError):
-            raise DataError(
-                f"{path}: line {number} is not 'text <TAB> label indices <TAB> id' with indices "
-                f"from 0 to {len(names) - 1}; mend or delete it"
-            ) from None
-        rows.append(Row(fields[0], labels))
-    return rows
-
-
-def _index(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value

@@ -19,8 +19,9 @@ from sweep.account import (
 )
 from sweep.config import DataConfig
 from sweep.data import SPLITS, Corpus, SplitSource
+from sweep.filenames import find_split_of
 from sweep.findings import Finding
-from sweep.phrases import show_line, show_names, show_value
+from sweep.phrases import show_choices, show_line, show_names, show_value
 from sweep.pools import Pool
 from sweep.subsets import Subsets
 
@@ -99,15 +100,26 @@ def _warn(key: str, sentence: str) -> Finding:
 
 
 def _remark_unused(account: DataAccount, config: DataConfig) -> Iterator[Finding]:
-    """Warn of data files that no split uses."""
-    if account.unused:
-        base = Path(config.path or "").expanduser()
-        names = show_names(_shorten(path, base) for path in account.unused)
+    """Tell of data files that no split uses: a warning, but for those of splits for which the user
+    names another file, or null."""
+    chosen = {str(split) for split in config.splits or {}}
+    base = Path(config.path or "").expanduser()
+    meant = [path for path in account.unused if find_split_of(Path(path).name) in chosen]
+    others = [path for path in account.unused if path not in meant]
+    if others:
         keys = [f"data.splits.{split}" for split in account.cut or SPLITS]
-        used = "is not used" if len(account.unused) == 1 else "are not used"
         yield _warn(
-            "data.splits", f"{names} {used}; name what a split should use in {' or '.join(keys)}"
+            "data.splits",
+            f"{_list_unused(others, base)}; name what a split should use in {' or '.join(keys)}",
         )
+    if meant:
+        sentence = f"data.splits: {_list_unused(meant, base)}, as data.splits says"
+        yield Finding("note", "data.splits", show_line(sentence))
+
+
+def _list_unused(paths: Sequence[str], base: Path) -> str:
+    names = show_choices(_shorten(path, base) for path in paths)
+    return f"{names} {'is' if len(paths) == 1 else 'are'} not used"
 
 
 def _shorten(path: str, base: Path) -> str:
@@ -135,12 +147,11 @@ def _remark_excluded(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
     # A resumed run's own configuration holds the default as if the user had written it.
     if config.exclude_labels == DataConfig.model_fields["exclude_labels"].default:
         return
-    known = {label for rows in corpus.splits.values() for row in rows for label in row.labels}
     for name in config.exclude_labels:
-        if name not in known:
+        if corpus.find_label(name) not in corpus.labels:
             yield _warn(
                 "data.exclude_labels",
-                f"no row has the label {show_value(name)}; {_suggest(name, sorted(known))}",
+                f"no row has the label {show_value(name)}; {_suggest(name, sorted(corpus.labels))}",
             )
 
 

@@ -42,6 +42,14 @@ class Delimited:
     delimiter: str
 
 
+class ColumnCountError(DataError):
+    """``data.columns`` has not as many names as a file has columns."""
+
+    def __init__(self, fact: str) -> None:
+        super().__init__(f"{fact}; name every column in its order")
+        self.fact = fact
+
+
 def parse_delimited(place: str, text: str, usual: str, layout: Layout) -> Delimited:
     """Return the columns of ``text``, which error messages call ``place``.
 
@@ -148,12 +156,19 @@ def _check_records(place: str, records: Sequence[Record], delimiter: str, layout
             "out, so that it is found, or name the character that does"
         )
     if layout.columns and not fits(first, len(layout.columns)):
-        raise DataError(
+        raise ColumnCountError(
             f"{place}: data.columns has {len(layout.columns)} names, but line {line} has "
-            f"{_count(first)}, parted by {show_value(delimiter)}; name every column in its order"
+            f"{_count(first)}, parted by {show_value(delimiter)}"
         )
     names = list(layout.columns or first)
     needed = count_named(names)
+    widths = {len(fields) for _, fields in records[1:]}
+    if len(widths) == 1 and len(records) > 2 and not widths & {needed, len(names)}:
+        raise DataError(
+            f"{place}: the header has {len(names)} names, but every row has {widths.pop()} fields; "
+            f"give each column a name there, or put quotes around texts that hold the separator "
+            f"{show_value(delimiter)}"
+        )
     for number, fields in records:
         if len(fields) < needed or any(map(str.strip, fields[len(names) :])):
             raise DataError(

@@ -4,7 +4,7 @@ from sweep.phrases import show_line
 
 
 class SweepError(Exception):
-    """Something the user can mend; the command line prints it and exits with ``exit_code``."""
+    """Something the user can fix; the command line prints it and exits with ``exit_code``."""
 
     exit_code = 2
 

@@ -113,6 +113,11 @@ def find_split(name: str) -> str | None:
     return _SPLIT_WORDS.get(name.lower())
 
 
+def find_split_of(name: str) -> str | None:
+    """Return the split that a file's name says, be it one of a table or of plain texts."""
+    return parse_name(name).split or find_role(name)[1][0]
+
+
 def find_role(name: str) -> tuple[str, tuple[str | None, tuple[str, ...]]]:
     """Return what a plain text file holds line by line (``text``, ``label`` or nothing), and what
     its name says beside: the split and other words."""

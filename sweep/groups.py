@@ -13,7 +13,7 @@ from sweep.filenames import (
     parse_name,
 )
 from sweep.nodes import Node, holds_data
-from sweep.phrases import show_names
+from sweep.phrases import show_choices
 from sweep.textpairs import TextPair
 
 
@@ -113,7 +113,7 @@ def choose_group(
     if len(alike) > 1:
         raise DataError(
             f"data.path: {place} has several files for {split} "
-            f"({show_names(group.name for group in alike)}); name one in data.splits.{split}"
+            f"({show_choices(group.name for group in alike)}); name one in data.splits.{split}"
         )
     return alike[0] if alike else None
 
@@ -130,7 +130,7 @@ def check_shards(group: Group) -> None:
     missing = [index for index in range(first, first + total) if index not in found]
     place, sample = group.nodes[0], names[0]
     if missing:
-        listed = show_names((_name_shard(sample, index) for index in missing), 5)
+        listed = show_choices((_name_shard(sample, index) for index in missing), 5)
         raise DataError(
             f"{place}: is one of {total} shards, of which {listed} cannot be found; download the "
             f"rest, or name those to be used in data.splits, such as {group.name}"

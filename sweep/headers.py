@@ -40,9 +40,14 @@ def check_first_line(
     if known and {*label_names} & {n.lower() for n in table.columns}:
         _check_repeat(table)
     columns = {**table.columns, **table.repeated}
-    signs = {name: _read_sign(name, values, usual) for name, values in columns.items()}
-    data = [name for name, sign in signs.items() if sign is Sign.DATA]
-    if data and Sign.NAMES not in signs.values():
+    signs = {}
+    # Usual names first: one that speaks for names is enough.
+    for name in sorted(columns, key=lambda name: name.lower() not in usual):
+        signs[name] = _read_sign(name, columns[name], usual)
+        if signs[name] is Sign.NAMES:
+            return
+    data = [name for name in columns if signs[name] is Sign.DATA]
+    if data:
         labels = [name for name in data if name in columns[name]]
         raise DataError(_explain(table, data, labels))
 

@@ -130,8 +130,11 @@ def _read_shape(place: str, value: Any, lines: list[int] | None) -> Table:
         return _build_lists(place, [value["columns"], *value["data"]], None)  # orient="split"
     below = [key for key, part in value.items() if _holds_rows(part)]
     if len(below) > 1:
+        others = [key for key in below if find_split(key) is None]
+        known = len(others) < len(below)
+        remedy = f"take {show_names(others)} out" if known else "keep one"
         raise DataError(
-            f"{place}: holds rows below several keys ({show_names(below)}); keep one, or call "
+            f"{place}: holds rows below several keys ({show_names(below)}); {remedy}, or call "
             "them train, validation and test"
         )
     if below and len(value) > 1 and _are_columns(value):

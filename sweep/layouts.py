@@ -7,11 +7,11 @@ from pathlib import Path
 
 from sweep.config import DataConfig
 from sweep.errors import DataError
-from sweep.filenames import SPLITS, find_kind, find_role, is_data, parse_name
+from sweep.filenames import SPLITS, find_kind, find_role, find_split_of, is_data, parse_name
 from sweep.groups import Group, choose_group, find_foreign, sort_entries
 from sweep.named import DEEPEST, find_named, list_matches, open_root
-from sweep.nodes import Node, is_saved, list_data, list_visible, open_archive, parent_of
-from sweep.phrases import show_names
+from sweep.nodes import Node, is_saved, list_data, list_visible, open_archive, parent_of, walk_files
+from sweep.phrases import show_choices
 from sweep.readers import read_tables
 from sweep.saved import check_saved_splits
 from sweep.splitfiles import (
@@ -26,6 +26,8 @@ from sweep.splitfiles import (
 # How files for training were told: by name; as parts of one table; by a name whose ending is not
 # read, which is refused with the reason.
 NAMED, PARTS, FOREIGN = range(3)
+# Bytes that a JSON file without rows may have; a larger one is not read to find out.
+LARGEST_SETTING = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,20 @@ def _list_candidates(folder: Node) -> list[Node]:
     entries = list_visible(folder)
     texts = [node for node in entries if find_role(node.name)[1][0] and node.is_file()]
     folders = [node for node in entries if node.is_dir() and is_split_folder(node)]
-    return [*list_data(folder), *texts, *folders, *find_foreign(entries)]
+    data = [node for node in list_data(folder) if not _is_setting(node)]
+    return [*data, *texts, *folders, *find_foreign(entries)]
+
+
+def _is_setting(node: Node) -> bool:
+    """Whether ``node`` is a JSON file without rows, such as a list of label names."""
+    if find_kind(node.name) != ".json" or find_split_of(node.name):
+        return False
+    if isinstance(node, Path) and node.stat().st_size > LARGEST_SETTING:
+        return False
+    try:
+        return all(table.n_rows < 2 for table in read_tables(node).values())
+    except DataError:
+        return True
 
 
 def find_layout(config: DataConfig) -> FileLayout:
@@ -102,15 +117,15 @@ def _look_beside(
     """Return the splits beside files for training that were named below ``data.path``."""
     folder = parent_of(train.folder or train.nodes[0])
     root = found.folders[0] if found.folders else None
-    if not isinstance(root, Path) or not isinstance(folder, Path) or root not in folder.parents:
+    if root is None or not str(folder).startswith(f"{str(root).rstrip('/')}/"):
         return found
     layout = _look_in_folder(folder, free, taken, 0)
     return replace(layout, folders=(root, *layout.folders))
 
 
 def _could_be_split(node: Node) -> bool:
-    named = parse_name(node.name).split and is_data(node.name)
-    return bool(named or find_role(node.name)[1][0]) and node.is_file()
+    known = is_data(node.name) or find_role(node.name)[0]
+    return bool(known and find_split_of(node.name)) and node.is_file()
 
 
 def _look_by_pattern(path: str, free: Collection[str], taken: Collection[str]) -> FileLayout:
@@ -133,7 +148,7 @@ def _look_in_folder(
         return FileLayout(splits, (folder,))
     below = _look_below(entries, free, taken, depth) if depth else []
     if len(below) > 1:
-        names = show_names(layout.folders[-1].name for layout in below)
+        names = show_choices(layout.folders[-1].name for layout in below)
         raise DataError(
             f"data.path: {folder} has no file for training itself, but several of its folders "
             f"have one ({names}); {_choose_folder(folder)}"
@@ -226,9 +241,17 @@ def _sort(
     return {split: expand_group(group, split) for split, group in chosen.items() if group}
 
 
+def _list_below(folder: Node) -> list[str]:
+    """Return the data files below ``folder``, named as ``data.splits`` takes them."""
+    files = [node for node in walk_files(folder, DEEPEST + 1) if is_data(node.name)]
+    return [str(node).removeprefix(str(folder)).lstrip("/") for node in files]
+
+
 def _explain_lack(path: str, layout: FileLayout) -> str:
-    files = [node for folder in layout.folders for node in list_data(folder)] or layout.beside
-    listed = show_names([node.name for node in files] or ["none of a known kind"])
+    files = [node.name for folder in layout.folders for node in list_data(folder)]
+    files = files or [node.name for node in layout.beside]
+    files = files or [name for folder in layout.folders for name in _list_below(folder)]
+    listed = show_choices(files or ["none of a known kind"])
     return (
         f"data.path: {path} has no file for training such as train.csv (its files: {listed}); "
         "name one in data.splits.train, or set data.path to a single file"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sweep.errors import DataError
 from sweep.filenames import find_role, is_data, split_ending
-from sweep.phrases import first_line, show_names
+from sweep.phrases import first_line, show_choices
 
 Node = Path | zipfile.Path
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
@@ -85,7 +85,7 @@ def find_only_file(root: zipfile.Path, place: str) -> Node:
         return files[0]
     if len(data) == 1:
         return data[0]
-    names = show_names(inner_name(file) for file in data or files)
+    names = show_choices(inner_name(file) for file in data or files)
     if not data:
         raise DataError(
             f"{place}: is a ZIP archive without a data file (it holds: {names}); "

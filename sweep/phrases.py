@@ -8,6 +8,8 @@ from typing import Any
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Ends a line, steers a terminal, turns the reading direction, or is half a character."""
 
+# Names to be copied from a sentence: shards of the Hub have 45 characters, a survey's columns 90.
+CHOICE_WIDTH = 100
 SENTENCE_LENGTH = 2000
 KEPT_END = 500
 
@@ -58,3 +60,13 @@ def show_names(names: Iterable[str], most: int = 20, width: int = 40) -> str:
     short = [cut(name, width) for name in names]
     more = f" and {len(short) - most} more" if len(short) > most else ""
     return (", ".join(short[:most]) + more) or "none"
+
+
+def show_choices(names: Iterable[str], most: int = 20) -> str:
+    """Return ``names`` as ``show_names`` does, but long enough that one of them can be copied."""
+    return show_names(names, most, CHOICE_WIDTH)
+
+
+def cut_instead(split: str) -> str:
+    """Return the remedy for a split whose own file cannot be used."""
+    return f"set data.splits.{split}=null to cut {split} from the training data instead"

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sweep.account import DataAccount
@@ -71,8 +72,10 @@ def build_subsets(config: Config) -> Subsets:
 
 
 def _draw_subsets(corpus: Corpus, data: DataConfig) -> Subsets:
-    exclude = [corpus.spellings.get(name, name) for name in data.exclude_labels]
-    order = data.label_order and [corpus.spellings.get(name, name) for name in data.label_order]
+    exclude = [corpus.find_label(name) for name in data.exclude_labels]
+    order = data.label_order and [corpus.find_label(name) for name in data.label_order]
+    if order and len({*order}) < len(order):
+        order = data.label_order  # two spellings of one label: refused by the one that no row has
     return Subsets(corpus, exclude, order, data.max_eval_per_label)
 
 
@@ -114,11 +117,14 @@ def check_counts(config: Config, subsets: Subsets) -> list[Finding]:
     for k in config.grid.n_labels:
         for n in config.grid.n_samples:
             for seed in config.grid.seeds:
-                try:
-                    subsets.training(k, n, seed)
-                    subsets.evaluation("validation", k, config.grid.n_samples)
-                    subsets.evaluation("test", k, config.grid.n_samples)
-                except DataError as error:
-                    key = str(error).partition(":")[0]
-                    findings.setdefault(str(error), Finding("error", key, str(error)))
+                for draw in (
+                    partial(subsets.evaluation, "validation", k, config.grid.n_samples),
+                    partial(subsets.evaluation, "test", k, config.grid.n_samples),
+                    partial(subsets.training, k, n, seed),
+                ):
+                    try:
+                        draw()
+                    except DataError as error:
+                        key = str(error).partition(":")[0]
+                        findings.setdefault(str(error), Finding("error", key, str(error)))
     return list(findings.values())

@@ -80,6 +80,8 @@ def _explain_absence(path: Node) -> str:
         return f"is a link to {path.readlink()}, which is not there"
     if path.is_dir():
         return "is a folder, not a file"
+    if path.exists():
+        return "is a pipe or device, not a file"
     return f"there is no such file{_hint(path) if isinstance(path, Path) else ''}"
 
 

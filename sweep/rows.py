@@ -10,7 +10,7 @@ from sweep.config import DataConfig
 from sweep.errors import DataError
 from sweep.headers import check_first_row
 from sweep.labels import check_characters, parse_labels
-from sweep.phrases import show_names, show_value
+from sweep.phrases import cut_instead, show_names, show_value
 from sweep.spellings import unify_spellings
 
 
@@ -93,7 +93,7 @@ def read_rows(
         try:
             text, labels = _join_texts(values), parse_labels(label, names, separator)
         except ValueError as error:
-            raise DataError(f"{table.where(number)}: {error}; mend or delete the row") from None
+            raise DataError(f"{table.where(number)}: {error}; fix or delete the row") from None
         if text and labels:
             rows.append(Row(text, labels))
         no_text += not text
@@ -142,14 +142,15 @@ def check_columns(split: str, table: Table, columns: Columns) -> None:
         if name in table.unreadable:
             raise DataError(
                 f"{table.place}: the column {show_value(name)} {table.unreadable[name]}; write it "
-                f"as in the training data, or {_cut_instead(split)}"
+                f"as in the training data, or {cut_instead(split)}"
             )
         if name in table.repeated:
             raise DataError(f"{table.place}: has two columns named {show_value(name)}; rename one")
         if name not in table.columns:
             raise DataError(_explain_lack(split, table, name))
-    if table.headless:
-        check_first_row(table, USUAL)
+    for part in table.parts or (table,):
+        if part.headless:
+            check_first_row(part, USUAL)
 
 
 def _explain_lack(split: str, table: Table, name: str) -> str:
@@ -158,12 +159,8 @@ def _explain_lack(split: str, table: Table, name: str) -> str:
         remedy += ", put a line of column names above it if it has none"
     return (
         f"{table.place}: has no column {name!r} as the training data have; {remedy}, or "
-        f"{_cut_instead(split)}"
+        f"{cut_instead(split)}"
     )
-
-
-def _cut_instead(split: str) -> str:
-    return f"set data.splits.{split}=null to cut {split} from the training data instead"
 
 
 def _join_texts(values: Iterable[Any]) -> str:

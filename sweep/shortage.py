@@ -201,7 +201,7 @@ def _fix(supply: Supply, split: str, reason: Reason) -> str:
     place = supply.places[other]
     return (
         f"take those texts out of {place} (a split left without rows is cut from training), or "
-        f"set data.splits.{other} to other data"
+        f"set data.splits.{other} to other data or null"
     )
 
 
@@ -250,4 +250,6 @@ def _fill(supply: Supply, split: str, missing: Sequence[str]) -> str:
         return f"give each label three or more texts in {supply.places['train']}"
     if list_foreign(supply.pools[split]):
         return f"write the labels of {supply.places['train']} and {supply.places[split]} alike"
-    return f"add such rows to {supply.places[split]}, or set data.splits.{split} to other data"
+    return (
+        f"add such rows to {supply.places[split]}, or set data.splits.{split} to other data or null"
+    )

@@ -31,6 +31,20 @@ def unify_spellings(splits: Collection[Set[str]]) -> dict[str, str]:
     return {label: value for label, value in values.items() if value and value != label}
 
 
+def find_label(name: str, labels: Collection[str]) -> str:
+    """Return the one of ``labels`` that ``name`` is, or writes in another way (``1.0`` for 1);
+    ``name`` itself where that is none of them, or several."""
+    value = _read_value(name)
+    if name in labels or value is None:
+        return name
+    values = {label: _read_value(label) for label in labels}
+    alike = [label for label, other in values.items() if other == value]
+    words = any(text.lower() in BOOLEANS for text in (name, *alike))
+    if len(alike) != 1 or (words and not {*values.values()} <= {"0", "1"}):
+        return name
+    return alike[0]
+
+
 def _read_value(label: str) -> str | None:
     """Return the shortest way to write the number ``label``; None if it is none."""
     if label.lower() in BOOLEANS:

@@ -9,7 +9,7 @@ from sweep.errors import DataError
 from sweep.filenames import ENDINGS, find_kind, find_role, is_part, parse_name
 from sweep.groups import Group, check_shards, choose_group, sort_entries
 from sweep.nodes import Node, holds_data, is_saved, list_data, list_visible, parent_of
-from sweep.phrases import show_names
+from sweep.phrases import show_choices, show_names
 from sweep.rawbytes import EmptyFileError
 from sweep.saved import check_saved_splits
 from sweep.textpairs import TextPair, read_pair
@@ -73,14 +73,15 @@ def _expand_file(node: Node) -> SplitFiles:
 def check_kinds(folder: Node, files: list[Node], entries: list[Node]) -> tuple[Node, ...]:
     """Return ``files`` of ``folder``; raise DataError if there is none, or several kinds."""
     if not files:
-        listed = show_names(entry.name for entry in entries)
+        listed = show_choices(entry.name for entry in entries)
         raise DataError(
             f"{folder}: holds no data file (it holds: {listed}); put files there that end in "
             f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
         )
     if len({find_kind(file.name) for file in files}) > 1:
+        listed = show_choices(file.name for file in files)
         raise DataError(
-            f"{folder}: holds files of several kinds ({show_names(file.name for file in files)}); "
+            f"{folder}: holds files of several kinds ({listed}); "
             "name those of one kind in data.splits, such as train: 'FOLDER/*.csv'"
         )
     check_shards(Group(tuple(files)))

@@ -63,7 +63,7 @@ def check_path(value: str) -> str:
     if "\0" in value or max(sizes) > 255 or sum(sizes) > 3000:
         raise ValueError(
             f"{show_value(value)} can be no path: it is too long (a part takes 255 bytes) or "
-            "holds a null character; shorten or mend it"
+            "holds a null character; shorten or fix it"
         )
     try:
         Path(value).expanduser()

@@ -289,3 +289,15 @@ def test_dry_run_as_json_holds_the_account(
         ("test", 4),
     ]
     assert read_account(data).splits[0].files == (f"{folder}/train.csv",)
+
+
+def test_every_shortage_is_told_and_that_of_a_split_first(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    folder = write(tmp_path / "data", train=pairs(2))
+    assert main(arguments(write_config, folder)) == 2
+    errors = [line for line in capsys.readouterr().out.splitlines() if "error: " in line]
+    assert "the validation split has no text" in errors[0]
+    assert "give each label three or more texts" in errors[0]
+    assert errors[-1].endswith("take at most 2")

@@ -122,7 +122,7 @@ DATA = {  # data.path, further changes, what the sentence names, and the remedy 
         "three.csv", ["data.text_column=body"], "data.text_column", "name one of these"),
     "row too long": ("ragged.csv", [], "line 2 has 3 fields", "put quotes around"),
     "broken JSON": ("broken.jsonl", [], "line 2", "one object a line"),
-    "label index too high": ("official", [], "train.tsv: line 2", "mend or delete it"),
+    "label index too high": ("official", [], "train.tsv: line 2", "fix or delete it"),
     "folder without data": ("nothing", [], "data.path", "such as train.csv"),
     "too many labels": ("three.csv", ["grid.n_labels=[4]"], "4 labels asked", "the data have 3"),
     "too many samples": (

@@ -222,3 +222,12 @@ def test_column_that_was_found_by_look_is_told(tmp_path: Path) -> None:
     source = load(write(tmp_path / "a.csv", join(",", header=("note", "label")))).sources["train"]
     assert (source.text_columns, source.label_column) == (("note",), "label")
     assert source.guessed == ("note",)
+
+
+def test_header_that_fits_no_row_is_told_as_that(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n1,a b,joy\n2,c d,anger\n")
+    with pytest.raises(DataError, match=r"the header has 2 names, but every row has 3 fields"):
+        read(path)
+    path.write_text(path.read_text().replace("text,", "id,text,"))
+    assert read(path).columns["text"] == ["a b", "c d"]

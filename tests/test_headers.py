@@ -118,3 +118,43 @@ def test_names_repeated_between_the_rows_are_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text() * 2)
     with pytest.raises(DataError, match=r"line 62 repeats the line of column names; delete it"):
         load(path)
+
+
+SHARDS = [f"train-0000{i}-of-00002.csv" for i in range(2)]
+
+
+def write_shards(folder: Path, *firsts: str) -> None:
+    for number, (name, first) in enumerate(zip(SHARDS, firsts, strict=True)):
+        path = write(folder / name, first, ("x", "y"))
+        path.write_text(path.read_text().replace("order", f"order {number}"))
+
+
+def test_shards_without_names_are_refused_with_a_remedy_that_works(tmp_path: Path) -> None:
+    write_shards(tmp_path, "", "")
+    with pytest.raises(DataError, match=r"the first line holds 'x', a label.*columns=\[text, labe"):
+        load(tmp_path)
+    assert count(load(tmp_path, columns=["text", "label"])) == 2 * len(TEXTS)
+
+
+@pytest.mark.parametrize("columns", [None, ["text", "label"]])
+def test_one_shard_of_another_form_is_named(tmp_path: Path, columns: list[str] | None) -> None:
+    first, second = ("text,label", "") if columns is None else ("", "text,label")
+    write_shards(tmp_path, first, second)
+    with pytest.raises(DataError, match=rf"{SHARDS[1]}: .* holds"):
+        load(tmp_path, columns=columns)
+
+
+def test_name_written_just_as_usual_comes_before_one_in_capitals(tmp_path: Path) -> None:
+    rows = "".join(f"id {i},{text},{i % 2}\n" for i, text in enumerate(TEXTS))
+    (tmp_path / "a.csv").write_text(f"Text,text,label\n{rows}")
+    assert load(tmp_path / "a.csv").sources["train"].text_columns == ("text",)
+
+
+def test_remedy_for_a_test_file_with_other_columns_than_the_given_ones_works(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "train.csv", "", ("x", "y"))
+    write(tmp_path / "test.csv", "", ("x", "y"), "{text}")
+    with pytest.raises(DataError, match=r"test.csv: .* 1 field.*set data.splits.test=null"):
+        load(tmp_path, columns=["text", "label"])
+    assert load(tmp_path, columns=["text", "label"], splits={"test": None}).cut

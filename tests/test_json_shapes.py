@@ -148,3 +148,10 @@ def test_any_json_gives_a_corpus_or_one_sentence(
         load_corpus(DataConfig(source="files", path=str(tmp_path)))
     except DataError as error:
         assert "\n" not in str(error)
+
+
+def test_key_beside_those_of_splits_is_named(tmp_path: Path) -> None:
+    pairs = [["a b", "joy"], ["c d", "anger"]]
+    path = write(tmp_path, {"train": pairs, "val": pairs, "oos": pairs})
+    with pytest.raises(DataError, match=r"several keys \(train, val, oos\); take oos out"):
+        read_tables(path)

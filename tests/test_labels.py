@@ -9,8 +9,8 @@ import pytest
 
 from sweep.config import Config, DataConfig
 from sweep.data import Corpus, load_corpus
-from sweep.reach import build_subsets
-from sweep.spellings import unify_spellings
+from sweep.reach import build_subsets, reach_inputs
+from sweep.spellings import find_label, unify_spellings
 
 
 def write(path: Path, labels: list[Any]) -> None:
@@ -95,6 +95,36 @@ def test_configuration_may_spell_a_label_as_its_file_does(tmp_path: Path) -> Non
     subsets = build_subsets(Config.model_validate({"data": data, "grid": grid}))
     assert subsets.labels_for(2) == ("1", "0")
     assert set(subsets.counts) == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "meant"),
+    [
+        ("1.0", {"0", "1"}, "1"),
+        ("1", {"0.0", "1.0"}, "1.0"),
+        ("+1", {"-1", "1"}, "1"),
+        ("true", {"True", "False"}, "True"),
+        ("TRUE", {"0", "1"}, "1"),
+        ("1", {"1", "1.0"}, "1"),
+        ("1.00", {"1", "1.0"}, "1.00"),
+        ("true", {"1", "2"}, "true"),
+        ("007", {"7"}, "007"),
+        ("joy", {"Joy"}, "joy"),
+    ],
+)
+def test_name_in_the_configuration_means_the_label_it_writes(
+    name: str, labels: set[str], meant: str
+) -> None:
+    assert find_label(name, labels) == meant
+
+
+def test_excluded_number_written_otherwise_raises_no_alarm(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", ["0.0", "1.0", "2.0"])
+    data = {"source": "files", "path": str(tmp_path / "a.csv"), "exclude_labels": ["2"]}
+    grid = {"models": [{"name": "m", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [2]}
+    reached = reach_inputs(Config.model_validate({"data": data, "grid": grid}))
+    assert reached.subsets and set(reached.subsets.counts) == {"0.0", "1.0"}
+    assert reached.account and reached.account.remarks == ()
 
 
 @pytest.mark.parametrize("values", [["1.0", "0.0"], ["1", "0"], ["True", "false"], ["pos", "0"]])

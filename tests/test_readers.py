@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -297,3 +298,22 @@ def test_labels_are_names_numbers_or_lists(
 def test_unreadable_label_is_refused(value: Any, names: Any, phrase: str) -> None:
     with pytest.raises(ValueError, match=phrase):
         parse_labels(value, names)
+
+
+def test_pipe_is_told_from_a_file_that_is_not_there(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"a.csv: is a pipe or device, not a file"):
+        read_table(tmp_path / "a.csv")
+
+
+def test_columns_of_lists_are_not_offered_for_the_text(tmp_path: Path) -> None:
+    rows = [{"tag": "greet", "patterns": ["hi there", "hello you"]}] * 3
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=r"\(patterns: lists, so write one text a row\).* of tag$"):
+        load_corpus(DataConfig(source="files", path=str(tmp_path / "a.json")))
+
+
+def test_missing_labels_file_names_its_key(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na b,0\nc d,1\n")
+    with pytest.raises(DataError, match=r"names.txt: there is no such file; check data.labels_fi"):
+        load_corpus(DataConfig(source="files", path=str(tmp_path), labels_file="names.txt"))

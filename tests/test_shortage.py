@@ -141,3 +141,8 @@ def test_excluded_label_in_the_order_names_the_other_key() -> None:
     assert "'neutral' is left out by data.exclude_labels; set data.exclude_labels=[]" in explain(
         found, label_order=["neutral", "a"]
     )
+
+
+def test_split_that_lacks_a_label_may_be_set_to_null() -> None:
+    text = explain(corpus(rows(20, "a") + rows(20, "b"), test=rows(3, "a")))
+    assert text.endswith("add such rows to test.csv, or set data.splits.test to other data or null")
