@@ -17,6 +17,7 @@ from rich.console import Console
 from sweep.cluster import check_storage
 from sweep.config import Config
 from sweep.errors import ConfigError, StorageError
+from sweep.failed_baselines import list_failed
 from sweep.interrupts import treat_term_as_interrupt
 from sweep.journal import Journal, read_events
 from sweep.launched import read_launched
@@ -75,10 +76,10 @@ def run_plan(
     recorder = Recorder(journal, record, scheduler, folder, tell, limit, store)
     _write_plan(plan, subsets, recorder, predicted)
     if retry_failed:
-        _reopen_failed(plan, recorder)
+        _reopen_failed(plan, recorder, config.baselines)
     replay_results(plan, record, scheduler)
     display = ProgressDisplay(plan, recorder, console)
-    baselines = BaselineTasks(config.baselines, plan, subsets, recorder)
+    baselines = BaselineTasks(config.baselines, plan, subsets, recorder, config.resources, tell)
     waiting = any(spec.trial_id not in record.done() for spec in plan.trials)
     try:
         if waiting or baselines.missing:
@@ -135,10 +136,11 @@ def _write_plan(
             recorder.write("test_set", labels=test.labels, items=test.items, truth=test.classes)
 
 
-def _reopen_failed(plan: Plan, recorder: Recorder) -> None:
+def _reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> None:
     trials = recorder.record.trials
     ended = {spec.trial_id: trials[spec.trial_id].ended for spec in plan.trials}
     failed = [i for i, event in ended.items() if event and event["status"] in ("failed", "oom")]
+    failed += [event["trial_id"] for event in list_failed(recorder.record, plan, baselines)]
     recorder.write_many([("reopened", {"trial_id": trial_id}) for trial_id in failed])
 
 

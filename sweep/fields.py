@@ -132,7 +132,7 @@ CELL_FIELDS = ("trial_id", "cell_id", "model", "n_labels", "n_samples", "seed")
 REQUIRED: dict[str, tuple[str, ...]] = {
     "planned": ("trial",),
     "test_set": ("labels", "items", "truth"),
-    "baseline": (*CELL_FIELDS, "labels", "predictions"),
+    "baseline": (*CELL_FIELDS, "labels"),
     "started": ("trial_id",),
     "epoch": ("trial_id", "epoch", "decision"),
     "retried": ("trial_id",),

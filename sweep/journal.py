@@ -7,14 +7,15 @@ opened   a driver took the run: host, pid, command, versions, git_commit, predic
          preflight expects: seconds, memory_bytes by model)
 planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``
 test_set the test items of a label set: labels (names), items (row numbers), truth (class indices)
-baseline a reference method has its result: trial_id, the cell's axes, and its metrics
+baseline a reference method has its result: trial_id, the cell's axes, and its metrics; or status
+         "failed" and error in their place
 started  a worker took a trial: trial_id
 epoch    a trial ended an epoch: trial_id, epoch, metrics, and ASHA's decision (rung, cutoff)
 retried  a trial's worker or machine was lost and the trial is started again: trial_id, error
 noted    something a reader should know of a trial (it goes on from an older checkpoint, or in
          half batches after it ran out of memory): trial_id, text
 ended    a trial has its result: trial_id, status, error, and the final metrics
-reopened a failed trial is to run again, as if it never had: trial_id
+reopened a failed trial or baseline is to run again, as if it never had: trial_id
 closed   the driver left the run: trials_left
 ======== =====================================================================================
 """

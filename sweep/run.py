@@ -11,6 +11,7 @@ from typing import Any
 from sweep.config import Config, check_name, load_config
 from sweep.environment import check_ray, check_tracker_packages
 from sweep.errors import ConfigError, SweepError
+from sweep.failed_baselines import summarize_failures
 from sweep.findings import Finding
 from sweep.interrupts import one_way_to_stop
 from sweep.journal import JOURNAL_NAME, Journal, read_events
@@ -69,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--retry-failed",
         action="store_true",
-        help="with --resume: run trials anew whose status is failed or oom, say after a mend",
+        help="with --resume: run trials and baselines anew whose status is failed or oom",
     )
     add(
         "--set",
@@ -266,6 +267,8 @@ def _close(plan: Plan, record: RunRecord, folder: Path, resume: str) -> int:
         print(f"interrupted: {len(unfinished)} trials are left; go on with: {resume}")
     elif missing:
         print(f"{len(missing)} of {len(plan.cells)} cells have no result; the report says why")
+    if told := summarize_failures(record, plan, f"{resume} --retry-failed"):
+        print(told)
     print(report)
     if unfinished:
         return 130

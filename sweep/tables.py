@@ -162,7 +162,8 @@ def _result_rows(run: RunRecord, best: dict[str, str]) -> Iterator[Row]:
             yield shared | _describe_trial(record, best)
     for event in run.baselines.values():
         row = {key: value for key, value in event.items() if key in RESULT_NAMES}
-        fixed = {"kind": "baseline", "status": "finished", "best_of_cell": True}
+        status = event.get("status") or "finished"
+        fixed = {"kind": "baseline", "status": status, "best_of_cell": status == "finished"}
         yield {**row, **fixed, "ended_at": event["time"]}
 
 
@@ -211,7 +212,7 @@ def _list_predictions(run: RunRecord, best: dict[str, str]) -> Lists:
         _add_predictions(lists, run, values, record.spec["cell"]["labels"], predictions)
     for event in run.baselines.values():
         values = {name: event[name] for name, *_ in CELL_COLUMNS}
-        _add_predictions(lists, run, values, event["labels"], event["predictions"])
+        _add_predictions(lists, run, values, event["labels"], event.get("predictions", ()))
     return lists
 
 

@@ -78,6 +78,7 @@ def _find_baselines(run: RunRecord, spec: TrialSpec) -> dict[str, float]:
         event["model"]: event["test_accuracy"]
         for event in run.baselines.values()
         if (list(event["labels"]), event["n_samples"], event["seed"]) == wanted
+        and event.get("test_accuracy") is not None
     }
 
 
