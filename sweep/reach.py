@@ -10,6 +10,7 @@ from sweep.config import Config, ModelConfig
 from sweep.data import load_corpus
 from sweep.errors import DataError, SweepError
 from sweep.findings import Finding
+from sweep.home import list_home_notes
 from sweep.hub import go_offline_if_silent, list_hub_files
 from sweep.revisions import TINY_PREFIX, find_hub_config, is_local, resolve_revision
 from sweep.shapes import FAMILIES, TINY_CONFIGS
@@ -60,6 +61,8 @@ def reach_inputs(config: Config) -> Reached:
             reached.models[model.name] = call.result()
         except SweepError as error:
             reached.findings.append(Finding("error", f"grid.models.{index}", str(error)))
+    if _needs_hub(config):
+        reached.findings += [Finding("note", "HF_HOME", note) for note in list_home_notes()]
     return reached
 
 
