@@ -12,6 +12,7 @@ from sweep.datacheck import build_account
 from sweep.effects import check_data_values, check_models, check_schedule
 from sweep.errors import DataError, SweepError
 from sweep.findings import Finding
+from sweep.home import list_home_notes
 from sweep.hub import go_offline_if_silent, list_hub_files
 from sweep.modelfiles import ReachedModel, check_model, read_tree
 from sweep.revisions import TINY_PREFIX, find_hub_config, is_local, resolve_revision
@@ -56,6 +57,8 @@ def reach_inputs(config: Config) -> Reached:
             reached.findings.append(Finding("error", f"grid.models.{index}", str(error)))
     revisions = {name: found.revision for name, found in reached.models.items()}
     reached.findings += [*check_models(config, revisions), *check_schedule(config)]
+    if _needs_hub(config):
+        reached.findings += [Finding("note", "HF_HOME", note) for note in list_home_notes()]
     return reached
 
 
