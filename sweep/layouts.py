@@ -89,7 +89,14 @@ def find_layout(config: DataConfig) -> FileLayout:
     free = [split for split in SPLITS if split not in chosen]
     if not config.path:
         return FileLayout(named)
-    taken = {str(node) for files in named.values() for node in (*files.nodes, files.folder)}
+    # A mapping of labels serves every split.
+    shared = {files.pair.mapping for files in named.values() if files.pair}
+    taken = {
+        str(node)
+        for files in named.values()
+        for node in (*files.nodes, files.folder)
+        if node not in shared
+    }
     found = _look(config.path, free, taken)
     if "train" in named and not found.splits:
         found = _look_beside(named["train"], found, free, taken)
