@@ -146,10 +146,10 @@ def _look_by_pattern(path: str, free: Collection[str], taken: Collection[str]) -
 def _look_in_folder(
     folder: Node, free: Collection[str], taken: Collection[str], depth: int
 ) -> FileLayout:
+    entries = list_visible(folder)
     if is_saved(folder) and "train" in free:
         return FileLayout({"train": SplitFiles((folder,))}, (folder,))
     check_saved_splits(folder)
-    entries = list_visible(folder)
     splits = _sort(entries, str(folder), free, taken)
     if splits or "train" not in free:
         return FileLayout(splits, (folder,))

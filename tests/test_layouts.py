@@ -399,3 +399,18 @@ def test_file_named_for_two_splits_is_refused_with_a_remedy_that_works(tmp_path:
     sentence = refuse(tmp_path, splits={"train": "a.csv", "test": "a.csv"})
     assert "a.csv: is named for train and for test; name another file for one" in sentence
     assert load(tmp_path, splits={"train": "a.csv", "test": None}).cut == ("validation", "test")
+
+
+def test_folder_that_may_not_be_read_matters_only_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_all(tmp_path, "train.csv", "lost+found/x.csv")
+    is_file = Path.is_file
+
+    def deny(path: Path) -> bool:
+        if "lost+found" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", deny)
+    assert load(tmp_path).unused == ()
