@@ -184,7 +184,8 @@ def _remark_unlabelled(splits: Sequence[SplitAccount]) -> Iterator[Finding]:
             yield _warn(
                 f"data.splits.{split.split}",
                 f"{format_files(split)} has no row with a text and a label, so {split.split} is "
-                f"cut from training; name data with both in data.splits.{split.split}",
+                f"cut from training; name data with both in data.splits.{split.split}, or set it "
+                "to null",
             )
 
 

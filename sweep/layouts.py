@@ -45,11 +45,16 @@ class FileLayout:
     def list_unused(self, others: Iterable[Node] = ()) -> tuple[str, ...]:
         """Return the data files that neither a split uses nor ``others`` names."""
         own = [files.folder for files in self.splits.values() if files.folder]
-        used = {str(node) for files in self.splits.values() for node in files.nodes}
-        used |= {str(node).rstrip("/") for node in (*self.folders, *own, *others)}
+        nodes = [node for files in self.splits.values() for node in files.nodes]
+        parents = {str(parent_of(node)).rstrip("/") for node in nodes}
         found = [node for folder in (*self.folders, *own) for node in _list_candidates(folder)]
+        # Of a folder that holds a used file, the others are told, not the folder.
+        inner = [node for node in found if str(node).rstrip("/") in parents]
+        found += [node for folder in inner for node in _list_candidates(folder)]
+        passed = (*nodes, *self.folders, *own, *inner, *others)
+        used = {str(node).rstrip("/") for node in passed}
         names = dict.fromkeys(str(node) for node in (*found, *self.beside))
-        return tuple(name for name in names if name not in used)
+        return tuple(name for name in names if name.rstrip("/") not in used)
 
 
 def _list_candidates(folder: Node) -> list[Node]:
