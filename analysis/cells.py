@@ -18,9 +18,16 @@ SPREADS = ["test_spread", "seed_spread", "seed_low", "seed_high"]
 
 
 def select_best(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that stand for their cells: validation's choice, and every baseline."""
+    """Return the rows that stand for their cells: validation's choice, and every baseline with a
+    result."""
     chosen = results["best_of_cell"].eq(True) | results["kind"].eq("baseline")
     return results[chosen & results["test_accuracy"].notna()]
+
+
+def list_known_cells(run: Run, columns: list[str]) -> pd.DataFrame:
+    """Return ``columns`` of the plan's trials and of every baseline, a failed one too."""
+    baselines = run.results[run.results["kind"].eq("baseline")]
+    return pd.concat([run.plan[columns], baselines[columns]])
 
 
 def average_seeds(run: Run) -> pd.DataFrame:
@@ -33,17 +40,17 @@ def average_seeds(run: Run) -> pd.DataFrame:
     ``seed_low`` and ``seed_high`` (Student, 95 %; NaN with one seed).
     """
     best = select_best(run.results)
-    planned = pd.concat([run.plan[[*AXES, "seed"]], best[[*AXES, "seed"]]])
+    planned = list_known_cells(run, [*AXES, "seed"])
     cells = planned.groupby(AXES, sort=False)["seed"].nunique().rename("seeds_planned")
     means = best.groupby(AXES).agg(
-        kind=("kind", "first"),
         seeds_done=("seed", "nunique"),
         accuracy=("test_accuracy", "mean"),
         macro_f1=("test_macro_f1", "mean"),
         n_test=("n_test", "max"),
     )
     frame = cells.to_frame().join(means).reset_index()
-    frame["kind"] = frame["kind"].fillna("model")
+    planned_models = frame["model"].isin(run.plan["model"])
+    frame.insert(len(AXES), "kind", planned_models.map({True: "model", False: "baseline"}))
     frame["seeds_done"] = frame["seeds_done"].fillna(0).astype(int)
     frame[["accuracy", "macro_f1", "n_test"]] = frame[["accuracy", "macro_f1", "n_test"]].astype(
         float
@@ -80,7 +87,7 @@ def list_cells(run: Run) -> pd.DataFrame:
     """
     keys = ["cell_id", *AXES, "seed"]
     best = select_best(run.results)
-    planned = pd.concat([run.plan[keys], best[keys]]).drop_duplicates(["cell_id", "model"])
+    planned = list_known_cells(run, keys).drop_duplicates(["cell_id", "model"])
     rest = [name for name in best.columns if name not in keys] + ["cell_id", "model"]
     frame = planned.merge(best[rest], on=["cell_id", "model"], how="left")
     highest = frame.groupby(["n_labels", "n_samples"])["test_accuracy"].transform("max")

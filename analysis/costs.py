@@ -132,9 +132,9 @@ def compare_memory(run: Run) -> list[dict[str, Any]]:
 
 
 def list_failures(run: Run) -> list[dict[str, Any]]:
-    """Return one row per status and reason of the trials that failed, most frequent first."""
-    results = run.results[run.results["kind"].eq("model")]
-    failed = results[results["status"].isin(["failed", "diverged", "oom"])]
+    """Return one row per status and reason of the trials and baselines that failed, most frequent
+    first."""
+    failed = run.results[run.results["status"].isin(["failed", "diverged", "oom"])]
     failed = failed.assign(error=failed["error"].fillna("no reason recorded"))
     groups = failed.groupby(["status", "error"], sort=False)
     rows = [

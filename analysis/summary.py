@@ -46,7 +46,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class MissingCell:
-    """A planned cell without a result, and why."""
+    """A planned cell, or a baseline, without a result, and why."""
 
     model: str
     n_labels: int
@@ -184,10 +184,13 @@ def count_progress(run: Run) -> Progress:
 
 
 def list_missing(run: Run) -> list[MissingCell]:
-    """Return the planned cells without a result, in the order of the plan."""
+    """Return the planned cells without a result, in the order of the plan, and the baselines that
+    failed."""
     done = set(select_best(run.results)["cell_id"])
     trials = list_trials(run)
-    left = trials[~trials["cell_id"].isin(done)]
+    baselines = run.results[run.results["kind"].eq("baseline")]
+    left = pd.concat([trials, baselines])
+    left = left[~left["cell_id"].isin(done)]
     return [_describe_missing(group) for _, group in left.groupby("cell_id", sort=False)]
 
 

@@ -65,7 +65,7 @@ def fit_tf_idf(training: Subset, validation: Subset) -> Predict:
     such linear models hard to beat on short texts.
     """
     features = make_union(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        _build_words(training.texts),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
     )
     x = features.fit_transform(training.texts)
@@ -73,6 +73,16 @@ def fit_tf_idf(training: Subset, validation: Subset) -> Predict:
     models = [LogisticRegression(C=c, max_iter=1000).fit(x, training.classes) for c in STRENGTHS]
     best = max(models, key=lambda model: model.score(held, validation.classes))
     return lambda texts: [int(index) for index in best.predict(features.transform(texts))]
+
+
+def _build_words(texts: Sequence[str]) -> TfidfVectorizer:
+    """Return TF-IDF of words (1-2); where no text has a word of two letters (amino acids or emoji
+    one by one), of whatever stands between spaces."""
+    usual = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    find_words = usual.build_analyzer()
+    if any(find_words(text) for text in texts):
+        return usual
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
 
 
 FITS: dict[str, Callable[[Subset, Subset], Predict]] = {

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sweep.seeds import derive_seed
+from sweep.vocabulary import check_ids
 
 WINDOW = 16
 """Batches whose texts are sorted by length together: enough to drop most padding, few enough
@@ -45,13 +46,19 @@ class Batch:
 class Encoder:
     """Tokenises each text once and remembers it."""
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, rows: int | None = None) -> None:
+        """Take what ``tokenizer`` makes of a text; ``rows``, if known, is how many tokens the model
+        has embeddings for."""
         self._tokenizer = tokenizer
         self._max_length = max_length
+        self._rows = rows
         self._known: dict[str, tuple[list[int], bool]] = {}
 
     def encode(self, texts: Sequence[str], classes: Sequence[int]) -> Encoded:
-        """Return the token ids of ``texts``, at most ``max_length`` each."""
+        """Return the token ids of ``texts``, at most ``max_length`` each.
+
+        Raises ModelError if one of them is past the model's table of embeddings.
+        """
         self._learn([text for text in dict.fromkeys(texts) if text not in self._known])
         known = [self._known[text] for text in texts]
         return Encoded([ids for ids, _ in known], list(classes), sum(cut for _, cut in known))
@@ -67,8 +74,15 @@ class Encoder:
                 ids = self._tokenizer(text, truncation=True, max_length=self._max_length)[
                     "input_ids"
                 ]
+            if self._rows is not None:
+                check_ids(self._tokenizer, ids, self._rows)
             # Some tokenizers give nothing for an empty text, and a model needs one token.
-            self._known[text] = (ids or [self._tokenizer.eos_token_id], cut)
+            self._known[text] = (ids or [self._choose_filler()], cut)
+
+    def _choose_filler(self) -> int:
+        end: int | None = self._tokenizer.eos_token_id
+        known = end is not None and (self._rows is None or end < self._rows)
+        return int(end if known else self._tokenizer.pad_token_id)  # type: ignore[arg-type]
 
 
 def order_training(

@@ -20,6 +20,9 @@ from sweep.timeleft import TimeLeft
 
 REFRESH_SECONDS = 0.5
 PLAIN_LINE_SECONDS = 30.0
+ESTIMATE_PART = 0.03
+"""The part of its time that a driver of thousands of trials may spend on the time left."""
+CHEAP_SECONDS = 0.005
 PLAIN_LINE_LENGTH = 160
 """Characters that running trials may take in a log."""
 BAR_WIDTH = 60
@@ -64,6 +67,8 @@ class Board:
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._due = -math.inf
         self._printed: list[str] = []
+        self._estimate: float | None = None
+        self._estimate_due = -math.inf
         self._cells_shown = len(self._tally.finished)
         self._places: dict[tuple[str, int, int], list[str]] = defaultdict(list)
         for cell in plan.cells:
@@ -76,8 +81,7 @@ class Board:
 
     def stop(self) -> None:
         """Draw the last state and leave it standing."""
-        self._due = -math.inf
-        self._refresh()
+        self._refresh(last=True)
         if self._live:
             self._live.stop()
 
@@ -88,14 +92,14 @@ class Board:
 
     def refresh(self) -> None:
         """Draw again if it is time."""
-        self._time_left.observe(self._clock(), len(self._running))
+        self._time_left.observe(self._clock(), len(self._running), self._elapsed())
         self._tally.catch_up()
         if self._live is None:
             self._print_finished_cells()
         if time.monotonic() >= self._due:
             self._refresh()
 
-    def _refresh(self) -> None:
+    def _refresh(self, last: bool = False) -> None:
         if self._live:
             self._live.update(self.render(), refresh=True)
             self._due = time.monotonic() + REFRESH_SECONDS
@@ -104,7 +108,7 @@ class Board:
         self._print_finished_cells()
         lines = [self.summarise(), *self._list_running()]
         # The last state may be the one that was just told.
-        if lines != self._printed:
+        if not last or lines != self._printed:
             for line in lines:
                 self._print(line)
         self._printed = lines
@@ -128,7 +132,12 @@ class Board:
     def _describe_time(self) -> str:
         if not self._tally.trials_left:
             return f"took {format_seconds(self._elapsed())}" if self._tells_end else ""
-        left = self.seconds_left()
+        begun = time.monotonic()
+        if begun >= self._estimate_due:
+            self._estimate = self.seconds_left()
+            taken = time.monotonic() - begun
+            self._estimate_due = begun + (taken / ESTIMATE_PART if taken > CHEAP_SECONDS else 0.0)
+        left = self._estimate
         return "" if left is None else f"about {format_seconds(left)} left"
 
     @property
@@ -138,9 +147,9 @@ class Board:
 
     def seconds_left(self) -> float | None:
         """Return how long the trials that are left take; None where nothing is known yet."""
-        now = self._clock()
-        self._time_left.observe(now, len(self._running))
-        return self._time_left.estimate(now, self._running, self._elapsed())
+        now, elapsed = self._clock(), self._elapsed()
+        self._time_left.observe(now, len(self._running), elapsed)
+        return self._time_left.estimate(now, self._running, elapsed)
 
     def list_reached(self) -> list[str]:
         """Return for each running trial of the plan what it has reached."""

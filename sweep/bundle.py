@@ -133,6 +133,8 @@ def load_stock(folder: Path, merged: bool, trust_remote_code: bool = False) -> A
         place, subfolder=CLASSIFIER, trust_remote_code=trust_remote_code
     )
     options |= {name: getattr(config, name) for name in NAMES}
+    # The base model may have a head of its own, for other classes.
+    options["ignore_mismatched_sizes"] = True
     model = AutoPeftModelForSequenceClassification.from_pretrained(place, **options)
     return pipeline(
         "text-classification", model=model, tokenizer=place, truncation=True, device=device

@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--retry-failed",
         action="store_true",
-        help="with --resume: run trials anew whose status is failed or oom, say after a mend",
+        help="with --resume: run trials and baselines anew whose status is failed or oom",
     )
     add(
         "--set",

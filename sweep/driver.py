@@ -18,6 +18,7 @@ from sweep.account import DataAccount
 from sweep.cluster import check_storage
 from sweep.config import Config
 from sweep.errors import ConfigError, StorageError
+from sweep.failed_baselines import list_failed
 from sweep.interrupts import treat_term_as_interrupt
 from sweep.journal import Journal, read_events
 from sweep.launched import read_launched
@@ -77,10 +78,10 @@ def run_plan(
     recorder = Recorder(journal, record, scheduler, folder, tell, limit, store)
     _write_plan(plan, subsets, recorder, predicted, pace, account)
     if retry_failed:
-        _reopen_failed(plan, recorder)
+        _reopen_failed(plan, recorder, config.baselines)
     replay_results(plan, record, scheduler)
     display = ProgressDisplay(plan, recorder, console)
-    baselines = BaselineTasks(config.baselines, plan, subsets, recorder)
+    baselines = BaselineTasks(config.baselines, plan, subsets, recorder, config.resources, tell)
     waiting = any(spec.trial_id not in record.done() for spec in plan.trials)
     try:
         if waiting or baselines.missing:
@@ -163,9 +164,10 @@ def _list_test_sets(
             yield "test_set", {"fingerprint": fingerprint, **content}
 
 
-def _reopen_failed(plan: Plan, recorder: Recorder) -> None:
+def _reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> None:
     ids = [spec.trial_id for spec in plan.trials]
     failed = [trial_id for trial_id in ids if recorder.record.trials[trial_id].has_failed()]
+    failed += [event["trial_id"] for event in list_failed(recorder.record, plan, baselines)]
     recorder.write_many([("reopened", {"trial_id": trial_id}) for trial_id in failed])
 
 

@@ -21,6 +21,7 @@ from sweep.retention import (
 from sweep.subsets import CellData, Subsets
 from sweep.train import Trainer, build_trainer
 from sweep.trial import Trial
+from sweep.vocabulary import count_rows
 
 
 class Engine:
@@ -45,7 +46,8 @@ class Engine:
             source = materialise(ref, self._models_folder, self._subsets.training_texts)
             self._base = load_base(ref, source, spec.recipe.dtype, self._device)
             choose_attention(self._base.model, spec.recipe.max_length)
-            self._encoder = Encoder(self._base.tokenizer, spec.recipe.max_length)
+            rows = count_rows(self._base.model)
+            self._encoder = Encoder(self._base.tokenizer, spec.recipe.max_length, rows)
             self.base_loads += 1
         return self._base, self._encoder
 

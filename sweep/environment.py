@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from sweep.config import TrackersConfig
 from sweep.errors import ClusterError, ConfigError
+from sweep.home import list_own_settings
 from sweep.values import holds_password
 
 OLDEST_RAY = (2, 54)
@@ -40,7 +41,8 @@ def worker_environment() -> dict[str, str]:
     HF_TOKEN before ``ray start`` there, or run ``hf auth login`` once (below HF_HOME, which may
     be a shared folder). For the same reason an HF_ENDPOINT with a password in it is left out.
     """
-    found = {name: os.environ[name] for name in WORKER_VARIABLES if os.environ.get(name)}
+    names = [name for name in WORKER_VARIABLES if name not in list_own_settings()]
+    found = {name: os.environ[name] for name in names if os.environ.get(name)}
     return {name: value for name, value in found.items() if not holds_password(value)}
 
 

@@ -11,6 +11,8 @@ from sweep.phrases import show_names, show_value
 
 Event = dict[str, Any]
 
+FAILED = "failed"
+"""Status of a baseline that has an error and no scores."""
 FINISHED = ("val_accuracy",)
 """What the result of a finished trial cannot do without: its cell's choice rests on it."""
 
@@ -86,7 +88,10 @@ class EventReader:
     def _check_baseline(self, event: Event) -> str:
         if len(event["labels"]) != event["n_labels"]:
             return "'n_labels' does not count 'labels'"
-        return self._check_predictions(tuple(event["labels"]), event)
+        if event.get("status") == FAILED:
+            return find_missing(event, ("error",))
+        problem = find_missing(event, ("predictions",))
+        return problem or self._check_predictions(tuple(event["labels"]), event)
 
     def _check_ended(self, event: Event) -> str:
         if event["status"] == "finished":

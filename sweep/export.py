@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sweep.config import Config, ModelConfig, load_config
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError
+from sweep.home import settle_home
 from sweep.hub import go_offline_if_silent
 from sweep.modelcard import Rescored, Shape, build_card, build_record
 from sweep.phrases import first_line
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    settle_home(options.out.parent)
     out = options.out.expanduser().resolve()
     partial = check_target(out)
     folder = options.run.expanduser().absolute()

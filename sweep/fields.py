@@ -159,7 +159,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "planned": ("trial",),
     "replanned": ("trials",),
     "test_set": ("labels", "items", "truth"),
-    "baseline": (*CELL_FIELDS, "labels", "predictions"),
+    "baseline": (*CELL_FIELDS, "labels"),
     "started": ("trial_id",),
     "epoch": ("trial_id", "epoch", "decision"),
     "retried": ("trial_id",),

@@ -14,7 +14,8 @@ replanned
 test_set test items: fingerprint (of their texts and classes), labels (names), items (row numbers),
          truth (class indices)
 baseline a reference method has its result: trial_id, the cell's axes, its metrics, and test_set,
-         the fingerprint of the items that its predictions are of
+         the fingerprint of the items that its predictions are of; or status "failed" and error in
+         their place
 started  a worker took a trial: trial_id
 epoch    a trial ended an epoch: trial_id, epoch, metrics, and ASHA's decision (rung, cutoff)
 retried  a trial's worker or machine was lost and the trial is started again: trial_id, error
@@ -22,7 +23,7 @@ noted    something a reader should know of a trial (it goes on from an older che
          half batches after it ran out of memory): trial_id, text
 ended    a trial has its result: trial_id, status, error, the final metrics, and test_set, the
          fingerprint of the items that its predictions are of
-reopened a failed trial is to run again, as if it never had: trial_id
+reopened a failed trial or baseline is to run again, as if it never had: trial_id
 closed   the driver left the run: trials_left
 ======== =====================================================================================
 

@@ -22,6 +22,11 @@ class Classification(evaluate.Metric):  # type: ignore[misc]
             ),
         )
 
+    def _build_data_dir(self) -> str:
+        # evaluate makes a folder below the user's home here even for a metric that stays in
+        # memory; a container's user may have no home, or one that cannot be written.
+        return ""
+
     def _compute(
         self, predictions: list[int], references: list[int], n_labels: int
     ) -> dict[str, Any]:
@@ -37,5 +42,5 @@ class Classification(evaluate.Metric):  # type: ignore[misc]
 
 
 def load_metric() -> Classification:
-    """Return the metric, holding its inputs in memory rather than in a cache file."""
+    """Return the metric, holding its inputs in memory: it writes no file and makes no folder."""
     return Classification(keep_in_memory=True)

@@ -159,6 +159,7 @@ from transformers import AutoConfig, pipeline
 {place}
 config = AutoConfig.from_pretrained(folder, subfolder="classifier"{remote})
 names = {{k: getattr(config, k) for k in ("id2label", "label2id", "pad_token_id")}}
+names["ignore_mismatched_sizes"] = True  # the base model's own head, if it has one
 model = Classifier.from_pretrained(folder, dtype="float32"{remote}, **names)
 classify = pipeline("text-classification", model=model, tokenizer=folder, truncation=True)
 print(classify("a text"))"""

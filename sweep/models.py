@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -19,16 +20,19 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from sweep.device import convert_dtype
+from sweep.device import convert_dtype, is_out_of_memory
 from sweep.errors import ModelError
 from sweep.families import build_tiny_model
+from sweep.heads import Loaded, check_loaded, find_score, read_config
 from sweep.lora import speed_up
 from sweep.memory import activation_bytes
+from sweep.phrases import name_error
 from sweep.plan import Candidate, ModelRef
 from sweep.readout import Readout
 from sweep.revisions import TINY_PREFIX, is_local
 from sweep.seeds import derive_seed
 from sweep.shapes import read_shape
+from sweep.vocabulary import check_vocabulary, choose_padding, count_rows
 
 
 @dataclass
@@ -42,6 +46,10 @@ class Base:
     device: torch.device
     readout: Readout
     """Its logits, adapters and head included while they are attached."""
+    head: nn.Linear
+    """The head that it was loaded with, in its place again when a trial is over."""
+    names: dict[int, str]
+    """The class names that it was loaded with."""
 
 
 def materialise(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
@@ -83,27 +91,39 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
         options["revision"] = ref.revision
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            source, num_labels=2, dtype=torch.float32 if dtype == "float32" else "auto",
-            use_safetensors=None if ref.allow_pickle else True, **options,
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            source, config=read_config(source, **options),
+            dtype=torch.float32 if dtype == "float32" else "auto",
+            use_safetensors=None if ref.allow_pickle else True,
+            # Only for the head, which is replaced: `check_loaded` refuses any other mismatch.
+            ignore_mismatched_sizes=True, output_loading_info=True, **options,
         )  # fmt: skip
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # the libraries raise many kinds over damaged files
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
-            f"model {ref.name}: {source} cannot be loaded "
-            f"({(str(error).splitlines() or ['no reason given'])[0][:300]})"
+            f"model {ref.name}: {source} cannot be loaded ({name_error(error)})"
         ) from error
-    _set_padding(model, tokenizer, ref.name)
+    find_score(model, ref.name)
+    check_loaded(model, Loaded.from_info(info), ref.name)
+    set_padding(model, tokenizer, ref.name)
     model.requires_grad_(False)
     model, readout = convert_dtype(model, dtype, device)
-    return Base(ref, model, tokenizer, model.dtype, device, readout)
+    return Base(
+        ref, model, tokenizer, model.dtype, device, readout, model.score, model.config.id2label
+    )
 
 
-def _set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
-    """Give model and tokenizer one padding token; the attention mask hides it either way."""
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise ModelError(f"model {name}: its tokenizer has neither a pad nor an eos token")
-        tokenizer.pad_token = tokenizer.eos_token
+def set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
+    """Give model and tokenizer one padding token; the attention mask hides it either way.
+
+    Raises ModelError if the tokenizer is not the model's.
+    """
+    rows = count_rows(model)
+    check_vocabulary(tokenizer, rows, name)
+    padding = choose_padding(tokenizer, rows, name)
+    if padding != tokenizer.pad_token:
+        tokenizer.pad_token = padding
     tokenizer.padding_side = "right"
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -140,15 +160,20 @@ def attach_adapter(
 
 
 def _replace_head(base: Base, labels: tuple[str, ...]) -> None:
-    config = base.model.config
-    names = dict(enumerate(labels))
-    config.id2label = names
-    config.label2id = {name: index for index, name in names.items()}
-    base.model.num_labels = len(labels)
-    text_config = config.get_text_config()
-    head = nn.Linear(text_config.hidden_size, len(labels), bias=False)
+    find_score(base.model, base.ref.name)
+    _name_classes(base.model, dict(enumerate(labels)))
+    text_config = base.model.config.get_text_config()
+    # Not always as wide as the blocks: OPT may project what comes out of them.
+    head = nn.Linear(base.head.in_features, len(labels), bias=False)
     nn.init.normal_(head.weight, std=getattr(text_config, "initializer_range", 0.02))
     base.model.score = head.to(base.device)
+
+
+def _name_classes(model: PreTrainedModel, names: dict[int, str]) -> None:
+    config = model.config
+    config.id2label = names
+    config.label2id = {name: index for index, name in names.items()}
+    model.num_labels = len(names)
 
 
 def _float_trainable(model: PeftModel) -> PeftModel:
@@ -161,7 +186,17 @@ def _float_trainable(model: PeftModel) -> PeftModel:
 
 def needs_checkpointing(base: Base, wanted: str | bool, rank: int, tokens: int) -> bool:
     """Return whether a training step of ``tokens`` should keep few activations: as ``wanted``
-    says, or, for "auto", if on this GPU they would take over 80 % of what is free."""
+    says, or, for "auto", if on this GPU they would take over 80 % of what is free.
+
+    Raises ModelError if it is wanted of a model that cannot.
+    """
+    if not base.model.supports_gradient_checkpointing:
+        if wanted is True:
+            raise ModelError(
+                f"model {base.ref.name}'s architecture has no gradient checkpointing; set "
+                "train.gradient_checkpointing=false"
+            )
+        return False
     if isinstance(wanted, bool):
         return wanted
     shape = read_shape(base.model.config.to_dict())
@@ -186,4 +221,11 @@ def detach_adapter(base: Base, model: PeftModel) -> None:
     base.model = model.unload()
     if hasattr(base.model, "peft_config"):
         del base.model.peft_config
+    # PEFT leaves the trained copies of whole layers in place.
+    for name, module in list(base.model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            base.model.set_submodule(name, module.original_module)
+    base.model.score = base.head
+    _name_classes(base.model, base.names)
     base.model.requires_grad_(False)
+    base.model.eval()

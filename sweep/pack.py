@@ -50,8 +50,7 @@ class Pack:
         self.layout = Layout()
         self.linears: list[PackedLinear] = []
         self.head = PackedHead(self.layout)
-        hidden = base.model.config.get_text_config().hidden_size
-        self.stacks = Stacks(StackShape((), hidden, 1, 1), 0, base.device)
+        self.stacks = Stacks(StackShape((), base.head.in_features, 1, 1), 0, base.device)
         self._scaling = torch.ones(0, 1, 1, device=base.device)
         self._absent = torch.zeros(0, 1, dtype=torch.bool, device=base.device)
 
@@ -107,6 +106,7 @@ class Pack:
         layers = self.stacks.shape.layers
         for layer, module in zip(layers, self.linears, strict=True):
             self.base.model.set_submodule(layer.path, module.base)
+        self.base.model.score = self.base.head
         try:
             yield
         finally:

@@ -29,6 +29,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def name_error(error: BaseException) -> str:
+    """Return the class of ``error`` and what it says, on one line of bounded length."""
+    kind, text = type(error).__name__, cut(" ".join(str(error).split()), 300)
+    return f"{kind}: {text}" if text else kind
+
+
 def show_line(text: str) -> str:
     """Return ``text`` on one line that a terminal shows as it is; of a very long one, both ends:
     the remedy stands last."""
@@ -49,8 +55,8 @@ def _show_number(value: int) -> str:
 
 
 def show_names(names: Iterable[str], most: int = 20, width: int = 40) -> str:
-    """Return ``names`` with commas between them, those longer than ``width`` cut and only the first
-    ``most``."""
+    """Return ``names`` with commas between them, long ones cut to ``width`` characters and only the
+    first ``most``."""
     short = [cut(name, width) for name in names]
     more = f" and {len(short) - most} more" if len(short) > most else ""
     return (", ".join(short[:most]) + more) or "none"

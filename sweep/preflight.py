@@ -18,9 +18,11 @@ from sweep.limits import (
     check_resources,
     show_bytes,
 )
+from sweep.loadcheck import check_loading
 from sweep.machine import Machine
 from sweep.plan import Cell, Plan
-from sweep.reach import Reached, check_model
+from sweep.reach import Reached, ReachedModel, check_model
+from sweep.shapes import read_positions
 
 LEVELS = ("error", "warning", "note")
 
@@ -101,12 +103,14 @@ def check_plan(
     forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
     preflight = Preflight(list(reached.findings), data=reached.account)
     preflight.findings += reached.account.remarks if reached.account else ()
+    preflight.findings += _check_models(config, reached)
+    refused = {finding.key for finding in preflight.errors()}
     jobs = []
     for index, model in enumerate(config.grid.models):
         if found := reached.models.get(model.name):
-            preflight.findings += check_model(index, model, found)
             job = forecaster.build_job(index, found)
-            preflight.findings += _check_shape(config, index, job)
+            if f"grid.models.{index}" not in refused:
+                preflight.findings += _check_shape(config, index, job, found)
             jobs += [job] if job else []
     preflight.models = [forecaster.estimate_model(job) for job in jobs]
     if len(jobs) == len(config.grid.models):
@@ -126,6 +130,19 @@ def check_plan(
     return preflight
 
 
+def _check_models(config: Config, reached: Reached) -> list[Finding]:
+    """Return what speaks against the models' files and, of those sound so far, against loading
+    them."""
+    findings, sound = [], []
+    for index, model in enumerate(config.grid.models):
+        if found := reached.models.get(model.name):
+            told = check_model(index, model, found)
+            findings += told
+            if all(finding.level != "error" for finding in told):
+                sound.append((index, model, found))
+    return findings + check_loading(sound)
+
+
 def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:
     """Return how many trials of each planned cell have no result yet."""
     left: Counter[CellKey] = Counter()
@@ -139,12 +156,13 @@ def axes_of(cell: Cell) -> CellKey:
     return cell.model, cell.n_labels, cell.n_samples, cell.seed
 
 
-def _check_shape(config: Config, index: int, job: Job | None) -> list[Finding]:
+def _check_shape(config: Config, index: int, job: Job | None, found: ReachedModel) -> list[Finding]:
     key, name = f"grid.models.{index}", config.grid.models[index].name
+    length = check_length(key, name, config.train.max_length, read_positions(found.tree))
     if job:
-        return check_length(key, name, config.train.max_length, job.shape.positions)
+        return length
     text = f"{key}: {name}'s config.json names no sizes known here, so memory and time are unknown"
-    return [Finding("note", key, text)]
+    return [*length, Finding("note", key, text)]
 
 
 def _check_machine(

@@ -1,11 +1,9 @@
 """Whether a sweep's models and data can be had, and what is missing where they cannot."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sweep.account import DataAccount
 from sweep.config import Config, DataConfig, ModelConfig
@@ -14,24 +12,14 @@ from sweep.datacheck import build_account
 from sweep.effects import check_data_values, check_models, check_schedule
 from sweep.errors import DataError, SweepError
 from sweep.findings import Finding
+from sweep.home import list_home_notes
 from sweep.hub import go_offline_if_silent, list_hub_files
+from sweep.modelfiles import ReachedModel, check_model, read_tree
 from sweep.revisions import TINY_PREFIX, find_hub_config, is_local, resolve_revision
-from sweep.shapes import FAMILIES, TINY_CONFIGS
+from sweep.shapes import TINY_CONFIGS
 from sweep.subsets import Subsets
 
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
-CODE_NAMED_IN = ("config.json", "tokenizer_config.json")
-
-
-@dataclass(frozen=True)
-class ReachedModel:
-    """A model that can be had: the commit or hash that pins it, its parsed config.json, what is
-    here of its folder, and the names of a Hub model's files if the Hub gives them."""
-
-    revision: str
-    tree: dict[str, Any]
-    folder: Path | None = None
-    files: frozenset[str] | None = None
+__all__ = ["Reached", "ReachedModel", "check_model", "reach_inputs"]
 
 
 @dataclass
@@ -69,6 +57,8 @@ def reach_inputs(config: Config) -> Reached:
             reached.findings.append(Finding("error", f"grid.models.{index}", str(error)))
     revisions = {name: found.revision for name, found in reached.models.items()}
     reached.findings += [*check_models(config, revisions), *check_schedule(config)]
+    if _needs_hub(config):
+        reached.findings += [Finding("note", "HF_HOME", note) for note in list_home_notes()]
     return reached
 
 
@@ -99,18 +89,10 @@ def reach_model(index: int, model: ModelConfig) -> ReachedModel:
         return ReachedModel(revision, dict(TINY_CONFIGS[model.path.removeprefix(TINY_PREFIX)]))
     if is_local(model.path):
         folder = Path(model.path).expanduser()
-        return ReachedModel(revision, _read_tree(folder / "config.json"), folder)
+        return ReachedModel(revision, read_tree(folder / "config.json"), folder)
     path = find_hub_config(f"grid.models.{index}", model.path, revision)
     names = list_hub_files(model.path, revision, path.parent)
-    return ReachedModel(revision, _read_tree(path), path.parent, names)
-
-
-def _read_tree(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
+    return ReachedModel(revision, read_tree(path), path.parent, names)
 
 
 class KnownSubsets:
@@ -149,65 +131,3 @@ def check_counts(config: Config, subsets: Subsets) -> list[Finding]:
                         key = str(error).partition(":")[0]
                         findings.setdefault(str(error), Finding("error", key, str(error)))
     return list(findings.values())
-
-
-def check_model(index: int, model: ModelConfig, found: ReachedModel) -> list[Finding]:
-    """Return what speaks against loading a reached model: damaged or pickled files, remote code."""
-    key = f"grid.models.{index}"
-    if not found.tree:
-        sentence = f"{key}: {model.name}'s config.json is not a JSON object; fetch the model again"
-        return [Finding("error", key, sentence)]
-    findings = _check_remote_code(key, model, found)
-    files = found.files
-    if is_local(model.path) and found.folder:
-        files = frozenset(file.name for file in found.folder.iterdir())
-    return findings if files is None else findings + _check_weights(key, model, files)
-
-
-def _check_remote_code(key: str, model: ModelConfig, found: ReachedModel) -> list[Finding]:
-    place = next((name for name in CODE_NAMED_IN if "auto_map" in _read_part(found, name)), None)
-    if place is None or model.trust_remote_code:
-        return []
-    if found.tree.get("model_type") in (*FAMILIES, "gemma3"):
-        text = f"{key}: {model.name} comes with code of its own (auto_map), which is not run"
-        return [Finding("note", key, text)]
-    return [
-        Finding(
-            "error",
-            key,
-            f"{key}: {model.name} needs code of its own (auto_map in {place}), which is not "
-            f"run unasked; read it, then set {key}.trust_remote_code=true",
-        )
-    ]
-
-
-def _read_part(found: ReachedModel, name: str) -> dict[str, Any]:
-    if name == "config.json":
-        return found.tree
-    return _read_tree(found.folder / name) if found.folder else {}
-
-
-def _check_weights(key: str, model: ModelConfig, files: frozenset[str]) -> list[Finding]:
-    sentence = _find_fault(key, model, files)
-    return [Finding("error", key, sentence)] if sentence else []
-
-
-def _find_fault(key: str, model: ModelConfig, files: frozenset[str]) -> str | None:
-    """Return what keeps these files from being loaded, or None."""
-    if "adapter_config.json" in files:
-        # Loaders would fetch the base model that this file names, unasked and unchecked.
-        return (
-            f"{key}: {model.path} is an adapter (adapter_config.json), not a base model; merge it "
-            "into its base model first, or name that"
-        )
-    if any(name.endswith(".safetensors") for name in files):
-        return None
-    pickled = sorted(name for name in files if name.endswith(PICKLE_SUFFIXES))
-    if not pickled:
-        return f"{key}: {model.path} holds no weights (*.safetensors); add them"
-    if model.allow_pickle:
-        return None
-    return (
-        f"{key}: {model.path} holds only pickled weights ({pickled[0]}), which can run code when "
-        f"loaded; convert them to safetensors, or set {key}.allow_pickle=true"
-    )

@@ -80,7 +80,19 @@ def _explain_absence(path: Node) -> str:
         return f"is a link to {path.readlink()}, which is not there"
     if path.is_dir():
         return "is a folder, not a file"
-    return "is a pipe or device, not a file" if path.exists() else "there is no such file"
+    if path.exists():
+        return "is a pipe or device, not a file"
+    return f"there is no such file{_hint(path) if isinstance(path, Path) else ''}"
+
+
+def _hint(path: Path) -> str:
+    """Return what else a path that is not there may have been meant to be."""
+    if "$" in str(path):
+        return " (variables such as $HOME are not filled in)"
+    here = Path.cwd()
+    inside = path.relative_to(here).parts if path.is_relative_to(here) else path.parts
+    is_id = len(inside) == 2 and not path.suffix and not path.parent.exists()
+    return " (a dataset of the Hugging Face Hub needs data.source=hub)" if is_id else ""
 
 
 def _refuse_json(place: str, text: str) -> None:

@@ -138,6 +138,8 @@ def add_event(run: RunRecord, event: Event) -> None:
         run.test_sets.setdefault(key, event)
     elif kind == "baseline":
         run.baselines[event["trial_id"]] = _compact(event)
+    elif kind == "reopened" and event["trial_id"] in run.baselines:
+        del run.baselines[event["trial_id"]]
     elif kind == "epoch":
         _add_epoch(run, event)
     elif event.get("trial_id") in run.trials:

@@ -1,34 +1,67 @@
 """Runs the baselines of a plan as Ray tasks beside its trials."""
 
 import hashlib
-from collections.abc import Sequence
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.tune.experiment import Trial
 
+from sweep.config import ResourcesConfig
+from sweep.events import FAILED
+from sweep.failed_baselines import describe_failure
+from sweep.phrases import cut
 from sweep.plan import Plan, TrialSpec
 from sweep.recorder import Recorder, SessionCallback
 from sweep.subsets import Subsets
 
 VERSION = 1
 """Raised whenever a baseline's results change."""
+# Seconds between two looks at whether a task takes too long.
+LOOK_EVERY_SECONDS = 5.0
+# A worker's start and its imports on a loaded machine: not the baseline's own time.
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A baseline that the cluster has been given."""
+
+    axes: dict[str, Any]
+    since: float = field(default_factory=time.monotonic)
 
 
 class BaselineTasks(SessionCallback):
     """One task per baseline and subset that the journal has no result for.
 
     While there are trials, one runs at a time, on no CPU of Ray's books: trials start at once, and
-    hold every CPU to the end. The rest then runs side by side.
+    hold every CPU to the end. The rest then runs side by side. One that fails is written down with
+    its error, and the others go on: a reference is worth less than the trials it stands beside.
     """
 
     def __init__(
-        self, names: Sequence[str], plan: Plan, subsets: Subsets, recorder: Recorder
+        self,
+        names: Sequence[str],
+        plan: Plan,
+        subsets: Subsets,
+        recorder: Recorder,
+        resources: ResourcesConfig | None = None,
+        tell: Callable[[str], None] = lambda sentence: None,
     ) -> None:
+        """Take ``resources`` for how often a lost worker is forgiven and how long a task may take;
+        ``tell`` hears of failures, of each kind once."""
         self._recorder = recorder
         self._subsets = subsets
+        self._resources = resources or ResourcesConfig()
+        self._tell = tell
+        self._told: set[tuple[str, str]] = set()
+        self._losses: Counter[str] = Counter()
         self._corpus: ray.ObjectRef | None = None
-        self._waiting: dict[ray.ObjectRef, dict[str, Any]] = {}
+        self._waiting: dict[ray.ObjectRef, Attempt] = {}
         known = recorder.record.baselines
         self.missing = [
             axes
@@ -49,10 +82,11 @@ class BaselineTasks(SessionCallback):
             self._hand_over(1, cpus=0)
 
     def finish(self) -> None:
-        """Hand over the rest, and wait for it."""
-        self._hand_over(len(self.missing), cpus=1)
-        while self._waiting:
-            self._collect(timeout=None)
+        """Run the rest, as many at a time as there are CPUs, and wait for it."""
+        while self.missing or self._waiting:
+            places = max(1, int(ray.cluster_resources().get("CPU", 0)))
+            self._hand_over(places - len(self._waiting), cpus=1)
+            self._collect(timeout=LOOK_EVERY_SECONDS)
 
     def cancel(self) -> None:
         """Give up those that are not ready, where the run ends early: a task that is under way when
@@ -61,20 +95,59 @@ class BaselineTasks(SessionCallback):
             ray.cancel(reference, force=True)
 
     def _hand_over(self, count: int, cpus: int) -> None:
-        task = ray.remote(num_cpus=cpus, max_retries=2)(_run_on_worker)
+        # Lost workers are counted here: Ray itself would start a task anew for ever where its
+        # memory monitor ends the worker each time.
+        task = ray.remote(num_cpus=cpus, max_retries=0)(_run_on_worker)
+        count = max(0, count)
         for axes in self.missing[:count]:
             place = (axes["n_labels"], axes["n_samples"], axes["seed"])
-            self._waiting[task.remote(axes["model"], self._corpus, *place)] = axes
+            self._waiting[task.remote(axes["model"], self._corpus, *place)] = Attempt(axes)
         self.missing = self.missing[count:]
 
-    def _collect(self, timeout: float | None) -> None:
+    def _collect(self, timeout: float) -> None:
         if not self._waiting:
             return
         ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=timeout)
         for reference in ready:
-            axes = self._waiting.pop(reference)
+            self._take(reference, self._waiting.pop(reference).axes)
+        self._end_late()
+
+    def _take(self, reference: ray.ObjectRef, axes: dict[str, Any]) -> None:
+        """Write down what became of a task, or try it once more where its worker was lost."""
+        try:
+            outcome: dict[str, Any] = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            # Outside the baseline's own code: its arguments, or this package, did not load there.
+            outcome = _describe_error(error)
+        except ray.exceptions.RayError as error:
+            self._losses[axes["trial_id"]] += 1
+            if self._losses[axes["trial_id"]] <= self._resources.max_retries:
+                self.missing.insert(0, axes)
+                return
+            reason = cut(" ".join(str(error).split()), 300)
+            outcome = {"error": f"its worker was lost ({reason or type(error).__name__})"}
+        self._write(axes, outcome)
+
+    def _end_late(self) -> None:
+        """End the tasks that take longer than an epoch of a trial may."""
+        minutes = self._resources.max_epoch_minutes
+        oldest = time.monotonic() - START_SECONDS - 60 * minutes
+        late = [each for each, task in self._waiting.items() if task.since < oldest]
+        for reference in late:
+            ray.cancel(reference, force=True)
+            reason = f"no result within {minutes:g} minutes (resources.max_epoch_minutes)"
+            self._write(self._waiting.pop(reference).axes, {"error": reason})
+
+    def _write(self, axes: dict[str, Any], outcome: dict[str, Any]) -> None:
+        if "error" not in outcome:
             test_set = self._recorder.test_sets.get(tuple(axes["labels"]))
-            self._recorder.write("baseline", **axes, **ray.get(reference), test_set=test_set)
+            self._recorder.write("baseline", **axes, **outcome, test_set=test_set)
+            return
+        self._recorder.write("baseline", **axes, status=FAILED, **outcome)
+        kind = (axes["model"], outcome["error"])
+        if kind not in self._told:
+            self._told.add(kind)
+            self._tell(f"{describe_failure(axes | outcome)}; all else goes on")
 
 
 def identify_baseline(name: str, fingerprint: str) -> str:
@@ -104,8 +177,22 @@ def list_baselines(names: Sequence[str], plan: Plan) -> list[dict[str, Any]]:
 def _run_on_worker(
     name: str, subsets: Subsets, n_labels: int, n_samples: int, seed: int
 ) -> dict[str, Any]:
-    # Brings scikit-learn and, by evaluate, transformers: seconds that the driver does not need.
-    from sweep.baselines import run_baseline
+    """Return the baseline's scores, or its ``error`` and ``traceback``, as texts: an exception of
+    some package may not survive the way to the driver."""
+    try:
+        # Brings scikit-learn and, by evaluate, transformers: seconds that the driver does not need.
+        from sweep.baselines import run_baseline
 
-    held = [subsets.evaluation(split, n_labels) for split in ("validation", "test")]
-    return run_baseline(name, subsets.training(n_labels, n_samples, seed), *held)
+        held = [subsets.evaluation(split, n_labels) for split in ("validation", "test")]
+        return run_baseline(name, subsets.training(n_labels, n_samples, seed), *held)
+    except Exception as error:  # a failed baseline is a row of the table, not the run's end
+        return _describe_error(error)
+
+
+def _describe_error(error: Exception) -> dict[str, Any]:
+    # For an error of a task this is the error itself, not Ray's frame around it.
+    cause = getattr(error, "cause", None) or error
+    return {
+        "error": "".join(traceback.format_exception_only(cause)).strip(),
+        "traceback": "".join(traceback.format_exception(error)),
+    }

@@ -7,6 +7,7 @@ from pathlib import Path
 from sweep.config import ModelConfig
 from sweep.errors import ModelError
 from sweep.hub import explain_offline
+from sweep.modelfolder import explain_missing_config, explain_unreadable, has_tokenizer
 from sweep.phrases import first_line
 
 TINY_PREFIX = "tiny:"
@@ -20,8 +21,13 @@ SAMPLED_BLOCKS, BLOCK_BYTES = 64, 65_536
 
 
 def is_local(path: str) -> bool:
-    """Return whether ``path`` means a folder on this machine rather than a Hub id."""
-    return path.startswith(("/", "./", "../", "~")) or Path(path).is_dir()
+    """Return whether ``path`` means a place on this machine rather than a Hub id."""
+    if path.startswith(("/", "./", "../", "~")):
+        return True
+    try:
+        return Path(path).exists()
+    except OSError:  # too long for a name, or in a folder that is closed to this user
+        return False
 
 
 def resolve_revision(model: ModelConfig) -> str:
@@ -51,11 +57,18 @@ def hash_folder(folder: Path) -> str:
 
     Small files are read whole; of large ones the size and 64 evenly spread blocks of 64 KiB, so
     that gigabytes cost milliseconds. Any training step changes all of a weight file's blocks.
+    Raises ModelError if there is no config.json or a file cannot be read.
     """
+    try:
+        return _hash_files(folder)
+    except OSError as error:
+        file = Path(error.filename) if error.filename else folder
+        raise ModelError(f"grid.models: {explain_unreadable(file, error)}") from None
+
+
+def _hash_files(folder: Path) -> str:
     if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"grid.models: {folder} has no config.json; path must be a model folder or a Hub id"
-        )
+        raise ModelError(f"grid.models: {explain_missing_config(folder)}")
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.is_file() and not file.name.startswith("."):
@@ -143,7 +156,7 @@ def list_missing(snapshot: Path) -> list[str]:
     parts = {
         "config.json": "config.json" in names,
         "weights (*.safetensors)": any(n.endswith((".safetensors", ".bin")) for n in names),
-        "tokenizer": bool(names & {"tokenizer.json", "tokenizer.model", "vocab.json"}),
+        "tokenizer": has_tokenizer(names),
     }
     return [part for part, there in parts.items() if not there]
 

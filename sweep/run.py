@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from sweep.commandline import (
 from sweep.config import Config, load_config
 from sweep.environment import check_ray, check_tracker_packages
 from sweep.errors import SweepError
+from sweep.failed_baselines import summarize_failures
+from sweep.home import settle_home
 from sweep.interrupts import one_way_to_stop
 from sweep.journal import JOURNAL_NAME, Journal, read_events
 from sweep.launched import expect_machine, read_launched
@@ -27,6 +29,7 @@ from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates, list_plan, 
 from sweep.preflight import Preflight, check_plan, show_data, show_preflight, show_warnings
 from sweep.reach import KnownSubsets, Reached, reach_inputs
 from sweep.record import RunRecord, choose_best, sort_events
+from sweep.reporting import load_report
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
 from sweep.strays import describe_strays
 from sweep.streams import steady_streams
@@ -52,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     check_options(options)
+    settle_home(options.out)
     if options.attach:
         return _attach(options)
     config = make_absolute(_read_config(options))
@@ -145,6 +149,7 @@ def _train(
     strays: list[str],
     options: argparse.Namespace,
 ) -> int:
+    write_report = load_report()
     folder = open_run_folder(options.out, config.name, options.resume)
     if not options.resume:
         # Before the journal: whenever this process is killed, --resume finds the configuration.
@@ -187,13 +192,17 @@ def _train(
             # The second Ctrl-C, or one before the trials began: no report, at once.
             print(f"interrupted: what is done is kept; go on with: {resume}")
             return 130
-    return _close(plan, record, folder, resume)
+    return _close(plan, record, folder, resume, write_report)
 
 
-def _close(plan: Plan, record: RunRecord, folder: Path, resume: str) -> int:
+def _close(
+    plan: Plan,
+    record: RunRecord,
+    folder: Path,
+    resume: str,
+    write_report: Callable[[Path], Path],
+) -> int:
     """Write the report, say how the run ended, and return the exit code."""
-    from analysis.report import write_report
-
     unfinished = [spec for spec in plan.trials if spec.trial_id not in record.done()]
     best: dict[str, Any] = choose_best(record)
     missing = [cell for cell in plan.cells if cell.cell_id not in best]
@@ -202,6 +211,8 @@ def _close(plan: Plan, record: RunRecord, folder: Path, resume: str) -> int:
         print(f"interrupted: {len(unfinished)} trials are left; go on with: {resume}")
     elif missing:
         print(f"{len(missing)} of {len(plan.cells)} cells have no result; the report says why")
+    if told := summarize_failures(record, plan, f"{resume} --retry-failed"):
+        print(told)
     print(report)
     if unfinished:
         return 130

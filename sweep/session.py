@@ -4,7 +4,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]
 from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
+from ray.job_config import JobConfig
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from sweep.environment import check_ray, worker_environment
 from sweep.errors import ClusterError
 from sweep.interrupts import interrupts_held
 from sweep.phrases import first_line
+from sweep.searchpath import list_worker_folders
 
 LOG_NAME = "ray.log"
 LOCAL = "local"
@@ -140,6 +142,7 @@ def _start_cluster(console: Console) -> None:
             logging_level=logging.ERROR,
             include_dashboard=False,
             _temp_dir=folder,
+            job_config=build_job_config(joined=False),
         )
 
 
@@ -157,13 +160,34 @@ def _join_cluster(address: str, given: str) -> None:
             _reread_authentication()
             _knock(address)
             ray.init(
-                address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=told
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=told,
+                job_config=build_job_config(joined=True),
             )
     except ray.exceptions.AuthenticationError as error:
         raise ClusterError(
             f"{given}: the Ray cluster asks for a token, and none is given that fits; "
             f"set {AUTH_MODE}=token and {AUTH_TOKEN_PATH} to a file with the cluster's token"
         ) from error
+
+
+class FixedFolders(list[str]):
+    """A list that Ray adds nothing to."""
+
+    def extend(self, folders: Iterable[str]) -> None:
+        """Leave out ``folders``."""
+
+
+def build_job_config(joined: bool) -> JobConfig:
+    """Return what Ray's workers are told of the search path: not the current folder, which Ray
+    (2.60, ``connect``) would have them look at first."""
+    told = JobConfig()
+    folders = list_worker_folders(joined)
+    if folders is not None:
+        told._py_driver_sys_path = FixedFolders(folders)
+    return told
 
 
 def _knock(address: str) -> None:

@@ -1,11 +1,14 @@
 """The shape of a language model, read from config.json and weight headers, never from weights."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sweep.errors import ModelError
+from sweep.modelfolder import list_names
+from sweep.weightfiles import list_weight_files, read_header
 
 Tree = Mapping[str, Any]
 
@@ -102,6 +105,13 @@ def read_shape(tree: Tree) -> ModelShape | None:
         return None
 
 
+def read_positions(tree: Tree) -> int | None:
+    """Return the most tokens of a text that a parsed config.json names, or None."""
+    text = {**tree, **tree["text_config"]} if isinstance(tree.get("text_config"), dict) else tree
+    found = (text.get(name) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
+    return next((number for number in found if isinstance(number, int) and number > 0), None)
+
+
 def _read_gpt2(tree: Tree) -> ModelShape:
     hidden = int(tree["n_embd"])
     return ModelShape(
@@ -181,28 +191,16 @@ def count_adapter(shape: ModelShape, rank: int, targets: tuple[str, ...] | None 
 
 
 def count_weights(folder: Path) -> int | None:
-    """Return the parameters named in ``folder``'s safetensors headers, without ``lm_head``, or
-    None if there is no readable header.
-
-    The header is a length of 8 bytes and that much JSON
-    (https://huggingface.co/docs/safetensors): gigabytes of weights are not read.
-    """
-    headers = [_read_header(file) for file in sorted(folder.glob("*.safetensors"))]
-    if not headers or any(header is None for header in headers):
+    """Return the parameters named in the headers of ``folder``'s safetensors, without ``lm_head``,
+    or None if there is no readable header."""
+    try:
+        files = list_weight_files(folder, list_names(folder))
+        headers = [read_header(folder / name)[0] for name in files]
+    except ModelError:
         return None
     return sum(
-        int(math.prod(entry["shape"]))
+        math.prod(tensor.shape)
         for header in headers
-        for name, entry in (header or {}).items()
-        if name != "__metadata__" and not name.startswith("lm_head")
+        for name, tensor in header.items()
+        if not name.startswith("lm_head")
     )
-
-
-def _read_header(path: Path) -> dict[str, Any] | None:
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(size, 100_000_000)))
-    except (OSError, ValueError):
-        return None
-    return header if isinstance(header, dict) else None

@@ -58,6 +58,11 @@ class Slot(Trial):
         """Return views of the slot's part of the pack."""
         return self.pack.trained(self.spec.trial_id)
 
+    def frozen(self) -> NamedTensors:
+        """Return the base model's weights."""
+        named = self.pack.base.model.named_parameters()
+        return [(n.replace(".base.", "."), p) for n, p in named if not p.requires_grad]
+
     def moments(self) -> Tensors:
         """Return the slot's AdamW state."""
         return self.pack.moments(self.spec.trial_id)

@@ -12,6 +12,9 @@ PRIOR_TRIALS = 4.0
 SHARED_TRIALS = 6.0
 """As so many of a model's own trials counts what became of all models'."""
 
+BEHIND = 0.85
+"""The chance that a trial is stopped at its next rung if it is below the cutoff before."""
+
 Arrivals = dict[tuple[str, int], float]
 """Cell id and rung -> how many trials have been compared there."""
 
@@ -31,15 +34,18 @@ class Survival:
         }
         self._rungs = set(self._expected)
         self.arrivals: Arrivals = {}
+        self._values: dict[tuple[str, int], list[float]] = {}
         self._came: dict[str | None, Counter[int]] = {None: Counter()}
         self._ended: dict[str | None, Counter[int]] = {None: Counter()}
 
-    def add_epoch(self, spec: TrialSpec, epoch: int, at_rung: bool) -> None:
-        """Note that a trial has come to the end of ``epoch``, and if ASHA compared it there."""
+    def add_epoch(self, spec: TrialSpec, epoch: int, at_rung: bool, best: float) -> None:
+        """Note that a trial has come to the end of ``epoch``, whether ASHA compared it there, and
+        its best validation accuracy."""
         place = spec.cell.cell_id, epoch
         if at_rung:
             self._rungs.add(epoch)
             self.arrivals[place] = self.arrivals.get(place, 0) + 1
+            self._values.setdefault(place, []).append(best)
         if not at_rung or self.arrivals[place] > 1:
             for key in (None, spec.cell.model):
                 self._came.setdefault(key, Counter())[epoch] += 1
@@ -66,6 +72,18 @@ class Survival:
         # Whoever came to the end of an epoch came past its start.
         arrived = max(ended, came) if epoch else ended + came
         return (ended + weight * expected) / (arrived + weight)
+
+    def sharpen(
+        self, chances: Mapping[int, float], spec: TrialSpec, reached: int, best: float | None
+    ) -> Mapping[int, float]:
+        """Return ``chances`` for a trial whose ``best`` validation accuracy so far is known: it
+        never falls, so one that is above the cutoff of its next rung goes on there."""
+        rung = next((epoch for epoch in chances if epoch > reached and epoch in self._rungs), None)
+        values = sorted(self._values.get((spec.cell.cell_id, rung or 0), []))
+        if best is None or rung is None or not values:
+            return chances
+        cutoff = values[min(len(values) - 1, int(chances[rung] * len(values)))]
+        return {**chances, rung: 0.0 if best >= cutoff else max(BEHIND, chances[rung])}
 
     def expect(
         self, spec: TrialSpec, reached: int, chances: Mapping[int, float], arrivals: Arrivals

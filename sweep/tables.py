@@ -165,7 +165,8 @@ def _result_rows(run: RunRecord, best: dict[str, str]) -> Iterator[Row]:
     asked = run.planned_baselines()
     for trial_id, event in run.baselines.items():
         row = {key: value for key, value in event.items() if key in RESULT_NAMES}
-        fixed = {"kind": "baseline", "status": "finished", "best_of_cell": True}
+        status = event.get("status") or "finished"
+        fixed = {"kind": "baseline", "status": status, "best_of_cell": status == "finished"}
         yield {**row, **fixed, "ended_at": event["time"], "in_plan": trial_id in asked}
 
 

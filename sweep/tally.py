@@ -89,8 +89,9 @@ class Tally:
         if spec.trial_id in self._counted:
             self.epochs_planned += gained
         else:
-            at_rung = not isnan(self._record.history.reals["rung"][row])
-            self.survival.add_epoch(spec, epoch, at_rung)
+            reals = self._record.history.reals
+            at_rung, best = not isnan(reals["rung"][row]), reals["best_val_accuracy"][row]
+            self.survival.add_epoch(spec, epoch, at_rung, best)
 
     def _add_end(self, trial_id: str) -> None:
         spec, ended = self.specs.get(trial_id), self._record.trials[trial_id].ended

@@ -6,6 +6,7 @@ run. A few trials are played many times by chance, since then the longest one de
 """
 
 import heapq
+import math
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from sweep.tally import Tally
 
 RUN_START_SECONDS = 12.0
 """From the driver's start to the first trial: Ray and its workers importing PyTorch."""
+MOST_SLOWED = 2.0
 SETTLE_SECONDS = 20.0
 """Workers that pause between two trials, or are about to start, count for so long."""
 OVERDUE = 0.15
@@ -42,12 +44,14 @@ class TimeLeft:
         """The whole run's seconds, likewise."""
         self._seen: deque[tuple[float, int]] = deque()
         self._first_start: float | None = None
+        self._started_after = 0.0
 
-    def observe(self, now: float, running: int) -> None:
-        """Note how many trials are running, by any clock in seconds."""
+    def observe(self, now: float, running: int, elapsed: float) -> None:
+        """Note how many trials are running ``now``, by any clock in seconds, and how many have
+        ``elapsed`` since the driver's start."""
         self._tally.pace.running = running
         if running and self._first_start is None:
-            self._first_start = now
+            self._first_start, self._started_after = now, elapsed
         self._seen.append((now, running))
         while self._seen[0][0] < now - SETTLE_SECONDS:
             self._seen.popleft()
@@ -69,7 +73,15 @@ class TimeLeft:
         }
         layout = Layout(self._tally, waited, places, self._expected)
         starting = max(1.0, RUN_START_SECONDS - elapsed) if self._first_start is None else 0.0
-        return starting + layout.seconds()
+        return starting + self._judge_start(elapsed) * layout.seconds()
+
+    def _judge_start(self, elapsed: float) -> float:
+        """Return by how much the machine is slower than the preflight took it for: before an epoch
+        is measured, only the time that the start of the run took tells of it."""
+        if self._tally.pace.is_measured():
+            return 1.0
+        taken = elapsed if self._first_start is None else self._started_after
+        return min(MOST_SLOWED, math.sqrt(max(1.0, taken / RUN_START_SECONDS)))
 
     def _guess(self, elapsed: float) -> float | None:
         """Return the seconds left where no epoch tells of its own."""
@@ -134,8 +146,11 @@ class Layout:
     def _count_epochs(
         self, spec: TrialSpec, arrivals: Arrivals, dice: random.Random | None
     ) -> tuple[float, float]:
-        survival, reached = self._tally.survival, self._tally.reached(spec.trial_id).epoch
-        chances = self._chances_of(spec.cell.model)
+        survival, found = self._tally.survival, self._tally.reached(spec.trial_id)
+        chances: Mapping[int, float] = self._chances_of(spec.cell.model)
+        reached = found.epoch
+        if reached:
+            chances = survival.sharpen(chances, spec, reached, found.best)
         if dice is None:
             return survival.expect(spec, reached, chances, arrivals)
         return survival.draw(spec, reached, chances, arrivals, dice)

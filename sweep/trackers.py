@@ -95,7 +95,7 @@ class Tracker(SessionCallback):
     ) -> None:
         """Open the tracker's run of this trial."""
         view = self._view(trial)
-        view.init_local_path()
+        self._try(view.init_local_path)
         self._open.add(trial.trial_id)
         self._try(self._inner.log_trial_start, view)
 

@@ -125,6 +125,11 @@ class Trainer(Trial):
         """Return the adapter's and the head's parameters."""
         return [*self._parameters()]
 
+    def frozen(self) -> NamedTensors:
+        """Return the base model's weights."""
+        named = self.model.get_base_model().named_parameters()
+        return [(n.replace(".base_layer.", "."), p) for n, p in named if not p.requires_grad]
+
     def moments(self) -> Tensors:
         """Return AdamW's state."""
         return flatten_moments(self._parameters(), self.optimizer)

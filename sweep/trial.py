@@ -14,6 +14,7 @@ from sweep.batches import Encoded, Encoder, order_training
 from sweep.checkpoints import Tensors, read_checkpoint, write_checkpoint
 from sweep.metrics import load_metric
 from sweep.optimizer import schedule
+from sweep.phrases import show_names
 from sweep.plan import TrialSpec
 from sweep.subsets import CellData
 
@@ -73,6 +74,10 @@ class Trial(ABC):
         """Return the trained weights, by PEFT's names; writing into them changes the trial."""
 
     @abstractmethod
+    def frozen(self) -> NamedTensors:
+        """Return the base model's weights, by names like its own."""
+
+    @abstractmethod
     def moments(self) -> Tensors:
         """Return the optimiser's state as flat tensors named ``PARAMETER/KEY``."""
 
@@ -104,7 +109,7 @@ class Trial(ABC):
         if not math.isfinite(loss):
             # An epoch without validation has no times of its own in the history.
             del metrics["train_seconds"]
-            return metrics | self.end("diverged", "the training loss is not finite")
+            return metrics | self.end("diverged", self._explain_divergence("training"))
         return metrics
 
     def end_validation(self, score: Score, seconds: float) -> dict[str, Any]:
@@ -117,7 +122,7 @@ class Trial(ABC):
             "eval_seconds": seconds,
         }
         if not math.isfinite(score.loss):
-            return metrics | self.end("diverged", "the validation loss is not finite")
+            return metrics | self.end("diverged", self._explain_divergence("validation"))
         self._remember_best(score)
         return metrics | {"best_val_accuracy": self.progress.val_accuracy, "done": False}
 
@@ -134,6 +139,16 @@ class Trial(ABC):
     def end(self, status: str, error: str | None) -> dict[str, Any]:
         """Return the metrics of a trial that ends by itself."""
         return {"done": True, "status": status, "error": error}
+
+    def _explain_divergence(self, kind: str) -> str:
+        """Return what to say of a loss that is no number; the base's weights may be at fault."""
+        broken = [name for name, value in self.frozen() if not bool(value.isfinite().all())]
+        if not broken:
+            return f"the {kind} loss is not finite"
+        return (
+            f"the {kind} loss is not finite, since {len(broken)} of the base model's weights hold "
+            f"values that are no numbers ({show_names(broken, 2, 100)}); download the model again"
+        )
 
     def judge(self, encoded: Encoded, total_loss: float, predictions: list[int]) -> Score:
         """Return the score of ``predictions``, in the order of ``encoded``."""

@@ -79,6 +79,7 @@ def _find_baselines(run: RunRecord, spec: TrialSpec) -> dict[str, float]:
         for event in run.baselines.values()
         if (list(event["labels"]), event["n_samples"], event["seed"]) == wanted
         and event.get("data_fingerprint", spec.data_fingerprint) == spec.data_fingerprint
+        and event.get("test_accuracy") is not None
     }
 
 

@@ -25,7 +25,8 @@ RAY = (
     ("test_sweep", "test_changed_runs", "test_trackers", "test_security_secrets",
      "test_environment", "test_security_ray"),
     ("test_faults", "test_packed_sweep", "test_placement", "test_new_workers", "test_store",
-     "test_lost_workers", "test_host", "test_streams"),
+     "test_lost_workers", "test_host", "test_streams", "test_failed_baselines", "test_home",
+     "test_search_path"),
 )  # fmt: skip
 """The files that start Ray, the longest, in two groups: more Rays at a time are too many for two
 cores."""

@@ -25,7 +25,7 @@ class Moment(NamedTuple):
 
 def replay(events: Sequence[Event], from_part: float = 0.1) -> list[Moment]:
     """Return what a watcher is told at each event from that part of the last session's time on,
-    and at moments between."""
+    and at moments between. Before the first one only the preflight speaks (test_estimate.py)."""
     opened = max(i for i, event in enumerate(events) if event["event"] == "opened")
     start, end = events[opened]["time"], events[-1]["time"]
     now = start
@@ -34,7 +34,8 @@ def replay(events: Sequence[Event], from_part: float = 0.1) -> list[Moment]:
     for event in events[:first]:
         watch.add(event)
     board = watch.build_board(Console(file=StringIO()))
-    steps = [start + (end - start) * step / STEPS for step in range(STEPS)]
+    begun = events[first]["time"]
+    steps = [begun + (end - begun) * step / STEPS for step in range(STEPS)]
     moments = []
     for event in events[first:]:
         due = [step for step in steps if step < event["time"]] + [event["time"]]

@@ -216,6 +216,16 @@ def test_path_or_splits_without_a_source_mean_files() -> None:
     assert DataConfig(splits={"train": "mine.csv"}).source == "files"
 
 
+def test_path_that_looks_like_a_hub_id_or_holds_a_variable_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"there is no such file .*needs data.source=hub"):
+        load(tmp_path / "owner" / "dataset")
+    with pytest.raises(DataError, match=r"no such file .variables such as \$HOME are not filled"):
+        load(tmp_path / "${DATA}" / "train.csv")
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

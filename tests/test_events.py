@@ -131,3 +131,25 @@ def test_prediction_of_an_unknown_label_is_refused(plan: Plan) -> None:
     ended = ENDED | {"trial_id": spec["trial_id"], "predictions": [0, spec["cell"]["n_labels"]]}
     with pytest.raises(RunFolderError, match=r"line 2 is damaged .a class is out of range"):
         read(planned, ended)
+
+
+@pytest.mark.parametrize(
+    "pace",
+    [
+        3,
+        {"epoch_seconds": [1, 2]},
+        {"epoch_seconds": {"c": [1]}},
+        {"epoch_seconds": {"c": [1, -1]}},
+        {"rungs": [[0, 0.5]]},
+        {"rungs": [[1, 1.5]]},
+        {"trials_at_a_time": 0},
+    ],
+)
+def test_forecast_of_the_pace_that_makes_no_sense_is_named(pace: Any) -> None:
+    with pytest.raises(RunFolderError, match="'pace' is not a forecast"):
+        read({"event": "opened", "time": 1, "pace": pace})
+
+
+@pytest.mark.parametrize("pace", [None, {}, {"epoch_seconds": {"c": [1, 0.5]}, "rungs": [[1, 1]]}])
+def test_forecast_of_the_pace_may_lack_what_is_not_known(pace: Any) -> None:
+    assert read({"event": "opened", "time": 1, "pace": pace})

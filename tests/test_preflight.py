@@ -11,6 +11,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError
 from model_configs import GPT2_XL, LLAMA, QWEN
+from model_folders import write_hollow
 
 from sweep.cluster import explain_storage
 from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
@@ -40,11 +41,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def write_model(folder: Path, tree: dict[str, Any], weights: str = "model.safetensors") -> Path:
-    """Write a model folder with a configuration and an empty weight file."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(tree))
+    """Write a model folder with a configuration, a tokenizer, and a weight file of that name."""
+    write_hollow(folder, tree)
     if weights:
-        (folder / weights).write_bytes(b"")
+        (folder / "model.safetensors").rename(folder / weights)
+    else:
+        (folder / "model.safetensors").unlink()
     return folder
 
 
@@ -151,7 +153,7 @@ def test_checkpoints_beyond_the_free_disk_are_a_warning(tmp_path: Path) -> None:
 def test_max_length_beyond_the_positions_is_an_error(
     write_config: WriteConfig, tmp_path: Path
 ) -> None:
-    folder = write_model(tmp_path / "model", {**GPT2_XL, "n_layer": 2, "n_embd": 50})
+    folder = write_model(tmp_path / "model", {**GPT2_XL, "n_layer": 2, "n_embd": 50, "n_head": 5})
     train = {"max_length": 2000}
     preflight = preflight_of(write_config, {"name": "a", "path": str(folder)}, train=train)
     assert sentences(preflight) == [
@@ -180,8 +182,8 @@ def test_folder_without_weights_is_an_error(tmp_path: Path) -> None:
 
 
 def test_remote_code_is_an_error_unless_trusted_or_not_needed(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", LLAMA)
     tree = {**LLAMA, "model_type": "odd", "auto_map": {"AutoModel": "odd.Odd"}}
-    folder = write_model(tmp_path / "model", tree)
     model = ModelConfig(name="a", path=str(folder))
     (finding,) = check_model(0, model, ReachedModel("x", tree, folder))
     assert finding.level == "error"
@@ -195,7 +197,7 @@ def test_remote_code_is_an_error_unless_trusted_or_not_needed(tmp_path: Path) ->
 def test_damaged_configuration_of_a_model_is_an_error(
     write_config: WriteConfig, tmp_path: Path
 ) -> None:
-    folder = write_model(tmp_path / "model", {})
+    folder = write_model(tmp_path / "model", LLAMA)
     (folder / "config.json").write_text("{")
     preflight = preflight_of(write_config, {"name": "a", "path": str(folder)})
     assert "config.json is not a JSON object" in sentences(preflight)[0]
@@ -205,7 +207,7 @@ def test_damaged_configuration_of_a_model_is_an_error(
 def test_unknown_shape_is_a_note_and_leaves_time_unknown(
     write_config: WriteConfig, tmp_path: Path
 ) -> None:
-    folder = write_model(tmp_path / "model", {"model_type": "mamba"})
+    folder = write_model(tmp_path / "model", {"model_type": "bloom", "n_layer": 2})
     preflight = preflight_of(write_config, {"name": "a", "path": str(folder)})
     assert sentences(preflight) == []
     assert "memory and time are unknown" in sentences(preflight, "note")[0]
@@ -241,6 +243,7 @@ def test_cold_cache_offline_lists_what_is_missing(
     with pytest.raises(ModelError, match=r"config\.json, weights .*, tokenizer missing"):
         find_hub_config("grid.models.0", "a/b", COMMIT)
     snapshot = write_model(tmp_path / "models--a--b" / "snapshots" / COMMIT, LLAMA)
+    (snapshot / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="whole: tokenizer missing, and HF_HUB_OFFLINE is set"):
         find_hub_config("grid.models.0", "a/b", COMMIT)
     (snapshot / "tokenizer.json").touch()
@@ -329,6 +332,10 @@ def test_run_journals_what_was_predicted(
     assert len(seen["predicted"]["seconds"]) == 3
     assert set(seen["predicted"]["memory_bytes"]) == {"tiny-llama"}
     assert seen["account"].source == "synthetic"
+    assert len(seen["pace"]["epoch_seconds"]) == 2
+    assert all(min(pair) > 0 for pair in seen["pace"]["epoch_seconds"].values())
+    assert seen["pace"]["rungs"] == [[1, 0.75], [2, 0.8333]]
+    assert seen["pace"]["trials_at_a_time"] >= 1
 
 
 def test_dry_run_loads_neither_torch_nor_ray(write_config: WriteConfig) -> None:

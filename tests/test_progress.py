@@ -1,5 +1,8 @@
 """The live display and its plain lines."""
 
+import re
+import time
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,31 @@ from sweep.recorder import Recorder
 from sweep.scheduler import CellASHA
 
 
+class Output(StringIO):
+    """A text stream that claims an encoding."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+
 class Stage:
     """A display of ``plan`` on a console of its own, and a recorder to feed it."""
 
-    def __init__(self, plan: Plan, folder: Path, terminal: bool) -> None:
-        self.output = StringIO()
-        console = Console(file=self.output, force_terminal=terminal, width=100)
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        terminal: bool,
+        width: int = 100,
+        encoding: str = "utf-8",
+    ) -> None:
+        self.output = Output(encoding)
+        console = Console(file=self.output, force_terminal=terminal, width=width)
         journal = Journal(folder)
         self.recorder = Recorder(journal, RunRecord(), CellASHA(3, 1, 2), folder)
         self.recorder.write_many([("planned", {"trial": s.to_dict()}) for s in plan.trials])
@@ -85,3 +107,99 @@ def test_terminal_shows_the_best_accuracy_of_each_cell(plan: Plan, tmp_path: Pat
     text = stage.output.getvalue()
     assert "2x16" in text
     assert "0.750" in text
+
+
+def start(stage: Stage, count: int) -> None:
+    """Let workers have the first ``count`` trials of the plan."""
+    for spec in stage.plan.trials[:count]:
+        stage.recorder.running[spec.trial_id] = time.monotonic()
+
+
+def test_first_line_comes_with_the_first_step(stage: Stage) -> None:
+    stage.display.start()
+    stage.display.on_step_end(0, [])
+    assert stage.output.getvalue().startswith("0 of 4 cells; 0 running; 8 left; 0 of 24 epochs")
+
+
+def test_epochs_of_a_trial_that_ended_early_are_not_planned_any_more(stage: Stage) -> None:
+    stage.end(1, "stopped")
+    assert "; 1 of 22 epochs" in stage.display.summarise()
+
+
+def test_failed_trials_leave_no_epochs_to_come(plan: Plan, stage: Stage) -> None:
+    for spec in plan.trials:
+        stage.recorder.write("ended", trial_id=spec.trial_id, status="failed", error="broken")
+    text = stage.display.summarise()
+    assert text.startswith("4 of 4 cells; 0 running; 8 failed; 0 of 0 epochs; took ")
+
+
+def test_run_that_has_nothing_to_do_took_no_time(plan: Plan, stage: Stage) -> None:
+    stage.end(8)
+    again = ProgressDisplay(plan, stage.recorder, Console(file=stage.output))
+    assert again.summarise() == "4 of 4 cells; 0 running; 8 finished; 8 of 8 epochs"
+
+
+def test_running_trials_tell_what_they_have_reached(plan: Plan, stage: Stage) -> None:
+    start(stage, 2)
+    spec = plan.trials[0]
+    values = {"val_accuracy": 0.5, "best_val_accuracy": 0.5}
+    stage.recorder.write("epoch", trial_id=spec.trial_id, epoch=2, decision="continue", **values)
+    stage.display.on_step_end(0, [])
+    first, second = (spec.candidate.index for spec in plan.trials[:2])
+    assert stage.output.getvalue().splitlines()[1] == (
+        f"  running: tiny-llama 2x16 seed 0 #{first} epoch 2 of 3, 0.500; "
+        f"tiny-llama 2x16 seed 0 #{second} epoch 0 of 3"
+    )
+
+
+def test_line_of_many_running_trials_is_cut(stage: Stage) -> None:
+    start(stage, 8)
+    stage.display.on_step_end(0, [])
+    line = stage.output.getvalue().splitlines()[1]
+    assert len(line) < 200
+    assert line.endswith("; and 4 more")
+
+
+def test_next_line_comes_half_a_minute_later(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for seconds, lines in ((0, 1), (29, 1), (31, 2)):
+        monkeypatch.setattr(time, "monotonic", lambda seconds=seconds: now + seconds)
+        stage.display.on_step_end(0, [])
+        assert stage.output.getvalue().count(" epochs") == lines
+
+
+def test_names_are_shown_as_they_are(plan: Plan, tmp_path: Path) -> None:
+    cell = replace(plan.cells[0], model="[red]:smile:")
+    specs = tuple(replace(spec, cell=cell) for spec in plan.trials[:2])
+    for terminal in (False, True):
+        (tmp_path / str(terminal)).mkdir()
+        stage = Stage(Plan((cell,), plan.candidates, specs), tmp_path / str(terminal), terminal)
+        start(stage, 1)
+        stage.display.start()
+        stage.end(2)
+        stage.display.stop()
+        assert "[red]:smile:" in stage.output.getvalue()
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_block_fits_narrow_terminals(width: int, encoding: str, plan: Plan, tmp_path: Path) -> None:
+    stage = Stage(plan, tmp_path, terminal=True, width=width, encoding=encoding)
+    start(stage, 8)
+    stage.end(2)
+    stage.display.start()
+    stage.display.stop()
+    lines = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", stage.output.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "0.750" in stage.output.getvalue()
+    if encoding == "ascii":
+        assert stage.output.getvalue().isascii()
+
+
+def test_columns_that_do_not_fit_are_counted(plan: Plan, tmp_path: Path) -> None:
+    stage = Stage(plan, tmp_path, terminal=True, width=24)
+    stage.display.start()
+    stage.end(8)
+    stage.display.stop()
+    assert "more columns do not fit" in " ".join(stage.output.getvalue().split())

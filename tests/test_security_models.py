@@ -217,7 +217,7 @@ def test_a_hub_model_needs_safetensors_in_its_listing(
     names: list[str], refused: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stand_in_for_the_hub(monkeypatch, names)
-    files = list_hub_files("some/model", "main", tmp_path)
+    files = list_hub_files("some/model", "main", tmp_path) | {"tokenizer.json"}
     model = ModelConfig(name="a", path="some/model")
     found = ReachedModel("x", {"model_type": "llama"}, tmp_path, files)
     assert bool(check_model(0, model, found)) == refused

@@ -27,6 +27,9 @@ def slim(event: Event, start: float) -> Event:
     kept = {name: round(v, 4) if isinstance(v, float) else v for name, v in kept.items()}
     if event["event"] == "opened":
         kept["predicted"] = {"seconds": (event.get("predicted") or {}).get("seconds")}
+    if event["event"] == "planned":
+        model = event["trial"]["model"]
+        model["path"] = f"/models/{model['name']}"
     return {"event": event["event"], "time": round(event["time"] - start, 3), **kept}
 
 

@@ -1,0 +1,51 @@
+"""Which baselines of a run failed, and how that is told."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweep.events import FAILED, Event
+from sweep.phrases import cut, show_line
+from sweep.plan import Plan
+from sweep.record import RunRecord
+
+
+def list_failed(record: RunRecord, plan: Plan, names: Sequence[str] | None = None) -> list[Event]:
+    """Return the events of the failed baselines on the plan's subsets; only those in ``names``,
+    where that is given."""
+    return [
+        event
+        for event in _list_baselines(record, plan)
+        if event.get("status") == FAILED and (names is None or event["model"] in names)
+    ]
+
+
+def _list_baselines(record: RunRecord, plan: Plan) -> list[Event]:
+    subsets = {spec.data_fingerprint for spec in plan.trials}
+    known = record.baselines.values()
+    return [event for event in known if event.get("data_fingerprint") in subsets]
+
+
+def describe_failure(event: Mapping[str, Any]) -> str:
+    """Return in one line which baseline failed, and why."""
+    return (
+        f"baseline {event['model']}, {event['n_labels']} labels x {event['n_samples']} samples, "
+        f"seed {event['seed']}: failed ({_shorten(event['error'])})"
+    )
+
+
+def summarize_failures(record: RunRecord, plan: Plan, retry: str) -> str:
+    """Return the sentence that ends a run of which baselines failed; empty if none did. ``retry``
+    is the command that runs them again."""
+    failed = list_failed(record, plan)
+    if not failed:
+        return ""
+    reasons = {event["model"]: _shorten(event["error"]) for event in failed}
+    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    return (
+        f"{len(failed)} of {len(_list_baselines(record, plan))} baselines failed ({listed}); the "
+        f"report names each. After a fix, run them again with: {retry}"
+    )
+
+
+def _shorten(error: str) -> str:
+    return cut(show_line(" ".join(error.split())), 300)

@@ -1,0 +1,135 @@
+"""Whether the libraries that train would load a model, found out before training: in a process of
+its own, so that planning stays without torch, and without reading weights."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sweep.config import ModelConfig
+from sweep.findings import Finding
+from sweep.modelfiles import (
+    CODE_NAMED_IN,
+    ReachedModel,
+    fit_remedy,
+    list_model_files,
+    read_part,
+)
+from sweep.modelfolder import has_tokenizer
+from sweep.phrases import cut
+from sweep.revisions import TINY_PREFIX, is_local
+from sweep.shapes import FAMILIES
+from sweep.weightfiles import PICKLE, PICKLE_INDEX, choose_entry, is_complete
+
+# Importing the libraries takes 4 s on two cores, a model 0.1 to 2 s; a slow disk more.
+MOST_SECONDS = 120
+MODULE = "sweep.metaload"
+# Nothing is fetched or converted, no GPU is touched, and nobody reads what is logged.
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "DISABLE_SAFETENSORS_CONVERSION": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """A model folder to try, and which of its parts are here: a Hub model's may not be yet."""
+
+    key: str
+    name: str
+    folder: str
+    has_weights: bool
+    has_tokenizer: bool
+    target_modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadAnswer:
+    """What trying a model gave: why it cannot be trained, and what else is to be known."""
+
+    key: str
+    error: str | None = None
+    warning: str | None = None
+
+
+def check_loading(models: Sequence[tuple[int, ModelConfig, ReachedModel]]) -> list[Finding]:
+    """Return what the libraries refuse or find odd in ``models``, given with their places in the
+    grid: architecture, head, tensors, tokenizer, target modules."""
+    found = [build_request(index, model, reached) for index, model, reached in models]
+    requests = [request for request in found if request]
+    if not requests:
+        return []
+    try:
+        answers = ask(requests)
+    except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
+        key = requests[0].key
+        reason = cut(" ".join(str(error).split()), 200)
+        text = f"{key}: whether the models load could not be checked before the run ({reason})"
+        return [Finding("warning", key, text)]
+    asked = {f"grid.models.{index}": model for index, model, _ in models}
+    return [each for answer in answers for each in _list_findings(answer, asked[answer.key])]
+
+
+def _list_findings(answer: LoadAnswer, model: ModelConfig) -> list[Finding]:
+    pairs = (("error", answer.error), ("warning", answer.warning))
+    return [
+        Finding(level, answer.key, f"{answer.key}: {fit_remedy(text, model)}")  # type: ignore[arg-type]
+        for level, text in pairs
+        if text
+    ]
+
+
+def build_request(index: int, model: ModelConfig, found: ReachedModel) -> LoadRequest | None:
+    """Return what to try of a model; None if there is nothing to learn, or its own code would
+    have to run for it."""
+    if model.path.startswith(TINY_PREFIX) or found.folder is None:
+        return None
+    own_code = any("auto_map" in read_part(found, name) for name in CODE_NAMED_IN)
+    if own_code and model.trust_remote_code:
+        return None
+    names = list_model_files(model, found) or frozenset()
+    entry = choose_entry(names, model.allow_pickle)
+    plain = entry is not None and entry not in (PICKLE, PICKLE_INDEX)
+    weights = plain and is_complete(found.folder, names)
+    tokenizer = _has_tokenizer_here(model, found.folder, names)
+    targets = tuple(model.target_modules or ())
+    if not (weights or tokenizer or targets) and found.tree.get("model_type") in FAMILIES:
+        return None
+    folder = str(found.folder.absolute())
+    return LoadRequest(f"grid.models.{index}", model.name, folder, weights, tokenizer, targets)
+
+
+def _has_tokenizer_here(model: ModelConfig, folder: Path, names: frozenset[str]) -> bool:
+    """Return whether all of the tokenizer is on this machine: of a Hub model, parts may not be."""
+    if is_local(model.path):
+        return True
+    parts = [n for n in names if has_tokenizer([n]) or n in ("merges.txt", "vocab.json")]
+    parts += [n for n in names if n.startswith(("tokenizer", "special_tokens", "added_tokens"))]
+    return bool(parts) and all((folder / name).is_file() for name in parts)
+
+
+def ask(requests: Sequence[LoadRequest]) -> list[LoadAnswer]:
+    """Return what the other process answers; raise one of the errors of ``subprocess``, or
+    ValueError, if it gives none."""
+    package = str(Path(__file__).resolve().parent.parent)
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | QUIET | {"PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(
+        # -P: names in the user's folder must not stand for the libraries.
+        [sys.executable, "-P", "-m", MODULE],
+        input=json.dumps([asdict(request) for request in requests]),
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=MOST_SECONDS,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ValueError(lines[-1])
+    return [LoadAnswer(**tree) for tree in json.loads(done.stdout)]

@@ -1,0 +1,146 @@
+"""``python -m sweep.metaload``: loads models as training does, but on PyTorch's meta device, where
+tensors have shapes and no values; answers on standard output what speaks against them.
+
+It takes a JSON list of `sweep.loadcheck.LoadRequest` on standard input, and gives one of
+`LoadAnswer`. No weight is read but its header, nothing is downloaded, and no code of a model runs.
+"""
+
+import json
+import sys
+from collections.abc import Collection
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from sweep.errors import ModelError
+from sweep.heads import HEAD, Loaded, check_loaded, describe_left_out, find_score, read_config
+from sweep.loadcheck import LoadAnswer, LoadRequest
+from sweep.modelfolder import NO_TOKENIZER, has_tokenizer, list_names
+from sweep.phrases import name_error, show_names
+from sweep.vocabulary import check_vocabulary, choose_padding, count_rows
+from sweep.weightfiles import read_weights
+
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+
+def main() -> None:
+    """Answer the requests on standard input."""
+    with redirect_stdout(sys.stderr):
+        requests = [LoadRequest(**tree) for tree in json.load(sys.stdin)]
+        answers = [answer(request) for request in requests]
+    print(json.dumps([asdict(each) for each in answers]))
+
+
+def answer(request: LoadRequest) -> LoadAnswer:
+    """Return what speaks against training the model."""
+    try:
+        return LoadAnswer(request.key, warning=_try(request))
+    except ModelError as error:
+        return LoadAnswer(request.key, error=str(error))
+    except Exception as error:  # the libraries raise many kinds over odd files
+        text = f"model {request.name}: {request.folder} cannot be loaded ({name_error(error)})"
+        return LoadAnswer(request.key, error=f"{text}; check its config.json, or download it again")
+
+
+def _try(request: LoadRequest) -> str | None:
+    """Return what is odd about the model; raise what training would meet."""
+    folder, name = Path(request.folder), request.name
+    config = _read_known_config(folder, name)
+    model, loaded = build_meta(config, folder, request.has_weights)
+    find_score(model, name)
+    check_loaded(model, loaded, name)
+    _check_targets(model, request)
+    if request.has_tokenizer:
+        _check_tokenizer(folder, count_rows(model), name)
+    return describe_left_out(model, loaded, name)
+
+
+def _read_known_config(folder: Path, name: str) -> PreTrainedConfig:
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(
+            f"model {name}'s architecture {kind!r} (model_type in config.json) is not known to "
+            f"transformers {transformers.__version__}; take another model, or a release that has it"
+        )
+    config = read_config(str(folder), **LOCAL)
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ModelError(
+            f"model {name}'s architecture {kind!r} has no text classifier in transformers "
+            f"{transformers.__version__}; take another model"
+        )
+    return config
+
+
+def build_meta(
+    config: PreTrainedConfig, folder: Path, has_weights: bool
+) -> tuple[PreTrainedModel, Loaded]:
+    """Return the classifier without values, and what loading ``folder``'s weights into it would
+    leave over."""
+    with torch.device("meta"):
+        empty = AutoModelForSequenceClassification.from_config(config)
+    if not has_weights:
+        return empty, Loaded()
+    header = read_weights(folder, list_names(folder), allow_pickle=False)
+    tensors = {name: torch.empty(t.shape, device="meta") for name, t in header.items()}
+    model, info = type(empty).from_pretrained(
+        None, config=empty.config, state_dict=tensors, device_map="meta", dtype=torch.float32,
+        ignore_mismatched_sizes=True, output_loading_info=True,
+    )  # fmt: skip
+    return model, Loaded.from_info(info)
+
+
+def _check_targets(model: PreTrainedModel, request: LoadRequest) -> None:
+    """Raise ModelError if a target module names no layer that has a matrix to adapt."""
+    tables = (name for name, weight in model.named_parameters() if weight.dim() > 1)
+    layers = [name.rpartition(".")[0] for name in tables]
+    known = sorted({layer.rpartition(".")[2] for layer in layers} - {HEAD})
+    for target in request.target_modules:
+        if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
+            raise ModelError(
+                f"model {request.name}: target_modules name {target!r}, but its layers are "
+                f"{show_names(known)}; name some of these, or leave the key out to adapt every "
+                "linear layer"
+            )
+
+
+def _check_tokenizer(folder: Path, rows: int, name: str) -> None:
+    tokenizer: Any = None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        check_vocabulary(tokenizer, rows, name)
+    except Exception as error:
+        names = list_names(folder)
+        if not has_tokenizer(names):
+            raise ModelError(f"{folder} {NO_TOKENIZER}") from None
+        if tokenizer is not None:
+            raise
+        raise ModelError(_explain_tokenizer(folder, names, error)) from None
+    choose_padding(tokenizer, rows, name)
+
+
+def _explain_tokenizer(folder: Path, names: Collection[str], error: Exception) -> str:
+    reason = name_error(error)
+    if "tokenizer.json" in names:
+        return f"{folder / 'tokenizer.json'} cannot be read ({reason}); download it again"
+    lacking = find_spec("sentencepiece") is None and any(n.endswith(".model") for n in names)
+    return (
+        f"{folder} has no tokenizer.json, and its tokenizer cannot be read otherwise ({reason}); "
+        f"add tokenizer.json{', or pip install sentencepiece protobuf' if lacking else ''}"
+    )
+
+
+if __name__ == "__main__":
+    main()
