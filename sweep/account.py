@@ -191,7 +191,7 @@ def format_columns(split: SplitAccount) -> str:
     """Return the columns used, e.g. ``columns title and body for the text, kind for the label``."""
     texts, label = list(split.text_columns), split.label_column
     if not label:
-        return f"column {_join_names(texts)}"
+        return f"column{'s' * (len(texts) > 1)} {_join_names(texts)}"
     if len(texts) == 1:
         return f"columns {_join_names([*texts, label])}"
     return f"columns {_join_names(texts)} for the text, {_join_names([label])} for the label"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sweep.columnar import Table
 from sweep.delimiters import CANDIDATES
 from sweep.errors import DataError
+from sweep.filenames import find_split
 from sweep.headers import check_first_line, may_be_data, suggest_columns
 from sweep.looks import looks_like_labels, looks_like_text
 from sweep.phrases import show_choices, show_names, show_value
@@ -44,6 +45,18 @@ def choose_columns(table: Table, texts: Sequence[str] | None, label: str | None)
     by_look = (text if texts is None and text.lower() not in TEXT_NAMES else None,
                found if label is None and found.lower() not in LABEL_NAMES else None)  # fmt: skip
     return Columns(chosen, found, tuple(name for name in by_look if name is not None))
+
+
+def find_split_column(table: Table, columns: Columns) -> str | None:
+    """Return the column besides ``columns`` whose values are all words for splits, for training and
+    at least one other."""
+    for name, values in table.columns.items():
+        free = name not in (*columns.texts, columns.label)
+        if free and all(isinstance(value, str) and find_split(value.strip()) for value in values):
+            found = {find_split(value.strip()) for value in set(values)}
+            if "train" in found and len(found) > 1:
+                return name
+    return None
 
 
 def find_columns(
@@ -87,9 +100,16 @@ def _pick(
             return same[0]
     looks = looks_like_text if key == "text_column" else looks_like_labels
     alike = [name for name in free if looks(table.columns[name])]
-    if len(alike) != 1:
-        raise DataError(_explain(table, key, usual, alike))
-    return alike[0]
+    if len(alike) == 1:
+        return alike[0]
+    named = [name for name in table.columns if name in taken and name.lower() in usual]
+    if named and not alike:
+        other = "text_column" if key == "label_column" else "label_column"
+        raise DataError(
+            f"{table.place}: {show_value(named[0])} is named in data.{other}; take it out there, "
+            f"or name another column in data.{key}"
+        )
+    raise DataError(_explain(table, key, usual, alike))
 
 
 def _check_wanted(table: Table, key: str, wanted: str) -> None:

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from sweep.columnar import refuse_unreadable
-from sweep.columns import LABEL_NAMES, TEXT_NAMES, Columns, check_first_lines, choose_columns
+from sweep.columns import (
+    LABEL_NAMES,
+    TEXT_NAMES,
+    Columns,
+    check_first_lines,
+    choose_columns,
+    find_split_column,
+)
 from sweep.config import DataConfig
 from sweep.delimited import ColumnCountError, Layout
 from sweep.errors import DataError
@@ -48,6 +55,8 @@ class Corpus:
     """The splits that the source lacks (or has no label in), cut from its training rows."""
     unused: tuple[str, ...] = ()
     """Data files beside those that were read which no split uses."""
+    split_column: str | None = None
+    """A column of the training data that says which split a row is for, and that nothing reads."""
     spellings: Mapping[str, str] = field(default_factory=dict)
     """Of number labels that files write in several ways (1, 1.0) each other way: its label."""
 
@@ -150,6 +159,7 @@ def build_corpus(
     ``names`` are those behind whole numbers, where they are not in the tables themselves.
     """
     check_keys(tables.values(), config)
+    _check_places(tables)
     columns = _choose_columns(tables["train"], config)
     read = {
         split: read_unlabelled(table, columns)
@@ -168,7 +178,25 @@ def build_corpus(
     rows = {split: kept for split, (kept, _) in read.items() if kept}
     spellings = {} if names else spell_alike(rows)
     cut = tuple(split for split in SPLITS if split not in rows)
-    return Corpus(_cut_from_training(rows, cut, config), sources, cut, spellings=spellings)
+    return Corpus(
+        _cut_from_training(rows, cut, config),
+        sources,
+        cut,
+        split_column=find_split_column(tables["train"], columns) if cut else None,
+        spellings=spellings,
+    )
+
+
+def _check_places(tables: Mapping[str, Table]) -> None:
+    """Raise DataError if two splits are one file."""
+    places: dict[str, str] = {}
+    for split, table in tables.items():
+        other = places.setdefault(table.place, split)
+        if other != split:
+            raise DataError(
+                f"{table.place}: is named for {other} and for {split}; name another file for one "
+                f"of them, or {cut_instead(split)}"
+            )
 
 
 def _read_split(

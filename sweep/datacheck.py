@@ -49,6 +49,7 @@ def build_account(corpus: Corpus, subsets: Subsets, config: DataConfig) -> DataA
     account = DataAccount(config.source, config.split_seed, splits, tuple(map(str, corpus.unused)))
     remarks = [
         *_remark_unused(account, config),
+        *_remark_split_column(corpus, account),
         *(_remark_default(account, config) if len(subsets.label_order) > 1 else ()),
         *_remark_excluded(corpus, config),
         *_remark_unlabelled(splits),
@@ -104,8 +105,9 @@ def _remark_unused(account: DataAccount, config: DataConfig) -> Iterator[Finding
     names another file, or null."""
     chosen = {str(split) for split in config.splits or {}}
     base = Path(config.path or "").expanduser()
-    meant = [path for path in account.unused if find_split_of(Path(path).name) in chosen]
-    others = [path for path in account.unused if path not in meant]
+    told = {path: find_split_of(Path(path).name) in chosen for path in account.unused}
+    meant = [path for path in told if told[path]]
+    others = [path for path in told if not told[path]]
     if others:
         keys = [f"data.splits.{split}" for split in account.cut or SPLITS]
         yield _warn(
@@ -115,6 +117,18 @@ def _remark_unused(account: DataAccount, config: DataConfig) -> Iterator[Finding
     if meant:
         sentence = f"data.splits: {_list_unused(meant, base)}, as data.splits says"
         yield Finding("note", "data.splits", show_line(sentence))
+
+
+def _remark_split_column(corpus: Corpus, account: DataAccount) -> Iterator[Finding]:
+    """Warn of a column that tells splits apart, where they are cut from all rows instead."""
+    if corpus.split_column is not None:
+        cut = join_phrases(account.cut)
+        yield _warn(
+            "data.splits",
+            f"the column {show_value(corpus.split_column)} says which split each row is for, but "
+            f"is not read, and {cut} {'is' if len(account.cut) == 1 else 'are'} cut from all rows; "
+            "write the rows of each split to a file of its own",
+        )
 
 
 def _list_unused(paths: Sequence[str], base: Path) -> str:
@@ -170,7 +184,8 @@ def _remark_unlabelled(splits: Sequence[SplitAccount]) -> Iterator[Finding]:
             yield _warn(
                 f"data.splits.{split.split}",
                 f"{format_files(split)} has no row with a text and a label, so {split.split} is "
-                f"cut from training; name data with both in data.splits.{split.split}",
+                f"cut from training; name data with both in data.splits.{split.split}, or set it "
+                "to null",
             )
 
 

@@ -61,14 +61,17 @@ def _parse_line(place: str, number: int, line: str) -> Any:
 def _parse_stream(place: str, text: str) -> tuple[list[Any], list[int]]:
     """Return values that follow each other, each over one line or several, as ``jq`` prints."""
     decoder = json.JSONDecoder()
-    values, lines = [], []
+    values: list[Any] = []
+    lines: list[int] = []
     line, end, start = 1, 0, _skip_blank(text, 0)
     while start < len(text):
         line += text.count("\n", end, start)
         try:
             value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
-            raise _not_json(place, getattr(error, "lineno", line), error) from None
+            other = not values and text[start] not in "{["
+            hint = ", or give the file the ending that fits, such as .csv" if other else ""
+            raise _not_json(place, getattr(error, "lineno", line), error, hint) from None
         values.append(value)
         lines.append(line)
         line += text.count("\n", start, end)
@@ -81,10 +84,10 @@ def _skip_blank(text: str, start: int) -> int:
     return blank.end() if blank else start
 
 
-def _not_json(place: str, line: int, error: Exception) -> DataError:
+def _not_json(place: str, line: int, error: Exception, hint: str = "") -> DataError:
     reason = getattr(error, "msg", None) or "too deep, or a number too long"
     return DataError(
-        f"{place}: line {line} is not JSON ({reason}); write one object a line, or one array"
+        f"{place}: line {line} is not JSON ({reason}); write one object a line, or one array{hint}"
     )
 
 
@@ -114,7 +117,8 @@ def _find_splits(place: str, value: Any) -> dict[str, Any]:
             raise DataError(f"{place}: has several keys for {split}; leave one of them")
         if split is None:
             return {}
-        found[split] = part
+        if part or split == "train":
+            found[split] = part
     evaluation = found.pop("evaluation", None)
     if evaluation is not None:
         found.setdefault("test" if "validation" in found else "validation", evaluation)

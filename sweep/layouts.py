@@ -45,11 +45,16 @@ class FileLayout:
     def list_unused(self, others: Iterable[Node] = ()) -> tuple[str, ...]:
         """Return the data files that neither a split uses nor ``others`` names."""
         own = [files.folder for files in self.splits.values() if files.folder]
-        used = {str(node) for files in self.splits.values() for node in files.nodes}
-        used |= {str(node).rstrip("/") for node in (*self.folders, *own, *others)}
+        nodes = [node for files in self.splits.values() for node in files.nodes]
+        parents = {str(parent_of(node)).rstrip("/") for node in nodes}
         found = [node for folder in (*self.folders, *own) for node in _list_candidates(folder)]
+        # Of a folder that holds a used file, the others are told, not the folder.
+        inner = [node for node in found if str(node).rstrip("/") in parents]
+        found += [node for folder in inner for node in _list_candidates(folder)]
+        passed = (*nodes, *self.folders, *own, *inner, *others)
+        used = {str(node).rstrip("/") for node in passed}
         names = dict.fromkeys(str(node) for node in (*found, *self.beside))
-        return tuple(name for name in names if name not in used)
+        return tuple(name for name in names if name.rstrip("/") not in used)
 
 
 def _list_candidates(folder: Node) -> list[Node]:
@@ -89,7 +94,14 @@ def find_layout(config: DataConfig) -> FileLayout:
     free = [split for split in SPLITS if split not in chosen]
     if not config.path:
         return FileLayout(named)
-    taken = {str(node) for files in named.values() for node in (*files.nodes, files.folder)}
+    # A mapping of labels serves every split.
+    shared = {files.pair.mapping for files in named.values() if files.pair}
+    taken = {
+        str(node)
+        for files in named.values()
+        for node in (*files.nodes, files.folder)
+        if node not in shared
+    }
     found = _look(config.path, free, taken)
     if "train" in named and not found.splits:
         found = _look_beside(named["train"], found, free, taken)
@@ -139,10 +151,10 @@ def _look_by_pattern(path: str, free: Collection[str], taken: Collection[str]) -
 def _look_in_folder(
     folder: Node, free: Collection[str], taken: Collection[str], depth: int
 ) -> FileLayout:
+    entries = list_visible(folder)
     if is_saved(folder) and "train" in free:
         return FileLayout({"train": SplitFiles((folder,))}, (folder,))
     check_saved_splits(folder)
-    entries = list_visible(folder)
     splits = _sort(entries, str(folder), free, taken)
     if splits or "train" not in free:
         return FileLayout(splits, (folder,))

@@ -102,8 +102,11 @@ def inner_name(node: Node) -> str:
 
 
 def is_saved(folder: Node) -> bool:
-    """Whether ``Dataset.save_to_disk`` wrote ``folder``."""
-    return (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    """Whether ``Dataset.save_to_disk`` wrote ``folder``; one that may not be read counts as not."""
+    try:
+        return (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    except PermissionError:
+        return False  # such as lost+found, which no one asked for
 
 
 def holds_data(folder: Node) -> bool:

@@ -24,12 +24,18 @@ ROW = re.compile(r"[^\t]*\t[0-9]+(,[0-9]+)*(\t|$)")
 def name_official_files(config: DataConfig) -> DataConfig:
     """Return ``config`` with the official files named in ``splits``, where ``path`` is their folder
     and nothing else is asked for; else ``config`` itself."""
-    folder = Path(config.path or "").expanduser()
-    there = (folder / NAMES_FILE).is_file() and (folder / FILES["train"]).is_file()
     chosen = config.splits or {}
-    if not there or _says_otherwise(config) or any(chosen.values()):
+    if _says_otherwise(config) or any(chosen.values()) or not _is_official_folder(config.path):
         return config
     return config.model_copy(update={"splits": {**FILES, **chosen}})
+
+
+def _is_official_folder(path: str | None) -> bool:
+    folder = Path(path or "").expanduser()
+    try:
+        return (folder / NAMES_FILE).is_file() and (folder / FILES["train"]).is_file()
+    except PermissionError:
+        return False  # looking into the folder tells
 
 
 def check_files(splits: Mapping[str, SplitFiles]) -> None:

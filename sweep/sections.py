@@ -53,6 +53,7 @@ WITHOUT_EFFECT = {
         "quoted",
         "delimiter",
         "columns",
+        "encoding",
         "splits",
         "validation_fraction",
         "test_fraction",

@@ -59,6 +59,11 @@ def expand_group(group: Group, split: str, folder: Node | None = None) -> SplitF
 def _expand_file(node: Node) -> SplitFiles:
     """Return ``node``, with the file of labels that stands beside a file of texts."""
     role, key = find_role(node.name)
+    if role == "label" and node.is_file():
+        raise DataError(
+            f"{node}: holds labels alone, by its name; name the file of texts beside it, such as "
+            "train_text.txt"
+        )
     if role != "text" or not node.is_file():
         return SplitFiles((node,))
     parent = parent_of(node)

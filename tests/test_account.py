@@ -301,3 +301,12 @@ def test_every_shortage_is_told_and_that_of_a_split_first(
     assert "the validation split has no text" in errors[0]
     assert "give each label three or more texts" in errors[0]
     assert errors[-1].endswith("take at most 2")
+
+
+def test_column_that_tells_splits_apart_is_named_where_they_are_cut(tmp_path: Path) -> None:
+    rows = [f"{text},{label},{('train', 'dev')[i % 3 == 0]}" for i, (text, label) in
+            enumerate(pairs(30))]  # fmt: skip
+    (tmp_path / "all.csv").write_text("\n".join(["text,label,fold", *rows]))
+    (sentence,) = sentences(take(tmp_path / "all.csv"))
+    assert "the column 'fold' says which split each row is for, but is not read" in sentence
+    assert "validation and test are cut from all rows" in sentence

@@ -155,3 +155,18 @@ def test_key_beside_those_of_splits_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, {"train": pairs, "val": pairs, "oos": pairs})
     with pytest.raises(DataError, match=r"several keys \(train, val, oos\); take oos out"):
         read_tables(path)
+
+
+@pytest.mark.parametrize("empty", [[], None, {}])
+def test_split_without_rows_is_none(tmp_path: Path, empty: Any) -> None:
+    pairs = [["a b", "joy"], ["c d", "anger"]]
+    assert [*read_tables(write(tmp_path, {"train": pairs, "test": empty}))] == ["train"]
+
+
+def test_other_text_under_the_ending_of_json_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("text,label\na b,joy\n")
+    with pytest.raises(
+        DataError, match=r"line 1 is not JSON .* the ending that fits, such as .csv"
+    ):
+        read_tables(path)

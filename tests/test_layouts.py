@@ -382,3 +382,35 @@ def test_training_file_of_another_kind_is_refused_with_the_true_reason(
 def test_test_file_of_another_kind_is_told_as_unused(tmp_path: Path) -> None:
     write_all(tmp_path, "train.csv", "test.xlsx", "notes.txt")
     assert [Path(name).name for name in load(tmp_path).unused] == ["test.xlsx"]
+
+
+def test_mapping_serves_the_splits_that_are_not_named_too(tmp_path: Path) -> None:
+    corpus = load(tweets(tmp_path), splits={"train": "train_text.txt"})
+    assert {row.labels for row in corpus.splits["test"]} <= {("anger",), ("joy",)}
+
+
+def test_file_of_labels_named_for_a_split_is_refused(tmp_path: Path) -> None:
+    sentence = refuse(tweets(tmp_path), splits={"train": "train_labels.txt"})
+    assert "holds labels alone, by its name; name the file of texts beside it" in sentence
+
+
+def test_file_named_for_two_splits_is_refused_with_a_remedy_that_works(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv")
+    sentence = refuse(tmp_path, splits={"train": "a.csv", "test": "a.csv"})
+    assert "a.csv: is named for train and for test; name another file for one" in sentence
+    assert load(tmp_path, splits={"train": "a.csv", "test": None}).cut == ("validation", "test")
+
+
+def test_folder_that_may_not_be_read_matters_only_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_all(tmp_path, "train.csv", "lost+found/x.csv")
+    is_file = Path.is_file
+
+    def deny(path: Path) -> bool:
+        if "lost+found" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", deny)
+    assert load(tmp_path).unused == ()

@@ -317,3 +317,10 @@ def test_missing_labels_file_names_its_key(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\na b,0\nc d,1\n")
     with pytest.raises(DataError, match=r"names.txt: there is no such file; check data.labels_fi"):
         load_corpus(DataConfig(source="files", path=str(tmp_path), labels_file="names.txt"))
+
+
+def test_label_column_named_for_the_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\na b,joy\nc d,anger\n")
+    data = DataConfig(source="files", path=str(tmp_path / "a.csv"), text_column=["text", "label"])
+    with pytest.raises(DataError, match=r"'label' is named in data.text_column; take it out there"):
+        load_corpus(data)

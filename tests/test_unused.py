@@ -80,3 +80,9 @@ def test_files_beside_those_named_inside_an_archive_are_found(tmp_path: Path) ->
     corpus = load(tmp_path / "x.zip", splits={"train": "set/a.csv"})
     assert corpus.cut == ("test",)
     assert corpus.unused == (f"{tmp_path}/x.zip/set/more.csv",)
+
+
+def test_of_a_folder_with_a_used_file_only_the_others_are_told(tmp_path: Path) -> None:
+    write(tmp_path, "train/a.csv", "train/b.csv", "test.csv")
+    corpus = load(tmp_path, splits={"train": "train/a.csv"})
+    assert corpus.unused == (f"{tmp_path}/train/b.csv",)
