@@ -184,8 +184,8 @@ def _read_columns(place: str, value: dict[str, Any], lines: list[int] | None) ->
     nested = any(isinstance(part, list | dict) for part in parts)
     if (nested or len(parts) > WIDEST_ROW) and not _looks_like_row(value):
         raise DataError(
-            f"{place}: is one object with the keys {show_names(value, 5)}, none of which holds rows; "
-            f"write a list of objects such as {EXAMPLE}, or one a line"
+            f"{place}: is one object with the keys {show_names(value, 5)}, none of which holds "
+            f"rows; write a list of objects such as {EXAMPLE}, or one a line"
         )
     return build_rows(place, [value], lines)
 
