@@ -135,6 +135,11 @@ def _explain(table: Table, key: str, usual: Sequence[str], alike: list[str]) -> 
         )
     if table.repeated and not alike:
         return _explain_repeated(table, min(table.repeated))
+    if key == "text_column" and 1 < len(alike) == len(table.columns):
+        return (
+            f"{table.place}: all columns look like texts ({show_choices(alike)}), and none is left "
+            "for the labels; write each text and its label in one row"
+        )
     kind = "texts" if key == "text_column" else "labels"
     several = f"several look like {kind} ({show_choices(alike)})"
     lists = _list_nested(table) if key == "text_column" else []

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 from sweep.account import (
     NAMED,
@@ -21,7 +22,7 @@ from sweep.config import DataConfig
 from sweep.data import SPLITS, Corpus, SplitSource
 from sweep.filenames import find_split_of
 from sweep.findings import Finding
-from sweep.phrases import show_choices, show_line, show_names, show_value
+from sweep.phrases import cut, show_choices, show_line, show_names, show_value
 from sweep.pools import Pool
 from sweep.subsets import Subsets
 
@@ -31,6 +32,8 @@ MEANT = (Reason.SEVERAL_LABELS, Reason.EXCLUDED_LABEL, Reason.NOT_IN_LABEL_ORDER
 """Reasons that the configuration or the method gives; the others lie in the files."""
 # A label column with an id in it may have as many labels as rows.
 MOST_LABELS = 100
+# Warnings of labels that look alike; where there are more, these show what is wrong.
+MOST_ALIKE = 3
 
 REMEDIES = {
     Reason.WITHOUT_TEXT: "check data.text_column",
@@ -52,6 +55,7 @@ def build_account(corpus: Corpus, subsets: Subsets, config: DataConfig) -> DataA
         *_remark_split_column(corpus, account),
         *(_remark_default(account, config) if len(subsets.label_order) > 1 else ()),
         *_remark_excluded(corpus, config),
+        *_remark_alike(corpus),
         *_remark_unlabelled(splits),
         *_remark_shares(splits),
     ]
@@ -167,6 +171,22 @@ def _remark_excluded(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
                 "data.exclude_labels",
                 f"no row has the label {show_value(name)}; {_suggest(name, sorted(corpus.labels))}",
             )
+
+
+def _remark_alike(corpus: Corpus) -> Iterator[Finding]:
+    """Warn of labels that a reader would take for one: they differ in letter case or in how a
+    letter with its accent is encoded."""
+    groups: dict[str, list[str]] = {}
+    for label in sorted(corpus.labels):
+        groups.setdefault(normalize("NFKC", label).casefold(), []).append(label)
+    for group in [group for group in groups.values() if len(group) > 1][:MOST_ALIKE]:
+        same = len({normalize("NFC", label) for label in group}) < len(group)
+        shown = [cut(ascii(label), 60) if same else show_value(label) for label in group]
+        yield _warn(
+            "data",
+            f"{join_phrases(shown)} count as different labels; if they are the same, write them "
+            "alike",
+        )
 
 
 def _suggest(name: str, known: Sequence[str]) -> str:

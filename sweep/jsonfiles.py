@@ -16,6 +16,8 @@ EXAMPLE = '{"text": "...", "label": "..."}'
 HEADER_NAMES = frozenset(("text", "sentence", "content", "label", "labels"))
 # Objects with more different keys than this are no rows of columns.
 MOST_COLUMNS = 1000
+# A lone object with more keys than this is no row, but something else, such as a label by text.
+WIDEST_ROW = 50
 DEEPEST = 8
 _BLANK = re.compile(r"[ \t\r\n]*")
 
@@ -179,10 +181,11 @@ def _read_columns(place: str, value: dict[str, Any], lines: list[int] | None) ->
         if len(keys) < len(parts):
             return build_rows(place, parts, None)  # orient="index"
         return Table(place, {name: [part.get(k) for k in keys] for name, part in value.items()})
-    if any(isinstance(part, list | dict) for part in parts) and not _looks_like_row(value):
+    nested = any(isinstance(part, list | dict) for part in parts)
+    if (nested or len(parts) > WIDEST_ROW) and not _looks_like_row(value):
         raise DataError(
-            f"{place}: is one object with the keys {show_names(value)}, none of which holds rows; "
-            f"write a list of objects such as {EXAMPLE}, or one a line"
+            f"{place}: is one object with the keys {show_names(value, 5)}, none of which holds "
+            f"rows; write a list of objects such as {EXAMPLE}, or one a line"
         )
     return build_rows(place, [value], lines)
 

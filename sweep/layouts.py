@@ -49,7 +49,7 @@ class FileLayout:
         parents = {str(parent_of(node)).rstrip("/") for node in nodes}
         found = [node for folder in (*self.folders, *own) for node in _list_candidates(folder)]
         # Of a folder that holds a used file, the others are told, not the folder.
-        inner = [node for node in found if str(node).rstrip("/") in parents]
+        inner = [n for n in found if str(n).rstrip("/") in parents and n.is_dir()]
         found += [node for folder in inner for node in _list_candidates(folder)]
         passed = (*nodes, *self.folders, *own, *inner, *others)
         used = {str(node).rstrip("/") for node in passed}

@@ -310,3 +310,18 @@ def test_column_that_tells_splits_apart_is_named_where_they_are_cut(tmp_path: Pa
     (sentence,) = sentences(take(tmp_path / "all.csv"))
     assert "the column 'fold' says which split each row is for, but is not read" in sentence
     assert "validation and test are cut from all rows" in sentence
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (("Joy", "joy", "fear"), "'Joy' and 'joy'"),
+        (("caf\u00e9", "cafe\u0301"), r"'cafe\u0301' and"),
+    ],
+)
+def test_labels_that_look_alike_are_named(
+    tmp_path: Path, labels: tuple[str, ...], shown: str
+) -> None:
+    (sentence,) = sentences(take(write(tmp_path, train=pairs(30, labels))))
+    assert shown in sentence
+    assert sentence.endswith("count as different labels; if they are the same, write them alike")

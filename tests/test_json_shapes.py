@@ -170,3 +170,8 @@ def test_other_text_under_the_ending_of_json_is_told(tmp_path: Path) -> None:
         DataError, match=r"line 1 is not JSON .* the ending that fits, such as .csv"
     ):
         read_tables(path)
+
+
+def test_object_of_texts_and_their_labels_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is one object with the keys a 0, a 1, .* more, none"):
+        read_tables(write(tmp_path, {f"a {i}": "joy" for i in range(60)}))

@@ -324,3 +324,10 @@ def test_label_column_named_for_the_text_is_told(tmp_path: Path) -> None:
     data = DataConfig(source="files", path=str(tmp_path / "a.csv"), text_column=["text", "label"])
     with pytest.raises(DataError, match=r"'label' is named in data.text_column; take it out there"):
         load_corpus(data)
+
+
+def test_texts_below_their_labels_are_told(tmp_path: Path) -> None:
+    texts = {name: [f"{name} number {i}" for i in range(5)] for name in ("joy", "anger")}
+    (tmp_path / "a.json").write_text(json.dumps(texts))
+    with pytest.raises(DataError, match=r"all columns look like texts \(joy, anger\), and none is"):
+        load_corpus(DataConfig(source="files", path=str(tmp_path / "a.json")))

@@ -86,3 +86,13 @@ def test_of_a_folder_with_a_used_file_only_the_others_are_told(tmp_path: Path) -
     write(tmp_path, "train/a.csv", "train/b.csv", "test.csv")
     corpus = load(tmp_path, splits={"train": "train/a.csv"})
     assert corpus.unused == (f"{tmp_path}/train/b.csv",)
+
+
+def test_archive_in_a_folder_is_used_as_a_whole(tmp_path: Path) -> None:
+    write(tmp_path / "set", "train.csv", "more.csv")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for file in (tmp_path / "set").iterdir():
+            archive.write(file, file.name)
+            file.unlink()
+    (tmp_path / "set").rmdir()
+    assert load(tmp_path).unused == (f"{tmp_path}/x.zip/more.csv",)
