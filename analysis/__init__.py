@@ -8,7 +8,8 @@ _here, _root = sys.path[0], os.path.realpath(os.path.dirname(__path__[0]))
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and os.path.realpath(_here) != _root:
     sys.path[:] = [entry for entry in sys.path if entry != _here]
 
-from sweep.home import settle_user
+if "HOME" not in os.environ:
+    # altair asks for the user's home as it is imported.
+    from sweep.home import settle_user
 
-# altair asks for the user's home as it is imported.
-settle_user()
+    settle_user()

@@ -1,8 +1,12 @@
 """Fine-tune language models on balanced subsets of texts, and say which one to choose."""
 
-from sweep.searchpath import leave_current_folder
+import sys
 
 __version__ = "0.1.0"
 
-# Before any other import: each of them could find a file of the user's.
-leave_current_folder(__path__[0])
+# Python's own mark while ``python -m`` looks for its module; and a process of Ray's.
+if sys.argv[:1] == ["-m"] or (sys.argv and sys.argv[0].endswith("default_worker.py")):
+    # Before any other import: each of them could find a file of the user's.
+    from sweep.searchpath import leave_current_folder
+
+    leave_current_folder(__path__[0])

@@ -8,7 +8,6 @@ worker. A user's ``evaluate.py`` or ``datasets/`` there is not the package that 
 import os
 import sys
 
-RAY_WORKER = "default_worker.py"
 # Packages without which nothing can be planned, trained or reported. No file of that name is one.
 NEEDED = (
     "altair", "analysis", "datasets", "evaluate", "huggingface_hub", "jinja2", "numpy", "pandas",
@@ -23,18 +22,15 @@ _installed = False
 
 
 def leave_current_folder(package: str) -> None:
-    """Take the current folder off the search path, where ``python -m`` starts the sweep.
+    """Take the current folder off the search path, as ``python -m`` starts the sweep.
 
     A checkout, in which the folder ``package`` lies itself, is looked at last instead, unless it
-    is installed; on Ray's workers too. A program that imports the sweep keeps its path. Ends the
-    process with exit code 2 where Python has loaded a file of the user's in place of a module of
-    its own.
+    is installed; on Ray's workers too. Ends the process with exit code 2 where Python has loaded,
+    or would load, a file of the user's in place of a module that is needed.
     """
     root = os.path.realpath(os.path.dirname(package))
-    if sys.argv and os.path.basename(sys.argv[0]) == RAY_WORKER:
+    if sys.argv[0] != "-m":  # a process of Ray's, which starts in no folder of the user's
         _put_last(root)
-    # Python's own mark, as long as it looks for the module that -m names.
-    if sys.argv[:1] != ["-m"]:
         return
     try:
         here = os.path.realpath(os.getcwd())
@@ -45,7 +41,7 @@ def leave_current_folder(package: str) -> None:
     else:
         _leave(here)
     _refuse_loaded(here)
-    _refuse_named()
+    _refuse_named(here)
 
 
 def list_worker_folders(joined: bool) -> list[str] | None:
@@ -113,9 +109,11 @@ def _refuse_loaded(here: str) -> None:
             )
 
 
-def _refuse_named() -> None:
-    """End the process if a file in a folder of PYTHONPATH would be taken for a package."""
-    folders = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+def _refuse_named(here: str) -> None:
+    """End the process if a file in a folder of PYTHONPATH would be taken for a package; in a
+    checkout, ``here``, it is not."""
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    folders = [folder for folder in named if folder and os.path.realpath(folder) != here]
     for file in (os.path.join(folder, f"{name}.py") for folder in folders for name in NEEDED):
         if os.path.isfile(file):
             _refuse(
