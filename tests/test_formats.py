@@ -148,6 +148,7 @@ def test_unknown_encoding_is_refused(name: str) -> None:
         ("a.jsonl", b" \n", "is empty; it needs rows such as"),
         ("a.tar.gz", gzip.compress(bytes(257) + b"ustar" + bytes(300)), "is a tar archive; unpack"),
     ],
+    ids=name_case,
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_with_the_true_reason(
     tmp_path: Path, name: str, data: bytes, sentence: str
