@@ -41,12 +41,12 @@ def _axes(spec: Spec) -> tuple[Any, ...]:
 def _find_reason(spec: Spec, now: Spec | None) -> str:
     """Return what differs between a trial and one that now stands in the same place of the grid."""
     if now is None:
-        return "not in the grid"
+        return "no longer in the grid"
     if _data(spec) != _data(now):
-        return "other data"
+        return "with other data"
     if spec["model"]["revision"] != now["model"]["revision"]:
-        return "other weights"
-    return "other settings"
+        return "with other weights"
+    return "with other settings"
 
 
 def _data(spec: Spec) -> tuple[str, tuple[str, ...]]:
@@ -55,7 +55,7 @@ def _data(spec: Spec) -> tuple[str, tuple[str, ...]]:
 
 
 def count_reasons(strays: Iterable[Stray]) -> str:
-    """Return how many trials each change has left behind, in words: ``8 other data``."""
+    """Return how many trials each change has left behind, in words: ``8 with other data``."""
     counts = Counter(stray.reason for stray in strays)
     return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
@@ -70,7 +70,7 @@ def describe_strays(planned: Iterable[Spec], record: RunRecord) -> list[str]:
     if not strays:
         return []
     lines = [
-        f"{len(strays)} trials of this run do not belong to the configuration any more "
+        f"trials of this run that do not belong to the configuration any more: {len(strays)} "
         f"({count_reasons(strays)}); they are not run again, and the rows of those that ended stay "
         "in the tables, with in_plan false:"
     ]

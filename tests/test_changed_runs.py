@@ -194,12 +194,12 @@ def change_weights(root: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("change", "trained", "reason"),
     [
-        (grow, 4, "4 other data"),
-        (split_anew, 4, "4 other data"),
-        (take_other_test, 4, "4 other data"),
-        (shorten_test, 4, "4 other data"),
-        (rename_labels, 2, "2 other data"),
-        (change_weights, 2, "2 other weights"),
+        (grow, 4, "4 with other data"),
+        (split_anew, 4, "4 with other data"),
+        (take_other_test, 4, "4 with other data"),
+        (shorten_test, 4, "4 with other data"),
+        (rename_labels, 2, "2 with other data"),
+        (change_weights, 2, "2 with other weights"),
     ],
 )
 def test_changed_run_gives_right_numbers_for_its_present_plan_and_tells_of_the_rest(

@@ -24,11 +24,13 @@ def test_trials_that_no_longer_belong_are_named(
     changed = load_config(write_config(), ["tune.learning_rate=0.001", "grid.n_labels=[2]"])
     new = build_plan(changed, subsets, {"tiny-llama": "llama-v1"})
     first, *lines = describe_strays(to_dicts(new), record)
-    assert first.startswith("8 trials of this run do not belong to the configuration any more")
+    assert first.startswith(
+        "trials of this run that do not belong to the configuration any more: 8 "
+    )
     ids = {spec.trial_id for spec in plan.trials}
     assert {line.split()[0] for line in lines} == ids
     assert all("learning rate 0.005: not ended" in line for line in lines)
-    assert "(4 other settings, 4 not in the grid)" in first
+    assert "(4 with other settings, 4 no longer in the grid)" in first
 
 
 def test_reason_is_the_first_thing_that_changed(
@@ -38,8 +40,8 @@ def test_reason_is_the_first_thing_that_changed(
     config = load_config(write_config())
     weights = build_plan(config, subsets, {"tiny-llama": "llama-v2"})
     data = build_plan(config, ChangedSubsets(subsets), {"tiny-llama": "llama-v2"})
-    assert count_reasons(list_strays(to_dicts(weights), record)) == "8 other weights"
-    assert count_reasons(list_strays(to_dicts(data), record)) == "8 other data"
+    assert count_reasons(list_strays(to_dicts(weights), record)) == "8 with other weights"
+    assert count_reasons(list_strays(to_dicts(data), record)) == "8 with other data"
 
 
 class ChangedSubsets(KnownSubsets):
