@@ -20,6 +20,7 @@ from sweep.readers import Table, read_tables, read_text, split_lines
 from sweep.rows import (
     Row,
     SplitSource,
+    are_names,
     check_columns,
     check_keys,
     drop_placeholders,
@@ -50,6 +51,8 @@ class Corpus:
     """Data files beside those that were read which no split uses."""
     spellings: Mapping[str, str] = field(default_factory=dict)
     """Of number labels that files write in several ways (1, 1.0) each other way: its label."""
+    unused_names: bool = False
+    """Whether ``data.labels_file`` was given for labels that are written as names."""
 
     @cached_property
     def labels(self) -> frozenset[str]:
@@ -86,7 +89,10 @@ def load_from_files(config: DataConfig) -> Corpus:
     else:
         corpus = build_corpus(_read_layout(layout, config), config, _read_names(config))
     others = [resolve(config, config.labels_file)] if config.labels_file else []
-    return replace(corpus, unused=layout.list_unused(others))
+    unused = layout.list_unused(others)
+    # The official layout has names in place of its indices already.
+    unused_names = corpus.unused_names and official is None
+    return replace(corpus, unused=unused, unused_names=unused_names)
 
 
 def _load_official(layout: FileLayout, names_file: Node, config: DataConfig) -> Corpus:
@@ -168,7 +174,14 @@ def build_corpus(
     rows = {split: kept for split, (kept, _) in read.items() if kept}
     spellings = {} if names else spell_alike(rows)
     cut = tuple(split for split in SPLITS if split not in rows)
-    return Corpus(_cut_from_training(rows, cut, config), sources, cut, spellings=spellings)
+    written = tables["train"].columns[columns.label]
+    return Corpus(
+        _cut_from_training(rows, cut, config),
+        sources,
+        cut,
+        spellings=spellings,
+        unused_names=names is not None and are_names(written, names, config.label_separator),
+    )
 
 
 def _read_split(
