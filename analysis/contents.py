@@ -81,13 +81,14 @@ def _draw_trial_charts(study: Study) -> dict[str, Any]:
 
 def choose_confusion(study: Study) -> int:
     """Return the place in ``study.confusions`` of the cell shown first: most labels, most samples,
-    the most accurate there."""
-    done = study.cells[study.cells["accuracy"].notna()]
-    best = done.sort_values(["n_labels", "n_samples", "accuracy"]).iloc[-1]
-    axes = ("model", "n_labels", "n_samples")
-    return next(
-        i for i, c in enumerate(study.confusions) if all(c[name] == best[name] for name in axes)
-    )
+    the most accurate there. Raises ValueError if there is none."""
+    axes = ["model", "n_labels", "n_samples"]
+    accuracy = study.cells.set_index(axes)["accuracy"].to_dict()
+    ranks = [
+        (c["n_labels"], c["n_samples"], accuracy[tuple(c[name] for name in axes)], -i)
+        for i, c in enumerate(study.confusions)
+    ]
+    return -max(ranks)[-1]
 
 
 def collect_words(study: Study) -> dict[str, Any]:

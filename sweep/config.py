@@ -29,12 +29,14 @@ from sweep.values import BaselineNames, Name, check_name
 from sweep.yamltree import MALFORMED, RepeatedKeyError, parse_value, read_tree
 
 __all__ = [
+    "AshaConfig",
     "Config",
     "DataConfig",
     "MlflowConfig",
     "ModelConfig",
     "ResourcesConfig",
     "TrackersConfig",
+    "TuneConfig",
     "WandbConfig",
     "check_name",
     "dump_config",

@@ -27,6 +27,7 @@ from sweep.readers import Table, read_tables, read_text, split_lines
 from sweep.rows import (
     Row,
     SplitSource,
+    are_names,
     check_columns,
     check_keys,
     drop_placeholders,
@@ -59,6 +60,8 @@ class Corpus:
     """A column of the training data that says which split a row is for, and that nothing reads."""
     spellings: Mapping[str, str] = field(default_factory=dict)
     """Of number labels that files write in several ways (1, 1.0) each other way: its label."""
+    unused_names: bool = False
+    """Whether ``data.labels_file`` was given for labels that are written as names."""
 
     @cached_property
     def labels(self) -> frozenset[str]:
@@ -95,7 +98,10 @@ def load_from_files(config: DataConfig) -> Corpus:
     else:
         corpus = build_corpus(_read_layout(layout, config), config, _read_names(config))
     others = [resolve(config, config.labels_file)] if config.labels_file else []
-    return replace(corpus, unused=layout.list_unused(others))
+    unused = layout.list_unused(others)
+    # The official layout has names in place of its indices already.
+    unused_names = corpus.unused_names and official is None
+    return replace(corpus, unused=unused, unused_names=unused_names)
 
 
 def _load_official(layout: FileLayout, names_file: Node, config: DataConfig) -> Corpus:
@@ -178,12 +184,14 @@ def build_corpus(
     rows = {split: kept for split, (kept, _) in read.items() if kept}
     spellings = {} if names else spell_alike(rows)
     cut = tuple(split for split in SPLITS if split not in rows)
+    written = tables["train"].columns[columns.label]
     return Corpus(
         _cut_from_training(rows, cut, config),
         sources,
         cut,
         split_column=find_split_column(tables["train"], columns) if cut else None,
         spellings=spellings,
+        unused_names=names is not None and are_names(written, names, config.label_separator),
     )
 
 

@@ -165,7 +165,7 @@ def _remark_excluded(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
     # A resumed run's own configuration holds the default as if the user had written it.
     if config.exclude_labels == DataConfig.model_fields["exclude_labels"].default:
         return
-    for name in config.exclude_labels:
+    for name in dict.fromkeys(config.exclude_labels):
         if corpus.find_label(name) not in corpus.labels:
             yield _warn(
                 "data.exclude_labels",

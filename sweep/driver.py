@@ -76,7 +76,7 @@ def run_plan(
     limit = 60 * config.resources.max_epoch_minutes
     store = _open_store(config, folder)
     recorder = Recorder(journal, record, scheduler, folder, tell, limit, store)
-    _write_plan(plan, subsets, recorder, predicted, pace, account)
+    _write_plan(plan, subsets, recorder, predicted, pace, account, config.baselines)
     if retry_failed:
         _reopen_failed(plan, recorder, config.baselines)
     replay_results(plan, record, scheduler)
@@ -123,6 +123,7 @@ def _write_plan(
     predicted: dict[str, Any] | None,
     pace: dict[str, Any] | None,
     account: DataAccount | None,
+    baselines: Sequence[str],
 ) -> None:
     """Note this session, and the trials and test sets that the journal does not know yet."""
     recorder.write(
@@ -135,6 +136,7 @@ def _write_plan(
         predicted=predicted,
         pace=pace,
         data=account.to_dict() if account else None,
+        baselines=list(baselines),
     )
     recorder.write_many([*_list_test_sets(plan, subsets, recorder), *_list_plan(plan, recorder)])
 

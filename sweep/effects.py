@@ -4,11 +4,24 @@ Defaults are not told of, written or not: a run's own config.yaml writes them al
 """
 
 from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
 
-from sweep.config import Config, DataConfig, ModelConfig
+from sweep.config import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
 from sweep.data import Corpus
+from sweep.errors import SweepError
 from sweep.findings import Finding
+from sweep.modelfiles import CODE_NAMED_IN, ReachedModel, list_model_files, read_part
+from sweep.plan import list_spaces
+from sweep.rawbytes import BINARY_KINDS, decode_text, read_data
 from sweep.revisions import TINY_PREFIX, is_local
+from sweep.weightfiles import choose_entry
+
+# Keys that say how files are read; the built-in corpus is none.
+OF_FILES = (
+    "splits", "text_column", "label_column", "label_separator", "labels_file", "quoted",
+    "delimiter", "columns", "encoding",
+)  # fmt: skip
 
 
 def check_models(config: Config, revisions: Mapping[str, str]) -> Iterator[Finding]:
@@ -24,8 +37,9 @@ def check_models(config: Config, revisions: Mapping[str, str]) -> Iterator[Findi
                 f"{key}.revision: {model.name} is {kind}, which has no revisions (its content is "
                 "hashed instead); leave it out",
             )
-        if kind == TINY and (model.trust_remote_code or model.allow_pickle):
-            yield _warn(f"{key}.trust_remote_code and allow_pickle", f"with {TINY}")
+        for name in ("trust_remote_code", "allow_pickle"):
+            if kind == TINY and getattr(model, name):
+                yield _warn(f"{key}.{name}", f"with {TINY}")
         if model.name in revisions:
             weights = revisions[model.name], str(model.target_modules)
             other = seen.setdefault(weights, model.name)
@@ -43,6 +57,21 @@ def _name_kind(model: ModelConfig) -> str:
     return "a folder on this machine" if is_local(model.path) else ""
 
 
+def check_loading(config: Config, reached: Mapping[str, ReachedModel]) -> Iterator[Finding]:
+    """Yield a warning for each leave that a model is given and makes no use of; ``reached`` holds
+    the models that can be had."""
+    for index, model in enumerate(config.grid.models):
+        found, key = reached.get(model.name), f"grid.models.{index}"
+        if found is None or _name_kind(model) == TINY:
+            continue
+        own_code = any("auto_map" in read_part(found, name) for name in CODE_NAMED_IN)
+        if model.trust_remote_code and not own_code:
+            yield _warn(f"{key}.trust_remote_code", "since the model comes with no code")
+        names = list_model_files(model, found)
+        if model.allow_pickle and names is not None and choose_entry(names, allow_pickle=False):
+            yield _warn(f"{key}.allow_pickle", "since the model has safetensors, which are taken")
+
+
 def check_schedule(config: Config) -> Iterator[Finding]:
     """Yield a warning for each setting of trials and workers that cannot matter."""
     asha, resources, patience = config.asha, config.resources, config.train.patience
@@ -53,6 +82,33 @@ def check_schedule(config: Config) -> Iterator[Finding]:
         yield _warn("resources.gpus_per_trial", "with engine packed, which shares GPUs by slots")
     if patience is not None and patience != usual and patience >= asha.max_epochs:
         yield _warn("train.patience", f"with asha.max_epochs={asha.max_epochs}: no trial is longer")
+    yield from _check_tuning(config)
+
+
+def _check_tuning(config: Config) -> Iterator[Finding]:
+    tune, asha = config.tune, config.asha
+    possible = prod(space.size for space in list_spaces(tune).values())
+    if tune.seed and possible == tune.candidates:
+        yield _warn("tune.seed", f"on which candidates are tried: all {possible:.0f} are")
+    names, why = ["reduction_factor"], "no trial is longer than asha.grace_epochs"
+    if tune.candidates == 1:
+        names, why = ["grace_epochs", *names], "a cell's only candidate has no rival"
+    elif asha.grace_epochs < asha.max_epochs:
+        return
+    for name in names:
+        if getattr(asha, name) != AshaConfig.model_fields[name].default:
+            key = f"asha.{name}"
+            yield Finding("note", key, f"{key} has no effect: {why}")
+
+
+def check_engine(resources: ResourcesConfig, has_gpus: bool) -> Iterator[Finding]:
+    """Yield a warning for what engine auto does not read on a machine with or without GPUs."""
+    if resources.engine != "auto":
+        return
+    if has_gpus and resources.gpus_per_trial != "auto":
+        yield _warn("resources.gpus_per_trial", "with engine auto where there are GPUs: it packs")
+    if not has_gpus and resources.slots != "auto":
+        yield _warn("resources.slots", "with engine auto where there is no GPU: it does not pack")
 
 
 def check_data_values(data: DataConfig, corpus: Corpus) -> Iterator[Finding]:
@@ -64,9 +120,39 @@ def check_data_values(data: DataConfig, corpus: Corpus) -> Iterator[Finding]:
             yield _warn(f"data.{key}", f"since the data have a {split} split of their own")
     if data.split_seed and not corpus.cut:
         yield _warn("data.split_seed", "since no split is cut from training")
+    if data.source == "synthetic":
+        yield from _check_synthetic(data)
+        return
+    if corpus.unused_names:
+        yield _warn("data.labels_file", "since the labels are names already")
+    if data.encoding and not data.labels_file and not _needs(data.encoding, corpus):
+        yield _warn("data.encoding", "since every file of text is UTF-8")
     separator = data.label_separator
     if separator and not any(len(row.labels) > 1 for row in corpus.splits["train"]):
         yield _warn("data.label_separator", f"since no training label holds {separator!r}")
+
+
+def _check_synthetic(data: DataConfig) -> Iterator[Finding]:
+    for name in OF_FILES:
+        if getattr(data, name) != DataConfig.model_fields[name].default:
+            yield _warn(f"data.{name}", "on the built-in corpus; set data.path to read your own")
+
+
+def _needs(encoding: str, corpus: Corpus) -> bool:
+    """Return whether a data file may be read in another way without ``encoding``."""
+    places = {file for source in corpus.sources.values() for file in source.files}
+    return any(_is_read_otherwise(place, encoding) for place in places)
+
+
+def _is_read_otherwise(place: str, encoding: str) -> bool:
+    try:
+        kind, data = read_data(Path(place))
+        if kind in BINARY_KINDS.values():
+            return False
+        return decode_text(place, data) != decode_text(place, data, encoding)
+    except SweepError:
+        # In an archive; or not UTF-8, which was read with the encoding's help.
+        return True
 
 
 def _warn(key: str, where: str) -> Finding:

@@ -18,6 +18,7 @@ from sweep.retention import (
     list_checkpoints,
     name_checkpoint,
 )
+from sweep.revisions import TINY_PREFIX
 from sweep.subsets import CellData, Subsets
 from sweep.train import Trainer, build_trainer
 from sweep.trial import Trial
@@ -35,6 +36,7 @@ class Engine:
             keep_freed_memory()
         self._base: Base | None = None
         self._encoder: Encoder | None = None
+        self._source = ""
         self.base_loads = 0
 
     def take_base(self, spec: TrialSpec) -> tuple[Base, Encoder]:
@@ -43,8 +45,8 @@ class Engine:
         if self._base is None or self._encoder is None or self._base.ref != ref:
             # Let the old one go first: two do not fit on a small GPU.
             self._base = self._encoder = None
-            source = materialise(ref, self._models_folder, self._subsets.training_texts)
-            self._base = load_base(ref, source, spec.recipe.dtype, self._device)
+            self._source = materialise(ref, self._models_folder, self._subsets.training_texts)
+            self._base = load_base(ref, self._source, spec.recipe.dtype, self._device)
             choose_attention(self._base.model, spec.recipe.max_length)
             rows = count_rows(self._base.model)
             self._encoder = Encoder(self._base.tokenizer, spec.recipe.max_length, rows)
@@ -64,6 +66,8 @@ class Engine:
             "resumed_epoch": resumed_epoch,
             "load_seconds": time.perf_counter() - started,
             "base_loads": self.base_loads,
+            # Of a tiny family, which of the run's folders; others are named by the trial's spec.
+            "base": Path(self._source).name if base.ref.path.startswith(TINY_PREFIX) else None,
         }
 
     def discard(self) -> None:

@@ -6,12 +6,13 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from sweep.config import Config, ModelConfig, load_config
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError
+from sweep.events import Event
 from sweep.home import settle_home
 from sweep.hub import go_offline_if_silent
 from sweep.modelcard import Rescored, Shape, build_card, build_record
@@ -21,7 +22,7 @@ from sweep.reach import build_subsets
 from sweep.revisions import TINY_PREFIX, resolve_revision
 from sweep.runfolder import CONFIG_NAME
 from sweep.streams import steady_streams
-from sweep.subsets import Subsets
+from sweep.subsets import Subset, Subsets
 from sweep.winner import Winner, find_winner, has_hub_base
 
 DESCRIPTION = """\
@@ -114,7 +115,7 @@ def write_folder(winner: Winner, run_folder: Path, target: Path, shape: Shape) -
     scored. What is wrong is a SweepError, and leaves no card."""
     config = load_config(run_folder / CONFIG_NAME)
     subsets = rebuild_subsets(config, winner.spec)
-    check_base(winner.spec, run_folder)
+    check_base(winner, run_folder)
     write_weights(winner, run_folder, config.storage.checkpoints, subsets, target, shape)
     rescored = rescore(winner, subsets, target, shape)
     (target / "sweep.json").write_text(build_record(winner, rescored, config.data, shape))
@@ -164,14 +165,14 @@ def rebuild_subsets(config: Config, spec: TrialSpec) -> Subsets:
     return subsets
 
 
-def check_base(spec: TrialSpec, run_folder: Path) -> None:
+def check_base(winner: Winner, run_folder: Path) -> None:
     """Raise ModelError if the trial's base model is gone, or is not the one it was trained on."""
-    ref = spec.model
-    if has_hub_base(spec):
+    ref = winner.spec.model
+    if has_hub_base(winner.spec):
         go_offline_if_silent()
         return
     tiny = ref.path.startswith(TINY_PREFIX)
-    if tiny and (run_folder / "models" / ref.revision).is_dir():
+    if tiny and find_tiny(winner, run_folder).is_dir():
         return
     if not tiny and not (Path(ref.path).expanduser() / "config.json").is_file():
         raise ModelError(f"model {ref.name}: {ref.path} is gone; put the base model back there")
@@ -181,6 +182,12 @@ def check_base(spec: TrialSpec, run_folder: Path) -> None:
             f"model {ref.name}: {ref.path} has changed since the trial ({ref.revision} then, "
             f"{found} now); put the former one back to export"
         )
+
+
+def find_tiny(winner: Winner, run_folder: Path) -> Path:
+    """Return where the run keeps the model of a tiny family that the trial was trained on."""
+    name = winner.ended.get("base") or winner.spec.model.revision
+    return run_folder / "models" / Path(name).name
 
 
 def write_weights(
@@ -198,7 +205,9 @@ def write_weights(
     bundle.silence_progress()
     spec, best_epoch = winner.spec, winner.ended["best_epoch"]
     weights = bundle.read_best_weights(run_folder, storage, spec.trial_id, best_epoch)
-    source = bundle.materialise(spec.model, run_folder / "models", subsets.training_texts)
+    source = str(find_tiny(winner, run_folder))
+    if not spec.model.path.startswith(TINY_PREFIX) or not Path(source).is_dir():
+        source = bundle.materialise(spec.model, run_folder / "models", subsets.training_texts)
     base, model = bundle.build_classifier(spec, source, weights)
     try:
         target.mkdir(parents=True)
@@ -225,9 +234,10 @@ def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Res
     classify = bundle.load_stock(folder, shape.merged, spec.model.trust_remote_code)
     found = bundle.predict_labels(classify, test.texts, spec.recipe.eval_batch_size)
     truth = [test.labels[index] for index in test.classes]
-    before = [test.labels[index] for index in winner.ended["predictions"]]
     accuracy = sum(map(operator.eq, found, truth)) / len(truth)
-    changed = sum(map(operator.ne, found, before))
+    changed = min(
+        sum(map(operator.ne, found, before)) for before in _list_recorded(winner.ended, test)
+    )
     off, part = LIMITS.get(winner.ended.get("dtype", ""), HALF_LIMITS)
     wrong = abs(accuracy - winner.ended["test_accuracy"]) > off or changed > part * len(truth)
     if wrong:
@@ -237,6 +247,16 @@ def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Res
             "differ: it is not the model that was measured, so do not use it"
         )
     return Rescored(accuracy, changed, {name: version(name) for name in PACKAGES})
+
+
+def _list_recorded(ended: Event, test: Subset) -> Iterator[list[str]]:
+    """Yield the run's predictions in the order of ``test``; those of an older journal, which names
+    no test set, also as in the order of the rows."""
+    recorded = [test.labels[index] for index in ended["predictions"]]
+    yield recorded
+    if ended.get("test_set") is None:
+        by_row = dict(zip(sorted(test.items), recorded, strict=True))
+        yield [by_row[item] for item in test.items]
 
 
 def describe(winner: Winner, rescored: Rescored) -> str:

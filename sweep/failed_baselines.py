@@ -20,9 +20,12 @@ def list_failed(record: RunRecord, plan: Plan, names: Sequence[str] | None = Non
 
 
 def _list_baselines(record: RunRecord, plan: Plan) -> list[Event]:
-    subsets = {spec.data_fingerprint for spec in plan.trials}
-    known = record.baselines.values()
-    return [event for event in known if event.get("data_fingerprint") in subsets]
+    subsets, asked = {spec.data_fingerprint for spec in plan.trials}, record.planned_baselines()
+    return [
+        event
+        for trial_id, event in record.baselines.items()
+        if trial_id in asked and event.get("data_fingerprint") in subsets
+    ]
 
 
 def describe_failure(event: Mapping[str, Any]) -> str:

@@ -63,6 +63,10 @@ def _are_names(value: Any) -> bool:
     return type(value) is list and bool(value) and all(map(_is_id, value)) and _differ(value)
 
 
+def _are_words(value: Any) -> bool:
+    return type(value) is list and all(map(_is_id, value))
+
+
 def _differ(values: list[str]) -> bool:
     return len(set(values)) == len(values)
 
@@ -129,7 +133,7 @@ FIELDS: dict[str, Check] = {
     **dict.fromkeys(("fingerprint", "test_set"), ID),
     **dict.fromkeys(("error", "traceback", "text", "reason", "host", "device", "dtype"), TEXT),
     **dict.fromkeys(("command", "git_commit", "decision", "kind", "data_fingerprint"), TEXT),
-    **dict.fromkeys(("model_path", "model_revision"), TEXT),
+    **dict.fromkeys(("model_path", "model_revision", "base"), TEXT),
     **dict.fromkeys(("n_labels", "n_samples", "lora_rank"), ORDINAL),
     **dict.fromkeys(("batch_size", "max_length"), ORDINAL),
     **dict.fromkeys(("epoch", "max_epochs"), EPOCH),
@@ -145,6 +149,7 @@ FIELDS: dict[str, Check] = {
     "lora_dropout": FRACTION,
     "best_of_cell": FLAG,
     **dict.fromkeys(("labels", "trials"), NAMES),
+    "baselines": Check("a list of names", _are_words),
     **dict.fromkeys(("items", "truth", "predictions"), COUNTS),
     "versions": Check("an object of texts", _are_versions),
     "predicted": Check("a forecast of seconds and memory_bytes", _is_prediction),

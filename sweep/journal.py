@@ -6,7 +6,7 @@ Only the driver writes it. Every event has ``event`` (its kind) and ``time`` (Un
 opened   a driver took the run: host, pid, command, versions, git_commit, predicted (what the
          preflight expects: seconds, memory_bytes by model), pace (what the time left is told from
          before anything is measured: epoch_seconds by cell, rungs, trials_at_a_time), data (what
-         became of the data's rows)
+         became of the data's rows), baselines (names of the reference methods asked for)
 planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``; a second such line tells
          what a trial is called, or where its model lies, from now on
 replanned
@@ -28,7 +28,7 @@ closed   the driver left the run: trials_left
 ======== =====================================================================================
 
 Older journals hold one ``test_set`` per label set, without a fingerprint, and results that name
-none; see ``RunRecord.find_test_set`` for how those are read.
+none; see ``sweep.unmarked`` for how those are read.
 """
 
 import fcntl

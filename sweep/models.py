@@ -1,5 +1,6 @@
 """Base models, tokenizers and LoRA classifiers."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -34,6 +35,9 @@ from sweep.seeds import derive_seed
 from sweep.shapes import read_shape
 from sweep.vocabulary import check_vocabulary, choose_padding, count_rows
 
+# In a tiny model's folder: the hash of the texts that its tokenizer was built on.
+TEXTS_MARK = ".texts"
+
 
 @dataclass
 class Base:
@@ -56,21 +60,39 @@ def materialise(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
     """Return what ``from_pretrained`` takes for ``ref``.
 
     A tiny family is first written below ``folder`` as an ordinary model folder, its tokenizer
-    built on ``texts``.
+    built on ``texts``; where other texts have one there already, under a name of its own.
     """
     if not ref.path.startswith(TINY_PREFIX):
         return str(Path(ref.path).expanduser()) if is_local(ref.path) else ref.path
-    target = folder / ref.revision
+    texts = list(texts)
+    mark, target = _hash_texts(texts), folder / ref.revision
+    if target.exists() and _read_mark(target) != mark:
+        target = folder / f"{ref.revision}-{mark}"
     if not target.exists():
-        _write_tiny(ref.path.removeprefix(TINY_PREFIX), target, texts)
+        _write_tiny(ref.path.removeprefix(TINY_PREFIX), target, texts, mark)
     return str(target)
 
 
-def _write_tiny(family: str, target: Path, texts: Iterable[str]) -> None:
+def _hash_texts(texts: Iterable[str]) -> str:
+    """Return a hash of ``texts`` in any order, which makes no difference to a tokenizer."""
+    digest = hashlib.sha256()
+    for text in sorted(texts):
+        digest.update(f"{len(text)} {text}\0".encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()[:12]
+
+
+def _read_mark(folder: Path) -> str:
+    """Return what hash of texts a tiny model's folder was built on; empty if it does not say."""
+    path = folder / TEXTS_MARK
+    return path.read_text() if path.is_file() else ""
+
+
+def _write_tiny(family: str, target: Path, texts: Iterable[str], mark: str) -> None:
     """Build the family beside ``target`` and rename it; another worker may have been first."""
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     build_tiny_model(family, texts, beside)
+    (beside / TEXTS_MARK).write_text(mark)
     try:
         beside.rename(target)
     except OSError:

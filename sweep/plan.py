@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice, product
 from typing import Any, Protocol
 
-from sweep.config import Config, ModelConfig
+from sweep.config import Config, ModelConfig, TuneConfig
 from sweep.errors import ConfigError
 from sweep.phrases import show_line
-from sweep.space import draw_distinct
+from sweep.space import Space, draw_distinct
 
 RECIPE_VERSION = 1
 """Raised whenever training code changes what a trial with equal settings would give."""
@@ -148,16 +149,8 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
 def draw_candidates(config: Config) -> tuple[Candidate, ...]:
     """Return the sweep's distinct candidates, the same list for every cell."""
     tune = config.tune
-    spaces = {
-        "lora_rank": tune.lora_rank,
-        "learning_rate": tune.learning_rate,
-        "lora_alpha_ratio": tune.lora_alpha_ratio,
-        "lora_dropout": tune.lora_dropout,
-        "weight_decay": tune.weight_decay,
-    }
-    possible = 1.0
-    for space in spaces.values():
-        possible *= space.size
+    spaces = list_spaces(tune)
+    possible = math.prod(space.size for space in spaces.values())
     if possible < tune.candidates:
         raise ConfigError(
             f"tune.candidates is {tune.candidates}, but the tune section allows only "
@@ -170,6 +163,17 @@ def draw_candidates(config: Config) -> tuple[Candidate, ...]:
             f"{len(points)} that differ in six digits; lower it or widen learning_rate"
         )
     return tuple(_build_candidate(i, point) for i, point in enumerate(points))
+
+
+def list_spaces(tune: TuneConfig) -> dict[str, Space]:
+    """Return what may be tuned, by name: the product of these holds all candidates."""
+    return {
+        "lora_rank": tune.lora_rank,
+        "learning_rate": tune.learning_rate,
+        "lora_alpha_ratio": tune.lora_alpha_ratio,
+        "lora_dropout": tune.lora_dropout,
+        "weight_decay": tune.weight_decay,
+    }
 
 
 def _build_candidate(index: int, point: Mapping[str, float]) -> Candidate:

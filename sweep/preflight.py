@@ -8,6 +8,7 @@ from typing import Any
 
 from sweep.account import DataAccount, format_account
 from sweep.config import Config
+from sweep.effects import check_engine
 from sweep.estimate import estimate_rungs
 from sweep.findings import Finding
 from sweep.forecast import CellKey, Forecaster, Job, ModelEstimate, Total, measure_texts
@@ -179,7 +180,7 @@ def _check_machine(
     findings = check_resources(config.resources, machine)
     for each in preflight.models if not findings else ():
         findings += check_memory(each.model, each.memory_bytes_per_trial, config.resources, machine)
-    return findings + disk
+    return [*findings, *disk, *check_engine(config.resources, bool(machine.gpus))]
 
 
 def _describe_cluster(expected: Machine | None) -> str:

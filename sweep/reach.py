@@ -9,7 +9,12 @@ from sweep.account import DataAccount
 from sweep.config import Config, DataConfig, ModelConfig
 from sweep.data import Corpus, load_corpus
 from sweep.datacheck import build_account
-from sweep.effects import check_data_values, check_models, check_schedule
+from sweep.effects import (
+    check_data_values,
+    check_loading,
+    check_models,
+    check_schedule,
+)
 from sweep.errors import DataError, SweepError
 from sweep.findings import Finding
 from sweep.home import list_home_notes
@@ -56,7 +61,9 @@ def reach_inputs(config: Config) -> Reached:
         except SweepError as error:
             reached.findings.append(Finding("error", f"grid.models.{index}", str(error)))
     revisions = {name: found.revision for name, found in reached.models.items()}
-    reached.findings += [*check_models(config, revisions), *check_schedule(config)]
+    reached.findings += check_models(config, revisions)
+    reached.findings += check_loading(config, reached.models)
+    reached.findings += check_schedule(config)
     if _needs_hub(config):
         reached.findings += [Finding("note", "HF_HOME", note) for note in list_home_notes()]
     return reached

@@ -8,6 +8,7 @@ from typing import Any
 
 from sweep.events import Event
 from sweep.history import History, TrialEpochs
+from sweep.unmarked import Source, match_test_sets
 
 SHARED_PARTS = ("cell", "candidate", "model", "recipe")
 """Parts of a spec that many trials have alike; each is kept once."""
@@ -52,17 +53,19 @@ class RunRecord:
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     history: History = field(default_factory=History)
     test_sets: dict[str, Event] = field(default_factory=dict)
-    """Fingerprint -> the test items; those without one by their labels (see ``find_test_set``)."""
+    """Fingerprint -> the test items; those without one by their labels."""
     plan: Set[str] | None = None
     """Ids of the trials that the present configuration asks for; None: the journal says nothing of
     it, and all count but those whose place in the grid other data or weights took over later."""
     baselines: dict[str, Event] = field(default_factory=dict)
     ends: list[str] = field(default_factory=list)
     """Trial ids in the order in which results came; one that ended twice stands here twice."""
-    _newest: dict[tuple[Any, ...], str] = field(default_factory=dict)
-    """Axes -> id of the cell that was planned there last."""
+    _newest: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
+    """Axes -> data and weights of the cell that was planned there last."""
     _shared: dict[str, dict[str, Any]] = field(default_factory=dict)
     _done: frozenset[str] | None = None
+    _matched: dict[Source, Event] | None = None
+    """The test sets of results that name none, by their data."""
 
     @property
     def arrivals(self) -> Iterator[tuple[str, int]]:
@@ -83,37 +86,52 @@ class RunRecord:
         """Return whether the present configuration asks for the trial."""
         if self.plan is not None:
             return trial_id in self.plan
-        cell = self.trials[trial_id].spec["cell"]
-        return bool(self._newest[_axes(cell)] == cell["cell_id"])
+        spec = self.trials[trial_id].spec
+        return self._newest[_axes(spec["cell"])] == _content(spec)
 
     def planned_baselines(self) -> Set[str]:
-        """Return the ids of the baselines of data that the present configuration asks for; one that
-        names no data is among them."""
+        """Return the ids of the baselines that the present configuration asks for; one that names
+        no data is among them."""
+        names = self.opened[-1].get("baselines") if self.opened else None
         specs = [record.spec for record in self.planned().values()]
         asked = {(spec["data_fingerprint"], *spec["cell"]["labels"]) for spec in specs}
         return {
             trial_id
             for trial_id, event in self.baselines.items()
-            if "data_fingerprint" not in event
-            or (event["data_fingerprint"], *event["labels"]) in asked
+            if (names is None or event["model"] in names)
+            and (
+                "data_fingerprint" not in event
+                or (event["data_fingerprint"], *event["labels"]) in asked
+            )
         }
 
     def planned(self) -> dict[str, TrialRecord]:
         """Return the trials that the present configuration asks for, by id."""
         return {i: record for i, record in self.trials.items() if self.is_planned(i)}
 
-    def find_test_set(self, labels: Sequence[str], result: Event) -> Event | None:
-        """Return the test items that the predictions of ``result`` are of.
+    def find_test_set(self, result: Event) -> Event | None:
+        """Return the test items that the predictions of ``result`` are of, in their order; None:
+        they are not known. A result in an older journal names no test set; see ``unmarked``."""
+        if result.get("test_set") is not None:
+            return self.test_sets.get(result["test_set"])
+        if self._matched is None:
+            self._matched = match_test_sets(self.test_sets.values(), self._list_unmarked())
+        return self._matched.get(self._source_of(result))
 
-        A result in an older journal names no test set, and that journal holds one per label set,
-        even where the data changed later: such a pair counts only if it gives the accuracy that the
-        result tells of. None: the items are not known.
-        """
-        fingerprint = result.get("test_set")
-        if fingerprint is not None:
-            return self.test_sets.get(fingerprint)
-        found = self.test_sets.get(_name_unmarked(labels))
-        return found if found and _agree(found["truth"], result) else None
+    def _list_unmarked(self) -> dict[Source, list[Event]]:
+        """Return the results with predictions that name no test set, by their data."""
+        found: dict[Source, list[Event]] = {}
+        ends = [record.ended for record in self.trials.values() if record.ended]
+        for result in (*ends, *self.baselines.values()):
+            if result.get("predictions") is not None and result.get("test_set") is None:
+                found.setdefault(self._source_of(result), []).append(result)
+        return found
+
+    def _source_of(self, result: Event) -> Source:
+        record = self.trials.get(result["trial_id"])
+        if record is None:
+            return (result.get("data_fingerprint"), *result["labels"])
+        return (record.spec["data_fingerprint"], *record.spec["cell"]["labels"])
 
 
 def sort_events(events: Iterable[Event]) -> RunRecord:
@@ -136,6 +154,7 @@ def add_event(run: RunRecord, event: Event) -> None:
     elif kind == "test_set":
         key = event.get("fingerprint") or _name_unmarked(event["labels"])
         run.test_sets.setdefault(key, event)
+        run._matched = None
     elif kind == "baseline":
         run.baselines[event["trial_id"]] = _compact(event)
     elif kind == "reopened" and event["trial_id"] in run.baselines:
@@ -150,7 +169,7 @@ def _add_planned(run: RunRecord, spec: dict[str, Any]) -> None:
     lean = _compact(spec)
     for name in SHARED_PARTS:
         lean[name] = run._shared.setdefault(repr(spec[name]), spec[name])
-    run._newest[_axes(lean["cell"])] = lean["cell"]["cell_id"]
+    run._newest[_axes(lean["cell"])] = _content(lean)
     known = run.trials.get(lean["trial_id"])
     if known is None:
         run.trials[lean["trial_id"]] = TrialRecord(lean, TrialEpochs(run.history))
@@ -222,18 +241,19 @@ def _axes(cell: dict[str, Any]) -> tuple[Any, ...]:
     return cell["model"], cell["n_labels"], cell["n_samples"], cell["seed"]
 
 
+def _content(spec: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what, beside its axes, makes a trial's cell: its data and its model's weights."""
+    model = spec["model"]
+    weights = (
+        model["revision"],
+        *(str(model.get(n)) for n in ("target_modules", "trust_remote_code")),
+    )
+    return (spec["data_fingerprint"], *spec["cell"]["labels"], *weights)
+
+
 def _name_unmarked(labels: Sequence[str]) -> str:
     """Return the key of a test set without a fingerprint, which no fingerprint equals."""
     return "\t".join(["", *labels])
-
-
-def _agree(truth: Sequence[int], result: Event) -> bool:
-    """Return whether the predictions of ``result`` give its own test accuracy on ``truth``."""
-    predictions, accuracy = result.get("predictions") or (), result.get("test_accuracy")
-    if len(truth) != len(predictions):
-        return False
-    hits = sum(map(int.__eq__, truth, predictions))
-    return accuracy is None or abs(hits - accuracy * len(truth)) < 0.01
 
 
 def _compact(tree: dict[str, Any]) -> dict[str, Any]:

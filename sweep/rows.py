@@ -121,6 +121,14 @@ def find_names(
     return names
 
 
+def are_names(values: Iterable[Any], names: Sequence[str], separator: str | None) -> bool:
+    """Return whether labels, which can be read, say the same without ``names``."""
+    return all(
+        parse_labels(value, None, separator) == parse_labels(value, names, separator)
+        for value in values
+    )
+
+
 def spell_alike(rows: dict[str, list[Row]]) -> dict[str, str]:
     """Put the number labels of all splits into one form, in ``rows``; return what it changed."""
     labels = [{label for row in kept for label in row.labels} for kept in rows.values()]

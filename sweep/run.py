@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from sweep.commandline import (
     build_parser,
@@ -28,7 +27,7 @@ from sweep.paths import make_absolute
 from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates, list_plan, plan_to_dict
 from sweep.preflight import Preflight, check_plan, show_data, show_preflight, show_warnings
 from sweep.reach import KnownSubsets, Reached, reach_inputs
-from sweep.record import RunRecord, choose_best, sort_events
+from sweep.record import RunRecord, choose_planned, sort_events
 from sweep.reporting import load_report
 from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
 from sweep.strays import describe_strays
@@ -204,7 +203,7 @@ def _close(
 ) -> int:
     """Write the report, say how the run ended, and return the exit code."""
     unfinished = [spec for spec in plan.trials if spec.trial_id not in record.done()]
-    best: dict[str, Any] = choose_best(record)
+    best = choose_planned(record)
     missing = [cell for cell in plan.cells if cell.cell_id not in best]
     report = write_report(folder)
     if unfinished:

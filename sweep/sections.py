@@ -41,26 +41,17 @@ class Section(BaseModel):
 
 WITHOUT_EFFECT = {
     "files": ("config", "revision"),
-    "hub": ("quoted", "delimiter", "columns"),
+    "hub": ("quoted", "delimiter", "columns", "encoding"),
     "synthetic": (
         "path",
         "config",
         "revision",
-        "text_column",
-        "label_column",
-        "label_separator",
-        "labels_file",
-        "quoted",
-        "delimiter",
-        "columns",
-        "encoding",
-        "splits",
         "validation_fraction",
         "test_fraction",
         "split_seed",
     ),
 }
-"""The keys of ``data`` that each source does not read."""
+"""The keys of ``data`` that each source does not read, and that say that another one is meant."""
 
 
 class DataConfig(Section):
@@ -105,7 +96,12 @@ class DataConfig(Section):
     def _path_means_files(cls, tree: Any) -> Any:
         if not isinstance(tree, dict) or "source" in tree:
             return tree
-        named = tree.get("path") or tree.get("splits")
+        named = [name for name in ("path", "splits") if name in tree]
+        if named and not any(tree[name] for name in named):
+            # A shell's variable that is not set looks like this.
+            raise ValueError(
+                f"{named[0]} is empty; give a value, or leave it out for the built-in corpus"
+            )
         return {**tree, "source": "files"} if named else tree
 
     @model_validator(mode="after")
@@ -200,6 +196,8 @@ class GridConfig(Section):
 
 MOST_RANK = MOST_RATIO = 65_536
 """Wider than any layer of the models that a sweep can train."""
+MOST_STEP = MOST_NORM = 1e12
+"""Far past any use, and well inside what the journal takes."""
 
 
 class TuneConfig(Section):
@@ -221,6 +219,10 @@ class TuneConfig(Section):
         if self.lora_rank.high > MOST_RANK or self.lora_alpha_ratio.high > MOST_RATIO:
             raise ValueError(
                 f"lora_rank goes up to {MOST_RANK} and lora_alpha_ratio to {MOST_RATIO}; lower it"
+            )
+        if max(self.learning_rate.high, self.weight_decay.high) > MOST_STEP:
+            raise ValueError(
+                f"learning_rate and weight_decay go up to {MOST_STEP:g}; write a smaller number"
             )
         if self.learning_rate.low <= 0:
             raise ValueError("learning_rate must be above 0")
@@ -273,7 +275,7 @@ class TrainConfig(Section):
     """Work activations out again in the backward pass instead of keeping them; auto: on a GPU
     whose free memory they would not fit."""
     warmup_ratio: Annotated[Number, Field(ge=0, lt=1)] = 0.1
-    max_grad_norm: Annotated[Number, Field(gt=0)] = 1.0
+    max_grad_norm: Annotated[Number, Field(gt=0, le=MOST_NORM)] = 1.0
     patience: PositiveInt | None = 3
     """Epochs without a better validation accuracy before a trial ends; None: never."""
 

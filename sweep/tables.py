@@ -222,7 +222,7 @@ def _add_predictions(
     lists: Lists, run: RunRecord, values: Row, labels: list[str], result: Row
 ) -> None:
     predictions = result.get("predictions")
-    test_set = run.find_test_set(labels, result) if predictions else None
+    test_set = run.find_test_set(result) if predictions else None
     if test_set is None or not predictions:
         return
     pairs = zip(test_set["truth"], predictions, strict=True)

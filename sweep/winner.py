@@ -2,6 +2,7 @@
 
 import difflib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +42,7 @@ def find_winner(run_folder: Path, cell_id: str | None) -> Winner:
     run = sort_events(read_events(run_folder))
     best = choose_best(run) if cell_id else choose_planned(run)
     if cell_id is None and not best:
-        raise RunFolderError(
-            f"{run_folder}: no cell has a result yet; go on with the run, or see its report for "
-            "why trials failed"
-        )
+        raise RunFolderError(f"{run_folder}: {_explain_absence(choose_best(run))}")
     if cell_id is not None and cell_id not in best:
         raise RunFolderError(_explain_cell(run_folder, run, cell_id))
     chosen = cell_id or max(best, key=lambda cell: _normalise(run, best[cell]))
@@ -81,6 +79,17 @@ def _find_baselines(run: RunRecord, spec: TrialSpec) -> dict[str, float]:
         and event.get("data_fingerprint", spec.data_fingerprint) == spec.data_fingerprint
         and event.get("test_accuracy") is not None
     }
+
+
+def _explain_absence(earlier: Mapping[str, str]) -> str:
+    """Return why there is no best cell; ``earlier`` are those that other settings asked for."""
+    remedy = "go on with the run, or see its report for why trials failed"
+    if not earlier:
+        return f"no cell has a result yet; {remedy}"
+    return (
+        f"no cell of the run's present configuration has a result; {remedy}, or take an earlier "
+        f"cell, for example with --cell {next(iter(earlier))}"
+    )
 
 
 def _explain_cell(run_folder: Path, run: RunRecord, cell_id: str) -> str:

@@ -70,6 +70,8 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
     "model name with a path": (
         "grid.models=[{name: ../x, path: tiny:llama}]", "grid.models.0.name", "take letters"),
     "model without path": ("grid.models=[{name: a}]", "grid.models.0.path", "add it"),
+    "rate past the journal's numbers": ("tune.learning_rate=1e30", "learning_rate", "up to 1e+12"),
+    "decay past the journal's numbers": ("tune.weight_decay=1e30", "weight_decay", "up to 1e+12"),
     "no values to tune": ("tune.lora_rank=[]", "tune.lora_rank", "give at least one value"),
     "fraction of a rank": ("tune.lora_rank=[1.5]", "lora_rank", "whole numbers from 1"),
     "word for a rate": ("tune.learning_rate=fast", "tune.learning_rate", "is not a number"),

@@ -221,6 +221,35 @@ def test_changed_run_gives_right_numbers_for_its_present_plan_and_tells_of_the_r
     assert f"({reason})" in (run / "report.html").read_text()
 
 
+def read_scores(run: Path) -> Any:
+    """Return the scores of the trials of the present plan."""
+    results = load_run(run).results
+    models = results[results["kind"] == "model"].set_index("trial_id").sort_index()
+    return models[["val_accuracy", "val_loss", "test_accuracy", "test_macro_f1"]]
+
+
+def test_resumed_run_has_the_numbers_of_a_run_of_its_own(
+    root: Path, resume: Callable[..., Path], address: str
+) -> None:
+    grow(root)
+    resumed = read_scores(resume())
+    assert main([str(root / "base.yaml"), "--out", str(root / "own"), "--address", address]) == 0
+    own = read_scores(root / "own" / "base")
+    assert resumed.to_dict("list") == pytest.approx(own.to_dict("list"))
+
+
+def test_cell_of_which_only_an_earlier_candidate_has_a_result_is_missing(
+    root: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hopeless = ["--set", "tune.learning_rate=1e9", "--set", "tune.lora_rank=4"]
+    out = ["--out", str(root / "runs"), "--address", address, "--resume"]
+    assert main([str(root / "base.yaml"), *out, *hopeless]) == 1
+    assert "4 of 4 cells have no result" in capsys.readouterr().out
+    run = root / "runs" / "base"
+    assert export([str(run), "--best", "--out", str(root / "winner")]) == 2
+    assert "earlier cell, for example with --cell" in capsys.readouterr().err
+
+
 def test_data_that_are_put_back_make_the_run_go_on_where_it_was(
     root: Path, resume: Callable[..., Path]
 ) -> None:

@@ -32,7 +32,8 @@ def corpus(tmp_path: Path) -> Path:
         (["resources.engine=packed", "resources.gpus_per_trial=0"], 0, "gpus_per_trial has no"),
         (["train.patience=9"], 0, "train.patience has no effect with asha.max_epochs=3"),
         (["grid.models.0.revision=main"], 2, "error: grid.models.0.revision: tiny-llama is a tiny"),
-        (["grid.models.0.trust_remote_code=true"], 0, "trust_remote_code and allow_pickle has no"),
+        (["grid.models.0.trust_remote_code=true"], 0, "0.trust_remote_code has no effect with"),
+        (["grid.models.0.allow_pickle=true"], 0, "0.allow_pickle has no effect with a tiny"),
     ],
 )
 def test_value_without_effect_is_told_in_the_dry_run(

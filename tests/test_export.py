@@ -198,3 +198,19 @@ def test_hub_base_is_named_by_its_commit(run: Path, tmp_path: Path) -> None:
     assert (config["base_model_name_or_path"], config["revision"]) == ("me/base", commit)
     front = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
     assert (front["base_model"], front["base_model_relation"]) == ("me/base", "adapter")
+
+
+def test_predictions_of_an_older_journal_stand_in_the_order_of_the_rows(
+    run: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    lines = [json.loads(line) for line in (copy / "journal.jsonl").read_text().splitlines()]
+    items = next(line["items"] for line in lines if line["event"] == "test_set")
+    for line in lines:
+        if line["event"] == "ended":
+            line["predictions"] = [
+                p for _, p in sorted(zip(items, line["predictions"], strict=True))
+            ]
+    (copy / "journal.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    cell, out = cell_of(run, "llama"), str(tmp_path / "winner")
+    assert main([str(copy), "--cell", cell, "--out", out]) == 0

@@ -200,3 +200,14 @@ def test_attention_is_plain_where_that_is_faster_and_gives_the_same(
     # bfloat16 has eight bits: the two ways round differently.
     scale = before.float().abs().max()
     assert (after.float() - before.float()).abs().max() <= 0.05 * scale
+
+
+def test_tiny_model_belongs_to_the_texts_of_its_tokenizer(tmp_path: Path) -> None:
+    one, other = ["a first text", "and a second"], ["others say nothing of the kind"]
+    first = materialise(ref("llama"), tmp_path, one)
+    assert first == str(tmp_path / "llama-v1")
+    assert materialise(ref("llama"), tmp_path, reversed(one)) == first
+    second = materialise(ref("llama"), tmp_path, other)
+    assert second != first
+    assert materialise(ref("llama"), tmp_path, other) == second
+    assert materialise(ref("llama"), tmp_path, one) == first

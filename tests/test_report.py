@@ -298,3 +298,31 @@ def test_numbers_are_written_plainly() -> None:
     ]
     assert format_command(["run.py", "a b"]) == "run.py 'a b'"
     assert [format_chance(1 / k) for k in (2, 4, 8, 16)] == ["50", "25", "12.5", "6.25"]
+
+
+def test_results_whose_test_texts_are_unknown_leave_out_comparisons_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_fake_run(tmp_path / "run", baselines=False)
+    path = run / "journal.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["event"] == "test_set":
+            line["truth"] = [*line["truth"][::-1][1:], 0]
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert main([str(run)]) == 0
+    assert load_run(run).unmatched
+    assert "belong to no test texts" in (run / "report.html").read_text()
+
+
+def test_unknown_texts_of_the_best_model_leave_the_confusion_of_another(tmp_path: Path) -> None:
+    run = write_fake_run(tmp_path / "run", models=MODELS[:1], counts=(2,), samples=(800,))
+    path = run / "journal.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["event"] == "ended" and line.get("predictions"):
+            line["predictions"] = [1 - value for value in line["predictions"]]
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    page = build_page(load_run(run))
+    assert load_run(run).unmatched == 1
+    assert "confusion" in read_specs(page)

@@ -258,3 +258,21 @@ def test_a_renamed_model_has_its_new_name_in_every_row(plan: Plan, tmp_path: Pat
     write_tables(tmp_path, sort_events([*planned(plan), ended(trial["trial_id"], 0.5), again]))
     (row,) = pq.read_table(tmp_path / "results.parquet").to_pylist()
     assert row["model"] == "renamed"
+
+
+def baseline(plan: Plan, name: str, **fields: Any) -> Event:
+    cell, data = plan.cells[0], plan.trials[0].data_fingerprint
+    axes = {"n_labels": cell.n_labels, "n_samples": cell.n_samples, "seed": cell.seed}
+    named = {"trial_id": name, "cell_id": name, "model": name, "labels": list(cell.labels)}
+    return {"event": "baseline", "time": 1.0, **named, **axes, "data_fingerprint": data,
+            "predictions": [0], **fields}  # fmt: skip
+
+
+def test_only_baselines_that_the_configuration_names_are_planned(plan: Plan) -> None:
+    events = [*planned(plan), baseline(plan, "majority"), baseline(plan, "tf-idf")]
+    opened = {"event": "opened", "time": 2.0}
+    assert sort_events(events).planned_baselines() == {"majority", "tf-idf"}
+    assert sort_events([*events, opened]).planned_baselines() == {"majority", "tf-idf"}
+    named = [*events, opened | {"baselines": ["majority"]}]
+    assert sort_events(named).planned_baselines() == {"majority"}
+    assert sort_events([*events, opened | {"baselines": []}]).planned_baselines() == set()

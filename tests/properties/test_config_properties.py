@@ -1,6 +1,7 @@
 """Whatever stands in a configuration: it loads whole, or one sentence says why not."""
 
 import copy
+import json
 import math
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from strategies import KEYS, numbers, plain_texts, scalars, texts, trees
 
 from sweep.config import Config, check_name, dump_config, load_config
 from sweep.errors import ConfigError
+from sweep.events import find_spec_problem
 from sweep.plan import Plan, build_plan, draw_candidates
 
 SMALL: dict[str, Any] = {
@@ -104,6 +106,9 @@ def check_plan(config: Config) -> None:
         assert 0 <= each.lora_dropout < 1
         values = (each.learning_rate, each.lora_alpha, each.weight_decay)
         assert all(map(math.isfinite, values))
+    # What the journal is going to hold has to be read again.
+    written = json.loads(json.dumps([trial.to_dict() for trial in first.trials]))
+    assert {find_spec_problem(trial) for trial in written} == {""}
 
 
 def check_text(text: str | bytes, overrides: list[str] | None = None) -> None:

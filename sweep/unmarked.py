@@ -1,0 +1,69 @@
+"""Test items of results that name none: those of journals from before test sets had fingerprints.
+
+Such a journal holds one test set per label set, even where the data changed later, and predictions
+in the order of the rows. A test set is that of some data if every result on them has the scores
+that its predictions give there: one result alone may agree by chance, and the majority class, whose
+scores are the same on any balanced texts, always does.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.events import Event
+
+Source = tuple[str | None, ...]
+"""The fingerprint of the data that a result is of, and its label names."""
+Classes = npt.NDArray[np.int64]
+
+# Scores are written in full; half a text of the largest test set is more.
+TOLERANCE = 1e-4
+
+
+def match_test_sets(
+    test_sets: Iterable[Event], results: Mapping[Source, list[Event]]
+) -> dict[Source, Event]:
+    """Return the test set of each source that has one among ``test_sets``, its items in the order
+    of the predictions."""
+    # One without a fingerprint has the order of its time already.
+    ordered = [_sort_by_row(s) if s.get("fingerprint") else s for s in test_sets]
+    return {
+        source: found
+        for source, events in results.items()
+        if (found := _find(ordered, source, events)) is not None
+    }
+
+
+def _find(test_sets: list[Event], source: Source, results: list[Event]) -> Event | None:
+    same_labels = (each for each in test_sets if tuple(each["labels"]) == source[1:])
+    return next((s for s in same_labels if all(_agree(s, result) for result in results)), None)
+
+
+def _sort_by_row(test_set: Event) -> Event:
+    order = np.argsort(test_set["items"], kind="stable")
+    fields: dict[str, Any] = {
+        name: np.asarray(test_set[name])[order].tolist() for name in ("items", "truth")
+    }
+    return test_set | fields
+
+
+def _agree(test_set: Event, result: Event) -> bool:
+    """Return whether the predictions of ``result`` give its scores on ``test_set``."""
+    truth, predicted = np.asarray(test_set["truth"]), np.asarray(result["predictions"])
+    if truth.shape != predicted.shape:
+        return False
+    found = {
+        "test_accuracy": float((truth == predicted).mean()) if truth.size else 0.0,
+        "test_macro_f1": _macro_f1(truth, predicted, len(test_set["labels"])),
+    }
+    told = {name: result[name] for name in found if result.get(name) is not None}
+    return all(abs(found[name] - score) < TOLERANCE for name, score in told.items())
+
+
+def _macro_f1(truth: Classes, predicted: Classes, n_labels: int) -> float:
+    """Return the mean F1 of the classes that occur; 0 for one that is never right."""
+    right = np.bincount(truth[truth == predicted], minlength=n_labels)
+    texts = np.bincount(truth, minlength=n_labels) + np.bincount(predicted, minlength=n_labels)
+    return float((2 * right[texts > 0] / texts[texts > 0]).mean()) if texts.any() else 0.0
