@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -235,7 +236,7 @@ def test_resumed_run_has_the_numbers_of_a_run_of_its_own(
     resumed = read_scores(resume())
     assert main([str(root / "base.yaml"), "--out", str(root / "own"), "--address", address]) == 0
     own = read_scores(root / "own" / "base")
-    assert resumed.to_dict("list") == pytest.approx(own.to_dict("list"))
+    pd.testing.assert_frame_equal(resumed, own)
 
 
 def test_cell_of_which_only_an_earlier_candidate_has_a_result_is_missing(
