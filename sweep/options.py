@@ -58,7 +58,7 @@ class OptionParser(argparse.ArgumentParser):
             return f"{told} is one argument too many; quote a value that holds spaces"
         name = word.partition("=")[0]
         known = [option for option in self._option_string_actions if option.startswith("--")]
-        near = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.7)
         hint = f"did you mean {near[0]}?" if near else f"options are {show_names(known)}"
         return f"{told} is not an option; {hint}"
 
