@@ -10,7 +10,8 @@ from pathlib import Path
 from analysis.images import write_charts
 from analysis.load import load_run
 from analysis.page import build_page
-from sweep.errors import SweepError
+from sweep.errors import ConfigError, SweepError
+from sweep.options import OptionParser, read_path
 from sweep.streams import steady_streams
 
 REPORT_NAME = "report.html"
@@ -19,8 +20,8 @@ REPORT_NAME = "report.html"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a report, or charts; return the exit code: 0, or 2 when input or output is wrong."""
     steady_streams()
-    options = parse_arguments(arguments)
     try:
+        options = parse_arguments(arguments)
         if options.charts:
             for image in write_charts(options.run, options.charts):
                 print(image)
@@ -36,23 +37,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options ``run``, ``out``, ``open`` and ``charts``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.report",
-        description="Write a run's report: one HTML file that needs no network.",
+    """Return the options ``run``, ``out``, ``open`` and ``charts``; raise ConfigError."""
+    parser = OptionParser(
+        "python -m analysis.report",
+        "Write a run's report: one HTML file that needs no network.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder: runs/quickstart")
+    parser.add_argument("run", type=read_path, metavar="RUN", help="a run folder: runs/quickstart")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help=f"where to write (default: RUN/{REPORT_NAME})"
+        "--out", type=read_path, metavar="FILE", help=f"where to write (default: RUN/{REPORT_NAME})"
     )
     parser.add_argument(
         "--charts",
-        type=Path,
+        type=read_path,
         metavar="DIR",
         help="write each chart as PNG and SVG into DIR instead",
     )
     parser.add_argument("--open", action="store_true", help="open the report in a browser")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.charts and (options.out or options.open):
+        other = "--out" if options.out else "--open"
+        raise ConfigError(
+            f"{other} has no effect with --charts, which writes no page; leave it out"
+        )
+    return options
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sweep.config import check_name
 from sweep.errors import ConfigError
+from sweep.options import OptionParser, read_path
 
 DESCRIPTION = """\
 Fine-tune every model of a grid on balanced subsets of a corpus, tune rank and learning rate in
@@ -26,33 +27,21 @@ examples:
 exit codes: 0 every cell has a result; 1 some cell has none; 2 wrong input; 130 interrupted"""
 
 
-def _read_path(value: str) -> Path:
-    # Not argparse's own error: Path("") would be the current folder.
-    if not value.strip():
-        raise ConfigError("an option's path is empty; give one, or leave the option out")
-    return Path(value)
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """Return the parser of ``python -m sweep.run``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sweep.run",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OptionParser("python -m sweep.run", DESCRIPTION, EPILOG)
     add = parser.add_argument
     add(
         "config",
         nargs="?",
-        type=_read_path,
+        type=read_path,
         metavar="CONFIG",
         help="YAML file; left out: sweep_configs/quickstart.yaml, or the run's own with --resume",
     )
     add("--name", help="name of the run; left out: the configuration's")
     add(
         "--out",
-        type=_read_path,
+        type=read_path,
         default=Path("runs"),
         metavar="DIR",
         help="folder of run folders (default: runs); the run's is DIR/NAME",
@@ -75,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="with --dry-run: print one JSON object")
     add(
         "--attach",
-        type=_read_path,
+        type=read_path,
         metavar="RUN",
         help="show the progress of the sweep that runs in this run folder, e.g. runs/quickstart",
     )

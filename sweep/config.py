@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from sweep.errors import ConfigError
 from sweep.phrases import cut, show_names, show_value
@@ -25,8 +25,8 @@ from sweep.sections import (
     TuneConfig,
     WandbConfig,
 )
-from sweep.values import BaselineNames, Name, check_name
-from sweep.yamltree import MALFORMED, RepeatedKeyError, parse_value, read_tree
+from sweep.values import BASELINES, BaselineNames, Name, check_name
+from sweep.yamltree import MALFORMED, OddNumberError, RepeatedKeyError, parse_value, read_tree
 
 __all__ = [
     "AshaConfig",
@@ -59,6 +59,17 @@ class Config(Section):
     baselines: BaselineNames = Field(default=["majority", "tf-idf"])
     """Reference methods run on the same subsets; [] for none."""
 
+    @model_validator(mode="after")
+    def _names_are_free(self) -> "Config":
+        for index, model in enumerate(self.grid.models):
+            # Also where it is not run: an earlier session may have done so.
+            if model.name in BASELINES:
+                raise ValueError(
+                    f"grid.models.{index}.name: {model.name} is the name of a baseline; give the "
+                    "model another"
+                )
+        return self
+
 
 SENTENCES = {
     "float_parsing": "needs a number",
@@ -67,7 +78,6 @@ SENTENCES = {
     "int_type": "needs a whole number",
     "int_from_float": "needs a whole number",
     "int_parsing_size": "needs a smaller number",
-    "invalid_key": "has a key that is not a word",
     "bool_parsing": "needs true or false",
     "string_unicode": "needs text without half characters (lone surrogates)",
     "list_type": "needs a list",
@@ -126,7 +136,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{told}: write KEY=VALUE, for example train.batch_size=8")
     try:
         value = parse_value(text)
-    except RepeatedKeyError as error:
+    except (RepeatedKeyError, OddNumberError) as error:
         raise ConfigError(f"{told}: {error}") from None
     except MALFORMED:
         raise ConfigError(
@@ -173,6 +183,8 @@ def _explain(error: ValidationError) -> str:
     key = _name_key(first["loc"])
     if first["type"] == "extra_forbidden":
         return _explain_unknown(first["loc"])
+    if first["type"] == "invalid_key":
+        return _explain_key(first["loc"], first["input"])
     if first["type"] == "missing":
         return f"{key} is missing; add it"
     if first["type"] == "string_type":
@@ -183,6 +195,13 @@ def _explain(error: ValidationError) -> str:
     given = "" if plain else f", not {show_value(first['input'])}"
     message = message[0].lower() + message[1:]
     return f"{key}: {message}{given}" if key else message
+
+
+def _explain_key(location: Sequence[int | str], key: Any) -> str:
+    above = f"{_name_key(location[:-1])}: " if _name_key(location[:-1]) else ""
+    words = READ_WITHOUT_QUOTES.get(key) if key is None or isinstance(key, bool) else None
+    given = f"{show_value(key)} (what YAML makes of {words})" if words else show_value(key)
+    return f"{above}has the key {given}, which is not a word; delete it"
 
 
 def _explain_no_text(value: Any) -> str:
@@ -215,11 +234,12 @@ def _explain_unknown(location: Sequence[int | str]) -> str:
         if part in model.model_fields:
             model = _section_of(model.model_fields[part].annotation) or model
     known = list(model.model_fields)
-    near = difflib.get_close_matches(str(last)[:80], known, n=1, cutoff=0.5)
-    near = near or _find_elsewhere(str(last)[:80])
+    word = str(last)[:80].lower()
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5) or _find_elsewhere(word)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
     above = f"{_name_key(parents)}." if parents else ""
-    return f"{above}{show_names([str(last)])} is not a known key; {hint}"
+    name = show_names([str(last)]) if str(last) == str(last).strip() != "" else show_value(last)
+    return f"{above}{name} is not a known key; {hint}"
 
 
 def _find_elsewhere(name: str) -> list[str]:

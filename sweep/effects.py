@@ -89,7 +89,7 @@ def _check_tuning(config: Config) -> Iterator[Finding]:
     tune, asha = config.tune, config.asha
     possible = prod(space.size for space in list_spaces(tune).values())
     if tune.seed and possible == tune.candidates:
-        yield _warn("tune.seed", f"on which candidates are tried: all {possible:.0f} are")
+        yield _warn("tune.seed", "since every possible candidate is tried")
     names, why = ["reduction_factor"], "no trial is longer than asha.grace_epochs"
     if tune.candidates == 1:
         names, why = ["grace_epochs", *names], "a cell's only candidate has no rival"

@@ -16,6 +16,7 @@ from sweep.events import Event
 from sweep.home import settle_home
 from sweep.hub import go_offline_if_silent
 from sweep.modelcard import Rescored, Shape, build_card, build_record
+from sweep.options import OptionParser, read_path
 from sweep.phrases import first_line
 from sweep.plan import TrialSpec
 from sweep.reach import build_subsets
@@ -54,16 +55,11 @@ PACKAGES = ("torch", "transformers", "peft", "safetensors")
 REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """Return the parser of ``python -m sweep.export``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sweep.export",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OptionParser("python -m sweep.export", DESCRIPTION, EPILOG)
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="a run folder, e.g. runs/quickstart")
+    add("run", type=read_path, metavar="RUN", help="a run folder, e.g. runs/quickstart")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--cell", metavar="CELL_ID", help="the cell whose best trial to take")
     which.add_argument(
@@ -71,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the cell with the highest chance-normalised validation accuracy",
     )
-    add("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    add("--out", type=read_path, required=True, metavar="DIR", help="a new or empty folder")
     add("--merge", action="store_true", help="merge the adapter into the base model's weights")
     add(
         "--push",
@@ -85,9 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     steady_streams()
-    options = build_parser().parse_args(arguments)
     try:
-        return _export(options)
+        return _export(build_parser().parse_args(arguments))
     except SweepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -95,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     settle_home(options.out.parent)
-    out = options.out.expanduser().resolve()
+    out = options.out.resolve()
     partial = check_target(out)
-    folder = options.run.expanduser().absolute()
+    folder = options.run.absolute()
     winner = find_winner(folder, options.cell)
     if options.push:
         check_push(options.push, winner.spec, options.merge)

@@ -98,16 +98,17 @@ def _hub_revision(path: str, revision: str | None) -> str:
     try:
         if not constants.HF_HUB_OFFLINE:
             return str(HfApi().model_info(path, revision=revision, timeout=10).sha)
-        problem = explain_offline()[0]
+        problem, fetch = explain_offline()
+        remedy = f"check the name, or {fetch}"
     except Exception as error:  # the library raises many kinds: network, gated, missing
         if is_gated(error):
             raise ModelError(explain_gated("grid.models", path)) from None
-        problem = first_line(error)
+        problem, remedy = first_line(error), "check the name, the network and HF_TOKEN"
     if cached.is_file():
         return cached.read_text().strip()
     raise ModelError(
         f"grid.models: {path!r} is neither a folder nor found on the Hugging Face Hub ({problem}); "
-        "check the name, the network and HF_TOKEN"
+        f"{remedy}"
     )
 
 

@@ -15,8 +15,9 @@ from sweep.commandline import (
 )
 from sweep.config import Config, load_config
 from sweep.environment import check_ray, check_tracker_packages
-from sweep.errors import SweepError
+from sweep.errors import ConfigError, SweepError
 from sweep.failed_baselines import summarize_failures
+from sweep.findings import Finding
 from sweep.home import settle_home
 from sweep.interrupts import one_way_to_stop
 from sweep.journal import JOURNAL_NAME, Journal, read_events
@@ -29,7 +30,14 @@ from sweep.preflight import Preflight, check_plan, show_data, show_preflight, sh
 from sweep.reach import KnownSubsets, Reached, reach_inputs
 from sweep.record import RunRecord, choose_planned, sort_events
 from sweep.reporting import load_report
-from sweep.runfolder import CONFIG_NAME, open_run_folder, save_config
+from sweep.runfolder import (
+    CONFIG_NAME,
+    TAKEN,
+    check_run,
+    is_taken,
+    open_run_folder,
+    save_config,
+)
 from sweep.strays import describe_strays
 from sweep.streams import steady_streams
 from sweep.subsets import Subsets
@@ -58,11 +66,13 @@ def _run(options: argparse.Namespace) -> int:
     if options.attach:
         return _attach(options)
     config = make_absolute(_read_config(options))
+    folder = options.out / config.name
+    if options.resume:
+        check_run(folder)
     check_ray()
     check_tracker_packages(config.trackers)
     reached = reach_inputs(config)
     plan = _build_plan(config, reached)
-    folder = options.out / config.name
     record = _read_record(folder)
     done = _list_done(record, options.retry_failed)
     # Where another machine trains, this one's processors and memory say nothing.
@@ -71,6 +81,8 @@ def _run(options: argparse.Namespace) -> int:
     launched = read_launched() if remote else None
     expected = expect_machine(launched) if launched else None
     preflight = check_plan(config, reached, plan, done, folder, machine, expected)
+    if not options.resume and is_taken(folder):
+        preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {TAKEN}"))
     strays = describe_strays(map(TrialSpec.to_dict, plan.trials), record) if plan else []
     if options.dry_run:
         _print_plan(config, plan, preflight, done, strays, options.json)
@@ -85,7 +97,7 @@ def _attach(options: argparse.Namespace) -> int:
 
     from sweep.attach import attach
 
-    return attach(options.attach.expanduser().absolute(), Console())
+    return attach(options.attach.absolute(), Console())
 
 
 def _build_plan(config: Config, reached: Reached) -> Plan | None:
@@ -102,6 +114,11 @@ def _read_config(options: argparse.Namespace) -> Config:
     path = options.config
     if path is None and options.resume and options.name:
         path = options.out / check_option_name(options.name) / CONFIG_NAME
+        if not path.exists():
+            raise ConfigError(
+                f"{path}: cannot be read (there is no run to resume here); check --name and --out, "
+                "or name its configuration"
+            )
     overrides = list(options.overrides)
     if options.name:
         overrides.append(f"name={json.dumps(check_option_name(options.name))}")

@@ -9,6 +9,23 @@ from sweep.journal import JOURNAL_NAME
 CONFIG_NAME = "config.yaml"
 
 
+TAKEN = "is not empty; add --resume to go on with it, or choose another --name"
+
+
+def check_run(folder: Path) -> None:
+    """Raise RunFolderError if ``folder`` has neither journal nor configuration of a run."""
+    if not any((folder / name).is_file() for name in (JOURNAL_NAME, CONFIG_NAME)):
+        raise RunFolderError(
+            f"{folder.absolute()}: there is no run to resume here; check --name and --out, or "
+            "leave out --resume to start one"
+        )
+
+
+def is_taken(folder: Path) -> bool:
+    """Return whether something stands where a new run's folder would be made."""
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
 def open_run_folder(out: Path, name: str, resume: bool) -> Path:
     """Return ``out/name`` as an absolute path, made if it is new.
 
@@ -17,15 +34,10 @@ def open_run_folder(out: Path, name: str, resume: bool) -> Path:
     """
     folder = (out / name).absolute()
     if resume:
-        if not any((folder / name).is_file() for name in (JOURNAL_NAME, CONFIG_NAME)):
-            raise RunFolderError(
-                f"{folder}: there is no run to resume here; leave out --resume to start one"
-            )
+        check_run(folder)
         return folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunFolderError(
-            f"{folder}: is not empty; add --resume to go on with it, or choose another --name"
-        )
+    if is_taken(folder):
+        raise RunFolderError(f"{folder}: {TAKEN}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

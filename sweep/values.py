@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainSerializer, Tag
 
@@ -139,7 +139,9 @@ OneOrMoreNames = Annotated[
     Annotated[str, Tag("one")] | Annotated[ColumnNames, Tag("several")], Discriminator(_count_form)
 ]
 Labels = Annotated[PositiveInt, Field(ge=2)]
-BaselineNames = Annotated[list[Literal["majority", "tf-idf"]], AfterValidator(refuse_repeats)]
+BaselineName = Literal["majority", "tf-idf"]
+BASELINES = get_args(BaselineName)
+BaselineNames = Annotated[list[BaselineName], AfterValidator(refuse_repeats)]
 TuneSpace = Annotated[Space, BeforeValidator(read_space), PlainSerializer(dump_space)]
 
 

@@ -1,6 +1,7 @@
 """YAML files as trees of plain values; a key that stands twice, and text that is no YAML, are
 refused in one sentence."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,22 @@ let errors of their own through."""
 
 MERGE = "tag:yaml.org,2002:merge"
 
+# What YAML 1.1 reads as octal or as minutes and hours, where a person means the digits.
+OCTAL = re.compile(r"[-+]?0[0-7_]+")
+SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+# A study's configuration has a few kilobytes; reading YAML takes seconds per megabyte.
+MOST_BYTES = 4 * 2**20
+
 SINGLE_QUOTES = "put the value in single quotes: in double ones a \\ is special"
 REMEDIES = {
     "but found another document": "keep one document, without a line of ---",
-    "found character '\\t' that cannot start any token": "indent with spaces instead of tabs",
+    "found character '\\t' that cannot start any token": "replace its tabs by spaces",
     "expected escape sequence": SINGLE_QUOTES,
     "found unknown escape character": SINGLE_QUOTES,
-    "mapping values are not allowed here": "check the indentation; quote a text with ': ' in it",
+    "mapping values are not allowed here": "check the indentation, and for a space after each "
+    "colon up to there; quote a text with ': ' in it",
+    "found unhashable key": "write a word as its key",
+    "Exceeds the limit": "write fewer digits",
 }
 """What PyYAML says (or how that begins), and what helps; without an entry: 'fix it'."""
 
@@ -32,8 +42,26 @@ class RepeatedKeyError(yaml.YAMLError):
     """A mapping has a key twice; PyYAML would let the last one win."""
 
 
+class OddNumberError(yaml.YAMLError):
+    """A number means something else in YAML than it seems to."""
+
+
 class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, strict about keys."""
+    """PyYAML's safe loader, strict about keys and about numbers that are not what they seem."""
+
+    def construct_odd_number(self, node: yaml.ScalarNode) -> Any:
+        """Return the number of ``node``; raise OddNumberError."""
+        text = str(node.value)
+        kind = "octal" if OCTAL.fullmatch(text) else "base 60" if SIXTIES.fullmatch(text) else ""
+        is_whole = node.tag.endswith(":int")
+        number = (self.construct_yaml_int if is_whole else self.construct_yaml_float)(node)
+        if kind and number:
+            raise OddNumberError(
+                f"{text} at line {node.start_mark.line + 1} means {number} in YAML ({kind}); write "
+                "the number that is meant without leading zeros and colons, or put quotes around a "
+                "text"
+            )
+        return number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping of ``node``; raise RepeatedKeyError."""
@@ -52,6 +80,10 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+for tag in ("int", "float"):
+    Loader.add_constructor(f"tag:yaml.org,2002:{tag}", Loader.construct_odd_number)
+
+
 def parse_value(text: str) -> Any:
     """Return the value that ``text`` holds as YAML; raise one of ``MALFORMED``."""
     # The loader is PyYAML's safe one.
@@ -61,16 +93,19 @@ def parse_value(text: str) -> Any:
 def read_tree(path: Path) -> dict[str, Any]:
     """Return the mapping in the YAML file ``path``; raise ConfigError with the line and remedy."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); name a YAML file, "
             "for example sweep_configs/quickstart.yaml"
         ) from None
+    if len(data) > MOST_BYTES:
+        raise ConfigError(f"{path}: is too large for a configuration; name a YAML file")
     try:
         # From bytes, PyYAML takes UTF-8 and, with a byte order mark, UTF-16.
         tree = yaml.load(data, Loader)
-    except RepeatedKeyError as error:
+    except (RepeatedKeyError, OddNumberError) as error:
         raise ConfigError(f"{path}: {error}") from None
     except yaml.reader.ReaderError as error:
         raise ConfigError(f"{path}: {_explain_bytes(error)}") from None
@@ -109,5 +144,6 @@ def _find_odd_space(data: bytes, line: int) -> str:
 def _reason(error: Exception) -> str:
     """Return what PyYAML says is wrong, where it says so in words."""
     if isinstance(error, yaml.YAMLError | ValueError):
-        return getattr(error, "problem", None) or (str(error).splitlines() or ["damaged"])[0]
+        reason = getattr(error, "problem", None) or (str(error).splitlines() or ["damaged"])[0]
+        return str(reason).partition("; use sys.")[0]
     return "it nests too deep" if isinstance(error, RecursionError) else "a value has a wrong tag"

@@ -67,6 +67,8 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
         ONE_MODEL + "tiny:llama}, {name: a, path: tiny:gpt2}]", "grid.models", "same name 'a'"),
     "two models of one path": (
         ONE_MODEL + "tiny:llama}, {name: b, path: tiny:llama}]", "grid.models", "same path"),
+    "model called like a baseline": (
+        "grid.models.0.name=tf-idf", "grid.models.0.name", "is the name of a baseline"),
     "model name with a path": (
         "grid.models=[{name: ../x, path: tiny:llama}]", "grid.models.0.name", "take letters"),
     "model without path": ("grid.models=[{name: a}]", "grid.models.0.path", "add it"),

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from analysis.report import main as report
 from sweep.commandline import format_resume_command
 from sweep.config import load_config
+from sweep.export import main as export
 from sweep.paths import make_absolute
 from sweep.run import main
 
@@ -32,6 +34,14 @@ from sweep.run import main
         (["--attach", "runs/x", "--set", "a=1"], "leave out --set"),
         (["c.yaml", "--attach", "runs/x"], "leave out CONFIG"),
         (["--name", "a", "--set", "name=b"], "--set name=b has no effect"),
+        (["--name", "a", "--name", "b"], "--name is given twice, 'a' and 'b'; keep one"),
+        (["--out", "runs", "--out", "b"], "--out is given twice, 'runs' and 'b'; keep one"),
+        (["a.yaml", "b.yaml"], "'b.yaml' is one argument too many"),
+        (["--adress", "auto"], "'--adress' is not an option; did you mean --address?"),
+        (["--set"], "--set: expected one argument; see python -m sweep.run --help"),
+        (["--out", "~nobody12/x"], "starts in a home folder that is not here"),
+        (["--resume", "--dry-run"], "there is no run to resume here; check --name and --out"),
+        (["--resume", "--name", "x", "--dry-run"], "there is no run to resume here"),
     ],
 )
 def test_option_without_effect_is_refused_and_nothing_starts(
@@ -117,3 +127,29 @@ def test_shipped_configurations_stay_as_they_are() -> None:
         if tree.get("data", {}).get("source") != "files":
             config = load_config(path)
             assert make_absolute(config) == config
+
+
+@pytest.mark.parametrize("command", [export, report])
+def test_other_commands_refuse_what_is_given_twice_too(
+    command: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = ["--best"] if command is export else []
+    assert command(["run", *best, "--out", "a", "--out", "b"]) == 2
+    assert capsys.readouterr().err == "error: --out is given twice, 'a' and 'b'; keep one\n"
+
+
+def test_report_says_which_option_has_no_effect(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(["run", "--charts", "a", "--out", "b"]) == 2
+    assert "--out has no effect with --charts" in capsys.readouterr().err
+
+
+def test_dry_run_says_that_a_run_is_there_already(
+    write_config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(write_config()), "--out", str(tmp_path), "--dry-run"]
+    assert main(command) == 0
+    assert "not empty" not in capsys.readouterr().out
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "config.yaml").touch()
+    assert main(command) == 0
+    assert f"note: {tmp_path / 'small'}: is not empty; add --resume" in capsys.readouterr().out

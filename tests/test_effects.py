@@ -18,6 +18,7 @@ def corpus(tmp_path: Path) -> Path:
     for split, count in (("train", 40), ("validation", 8), ("test", 8)):
         rows = [f"{split} {i} is {word},{word}\n" for i in range(count) for word in ("good", "bad")]
         (folder / f"{split}.csv").write_text("text,label\n" + "".join(rows))
+    (folder / "names.txt").write_text("good\nbad\n")
     return folder
 
 
@@ -31,6 +32,12 @@ def corpus(tmp_path: Path) -> Path:
         (["resources.slots=4"], 0, "resources.slots has no effect with engine solo"),
         (["resources.engine=packed", "resources.gpus_per_trial=0"], 0, "gpus_per_trial has no"),
         (["train.patience=9"], 0, "train.patience has no effect with asha.max_epochs=3"),
+        (["data.encoding=cp1252"], 0, "data.encoding has no effect since every file of text is"),
+        (["data.labels_file=names.txt"], 0, "data.labels_file has no effect since the labels are"),
+        (["resources.engine=auto", "resources.slots=4"], 0, "slots has no effect with engine auto"),
+        (["tune.candidates=1", "asha.reduction_factor=4"], 0, "note: asha.reduction_factor has no"),
+        (["asha.grace_epochs=3"], 0, "no effect: no trial is longer than asha.grace_epochs"),
+        (["tune.seed=4"], 0, "tune.seed has no effect since every possible candidate is tried"),
         (["grid.models.0.revision=main"], 2, "error: grid.models.0.revision: tiny-llama is a tiny"),
         (["grid.models.0.trust_remote_code=true"], 0, "0.trust_remote_code has no effect with"),
         (["grid.models.0.allow_pickle=true"], 0, "0.allow_pickle has no effect with a tiny"),
@@ -79,3 +86,39 @@ def test_defaults_that_are_written_out_are_not_told_of(
     (tmp_path / "all.yaml").write_text(dump_config(config))
     assert main([str(tmp_path / "all.yaml"), "--dry-run"]) == 0
     assert "no effect" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"text_column": "x"}, {"labels_file": "x"}, {"encoding": "cp1252"},
+     {"source": "synthetic", "splits": {"test": "x"}}],
+)  # fmt: skip
+def test_how_files_are_read_has_no_effect_on_the_built_in_corpus(
+    data: dict[str, object], write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(write_config(data=data)), "--dry-run"]) == 0
+    assert f"warning: data.{list(data)[-1]} has no effect on the" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["path", "splits"])
+def test_empty_path_does_not_mean_the_built_in_corpus(
+    key: str, write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(data={"text_column": "text"})
+    assert main([str(path), "--dry-run", "--set", f"data.{key}="]) == 2
+    assert f"{key} is empty; give a value" in capsys.readouterr().err
+
+
+def test_leave_that_a_model_makes_no_use_of_is_told(
+    write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"")
+    model = {"name": "own", "path": str(tmp_path / "model")}
+    leave = {"trust_remote_code": True, "allow_pickle": True}
+    grid = {"models": [model | leave], "n_labels": [2], "n_samples": [16]}
+    main([str(write_config(grid=grid)), "--dry-run"])
+    told = capsys.readouterr().out
+    assert "trust_remote_code has no effect since the model comes with no code" in told
+    assert "allow_pickle has no effect since the model has safetensors" in told

@@ -88,3 +88,29 @@ def test_key_of_another_section_is_named(tmp_path: Path) -> None:
     path.write_text(GRID + "epochs: 3\n")
     with pytest.raises(ConfigError, match=r"epochs is not a known key; did you mean .asha.max_ep"):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("040", "32"), ("-010", "-8"), ("1:30", "90"), ("1:30.5", "90.5")]
+)
+def test_number_that_is_not_what_it_seems_is_refused(
+    tmp_path: Path, text: str, number: str
+) -> None:
+    told = refuse(tmp_path, f"a:\n- {text}\n")
+    assert told.startswith(f"{text} at line 2 means {number} in YAML")
+    path = tmp_path / "given.yaml"
+    path.write_text(GRID)
+    with pytest.raises(ConfigError, match=f"{text} at line 1 means {number}"):
+        load_config(path, [f"train.batch_size={text}"])
+
+
+@pytest.mark.parametrize("text", ["0", "00", "-0", "0x10", "1_000", "0.5", "12", "1e-4", "'010'"])
+def test_other_numbers_are_read_as_they_look(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "given.yaml"
+    path.write_text(f"a: {text}\n")
+    assert float(read_tree(path)["a"]) == float(int(text, 16) if "x" in text else text.strip("'"))
+
+
+def test_endless_file_is_refused() -> None:
+    with pytest.raises(ConfigError, match="/dev/zero: is too large for a configuration"):
+        read_tree(Path("/dev/zero"))
