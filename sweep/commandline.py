@@ -3,6 +3,7 @@ goes on with a run."""
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -25,6 +26,11 @@ examples:
   python -m sweep.run --attach runs/quickstart          watch it from another terminal
 
 exit codes: 0 every cell has a result; 1 some cell has none; 2 wrong input; 130 interrupted"""
+
+
+ADDRESS = re.compile(
+    r"auto|local|ray://.+|(\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]]+):(?P<port>[0-9]{1,5})"
+)
 
 
 def build_parser() -> OptionParser:
@@ -87,10 +93,25 @@ def check_options(options: argparse.Namespace) -> None:
             raise ConfigError(f"{flag} is empty; give a value, or leave it out")
     if options.attach:
         _check_attach(options)
+    else:
+        _check_address(options.address)
     if options.json and not options.dry_run:
         raise ConfigError("--json goes with --dry-run; add it")
     if options.retry_failed and not options.resume:
         raise ConfigError("--retry-failed goes with --resume; add it")
+
+
+def _check_address(address: str | None) -> None:
+    value = address or os.environ.get("RAY_ADDRESS") or "local"
+    match = ADDRESS.fullmatch(value)
+    if match and not (match["port"] and int(match["port"]) > 65_535):
+        return
+    given = f"--address {value}" if address else f"RAY_ADDRESS={value}"
+    other = "leave --address out" if address else "unset RAY_ADDRESS"
+    raise ConfigError(
+        f"{given}: is not the address of a Ray cluster; write HOST:PORT, such as 10.0.0.1:6379, "
+        f"or auto, or {other}"
+    )
 
 
 def _check_attach(options: argparse.Namespace) -> None:

@@ -166,6 +166,11 @@ def _train(
     options: argparse.Namespace,
 ) -> int:
     write_report = load_report()
+    if not options.resume:
+        # Slow to import. Before the folder is made: what is mistyped leaves nothing behind.
+        from sweep.session import check_cluster
+
+        check_cluster(options.address)
     folder = open_run_folder(options.out, config.name, options.resume)
     if not options.resume:
         # Before the journal: whenever this process is killed, --resume finds the configuration.

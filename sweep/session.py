@@ -24,7 +24,7 @@ from sweep.phrases import first_line
 from sweep.searchpath import list_worker_folders
 
 LOG_NAME = "ray.log"
-LOCAL = "local"
+LOCAL, CLIENT = "local", "ray://"
 ANSWER_SECONDS = 10.0
 
 # Longest path of a Unix socket (macOS takes 103 bytes), and how long Ray's own part of it gets:
@@ -82,6 +82,18 @@ def connect(address: str | None, folder: Path, console: Console) -> None:
     )
 
 
+def check_cluster(address: str | None) -> None:
+    """Raise ClusterError at once where ``connect`` would find no cluster to join."""
+    where = choose_address(address)
+    if where == LOCAL or where.startswith(CLIENT):
+        return
+    try:
+        with _authentication(_name_source(address, where)[0]):
+            _knock(where)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(_explain_silence(address, where, first_line(error))) from error
+
+
 def choose_address(address: str | None) -> str:
     """Return which cluster is meant: ``--address``, else RAY_ADDRESS, else one of our own."""
     return address or os.environ.get("RAY_ADDRESS") or LOCAL
@@ -94,8 +106,12 @@ def _explain_silence(address: str | None, where: str, reason: str) -> str:
             "limits of 'ulimit -a' are not used up, or name a running cluster with --address"
         )
     given, remedy = _name_source(address, where)
-    start = "start one with 'ray start --head'"
-    return f"{given}: no Ray cluster answers ({reason}); {start}, or {remedy}"
+    look = "see that the address is right and the cluster is up"
+    if where == "auto":
+        look = "start one with 'ray start --head'"
+    elif where.startswith(CLIENT):
+        look = "run this on a machine of the cluster with --address auto"
+    return f"{given}: no Ray cluster answers ({reason}); {look}, or {remedy}"
 
 
 def _name_source(address: str | None, where: str) -> tuple[str, str]:
@@ -155,17 +171,25 @@ def _choose_temporary_folder() -> str | None:
 
 def _join_cluster(address: str, given: str) -> None:
     told = {"env_vars": worker_environment()}
+    with _authentication(given):
+        _knock(address)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=told,
+            job_config=build_job_config(joined=True),
+        )
+
+
+@contextmanager
+def _authentication(given: str) -> Iterator[None]:
+    """Talk to the cluster that ``given`` names as the environment says now; raise ClusterError
+    where it asks for a token that is not there."""
     try:
         with _kept_variables(AUTH_MODE):
             _reread_authentication()
-            _knock(address)
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=told,
-                job_config=build_job_config(joined=True),
-            )
+            yield
     except ray.exceptions.AuthenticationError as error:
         raise ClusterError(
             f"{given}: the Ray cluster asks for a token, and none is given that fits; "

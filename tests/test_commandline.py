@@ -153,3 +153,32 @@ def test_dry_run_says_that_a_run_is_there_already(
     (tmp_path / "small" / "config.yaml").touch()
     assert main(command) == 0
     assert f"note: {tmp_path / 'small'}: is not empty; add --resume" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "http://127.0.0.1:1", ":", "a b", "h:99999", "h:x"]
+)
+def test_what_is_no_address_is_refused_by_its_name(
+    address: str,
+    write_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = [str(write_config()), "--dry-run"]
+    assert main([*command, "--address", address]) == 2
+    assert f"--address {address}: is not the address of a Ray cl" in capsys.readouterr().err
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert main(command) == 2
+    assert "or auto, or unset RAY_ADDRESS" in capsys.readouterr().err
+
+
+def test_cluster_that_does_not_answer_leaves_no_run_behind(
+    write_config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+    command = [str(write_config()), "--out", str(out), "--address", "127.0.0.1:1"]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "--address 127.0.0.1:1: no Ray cluster answers" in told
+    assert told.count("\n") == 1
+    assert not out.exists()
