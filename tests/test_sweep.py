@@ -179,8 +179,17 @@ def interrupt(out: Path, config: Path, name: str, *signals: signal.Signals) -> t
             break
         time.sleep(0.05)
     output, _ = process.communicate()
-    assert f"go on with: python -m sweep.run --name {name} --out {out} --resume" in output
+    told = next(line for line in output.splitlines() if "go on with: " in line)
+    paste(told.partition("go on with: ")[2], name, out)
     return process.returncode, output
+
+
+def paste(command: str, name: str, out: Path) -> None:
+    """See that a shell takes the command that goes on with a run, and finds that run."""
+    assert command.endswith(f" -m sweep.run --name {name} --out {out} --resume")
+    answer = subprocess.run(f"{command} --dry-run", shell=True, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert "trials" in answer.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
