@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from sweep.errors import ConfigError
 from sweep.phrases import cut, show_names, show_value
+from sweep.values import check_path
 
 UNKNOWN = re.compile("unrecognized arguments: (.*)", re.DOTALL)
 
@@ -69,9 +70,6 @@ def read_path(value: str) -> Path:
     if not value.strip():
         raise ConfigError("an option's path is empty; give one, or leave the option out")
     try:
-        return Path(value).expanduser()
-    except RuntimeError:
-        told = show_value(value)
-        raise ConfigError(
-            f"{told} starts in a home folder that is not here; write the complete path"
-        ) from None
+        return Path(check_path(value)).expanduser()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None

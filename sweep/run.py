@@ -32,9 +32,8 @@ from sweep.record import RunRecord, choose_planned, sort_events
 from sweep.reporting import load_report
 from sweep.runfolder import (
     CONFIG_NAME,
-    TAKEN,
     check_run,
-    is_taken,
+    find_obstacle,
     open_run_folder,
     save_config,
 )
@@ -81,8 +80,9 @@ def _run(options: argparse.Namespace) -> int:
     launched = read_launched() if remote else None
     expected = expect_machine(launched) if launched else None
     preflight = check_plan(config, reached, plan, done, folder, machine, expected)
-    if not options.resume and is_taken(folder):
-        preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {TAKEN}"))
+    obstacle = "" if options.resume else find_obstacle(folder)
+    if options.dry_run and obstacle:
+        preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {obstacle}"))
     strays = describe_strays(map(TrialSpec.to_dict, plan.trials), record) if plan else []
     if options.dry_run:
         _print_plan(config, plan, preflight, done, strays, options.json)

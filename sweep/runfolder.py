@@ -1,5 +1,6 @@
 """The folder of a run: created, opened again, and locked."""
 
+import os
 from pathlib import Path
 
 from sweep.config import Config, dump_config
@@ -9,21 +10,34 @@ from sweep.journal import JOURNAL_NAME
 CONFIG_NAME = "config.yaml"
 
 
-TAKEN = "is not empty; add --resume to go on with it, or choose another --name"
+def holds_run(folder: Path) -> bool:
+    """Return whether ``folder`` has the journal or the configuration of a run."""
+    return any((folder / name).is_file() for name in (JOURNAL_NAME, CONFIG_NAME))
 
 
 def check_run(folder: Path) -> None:
-    """Raise RunFolderError if ``folder`` has neither journal nor configuration of a run."""
-    if not any((folder / name).is_file() for name in (JOURNAL_NAME, CONFIG_NAME)):
+    """Raise RunFolderError if there is no run in ``folder``."""
+    if not holds_run(folder):
         raise RunFolderError(
             f"{folder.absolute()}: there is no run to resume here; check --name and --out, or "
             "leave out --resume to start one"
         )
 
 
-def is_taken(folder: Path) -> bool:
-    """Return whether something stands where a new run's folder would be made."""
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+def find_obstacle(folder: Path) -> str:
+    """Return what is in the way of a new run in ``folder``, and the remedy; empty if nothing is."""
+    if folder.is_dir():
+        none = "" if holds_run(folder) else " (there is none here)"
+        taken = f"is not empty; add --resume to go on with a run{none}, or choose another --name"
+        return taken if any(folder.iterdir()) else ""
+    if folder.exists() or folder.is_symlink():
+        return "is a file; choose another --name"
+    parent = next(path for path in folder.absolute().parents if path.exists())
+    if not parent.is_dir():
+        return f"cannot be made ({parent} is a file); choose another --out"
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return f"cannot be made ({parent} cannot be written); choose another --out"
+    return ""
 
 
 def open_run_folder(out: Path, name: str, resume: bool) -> Path:
@@ -36,8 +50,9 @@ def open_run_folder(out: Path, name: str, resume: bool) -> Path:
     if resume:
         check_run(folder)
         return folder
-    if is_taken(folder):
-        raise RunFolderError(f"{folder}: {TAKEN}")
+    obstacle = find_obstacle(folder)
+    if obstacle:
+        raise RunFolderError(f"{folder}: {obstacle}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

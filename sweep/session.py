@@ -142,13 +142,15 @@ def _start_cluster(console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    folder = _choose_temporary_folder()
-    if folder:
+    usual = Path(ray._common.utils.get_default_ray_temp_dir())
+    reason = find_folder_fault(usual)
+    if reason:
         console.print(
-            f"note: the temporary folder's path is too long for Ray's sockets, so Ray's files go "
-            f"to {folder}; set RAY_TMPDIR to another short one if you wish",
+            f"note: the temporary folder {usual} {reason}, so Ray's files go to {SHORT_FOLDER}; "
+            "set RAY_TMPDIR to another one if you wish",
             highlight=False,
             soft_wrap=True,
+            markup=False,
         )
     with closed_cluster():
         # The workers inherit the whole environment: nothing has to be told.
@@ -157,16 +159,20 @@ def _start_cluster(console: Console) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=False,
-            _temp_dir=folder,
+            _temp_dir=SHORT_FOLDER if reason else None,
             job_config=build_job_config(joined=False),
         )
 
 
-def _choose_temporary_folder() -> str | None:
-    """Return a folder for Ray's session whose sockets have paths that the system takes; None where
-    the usual one will do."""
-    usual = ray._common.utils.get_default_ray_temp_dir()
-    return SHORT_FOLDER if len(usual) + SESSION_PATH > SOCKET_PATH else None
+def find_folder_fault(folder: Path) -> str:
+    """Return why Ray cannot have its session in ``folder``; empty if it can."""
+    if len(str(folder)) + SESSION_PATH > SOCKET_PATH:
+        return "has a path too long for Ray's sockets"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"cannot be made ({error.strerror})"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "cannot be written"
 
 
 def _join_cluster(address: str, given: str) -> None:

@@ -69,7 +69,7 @@ def check_path(value: str) -> str:
         Path(value).expanduser()
     except RuntimeError:
         raise ValueError(
-            f"{show_value(value)} starts in a home folder that is not here; write the whole path"
+            f"{show_value(value)} starts in a home folder that is not here; write the complete path"
         ) from None
     return value
 
@@ -94,7 +94,7 @@ def check_place(value: str) -> str:
         return check_path(value)
     raise ValueError(
         f"{show_value(value)} is no place that every machine finds; write s3://BUCKET/PREFIX, "
-        "gs://BUCKET/PREFIX, or a whole path on a disk that all share"
+        "gs://BUCKET/PREFIX, or a complete path on a disk that all share"
     )
 
 

@@ -152,7 +152,9 @@ def test_dry_run_says_that_a_run_is_there_already(
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "config.yaml").touch()
     assert main(command) == 0
-    assert f"note: {tmp_path / 'small'}: is not empty; add --resume" in capsys.readouterr().out
+    assert (
+        f"note: {tmp_path / 'small'}: is not empty; add --resume to go" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,3 +184,32 @@ def test_cluster_that_does_not_answer_leaves_no_run_behind(
     assert "--address 127.0.0.1:1: no Ray cluster answers" in told
     assert told.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("file", "cannot be made ({0}/file is a file); choose another --out"),
+        (".", "{0}/small: is not empty; add --resume to go on with a run (there is none here)"),
+    ],
+)
+def test_what_is_in_the_way_of_a_run_is_told_with_a_remedy_that_works(
+    out: str,
+    told: str,
+    write_config: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "mine.txt").touch()
+    command = [str(write_config()), "--out", str(tmp_path / out)]
+    assert main([*command, "--dry-run"]) == 0
+    assert told.format(tmp_path) in capsys.readouterr().out
+    assert main(command) == 2
+    assert told.format(tmp_path) in capsys.readouterr().err
+
+
+def test_path_that_no_file_system_takes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", "x" * 300, "--dry-run"]) == 2
+    assert "can be no path: it is too long" in capsys.readouterr().err

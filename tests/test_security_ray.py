@@ -21,7 +21,7 @@ from rich.console import Console
 from sweep import environment
 from sweep.environment import check_ray
 from sweep.errors import ClusterError
-from sweep.session import connect
+from sweep.session import connect, find_folder_fault
 
 TOKEN = "0123456789abcdef-of-the-user"
 HOST = """
@@ -194,3 +194,9 @@ def test_a_ray_with_known_holes_is_refused(found: str, monkeypatch: pytest.Monke
 def test_newer_rays_are_taken(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "version", lambda name: found)
     check_ray()
+
+
+def test_folder_that_ray_cannot_have_its_session_in_is_known_by_its_fault() -> None:
+    assert find_folder_fault(Path("/tmp/ray")) == ""
+    assert "too long for Ray's sockets" in find_folder_fault(Path("/tmp") / ("x" * 80))
+    assert "cannot be made" in find_folder_fault(Path("/proc/ray"))
