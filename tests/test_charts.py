@@ -266,6 +266,7 @@ def test_analysis_imports_neither_torch_nor_ray() -> None:
     assert heavy == "["
     read = {"journal", "events", "fields", "account", "record", "history", "unmarked", "strays"}
     told = {"errors", "phrases", "findings", "options", "streams", "home", "searchpath"}
+    told |= {"values", "space"}
     assert set(re.findall(r"sweep\.(\w+)", own)) <= {*read, "tables", *told}
 
 
