@@ -108,7 +108,13 @@ def _export(options: argparse.Namespace) -> int:
 def write_folder(winner: Winner, run_folder: Path, target: Path, shape: Shape) -> Rescored:
     """Write the whole export to the new folder ``target``, the model card last; return how it
     scored. What is wrong is a SweepError, and leaves no card."""
-    config = load_config(run_folder / CONFIG_NAME)
+    path = run_folder / CONFIG_NAME
+    if not path.exists():
+        raise RunFolderError(
+            f"{path}: is gone; resume the run with the configuration that it was started with, "
+            "which is then written there again"
+        )
+    config = load_config(path)
     subsets = rebuild_subsets(config, winner.spec)
     check_base(winner, run_folder)
     write_weights(winner, run_folder, config.storage.checkpoints, subsets, target, shape)

@@ -27,14 +27,15 @@ def make_absolute(config: Config) -> Config:
 
 
 def _resolve_data(data: DataConfig) -> dict[str, Any]:
-    on_disk = data.source == "files"
-    if on_disk and data.path:
-        # The other files stand beside it.
-        return {"path": _absolute(data.path)}
     changes: dict[str, Any] = {}
-    if data.labels_file:
+    on_disk = data.source == "files"
+    # The Hub's own loader takes a folder, too.
+    if data.path and (on_disk or (data.source == "hub" and Path(data.path).expanduser().is_dir())):
+        # The other files stand beside it.
+        changes["path"] = _absolute(data.path)
+    if data.labels_file and not (on_disk and data.path):
         changes["labels_file"] = _absolute(data.labels_file)
-    if on_disk and data.splits:
+    if on_disk and not data.path and data.splits:
         changes["splits"] = {split: file and _absolute(file) for split, file in data.splits.items()}
     return changes
 

@@ -115,14 +115,20 @@ def _read_config(options: argparse.Namespace) -> Config:
     if path is None and options.resume and options.name:
         path = options.out / check_option_name(options.name) / CONFIG_NAME
         if not path.exists():
-            raise ConfigError(
-                f"{path}: cannot be read (there is no run to resume here); check --name and --out, "
-                "or name its configuration"
-            )
+            raise ConfigError(f"{path}: {_explain_absence(path.parent)}")
     overrides = list(options.overrides)
     if options.name:
         overrides.append(f"name={json.dumps(check_option_name(options.name))}")
     return load_config(path or DEFAULT_CONFIG, overrides)
+
+
+def _explain_absence(folder: Path) -> str:
+    if (folder / JOURNAL_NAME).is_file():
+        return "is gone; name the configuration that the run was started with: CONFIG --resume"
+    return (
+        "cannot be read (there is no run to resume here); check --name and --out, or name its "
+        "configuration"
+    )
 
 
 def _read_record(folder: Path) -> RunRecord:
@@ -229,7 +235,8 @@ def _close(
     missing = [cell for cell in plan.cells if cell.cell_id not in best]
     report = write_report(folder)
     if unfinished:
-        print(f"interrupted: {len(unfinished)} trials are left; go on with: {resume}")
+        left = "1 trial is" if len(unfinished) == 1 else f"{len(unfinished)} trials are"
+        print(f"interrupted: {left} left; go on with: {resume}")
     elif missing:
         print(f"{len(missing)} of {len(plan.cells)} cells have no result; the report says why")
     if told := summarize_failures(record, plan, f"{resume} --retry-failed"):

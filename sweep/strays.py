@@ -69,10 +69,11 @@ def describe_strays(planned: Iterable[Spec], record: RunRecord) -> list[str]:
     strays = list_strays(planned, record)
     if not strays:
         return []
+    one = len(strays) == 1
+    which = "1 trial of this run does" if one else f"{len(strays)} trials of this run do"
     lines = [
-        f"trials of this run that do not belong to the configuration any more: {len(strays)} "
-        f"({count_reasons(strays)}); they are not run again, and the rows of those that ended stay "
-        "in the tables, with in_plan false:"
+        f"{which} not belong to the configuration any more ({count_reasons(strays)}); they are not "
+        "run again, and the rows of those that ended stay in the tables, with in_plan false:"
     ]
     lines += [_describe(stray) for stray in strays[:LISTED]]
     if len(strays) > LISTED:
