@@ -7,7 +7,7 @@ they take together, and so the second is as many times as long as trials share i
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from statistics import median
+from statistics import geometric_mean, median
 from typing import NamedTuple
 
 from sweep.history import NO_ROW
@@ -75,7 +75,6 @@ class Pace:
         whole = sum(spec.recipe.max_epochs * sum(self.work_of(spec.cell)) for spec in plan.trials)
         self._trust = PRIOR_PART * whole
         self._ratios: dict[str, Ratio] = {}
-        self._all = Ratio()
         self._shares: deque[tuple[float, int]] = deque(maxlen=RECENT)
         self.running = 1
         """How many trials run now."""
@@ -122,7 +121,6 @@ class Pace:
     def _add_worked(self, spec: TrialSpec, seconds: float) -> None:
         expected = sum(self.work_of(spec.cell))
         self._ratios.setdefault(spec.cell.model, Ratio()).add(seconds, expected)
-        self._all.add(seconds, expected)
 
     def _add_waited(self, model: str, epoch: int, waited: float, worked: float) -> None:
         if epoch == 1:
@@ -161,14 +159,18 @@ class Pace:
 
     def ratio(self, model: str) -> float:
         """Return measured over expected seconds for ``model``. One that was not measured yet is
-        taken to be like the others, and these at first to be as the preflight says."""
-        prior = self._all.blend(1.0, self._trust if self._is_forecast else 0.0)
-        return self._ratios.get(model, self._all).blend(prior, self._trust)
+        taken to be like the others, each of which counts once: what the preflight has wrong differs
+        more between models than from hour to hour. These are at first as the preflight says."""
+        trust = self._trust if self._is_forecast else 0.0
+        found = [ratio.blend(1.0, trust) for ratio in self._ratios.values()]
+        prior = geometric_mean(found) if found else 1.0
+        own = self._ratios.get(model)
+        return own.blend(prior, self._trust) if own else prior
 
     @property
     def is_known(self) -> bool:
         """Whether anything is known of the seconds of an epoch."""
-        return self._is_forecast or self._all.weight > 0
+        return self._is_forecast or bool(self._ratios)
 
     def start_seconds(self) -> float:
         """Return the seconds from a trial's start to the begin of its first epoch, on a worker that

@@ -1,5 +1,5 @@
 """Cuts a run's journal down to what the time left is told from:
-python tests/recorded/slim.py RUN > tests/recorded/NAME.jsonl"""
+python tests/recorded/slim.py RUN > tests/recorded/NAME/journal.jsonl"""
 
 import json
 import sys
