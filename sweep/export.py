@@ -6,13 +6,12 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from sweep.config import Config, ModelConfig, load_config
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError
-from sweep.events import Event
 from sweep.home import settle_home
 from sweep.hub import go_offline_if_silent
 from sweep.modelcard import Rescored, Shape, build_card, build_record
@@ -23,8 +22,8 @@ from sweep.reach import build_subsets
 from sweep.revisions import TINY_PREFIX, resolve_revision
 from sweep.runfolder import CONFIG_NAME
 from sweep.streams import steady_streams
-from sweep.subsets import Subset, Subsets
-from sweep.winner import Winner, find_winner, has_hub_base
+from sweep.subsets import Subsets
+from sweep.winner import Winner, find_winner, has_hub_base, list_recorded
 
 DESCRIPTION = """\
 Write the best trial of a cell as a folder that stock peft and transformers load: adapter and head,
@@ -236,9 +235,7 @@ def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Res
     found = bundle.predict_labels(classify, test.texts, spec.recipe.eval_batch_size)
     truth = [test.labels[index] for index in test.classes]
     accuracy = sum(map(operator.eq, found, truth)) / len(truth)
-    changed = min(
-        sum(map(operator.ne, found, before)) for before in _list_recorded(winner.ended, test)
-    )
+    changed = min(sum(map(operator.ne, found, before)) for before in list_recorded(winner, test))
     off, part = LIMITS.get(winner.ended.get("dtype", ""), HALF_LIMITS)
     wrong = abs(accuracy - winner.ended["test_accuracy"]) > off or changed > part * len(truth)
     if wrong:
@@ -248,16 +245,6 @@ def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Res
             "differ: it is not the model that was measured, so do not use it"
         )
     return Rescored(accuracy, changed, {name: version(name) for name in PACKAGES})
-
-
-def _list_recorded(ended: Event, test: Subset) -> Iterator[list[str]]:
-    """Yield the run's predictions in the order of ``test``; those of an older journal, which names
-    no test set, also as in the order of the rows."""
-    recorded = [test.labels[index] for index in ended["predictions"]]
-    yield recorded
-    if ended.get("test_set") is None:
-        by_row = dict(zip(sorted(test.items), recorded, strict=True))
-        yield [by_row[item] for item in test.items]
 
 
 def describe(winner: Winner, rescored: Rescored) -> str:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from sweep.plan import TrialSpec
 from sweep.record import RunRecord, choose_best, choose_planned, sort_events
 from sweep.revisions import COMMIT
 from sweep.runfolder import CONFIG_NAME
+from sweep.subsets import Subset
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Winner:
     """Test accuracy of the reference methods on the same subsets, by name."""
     reason: str
     """Why this trial: in words, for the card."""
+    numberings: tuple[tuple[int, ...], ...] = ()
+    """Row numbers that the test texts, in their order, have had in the journal's sessions."""
 
 
 def has_hub_base(spec: TrialSpec) -> bool:
@@ -57,7 +60,24 @@ def _build_winner(run: RunRecord, trial_id: str, rivals: int) -> Winner:
     spec = TrialSpec.from_dict(record.spec)
     drivers = [event for event in run.opened if event["time"] <= ended["time"]]
     opened = drivers[-1] if drivers else {}
-    return Winner(spec, ended, opened, _find_baselines(run, spec), reason)
+    numberings = tuple(
+        tuple(each["items"])
+        for each in run.test_sets.values()
+        if each.get("fingerprint") and tuple(each["labels"]) == spec.cell.labels
+    )
+    return Winner(spec, ended, opened, _find_baselines(run, spec), reason, numberings)
+
+
+def list_recorded(winner: Winner, test: Subset) -> Iterator[list[str]]:
+    """Yield the run's predictions of the texts of ``test``, in their order; those of an older
+    journal, which stand in the order of the rows, also for each numbering of these."""
+    recorded = [test.labels[index] for index in winner.ended["predictions"]]
+    yield recorded
+    if winner.ended.get("test_set") is None:
+        for items in (test.items, *winner.numberings):
+            if len(items) == len(recorded):
+                by_row = dict(zip(sorted(items), recorded, strict=True))
+                yield [by_row[item] for item in items]
 
 
 def _normalise(run: RunRecord, trial_id: str) -> float:

@@ -17,7 +17,6 @@ with timed("import what plans and reads"):
     from sweep.journal import Journal, read_events
     from sweep.plan import Plan
     from sweep.record import sort_events
-    from sweep.run import _find_done
     from sweep.subsets import Subsets
 with timed("import what trains (Ray, torch, transformers)"):
     from sweep import driver
@@ -45,7 +44,8 @@ def wrap(name: str, call: Any) -> Any:
 def resume(folder: Path, config: Config, plan: Plan, subsets: Subsets) -> None:
     """Run what is left of ``plan``."""
     with timed("find what is done"):
-        print(f"  {len(_find_done(folder))} of {len(plan.trials)} trials are done")
+        done = sort_events(read_events(folder)).done()
+    print(f"  {len(done)} of {len(plan.trials)} trials are done")
     with Journal(folder) as journal, timed("run_plan, from its call to its return"):
         driver.run_plan(config, plan, subsets, folder, journal, None, Console(file=io.StringIO()))
     events = [e for e in read_events(folder) if e["event"] in ("opened", "started")]
