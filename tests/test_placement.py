@@ -61,7 +61,11 @@ def placed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Placed]:
     (home / "nvidia-smi").chmod(0o755)
     (home / "placed.yaml").write_text(yaml.safe_dump(TREE))
     output, found = StringIO(), Placed([])
+    token = Path.home() / ".ray" / "auth_token"
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+        if token.is_file():
+            # Ray turns its authentication on where there is one, and would miss it in another home.
+            patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
         patch.setenv("HOME", str(home))
         patch.setenv("PATH", str(home), prepend=os.pathsep)
         patch.setitem(GPU_MEBIBYTES, "L4", MEBIBYTES)
