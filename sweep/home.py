@@ -53,7 +53,7 @@ def settle_user() -> None:
 def _settle_temporary_folder() -> None:
     # What Ray takes; Python itself looks further.
     wanted = os.environ.get("TMPDIR") or "/tmp"
-    if not _can_be_written(Path(wanted)) or not Path(wanted).is_dir():
+    if not can_be_written(Path(wanted)) or not Path(wanted).is_dir():
         try:
             os.environ["TMPDIR"] = tempfile.gettempdir()
         except FileNotFoundError:
@@ -66,7 +66,7 @@ def _settle_hub_cache(instead: Path) -> None:
     told = os.environ.get("HF_HOME")
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = Path(told).expanduser() if told else Path(cache).expanduser() / "huggingface"
-    if _can_be_written(home):
+    if can_be_written(home):
         return
     if told or home.is_dir():
         # What is in this cache is used. Only code that comes with a model is copied before it runs.
@@ -79,8 +79,10 @@ def _settle_hub_cache(instead: Path) -> None:
     )
 
 
-def _can_be_written(folder: Path) -> bool:
+def can_be_written(folder: Path) -> bool:
     """Return whether ``folder`` is, or can be made, a folder that takes files."""
     while not folder.exists():
         folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    effective = os.access in os.supports_effective_ids
+    # Of the user that files are opened as: capabilities count, as they do then.
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)

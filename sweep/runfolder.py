@@ -1,10 +1,10 @@
 """The folder of a run: created, opened again, and locked."""
 
-import os
 from pathlib import Path
 
 from sweep.config import Config, dump_config
 from sweep.errors import RunFolderError
+from sweep.home import can_be_written
 from sweep.journal import JOURNAL_NAME
 
 CONFIG_NAME = "config.yaml"
@@ -35,7 +35,7 @@ def find_obstacle(folder: Path) -> str:
     parent = next(path for path in folder.absolute().parents if path.exists())
     if not parent.is_dir():
         return f"cannot be made ({parent} is a file); choose another --out"
-    if not os.access(parent, os.W_OK | os.X_OK):
+    if not can_be_written(parent):
         return f"cannot be made ({parent} cannot be written); choose another --out"
     return ""
 

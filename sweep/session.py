@@ -19,6 +19,7 @@ from rich.console import Console
 
 from sweep.environment import check_ray, worker_environment
 from sweep.errors import ClusterError
+from sweep.home import can_be_written
 from sweep.interrupts import interrupts_held
 from sweep.phrases import first_line
 from sweep.searchpath import list_worker_folders
@@ -172,7 +173,7 @@ def find_folder_fault(folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return f"cannot be made ({error.strerror})"
-    return "" if os.access(folder, os.W_OK | os.X_OK) else "cannot be written"
+    return "" if can_be_written(folder) else "cannot be written"
 
 
 def _join_cluster(address: str, given: str) -> None:
@@ -223,11 +224,13 @@ def build_job_config(joined: bool) -> JobConfig:
 def _knock(address: str) -> None:
     """Raise OSError or AuthenticationError at once where ``ray.init`` would try for a minute, or
     crash for want of a token."""
-    ensure_token_if_auth_enabled(create_token_if_missing=False)
     place = None if "://" in address else services.canonicalize_bootstrap_address(address)
     if place:
+        # First: of a cluster that is not there, no token would help.
         host, _, port = place.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    ensure_token_if_auth_enabled(create_token_if_missing=False)
+    if place:
         GcsClient(address=place)
 
 
