@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -68,11 +69,11 @@ class Run:
     data: DataAccount | None = None
     """What became of the data at the last start; None where the journal does not tell."""
 
-    @property
+    @cached_property
     def unmatched(self) -> int:
         """Return how many results have predictions that no known test texts belong to."""
         best = self.results[self.results["best_of_cell"] & self.results["test_accuracy"].notna()]
-        return int((~best["trial_id"].isin(self.predictions["trial_id"])).sum())
+        return int((~best["trial_id"].isin(self.predictions["trial_id"].unique())).sum())
 
     @property
     def name(self) -> str:

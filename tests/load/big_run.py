@@ -69,7 +69,8 @@ def write_run(folder: Path, config: Config, plan: Plan, subsets: Subsets, left: 
         journal.append("opened", host="h", pid=1, versions={"ray": "2"}, git_commit=None)
         journal.append_all([("planned", {"trial": spec.to_dict()}) for spec in plan.trials])
         for test in tests.values():
-            journal.append("test_set", labels=test.labels, items=test.items, truth=test.classes)
+            content = {"labels": test.labels, "items": test.items, "truth": test.classes}
+            journal.append("test_set", fingerprint=test.fingerprint(), **content)
         for spec in plan.trials[: len(plan.trials) - left]:
             journal.append_all(list(_run_trial(spec, tests[spec.cell.labels], draw)))
 
@@ -110,5 +111,5 @@ def _draw_test(spec: TrialSpec, test: Subset, draw: random.Random) -> dict[str, 
     accuracy = sum(p == c for p, c in zip(predicted, test.classes, strict=True)) / len(test)
     return {
         "n_validation": len(test), "n_test": len(test), "test_accuracy": accuracy,
-        "test_macro_f1": accuracy, "predictions": predicted,
+        "test_macro_f1": accuracy, "predictions": predicted, "test_set": test.fingerprint(),
     }  # fmt: skip
