@@ -43,28 +43,39 @@ NAMES = ("id2label", "label2id", "pad_token_id")
 INPUTS = ["input_ids", "attention_mask"]
 
 
-def find_best_weights(checkpoints: Path, trial_id: str, best_epoch: int) -> Tensors:
-    """Return the adapter and head of the trial's best epoch, from its newest whole checkpoint;
-    raise RunFolderError if there is none."""
+def find_best_weights(checkpoints: Path, trial_id: str, best_epoch: int) -> Tensors | None:
+    """Return the adapter and head of the trial's best epoch, from its newest whole checkpoint in a
+    folder; None if there is none."""
     for folder in list_checkpoints(checkpoints):
         found = read_checkpoint(folder)
         if found is None or found[1].get("trial_id") != trial_id:
             continue
         if found[1]["progress"]["best_epoch"] == best_epoch:
             return found[0]["best"]
-    raise RunFolderError(
-        f"{checkpoints}: the checkpoint of trial {trial_id} is gone or damaged; restore it from a "
-        "copy, or train the cell again under another --name"
-    )
+    return None
 
 
 def read_best_weights(
     run_folder: Path, storage: str | None, trial_id: str, best_epoch: int
 ) -> Tensors:
-    """Return what ``find_best_weights`` does, from where the run keeps its checkpoints."""
-    with tempfile.TemporaryDirectory() as scratch:
-        checkpoints = open_store(run_folder, storage).fetch(trial_id, Path(scratch))
-        return find_best_weights(checkpoints, trial_id, best_epoch)
+    """Return the adapter and head of the trial's best epoch, from where the run keeps its
+    checkpoints, or from its folder, where it may have kept them before.
+
+    Raises RunFolderError if they are in neither.
+    """
+    places = dict.fromkeys((storage, None))
+    for place in places:
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoints = open_store(run_folder, place).fetch(trial_id, Path(scratch))
+            found = find_best_weights(checkpoints, trial_id, best_epoch)
+        if found is not None:
+            return found
+    looked = " and ".join(str(place or run_folder / "checkpoints") for place in places)
+    raise RunFolderError(
+        f"{looked}: the checkpoint of trial {trial_id} is gone or damaged; restore it from a "
+        "copy, set storage.checkpoints in the run's config.yaml to where it is, or train the cell "
+        "again under another --name"
+    )
 
 
 def build_classifier(spec: TrialSpec, source: str, weights: Tensors) -> tuple[Base, PeftModel]:

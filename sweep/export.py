@@ -160,7 +160,8 @@ def rebuild_subsets(config: Config, spec: TrialSpec) -> Subsets:
     ):
         raise DataError(
             f"data: texts or labels have changed since cell {cell.cell_id} was trained; restore "
-            "them to export it, since its score could not be checked"
+            "the files, or the data keys of the run's config.yaml, to export it, since its score "
+            "could not be checked"
         )
     return subsets
 

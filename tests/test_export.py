@@ -214,3 +214,23 @@ def test_predictions_of_an_older_journal_stand_in_the_order_of_the_rows(
     (copy / "journal.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     cell, out = cell_of(run, "llama"), str(tmp_path / "winner")
     assert main([str(copy), "--cell", cell, "--out", out]) == 0
+
+
+def test_checkpoints_from_before_the_storage_changed_are_found(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    path = copy / "config.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["storage"]["checkpoints"] = str(tmp_path / "elsewhere")
+    path.write_text(yaml.safe_dump(tree))
+    out = str(tmp_path / "winner")
+    assert main([str(copy), "--cell", cell_of(run, "llama"), "--out", out]) == 0
+
+
+def test_place_of_missing_checkpoints_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    shutil.rmtree(copy / "checkpoints")
+    out = str(tmp_path / "winner")
+    assert main([str(copy), "--cell", cell_of(run, "llama"), "--out", out]) == 2
+    assert f"error: {copy / 'checkpoints'}: the checkpoint of trial" in capsys.readouterr().err
