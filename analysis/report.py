@@ -11,7 +11,9 @@ from analysis.images import write_charts
 from analysis.load import load_run
 from analysis.page import build_page
 from sweep.errors import ConfigError, SweepError
+from sweep.journal import JOURNAL_NAME
 from sweep.options import OptionParser, read_path
+from sweep.phrases import show_line
 from sweep.streams import steady_streams
 
 REPORT_NAME = "report.html"
@@ -27,13 +29,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(image)
             return 0
         path = write_report(options.run, options.out)
-    except (SweepError, OSError) as error:
+    except SweepError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {_explain(error, options)}", file=sys.stderr)
         return 2
     if options.open:
         webbrowser.open(path.as_uri())
     print(path)
     return 0
+
+
+def _explain(error: OSError, options: argparse.Namespace) -> str:
+    """Return which file cannot be read or written, and what to do."""
+    reason = error.strerror or error
+    if error.filename and Path(error.filename).name == JOURNAL_NAME:
+        return show_line(f"{error.filename}: cannot be read ({reason}); ask its owner for leave")
+    place = options.charts or options.out or options.run / REPORT_NAME
+    other = "--charts" if options.charts else "--out"
+    return show_line(f"{place}: cannot be written ({reason}); choose another {other}")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -15,6 +15,7 @@ from sweep.modelfiles import CODE_NAMED_IN, ReachedModel, list_model_files, read
 from sweep.plan import list_spaces
 from sweep.rawbytes import BINARY_KINDS, decode_text, read_data
 from sweep.revisions import TINY_PREFIX, is_local
+from sweep.subsets import Subsets
 from sweep.weightfiles import choose_entry
 
 # Keys that say how files are read; the built-in corpus is none.
@@ -130,6 +131,17 @@ def check_data_values(data: DataConfig, corpus: Corpus) -> Iterator[Finding]:
     separator = data.label_separator
     if separator and not any(len(row.labels) > 1 for row in corpus.splits["train"]):
         yield _warn("data.label_separator", f"since no training label holds {separator!r}")
+
+
+def check_evaluation(config: Config, subsets: Subsets) -> Iterator[Finding]:
+    """Yield a warning for a bound on validation and test texts that no label set comes to."""
+    most = config.data.max_eval_per_label
+    labels = subsets.labels_for(min(config.grid.n_labels))
+    pools = (subsets.pools[split] for split in ("validation", "test"))
+    have = max(min(map(pool.size, labels)) for pool in pools)
+    if most is not None and most > have:
+        where = f"since balance leaves {have} validation or test texts per label at most"
+        yield _warn("data.max_eval_per_label", where)
 
 
 def _check_synthetic(data: DataConfig) -> Iterator[Finding]:

@@ -128,7 +128,8 @@ def check_target(out: Path) -> Path:
     """Return the folder beside ``out`` to write into; raise RunFolderError unless ``out`` is new
     or empty and the other not there."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunFolderError(f"{out}: is not empty; choose another --out")
+        what = "is not empty" if out.is_dir() else "is a file"
+        raise RunFolderError(f"{out}: {what}; choose another --out")
     partial = out.with_name(f"{out.name}.partial")
     # A link that leads nowhere does not exist, and is in the way.
     if partial.exists() or partial.is_symlink():
@@ -221,7 +222,9 @@ def write_weights(
         bundle.write_tokenizer(base, spec.recipe.max_length, target)
     except OSError as error:
         reason = error.strerror or first_line(error)
-        raise RunFolderError(f"{target}: cannot be written ({reason})") from None
+        raise RunFolderError(
+            f"{target}: cannot be written ({reason}); choose another --out"
+        ) from None
 
 
 def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Rescored:

@@ -11,6 +11,7 @@ from sweep.data import Corpus, load_corpus
 from sweep.datacheck import build_account
 from sweep.effects import (
     check_data_values,
+    check_evaluation,
     check_loading,
     check_models,
     check_schedule,
@@ -50,6 +51,7 @@ def reach_inputs(config: Config) -> Reached:
         reached.account = build_account(corpus, subsets, config.data)
         missing = check_counts(config, subsets)
         reached.findings += [*missing, *check_data_values(config.data, corpus)]
+        reached.findings += [] if missing else check_evaluation(config, subsets)
         reached.subsets = None if missing else subsets
     except SweepError as error:
         reached.findings.append(Finding("error", "data", str(error)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fake_run import MODELS, write_fake_run
 
 from analysis.report import main as report
 from sweep.commandline import format_resume_command
@@ -213,3 +214,22 @@ def test_what_is_in_the_way_of_a_run_is_told_with_a_remedy_that_works(
 def test_path_that_no_file_system_takes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--out", "x" * 300, "--dry-run"]) == 2
     assert "can be no path: it is too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "place"), [("--out", "."), ("--out", "none/x.html"), ("--charts", "file")]
+)
+def test_report_that_cannot_be_written_is_one_sentence(
+    option: str,
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = write_fake_run(tmp_path / "run", models=MODELS[:1], counts=(2,), samples=(800,))
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    assert report([str(run), option, place]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {place}: cannot be written (")
+    assert told.endswith(f"; choose another {option}\n")

@@ -32,6 +32,7 @@ def corpus(tmp_path: Path) -> Path:
         (["resources.slots=4"], 0, "resources.slots has no effect with engine solo"),
         (["resources.engine=packed", "resources.gpus_per_trial=0"], 0, "gpus_per_trial has no"),
         (["train.patience=9"], 0, "train.patience has no effect with asha.max_epochs=3"),
+        (["data.max_eval_per_label=9"], 0, "no effect since balance leaves 8 validation or test"),
         (["data.encoding=cp1252"], 0, "data.encoding has no effect since every file of text is"),
         (["data.labels_file=names.txt"], 0, "data.labels_file has no effect since the labels are"),
         (["resources.engine=auto", "resources.slots=4"], 0, "slots has no effect with engine auto"),
