@@ -7,20 +7,26 @@ from sweep.columnar import Table
 from sweep.config import DataConfig
 from sweep.errors import DataError
 from sweep.filenames import SPLIT_NAMES, SPLITS
+from sweep.hub import explain_offline
 from sweep.phrases import first_line, show_value
 
 
 def load_from_hub(config: DataConfig) -> dict[str, Table]:
     """Load the splits of the dataset ``config.path`` at ``config.revision`` from the Hub."""
-    from datasets import load_dataset  # slow to import, and only the Hub needs it
+    # Slow to import, and only the Hub needs them.
+    import huggingface_hub.constants
+    from datasets import load_dataset
 
     try:
         dataset = load_dataset(config.path, config.config, revision=config.revision)
     except Exception as error:  # the library raises a dozen kinds for one cause
+        reason, remedy = first_line(error), "check the name and the network"
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            why, fetch = explain_offline()
+            reason, remedy = f"{reason}; {why}", f"check the name, or {fetch}"
         raise DataError(
             f"data.path: the dataset {show_value(config.path)} cannot be loaded from the Hugging "
-            f"Face Hub ({first_line(error)}); check the name and the network, or use "
-            "data.source=files"
+            f"Face Hub ({reason}); {remedy}, or use data.source=files"
         ) from error
     names = {split: _find_hub_split(dataset, split, config) for split in SPLITS}
     return {

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from sweep.config import DataConfig
+from sweep.errors import DataError
 from sweep.hub import PROXIES, go_offline_if_silent
+from sweep.hubdata import load_from_hub
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +48,13 @@ def test_nothing_is_asked_when_offline_or_behind_a_proxy(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv(name, "1")
     assert go_offline_if_silent() is None
+
+
+def test_dataset_that_is_not_in_the_cache_has_a_remedy_that_fits_offline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="HF_HUB_OFFLINE is set.*or unset it once to download"):
+        load_from_hub(DataConfig(source="hub", path="nobody/nothing-of-the-kind"))
