@@ -8,7 +8,7 @@ import pytest
 
 from sweep.config import DataConfig
 from sweep.errors import DataError
-from sweep.hub import PROXIES, go_offline_if_silent
+from sweep.hub import PROXIES, SET_BY_US, go_offline_if_silent
 from sweep.hubdata import load_from_hub
 
 
@@ -55,6 +55,6 @@ def test_dataset_that_is_not_in_the_cache_has_a_remedy_that_fits_offline(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(DataError, match="HF_HUB_OFFLINE is set.*or unset it once to download"):
+    monkeypatch.delenv(SET_BY_US, raising=False)
+    with pytest.raises(DataError, match=r"HF_HUB_OFFLINE is set.*or unset it once to download"):
         load_from_hub(DataConfig(source="hub", path="nobody/nothing-of-the-kind"))
