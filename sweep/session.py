@@ -89,8 +89,8 @@ def check_cluster(address: str | None) -> None:
     if where == LOCAL or where.startswith(CLIENT):
         return
     try:
-        with _authentication(_name_source(address, where)[0]):
-            _knock(where)
+        # Whether a token fits is asked later: of a cluster that is not there, none would help.
+        _find_door(where)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(_explain_silence(address, where, first_line(error))) from error
 
@@ -224,14 +224,20 @@ def build_job_config(joined: bool) -> JobConfig:
 def _knock(address: str) -> None:
     """Raise OSError or AuthenticationError at once where ``ray.init`` would try for a minute, or
     crash for want of a token."""
-    place = None if "://" in address else services.canonicalize_bootstrap_address(address)
-    if place:
-        # First: of a cluster that is not there, no token would help.
-        host, _, port = place.rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
     ensure_token_if_auth_enabled(create_token_if_missing=False)
+    place = _find_door(address)
     if place:
         GcsClient(address=place)
+
+
+def _find_door(address: str) -> str | None:
+    """Return the HOST:PORT of the cluster's head, where something listens; None if Ray alone can
+    tell. Raises OSError."""
+    place = None if "://" in address else services.canonicalize_bootstrap_address(address)
+    if place:
+        host, _, port = place.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    return str(place) if place else None
 
 
 @contextmanager
