@@ -84,6 +84,7 @@ def test_hub_out_of_reach_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
         raise ConnectionError("no route\nmany more lines")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(DataError, match=r"'org/name' cannot be loaded .* \(no route\)") as caught:
         load_corpus(DataConfig(source="hub", path="org/name"))
     assert "\n" not in str(caught.value)
