@@ -16,6 +16,7 @@ from sweep.hubdata import load_from_hub
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_OFFLINE", "HF_ENDPOINT", *PROXIES):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(SET_BY_US, "")  # so that what a test sets is taken back
 
 
 @pytest.fixture
@@ -55,6 +56,5 @@ def test_dataset_that_is_not_in_the_cache_has_a_remedy_that_fits_offline(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.delenv(SET_BY_US, raising=False)
     with pytest.raises(DataError, match=r"HF_HUB_OFFLINE is set.*or unset it once to download"):
         load_from_hub(DataConfig(source="hub", path="nobody/nothing-of-the-kind"))
