@@ -53,10 +53,10 @@ SSHD := /usr/sbin/sshd
 cluster-test: cluster-place $(VENV)/installed cluster-tools  ## bring clusters up and down in namespaces of their own (root, Linux)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,cluster-test]"
 	SWEEP_CLUSTER_TEST=1 unshare --net --mount --pid --fork --kill-child --mount-proc \
-		$(BIN)/python -m pytest -s -p no:cacheprovider tests/cluster
+		$(BIN)/python -m pytest -s -p no:cacheprovider tests/live_clusters
 
 cluster-place:
-	@$(PYTHON) tests/cluster/places.py
+	@$(PYTHON) tests/live_clusters/places.py
 
 cluster-tools:
 	@missing=; for tool in ip rsync ssh $(SSHD); do \

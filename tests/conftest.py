@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from browsing import browser  # noqa: F401  (a fixture)
 from xdist.scheduler import LoadScopeScheduling
 
 from sweep.config import Config, load_config

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from fake_run import write_fake_run
-from faults.comparison import list_differences
 
 from sweep.tables import write_tables
+from tests.faults.comparison import list_differences
 
 Event = dict[str, Any]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_run import BASELINES, MODELS, write_fake_run
+from hostile import EVIL, IMAGE, SEPARATORS
 
 from analysis.formats import (
     format_chance,
@@ -26,10 +27,6 @@ from analysis.page import (
     load_library,
 )
 from analysis.report import main
-
-EVIL = "</script><script>alert(1)</script>"
-IMAGE = "<img src=x onerror=alert(1)>"
-SEPARATORS = "line\u2028para\u2029'\"&amp;{{ 7*7 }}"
 
 
 class Outline(HTMLParser):

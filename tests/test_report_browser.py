@@ -1,51 +1,20 @@
 """The report in a real browser: it draws, fetches nothing, runs nothing from the data."""
 
 import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from browsing import needs_chromium, visit
 from fake_run import LABELS, MODELS, write_fake_run
+from hostile import EVIL, IMAGE, SEPARATORS
 from sklearn.metrics import confusion_matrix, f1_score
-from test_report import EVIL, IMAGE, SEPARATORS
 
 from analysis.formats import NOTHING
 from analysis.report import write_report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-ALL_DRAWN = "[...document.querySelectorAll('[data-spec]')].every(e => e.dataset.drawn)"
-
-
-@dataclass
-class Visit:
-    """An open page and all it did since it was opened."""
-
-    page: Any
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +32,6 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         error=EVIL + IMAGE,
     )
     return write_report(folder)
-
-
-def visit(browser: Any, path: Path, **options: Any) -> Visit:
-    page = browser.new_context(**options).new_page()
-    seen = Visit(page)
-    page.on("request", lambda request: seen.requests.append(request.url))
-    page.on("console", lambda message: seen.complaints.append(message.text))
-    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (seen.complaints.append("dialog"), dialog.dismiss()))
-    page.goto(path.as_uri())
-    page.wait_for_function(ALL_DRAWN)
-    return seen
 
 
 def read_drawn(page: Any) -> list[str]:

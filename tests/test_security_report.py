@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from browsing import needs_chromium, visit
 from fake_run import write_fake_run
+from hostile import EVIL, IMAGE, SEPARATORS
 from markdown_it import MarkdownIt
-from test_report import EVIL, IMAGE, SEPARATORS
-from test_report_browser import browser, pytestmark, visit  # noqa: F401
 
 from analysis.contents import draw_charts
 from analysis.images import write_images
@@ -23,6 +23,8 @@ from analysis.study import build_study
 from sweep.config import DataConfig
 from sweep.modelcard import Rescored, Shape, build_card
 from sweep.winner import find_winner
+
+pytestmark = needs_chromium
 
 ATTRIBUTE = '"\' onmouseover=alert(1) autofocus onfocus=alert(1) x="'
 LINK = "[click](javascript:alert(1)) <a href=javascript:alert(1)>x</a>"
@@ -53,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_page_stays_inert_whatever_it_is_asked(browser: Any, run: Path) -> None:  # noqa: F811
+def test_the_page_stays_inert_whatever_it_is_asked(browser: Any, run: Path) -> None:
     page_file = write_report(run)
     seen = visit(browser, page_file)
     page = seen.page
@@ -71,7 +73,7 @@ def test_the_page_stays_inert_whatever_it_is_asked(browser: Any, run: Path) -> N
     assert seen.complaints == []
 
 
-def test_the_policy_would_stop_what_slipped_through(browser: Any, run: Path) -> None:  # noqa: F811
+def test_the_policy_would_stop_what_slipped_through(browser: Any, run: Path) -> None:
     page = visit(browser, write_report(run)).page
     blocked = page.evaluate("""async () => {
       const seen = [];
@@ -95,7 +97,7 @@ def test_the_policy_would_stop_what_slipped_through(browser: Any, run: Path) -> 
     assert page.title() == f"Sweep report: {FOLDER}"
 
 
-def test_charts_as_images_hold_text_and_no_code(browser: Any, run: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_charts_as_images_hold_text_and_no_code(browser: Any, run: Path, tmp_path: Path) -> None:
     charts = draw_charts(build_study(load_run(run)))
     for name in ("heatmap", "confusion", "curves"):
         _, svg = write_images(charts[name], tmp_path / name)

@@ -14,8 +14,7 @@ import pytest
 import yaml
 from cases import REACHED, cases, check_sentence, untouched
 from hypothesis import strategies as st
-from strategies import ODD_TEXTS, plain_texts, texts
-from test_config_properties import dotted, values
+from strategies import ODD_TEXTS, dotted, plain_texts, texts, values
 
 from sweep import estimate, hub
 from sweep.run import main

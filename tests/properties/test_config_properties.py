@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from cases import REACHED, cases, check_sentence
 from hypothesis import strategies as st
-from strategies import KEYS, numbers, plain_texts, scalars, texts, trees
+from strategies import KEYS, dotted, numbers, plain_texts, texts, trees, values, yaml_parts
 
 from sweep.config import Config, check_name, dump_config, load_config
 from sweep.errors import ConfigError
@@ -169,16 +169,6 @@ def test_any_tree(tree: Any) -> None:
     check_text(yaml.safe_dump(tree))
 
 
-yaml_parts = st.sampled_from(
-    ["a", "b", "grid", "name:", "models:", "data", "-", ":", ",", "[", "]", "{", "}", "&", "*",
-     "&a",
-     "*a", "!", "!!", "!!int", "!!float", "!!timestamp", "!!binary", "!!set", "!!omap", "!!pairs",
-     "!!python/name:os", "!!str", "!!bool", "!!null", "|", ">", "'", '"', "#", "%", "---", "...",
-     "?", "<<", "<<:", "~", "1", "0x", "0b", "1:", "1e5", ".inf", "2001-99-99", "=", "\\",
-     "\\ud800", "\n", "\n  ", " ", "", "\t", "\r", "\x85", "\u2028", "!!int ''", "!!float ''"]
-)  # fmt: skip
-
-
 @cases(300, parts=st.lists(yaml_parts | texts, max_size=14))
 def test_any_yaml_like_text(parts: list[str]) -> None:
     check_text(" ".join(parts))
@@ -194,17 +184,6 @@ def test_any_bytes(data: bytes) -> None:
 def test_damaged_configuration(cut: int, data: bytes, length: int) -> None:
     whole = yaml.safe_dump(SMALL).encode()
     check_text(whole[:cut] + data + whole[cut + length :])
-
-
-parts = st.sampled_from([str(part) for path in KEYS for part in path] + ["1", "9" * 5000]) | texts
-dotted = st.sampled_from([".".join(map(str, path)) for path in KEYS]) | st.lists(
-    parts, max_size=4
-).map(".".join)
-values = st.one_of(
-    trees.map(lambda tree: yaml.safe_dump(tree, default_flow_style=True)),
-    st.lists(yaml_parts, max_size=5).map(" ".join),
-    scalars.map(str),
-)
 
 
 @cases(800, overrides=st.lists(st.builds("{}={}".format, dotted, values) | texts, max_size=3))

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import yaml
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -55,3 +56,21 @@ def _sections(annotation: Any) -> list[type[Section]]:
 
 
 KEYS = list_keys()
+
+yaml_parts = st.sampled_from(
+    ["a", "b", "grid", "name:", "models:", "data", "-", ":", ",", "[", "]", "{", "}", "&", "*",
+     "&a",
+     "*a", "!", "!!", "!!int", "!!float", "!!timestamp", "!!binary", "!!set", "!!omap", "!!pairs",
+     "!!python/name:os", "!!str", "!!bool", "!!null", "|", ">", "'", '"', "#", "%", "---", "...",
+     "?", "<<", "<<:", "~", "1", "0x", "0b", "1:", "1e5", ".inf", "2001-99-99", "=", "\\",
+     "\\ud800", "\n", "\n  ", " ", "", "\t", "\r", "\x85", "\u2028", "!!int ''", "!!float ''"]
+)  # fmt: skip
+parts = st.sampled_from([str(part) for path in KEYS for part in path] + ["1", "9" * 5000]) | texts
+dotted = st.sampled_from([".".join(map(str, path)) for path in KEYS]) | st.lists(
+    parts, max_size=4
+).map(".".join)
+values = st.one_of(
+    trees.map(lambda tree: yaml.safe_dump(tree, default_flow_style=True)),
+    st.lists(yaml_parts, max_size=5).map(" ".join),
+    scalars.map(str),
+)
