@@ -10,11 +10,10 @@ from pathlib import Path
 from analysis.images import write_charts
 from analysis.load import load_run
 from analysis.page import build_page
-from sweep.errors import ConfigError, SweepError
+from sweep.errors import ConfigError, SweepError, show_line
 from sweep.journal import JOURNAL_NAME
 from sweep.options import OptionParser, read_path
-from sweep.phrases import show_line
-from sweep.streams import steady_streams
+from sweep.startup.streams import steady_streams
 
 REPORT_NAME = "report.html"
 

@@ -7,6 +7,6 @@ __version__ = "0.1.0"
 # Python's own mark while ``python -m`` looks for its module; and a process of Ray's.
 if sys.argv[:1] == ["-m"] or (sys.argv and sys.argv[0].endswith("default_worker.py")):
     # Before any other import: each of them could find a file of the user's.
-    from sweep.searchpath import leave_current_folder
+    from sweep.startup.search_path import leave_current_folder
 
     leave_current_folder(__path__[0])

@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from sweep.findings import Finding
-from sweep.phrases import show_line, show_names
+from sweep.errors import Finding, show_line, show_names
 
 Rows = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 

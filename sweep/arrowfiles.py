@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.columnar import Table
-from sweep.errors import DataError
-from sweep.phrases import cut
+from sweep.errors import DataError, cut
 
 ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
 

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweep.phrases import cut
+from sweep.errors import cut
 from sweep.plan import Plan, TrialSpec
 from sweep.record import RunRecord
 from sweep.tally import Tally

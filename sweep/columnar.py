@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep.errors import DataError
-from sweep.phrases import show_value
+from sweep.errors import DataError, show_value
 
 
 @dataclass(frozen=True)

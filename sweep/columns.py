@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from sweep.columnar import Table
 from sweep.delimiters import CANDIDATES
-from sweep.errors import DataError
+from sweep.errors import DataError, show_choices, show_names, show_value
 from sweep.filenames import find_split
 from sweep.headers import check_first_line, may_be_data, suggest_columns
 from sweep.looks import looks_like_labels, looks_like_text
-from sweep.phrases import show_choices, show_names, show_value
 
 TEXT_NAMES = ("text", "sentence", "content")
 LABEL_NAMES = ("labels", "label", "emotion", "emotions", "category", "class")

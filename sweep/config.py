@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from sweep.errors import ConfigError
-from sweep.phrases import cut, show_names, show_value
+from sweep.errors import ConfigError, cut, show_names, show_value
 from sweep.sections import (
     AshaConfig,
     DataConfig,

@@ -15,14 +15,13 @@ from sweep.columns import (
 )
 from sweep.config import DataConfig
 from sweep.delimited import ColumnCountError, Layout
-from sweep.errors import DataError
+from sweep.errors import DataError, cut_instead, show_names
 from sweep.filenames import SPLITS
 from sweep.hubdata import load_from_hub
 from sweep.layouts import FileLayout, find_layout
 from sweep.named import resolve
 from sweep.nodes import Node
 from sweep.official import check_files, find_official_names, name_official_files, read_official
-from sweep.phrases import cut_instead, show_names
 from sweep.readers import Table, read_tables, read_text, split_lines
 from sweep.rows import (
     Row,

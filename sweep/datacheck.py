@@ -20,9 +20,8 @@ from sweep.account import (
 )
 from sweep.config import DataConfig
 from sweep.data import SPLITS, Corpus, SplitSource
+from sweep.errors import Finding, cut, show_choices, show_line, show_names, show_value
 from sweep.filenames import find_split_of
-from sweep.findings import Finding
-from sweep.phrases import cut, show_choices, show_line, show_names, show_value
 from sweep.pools import Pool
 from sweep.subsets import Subsets
 

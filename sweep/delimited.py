@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sweep.delimiters import count_named, find_delimiter, fits, long_fields, take_excel_line
-from sweep.errors import DataError
-from sweep.phrases import show_value
+from sweep.errors import DataError, show_value
 
 Record = tuple[int, list[str]]
 # A quote after an odd number of backslashes, as Spark and MySQL escape it.

@@ -19,7 +19,6 @@ from sweep.cluster import check_storage
 from sweep.config import Config
 from sweep.errors import ConfigError, StorageError
 from sweep.failed_baselines import list_failed
-from sweep.interrupts import treat_term_as_interrupt
 from sweep.journal import Journal, read_events
 from sweep.launched import read_launched
 from sweep.losses import memory_losses_as_lost_workers
@@ -32,6 +31,7 @@ from sweep.revisions import COMMIT
 from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, SlimTrials, build_param_space
 from sweep.session import LOCAL, choose_address, connect, disconnect
+from sweep.signals import treat_term_as_interrupt
 from sweep.store import CheckpointStore, open_store
 from sweep.subsets import Subsets
 from sweep.tables import remove_unfinished

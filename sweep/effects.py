@@ -9,8 +9,7 @@ from pathlib import Path
 
 from sweep.config import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
 from sweep.data import Corpus
-from sweep.errors import SweepError
-from sweep.findings import Finding
+from sweep.errors import Finding, SweepError
 from sweep.modelfiles import CODE_NAMED_IN, ReachedModel, list_model_files, read_part
 from sweep.plan import list_spaces
 from sweep.rawbytes import BINARY_KINDS, decode_text, read_data

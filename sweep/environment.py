@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from sweep.config import TrackersConfig
 from sweep.errors import ClusterError, ConfigError
-from sweep.home import list_own_settings
+from sweep.startup.home import list_own_settings
 from sweep.values import holds_password
 
 OLDEST_RAY = (2, 54)

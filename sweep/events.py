@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import RunFolderError
+from sweep.errors import RunFolderError, show_names, show_value
 from sweep.fields import FIELDS, ID, REQUIRED, SPEC, TEXT, Check
-from sweep.phrases import show_names, show_value
 
 Event = dict[str, Any]
 

@@ -11,17 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sweep.config import Config, ModelConfig, load_config
-from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError
-from sweep.home import settle_home
+from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError, first_line
 from sweep.hub import go_offline_if_silent
 from sweep.modelcard import Rescored, Shape, build_card, build_record
 from sweep.options import OptionParser, read_path
-from sweep.phrases import first_line
 from sweep.plan import TrialSpec
 from sweep.reach import build_subsets
 from sweep.revisions import TINY_PREFIX, resolve_revision
 from sweep.runfolder import CONFIG_NAME
-from sweep.streams import steady_streams
+from sweep.startup.home import settle_home
+from sweep.startup.streams import steady_streams
 from sweep.subsets import Subsets
 from sweep.winner import Winner, find_winner, has_hub_base, list_recorded
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sweep.errors import cut, show_line
 from sweep.events import FAILED, Event
-from sweep.phrases import cut, show_line
 from sweep.plan import Plan
 from sweep.record import RunRecord
 

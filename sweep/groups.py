@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from sweep.errors import DataError
+from sweep.errors import DataError, show_choices
 from sweep.filenames import (
     FOREIGN,
     FileName,
@@ -13,7 +13,6 @@ from sweep.filenames import (
     parse_name,
 )
 from sweep.nodes import Node, holds_data
-from sweep.phrases import show_choices
 from sweep.textpairs import TextPair
 
 

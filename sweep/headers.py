@@ -6,9 +6,8 @@ from statistics import median
 from typing import Any
 
 from sweep.columnar import Table
-from sweep.errors import DataError
+from sweep.errors import DataError, show_value
 from sweep.looks import comes_back, is_number, is_wordy, looks_like_labels, looks_like_text
-from sweep.phrases import show_value
 
 # More names than one wants to read in a sentence.
 MOST_SHOWN = 8

@@ -7,8 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from sweep.errors import ModelError
-from sweep.phrases import cut, show_names
+from sweep.errors import ModelError, cut, show_names
 
 HEAD = "score"
 HEAD_PREFIX = f"{HEAD}."

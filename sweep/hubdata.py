@@ -5,10 +5,9 @@ from typing import Any
 from sweep.arrowfiles import build_table
 from sweep.columnar import Table
 from sweep.config import DataConfig
-from sweep.errors import DataError
+from sweep.errors import DataError, first_line, show_value
 from sweep.filenames import SPLIT_NAMES, SPLITS
 from sweep.hub import explain_offline
-from sweep.phrases import first_line, show_value
 
 
 def load_from_hub(config: DataConfig) -> dict[str, Table]:

@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from sweep.columnar import Table
-from sweep.errors import DataError
+from sweep.errors import DataError, show_names
 from sweep.filenames import find_split
-from sweep.phrases import show_names
 
 EXAMPLE = '{"text": "...", "label": "..."}'
 HEADER_NAMES = frozenset(("text", "sentence", "content", "label", "labels"))

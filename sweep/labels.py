@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from sweep.phrases import show_value
+from sweep.errors import show_value
 
 # What str() makes of a NumPy array: parted by spaces, which no list is.
 ARRAY = re.compile(

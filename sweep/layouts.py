@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sweep.config import DataConfig
-from sweep.errors import DataError
+from sweep.errors import DataError, show_choices
 from sweep.filenames import SPLITS, find_kind, find_role, find_split_of, is_data, parse_name
 from sweep.groups import Group, choose_group, find_foreign, sort_entries
 from sweep.named import DEEPEST, find_named, list_matches, open_root
 from sweep.nodes import Node, is_saved, list_data, list_visible, open_archive, parent_of, walk_files
-from sweep.phrases import show_choices
 from sweep.readers import read_tables
 from sweep.saved import check_saved_splits
 from sweep.splitfiles import (

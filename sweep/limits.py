@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from sweep.config import ResourcesConfig
-from sweep.findings import Finding
+from sweep.errors import Finding
 from sweep.machine import Machine
 
 USABLE_GPU = 0.92

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sweep.config import ModelConfig
-from sweep.findings import Finding
+from sweep.errors import Finding, cut
 from sweep.modelfiles import (
     CODE_NAMED_IN,
     ReachedModel,
@@ -19,7 +19,6 @@ from sweep.modelfiles import (
     read_part,
 )
 from sweep.modelfolder import has_tokenizer
-from sweep.phrases import cut
 from sweep.revisions import TINY_PREFIX, is_local
 from sweep.shapes import FAMILIES
 from sweep.weightfiles import PICKLE, PICKLE_INDEX, choose_entry, is_complete

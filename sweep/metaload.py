@@ -25,11 +25,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from sweep.errors import ModelError
+from sweep.errors import ModelError, name_error, show_names
 from sweep.heads import HEAD, Loaded, check_loaded, describe_left_out, find_score, read_config
 from sweep.loadcheck import LoadAnswer, LoadRequest
 from sweep.modelfolder import NO_TOKENIZER, has_tokenizer, list_names
-from sweep.phrases import name_error, show_names
 from sweep.vocabulary import check_vocabulary, choose_padding, count_rows
 from sweep.weightfiles import read_weights
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import ModelConfig
-from sweep.errors import ModelError
-from sweep.findings import Finding
+from sweep.errors import Finding, ModelError
 from sweep.modelfolder import (
     ADAPTER,
     MERGE_FIRST,

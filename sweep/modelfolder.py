@@ -6,8 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import ModelError
-from sweep.phrases import cut, show_names
+from sweep.errors import ModelError, cut, show_names
 
 # The first line of what `git clone` leaves in place of a large file without Git LFS
 # (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).

@@ -22,12 +22,11 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from sweep.device import convert_dtype, is_out_of_memory
-from sweep.errors import ModelError
+from sweep.errors import ModelError, name_error
 from sweep.families import build_tiny_model
 from sweep.heads import Loaded, check_loaded, find_score, read_config
 from sweep.lora import speed_up
 from sweep.memory import activation_bytes
-from sweep.phrases import name_error
 from sweep.plan import Candidate, ModelRef
 from sweep.readout import Readout
 from sweep.revisions import TINY_PREFIX, is_local

@@ -4,9 +4,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sweep.errors import DataError
+from sweep.errors import DataError, first_line, show_choices
 from sweep.filenames import find_role, is_data, split_ending
-from sweep.phrases import first_line, show_choices
 
 Node = Path | zipfile.Path
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")

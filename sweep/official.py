@@ -8,10 +8,9 @@ from pathlib import Path
 
 from sweep.columnar import Table
 from sweep.config import DataConfig
-from sweep.errors import DataError
+from sweep.errors import DataError, cut_instead
 from sweep.filenames import find_kind, split_ending
 from sweep.nodes import Node, parent_of
-from sweep.phrases import cut_instead
 from sweep.readers import read_text, split_lines
 from sweep.splitfiles import SplitFiles
 

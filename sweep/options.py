@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sweep.errors import ConfigError
-from sweep.phrases import cut, show_names, show_value
+from sweep.errors import ConfigError, cut, show_names, show_value
 from sweep.values import check_path
 
 UNKNOWN = re.compile("unrecognized arguments: (.*)", re.DOTALL)

@@ -10,8 +10,7 @@ from itertools import islice, product
 from typing import Any, Protocol
 
 from sweep.config import Config, ModelConfig, TuneConfig
-from sweep.errors import ConfigError
-from sweep.phrases import show_line
+from sweep.errors import ConfigError, show_line
 from sweep.space import Space, draw_distinct
 
 RECIPE_VERSION = 1

@@ -9,8 +9,8 @@ from typing import Any
 from sweep.account import DataAccount, format_account
 from sweep.config import Config
 from sweep.effects import check_engine
+from sweep.errors import Finding
 from sweep.estimate import estimate_rungs
-from sweep.findings import Finding
 from sweep.forecast import CellKey, Forecaster, Job, ModelEstimate, Total, measure_texts
 from sweep.limits import (
     check_disk,

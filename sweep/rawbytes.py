@@ -11,10 +11,9 @@ from pathlib import Path, PurePath
 
 import pyarrow as pa
 
-from sweep.errors import DataError
+from sweep.errors import DataError, cut, first_line, show_value
 from sweep.filenames import COMPRESSIONS, ENDINGS, find_kind
 from sweep.nodes import OFFICE_MEMBERS, ZIP_MAGIC, Node, find_only_file
-from sweep.phrases import cut, first_line, show_value
 
 SHEET = "save its sheet as CSV UTF-8 and name that file, one that ends in .csv"
 SHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")

@@ -16,13 +16,12 @@ from sweep.effects import (
     check_models,
     check_schedule,
 )
-from sweep.errors import DataError, SweepError
-from sweep.findings import Finding
-from sweep.home import list_home_notes
+from sweep.errors import DataError, Finding, SweepError
 from sweep.hub import go_offline_if_silent, list_hub_files
 from sweep.modelfiles import ReachedModel, check_model, read_tree
 from sweep.revisions import TINY_PREFIX, find_hub_config, is_local, resolve_revision
 from sweep.shapes import TINY_CONFIGS
+from sweep.startup.home import list_home_notes
 from sweep.subsets import Subsets
 
 __all__ = ["Reached", "ReachedModel", "check_model", "reach_inputs"]

@@ -7,11 +7,10 @@ from pathlib import Path
 from sweep.arrowfiles import build_table, read_arrow, read_parquet
 from sweep.columnar import Table
 from sweep.delimited import Layout, parse_delimited
-from sweep.errors import DataError
+from sweep.errors import DataError, show_names
 from sweep.filenames import ENDINGS
 from sweep.jsonfiles import EXAMPLE, read_json
 from sweep.nodes import Node, is_saved
-from sweep.phrases import show_names
 from sweep.rawbytes import EmptyFileError, decode_text, read_data, read_text
 from sweep.saved import read_saved
 

@@ -12,9 +12,9 @@ import ray
 from ray.tune.experiment import Trial
 
 from sweep.config import ResourcesConfig
+from sweep.errors import cut
 from sweep.events import FAILED
 from sweep.failed_baselines import describe_failure
-from sweep.phrases import cut
 from sweep.plan import Plan, TrialSpec
 from sweep.recorder import Recorder, SessionCallback
 from sweep.subsets import Subsets

@@ -4,8 +4,7 @@ be missing afterwards."""
 from collections.abc import Callable
 from pathlib import Path
 
-from sweep.errors import ConfigError, StorageError
-from sweep.phrases import first_line
+from sweep.errors import ConfigError, StorageError, first_line
 
 
 def load_report() -> Callable[[Path], Path]:

@@ -5,10 +5,9 @@ import re
 from pathlib import Path
 
 from sweep.config import ModelConfig
-from sweep.errors import ModelError
+from sweep.errors import ModelError, first_line
 from sweep.hub import explain_offline
 from sweep.modelfolder import explain_missing_config, explain_unreadable, has_tokenizer
-from sweep.phrases import first_line
 
 TINY_PREFIX = "tiny:"
 TINY_FAMILIES = ("qwen2", "llama", "gpt2", "gemma3")

@@ -7,10 +7,9 @@ from typing import Any
 from sweep.columnar import Table
 from sweep.columns import USUAL, Columns
 from sweep.config import DataConfig
-from sweep.errors import DataError
+from sweep.errors import DataError, cut_instead, show_names, show_value
 from sweep.headers import check_first_row
 from sweep.labels import check_characters, parse_labels
-from sweep.phrases import cut_instead, show_names, show_value
 from sweep.spellings import unify_spellings
 
 

@@ -15,11 +15,8 @@ from sweep.commandline import (
 )
 from sweep.config import Config, load_config
 from sweep.environment import check_ray, check_tracker_packages
-from sweep.errors import ConfigError, SweepError
+from sweep.errors import ConfigError, Finding, SweepError
 from sweep.failed_baselines import summarize_failures
-from sweep.findings import Finding
-from sweep.home import settle_home
-from sweep.interrupts import one_way_to_stop
 from sweep.journal import JOURNAL_NAME, Journal, read_events
 from sweep.launched import expect_machine, read_launched
 from sweep.machine import inspect_machine
@@ -37,8 +34,10 @@ from sweep.runfolder import (
     open_run_folder,
     save_config,
 )
+from sweep.signals import one_way_to_stop
+from sweep.startup.home import settle_home
+from sweep.startup.streams import steady_streams
 from sweep.strays import describe_strays
-from sweep.streams import steady_streams
 from sweep.subsets import Subsets
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "quickstart.yaml"

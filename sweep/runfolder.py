@@ -4,8 +4,8 @@ from pathlib import Path
 
 from sweep.config import Config, dump_config
 from sweep.errors import RunFolderError
-from sweep.home import can_be_written
 from sweep.journal import JOURNAL_NAME
+from sweep.startup.home import can_be_written
 
 CONFIG_NAME = "config.yaml"
 

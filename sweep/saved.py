@@ -5,9 +5,8 @@ from pathlib import Path
 
 from sweep.arrowfiles import build_table
 from sweep.columnar import Table
-from sweep.errors import DataError
+from sweep.errors import DataError, first_line
 from sweep.nodes import Node
-from sweep.phrases import first_line
 
 
 def read_saved(folder: Node) -> Table:

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from sweep.phrases import show_value
+from sweep.errors import show_value
 from sweep.space import read_space
 from sweep.values import (
     AnyPath,

@@ -18,11 +18,10 @@ from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from rich.console import Console
 
 from sweep.environment import check_ray, worker_environment
-from sweep.errors import ClusterError
-from sweep.home import can_be_written
-from sweep.interrupts import interrupts_held
-from sweep.phrases import first_line
-from sweep.searchpath import list_worker_folders
+from sweep.errors import ClusterError, first_line
+from sweep.signals import interrupts_held
+from sweep.startup.home import can_be_written
+from sweep.startup.search_path import list_worker_folders
 
 LOG_NAME = "ray.log"
 LOCAL, CLIENT = "local", "ray://"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sweep.account import Reason, format_reason, join_phrases
 from sweep.data import Corpus
-from sweep.phrases import show_names, show_value
+from sweep.errors import show_names, show_value
 from sweep.pools import Pool
 
 # More labels than these make a sentence that nobody reads.

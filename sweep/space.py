@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
-from sweep.phrases import show_value
+from sweep.errors import show_value
 
 KINDS = ("uniform", "loguniform")
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.columnar import Table, join_tables
-from sweep.errors import DataError
+from sweep.errors import DataError, show_choices, show_names
 from sweep.filenames import ENDINGS, find_kind, find_role, is_part, parse_name
 from sweep.groups import Group, check_shards, choose_group, sort_entries
 from sweep.nodes import Node, holds_data, is_saved, list_data, list_visible, parent_of
-from sweep.phrases import show_choices, show_names
 from sweep.rawbytes import EmptyFileError
 from sweep.saved import check_saved_splits
 from sweep.textpairs import TextPair, read_pair

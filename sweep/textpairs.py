@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from sweep.columnar import Table
-from sweep.errors import DataError
+from sweep.errors import DataError, show_value
 from sweep.nodes import Node
-from sweep.phrases import show_value
 from sweep.rawbytes import read_text
 
 

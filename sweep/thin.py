@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from sweep.phrases import cut
+from sweep.errors import cut
 from sweep.plan import TrialSpec
 from sweep.tunetrial import TuneTrial
 

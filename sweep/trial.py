@@ -12,9 +12,9 @@ import torch
 
 from sweep.batches import Encoded, Encoder, order_training
 from sweep.checkpoints import Tensors, read_checkpoint, write_checkpoint
+from sweep.errors import show_names
 from sweep.metrics import load_metric
 from sweep.optimizer import schedule
-from sweep.phrases import show_names
 from sweep.plan import TrialSpec
 from sweep.subsets import CellData
 

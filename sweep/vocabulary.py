@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sweep.errors import ModelError
-from sweep.phrases import show_names
+from sweep.errors import ModelError, show_names
 
 PROBES = ("a", "Hello, world")
 """Texts that every tokenizer of a language model knows tokens for."""

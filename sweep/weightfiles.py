@@ -7,9 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.errors import ModelError
+from sweep.errors import ModelError, cut, first_line, show_names
 from sweep.modelfolder import explain_unreadable, is_here, read_json, read_start
-from sweep.phrases import cut, first_line, show_names
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

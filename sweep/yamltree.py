@@ -7,8 +7,7 @@ from typing import Any
 
 import yaml
 
-from sweep.errors import ConfigError
-from sweep.phrases import show_value
+from sweep.errors import ConfigError, show_value
 
 MALFORMED = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What PyYAML raises over a text that is not plain YAML: its readers of numbers, dates and sets

@@ -229,7 +229,7 @@ def test_models_are_tried_in_another_process_and_told_by_their_key(tmp_path: Pat
     assert f"model bert's classification head ({head}" in finding.sentence
 
 
-@pytest.mark.parametrize("module", ["sweep.no_such_module", "sweep.findings"])
+@pytest.mark.parametrize("module", ["sweep.no_such_module", "sweep.errors"])
 def test_trial_that_gives_no_answer_is_a_warning(
     folder: Path, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

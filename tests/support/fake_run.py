@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from sweep.account import DataAccount, LeftOut, Reason, SplitAccount
-from sweep.findings import Finding
+from sweep.errors import Finding
 from sweep.journal import Journal
 from sweep.plan import Candidate, Cell, ModelRef, Recipe, TrialSpec
 from sweep.tables import write_tables

@@ -17,7 +17,7 @@ WriteConfig = Callable[..., Path]
 
 TALK = """
 import sys
-from sweep.streams import steady_streams
+from sweep.startup.streams import steady_streams
 steady_streams()
 for number in range(2000):
     print("a line", number, flush=number == 7)
@@ -92,7 +92,7 @@ def test_stream_closed_at_the_start_leads_nowhere(redirections: str) -> None:
 def test_file_opened_later_does_not_get_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
-        "from sweep.streams import steady_streams\n"
+        "from sweep.startup.streams import steady_streams\n"
         "steady_streams()\n"
         f"file = open({str(tmp_path / 'journal')!r}, 'w')\n"
         "os.system('echo stray; echo stray >&2')\n"
@@ -105,7 +105,9 @@ def test_file_opened_later_does_not_get_the_number_of_a_closed_stream(tmp_path: 
 def test_reader_that_is_slow_gets_every_line_though_the_pipe_does_not_block() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    code = "from sweep.streams import steady_streams\nsteady_streams()\nprint('x' * 1_000_000)"
+    code = (
+        "from sweep.startup.streams import steady_streams\nsteady_streams()\nprint('x' * 1_000_000)"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=writer) as talker:
         os.close(writer)
         with os.fdopen(reader, "rb") as file:
@@ -115,7 +117,10 @@ def test_reader_that_is_slow_gets_every_line_though_the_pipe_does_not_block() ->
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_character_that_the_encoding_lacks_appears_as_its_code(encoding: str) -> None:
-    code = "from sweep.streams import steady_streams; steady_streams(); print('\\u2603 \\udc80')"
+    code = (
+        "from sweep.startup.streams import steady_streams; steady_streams(); "
+        "print('\\u2603 \\udc80')"
+    )
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run(command, capture_output=True, check=True, env=environment)
@@ -126,7 +131,7 @@ def test_character_that_the_encoding_lacks_appears_as_its_code(encoding: str) ->
 def test_streams_that_stand_in_for_pythons_own_are_left_alone(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from sweep.streams import steady_streams
+    from sweep.startup.streams import steady_streams
 
     before = sys.stdout, sys.stderr
     steady_streams()

@@ -16,7 +16,7 @@ from sweep.errors import StorageError
 from sweep.reporting import load_report
 from sweep.run import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SITE = Path(pd.__file__).parent.parent
 FILES = ("evaluate", "random", "types", "json", "ray", "pandas", "jinja2", "altair", "pytz")
 PACKAGES = ("datasets", "torch", "sklearn", "analysis")

@@ -14,10 +14,10 @@ import pytest
 
 from sweep.environment import worker_environment
 from sweep.errors import ConfigError
-from sweep.home import list_home_notes, settle_home, settle_user
 from sweep.metrics import load_metric
+from sweep.startup.home import list_home_notes, settle_home, settle_user
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # Not even root can make a folder here.
 NOWHERE = "/dev/null/home"
 STRANGER = 12345
