@@ -12,7 +12,8 @@ import yaml
 from transformers.pytorch_utils import Conv1D
 
 from benchmarks.random_models import SIZES, write_random_model
-from sweep.config import Config, load_config
+from sweep.config.loader import load_config
+from sweep.config.schema import Config
 from sweep.models import load_base, materialise
 from sweep.plan import ModelRef, Plan, TrialSpec, build_plan
 from sweep.reach import build_subsets

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from sweep.config import check_name
+from sweep.config.types import check_name
 from sweep.errors import ConfigError
 from sweep.options import OptionParser, read_path
 

@@ -13,7 +13,7 @@ from sweep.columns import (
     choose_columns,
     find_split_column,
 )
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.delimited import ColumnCountError, Layout
 from sweep.errors import DataError, cut_instead, show_names
 from sweep.filenames import SPLITS

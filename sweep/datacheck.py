@@ -18,7 +18,7 @@ from sweep.account import (
     format_rows,
     join_phrases,
 )
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import SPLITS, Corpus, SplitSource
 from sweep.errors import Finding, cut, show_choices, show_line, show_names, show_value
 from sweep.filenames import find_split_of

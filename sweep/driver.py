@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sweep.account import DataAccount
 from sweep.cluster import check_storage
-from sweep.config import Config
+from sweep.config.schema import Config
 from sweep.errors import ConfigError, StorageError
 from sweep.failed_baselines import list_failed
 from sweep.journal import Journal, read_events

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 
-from sweep.config import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
+from sweep.config.schema import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
 from sweep.data import Corpus
 from sweep.errors import Finding, SweepError
 from sweep.modelfiles import CODE_NAMED_IN, ReachedModel, list_model_files, read_part

@@ -5,10 +5,10 @@ import re
 from importlib.metadata import version
 from importlib.util import find_spec
 
-from sweep.config import TrackersConfig
+from sweep.config.schema import TrackersConfig
+from sweep.config.types import holds_password
 from sweep.errors import ClusterError, ConfigError
 from sweep.startup.home import list_own_settings
-from sweep.values import holds_password
 
 OLDEST_RAY = (2, 54)
 """Before 2.52 Ray had no authentication (CVE-2023-48022); up to 2.53 a web page could delete jobs

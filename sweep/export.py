@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from sweep.config import Config, ModelConfig, load_config
+from sweep.config.loader import load_config
+from sweep.config.schema import Config, ModelConfig
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError, first_line
 from sweep.hub import go_offline_if_silent
 from sweep.modelcard import Rescored, Shape, build_card, build_record

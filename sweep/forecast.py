@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 
-from sweep.config import Config
+from sweep.config.schema import Config
 from sweep.estimate import (
     GPU_LOAD_BYTES_PER_SECOND,
     LOAD_BYTES_PER_SECOND,

@@ -4,7 +4,7 @@ from typing import Any
 
 from sweep.arrowfiles import build_table
 from sweep.columnar import Table
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.errors import DataError, first_line, show_value
 from sweep.filenames import SPLIT_NAMES, SPLITS
 from sweep.hub import explain_offline

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.errors import DataError, show_choices
 from sweep.filenames import SPLITS, find_kind, find_role, find_split_of, is_data, parse_name
 from sweep.groups import Group, choose_group, find_foreign, sort_entries

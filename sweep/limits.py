@@ -4,7 +4,7 @@ import math
 import shutil
 from pathlib import Path
 
-from sweep.config import ResourcesConfig
+from sweep.config.schema import ResourcesConfig
 from sweep.errors import Finding
 from sweep.machine import Machine
 

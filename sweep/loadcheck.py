@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweep.config import ModelConfig
+from sweep.config.schema import ModelConfig
 from sweep.errors import Finding, cut
 from sweep.modelfiles import (
     CODE_NAMED_IN,

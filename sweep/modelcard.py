@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.plan import TrialSpec
 from sweep.winner import Winner, has_hub_base
 

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from pathlib import Path
 
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.errors import DataError
 from sweep.filenames import is_data
 from sweep.nodes import Node, inner_name, open_archive, walk_files

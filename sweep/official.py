@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sweep.columnar import Table
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.errors import DataError, cut_instead
 from sweep.filenames import find_kind, split_ending
 from sweep.nodes import Node, parent_of

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sweep.config.types import check_path
 from sweep.errors import ConfigError, cut, show_names, show_value
-from sweep.values import check_path
 
 UNKNOWN = re.compile("unrecognized arguments: (.*)", re.DOTALL)
 

@@ -3,7 +3,7 @@
 from itertools import product
 from typing import Any
 
-from sweep.config import Config
+from sweep.config.schema import Config
 from sweep.plan import draw_candidates
 
 UNKNOWN = "unknown until the data and models are read"

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from itertools import islice, product
 from typing import Any, Protocol
 
-from sweep.config import Config, ModelConfig, TuneConfig
+from sweep.config.schema import Config, ModelConfig, TuneConfig
+from sweep.config.search_space import Space, draw_distinct
 from sweep.errors import ConfigError, show_line
-from sweep.space import Space, draw_distinct
 
 RECIPE_VERSION = 1
 """Raised whenever training code changes what a trial with equal settings would give."""

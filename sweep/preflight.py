@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.account import DataAccount, format_account
-from sweep.config import Config
+from sweep.config.schema import Config
 from sweep.effects import check_engine
 from sweep.errors import Finding
 from sweep.estimate import estimate_rungs

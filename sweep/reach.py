@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from sweep.account import DataAccount
-from sweep.config import Config, DataConfig, ModelConfig
+from sweep.config.schema import Config, DataConfig, ModelConfig
 from sweep.data import Corpus, load_corpus
 from sweep.datacheck import build_account
 from sweep.effects import (

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.tune.experiment import Trial
 
-from sweep.config import ResourcesConfig
+from sweep.config.schema import ResourcesConfig
 from sweep.errors import cut
 from sweep.events import FAILED
 from sweep.failed_baselines import describe_failure

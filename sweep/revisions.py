@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from sweep.config import ModelConfig
+from sweep.config.schema import ModelConfig
 from sweep.errors import ModelError, first_line
 from sweep.hub import explain_offline
 from sweep.modelfolder import explain_missing_config, explain_unreadable, has_tokenizer

@@ -6,7 +6,7 @@ from typing import Any
 
 from sweep.columnar import Table
 from sweep.columns import USUAL, Columns
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.errors import DataError, cut_instead, show_names, show_value
 from sweep.headers import check_first_row
 from sweep.labels import check_characters, parse_labels

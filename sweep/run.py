@@ -13,7 +13,8 @@ from sweep.commandline import (
     check_options,
     format_resume_command,
 )
-from sweep.config import Config, load_config
+from sweep.config.loader import load_config
+from sweep.config.schema import Config
 from sweep.environment import check_ray, check_tracker_packages
 from sweep.errors import ConfigError, Finding, SweepError
 from sweep.failed_baselines import summarize_failures

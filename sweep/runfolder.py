@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from sweep.config import Config, dump_config
+from sweep.config.loader import dump_config
+from sweep.config.schema import Config
 from sweep.errors import RunFolderError
 from sweep.journal import JOURNAL_NAME
 from sweep.startup.home import can_be_written

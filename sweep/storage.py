@@ -12,9 +12,9 @@ from pathlib import Path
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
+from sweep.config.types import holds_password
 from sweep.errors import StorageError, first_line
 from sweep.manifests import MANIFEST, dump_manifest, parse_manifest, show_digest
-from sweep.values import holds_password
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 PART_BYTES = 8 * 2**20

@@ -12,7 +12,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
-from sweep.config import MlflowConfig, TrackersConfig, WandbConfig
+from sweep.config.schema import MlflowConfig, TrackersConfig, WandbConfig
 from sweep.environment import check_tracker_packages
 from sweep.errors import ConfigError
 from sweep.history import EPOCH_METRICS

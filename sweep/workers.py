@@ -11,7 +11,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.cluster import find_gpu_memory, list_nodes, wait_for_capacity
-from sweep.config import Config, ResourcesConfig
+from sweep.config.schema import Config, ResourcesConfig
 from sweep.errors import ClusterError
 from sweep.hosts import Hosts
 from sweep.launched import list_worker_types

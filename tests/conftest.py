@@ -10,7 +10,8 @@ import yaml
 from browsing import browser  # noqa: F401  (a fixture)
 from xdist.scheduler import LoadScopeScheduling
 
-from sweep.config import Config, load_config
+from sweep.config.loader import load_config
+from sweep.config.schema import Config
 from sweep.data import Corpus, Row
 from sweep.plan import Plan, build_plan
 from sweep.record import RunRecord, add_event

@@ -16,7 +16,7 @@ from sweep.account import (
     is_account,
     read_account,
 )
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import Corpus, Row, SplitSource, load_corpus
 from sweep.datacheck import build_account
 from sweep.run import main

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sweep.baselines import run_baseline
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import load_corpus
 from sweep.reference import identify_baseline
 from sweep.subsets import Subsets

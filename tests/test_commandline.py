@@ -14,7 +14,7 @@ from fake_run import MODELS, write_fake_run
 
 from analysis.report import main as report
 from sweep.commandline import format_resume_command
-from sweep.config import load_config
+from sweep.config.loader import load_config
 from sweep.export import main as export
 from sweep.paths import make_absolute
 from sweep.run import main

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import Corpus, Row, load_corpus
 from sweep.errors import DataError
 from sweep.synthetic import build_synthetic_corpus

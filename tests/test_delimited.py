@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sweep.config import DataConfig, load_config
+from sweep.config.loader import load_config
+from sweep.config.schema import DataConfig
 from sweep.data import Corpus, load_corpus
 from sweep.errors import DataError
 from sweep.readers import Table, read_table
@@ -208,7 +209,8 @@ def test_text_columns_that_cannot_be_are_refused(
 
 @pytest.mark.parametrize("asked", ["body", ["title", "body"]])
 def test_text_columns_survive_the_saved_configuration(tmp_path: Path, asked: Any) -> None:
-    from sweep.config import Config, dump_config
+    from sweep.config.loader import dump_config
+    from sweep.config.schema import Config
 
     grid = {"models": [{"name": "m", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [8]}
     columns = ["title", "body", "label"]

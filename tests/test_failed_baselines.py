@@ -20,7 +20,7 @@ from analysis.report import write_report
 from analysis.summary import list_missing
 from sweep import reference
 from sweep.baselines import run_baseline
-from sweep.config import ResourcesConfig
+from sweep.config.schema import ResourcesConfig
 from sweep.errors import RunFolderError
 from sweep.journal import Journal, read_events
 from sweep.plan import Plan

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import Corpus, load_corpus
 from sweep.errors import DataError
 from sweep.readers import read_table

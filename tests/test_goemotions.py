@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import Corpus, load_corpus
 from sweep.subsets import Subsets
 

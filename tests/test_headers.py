@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import Corpus, load_corpus
 from sweep.errors import DataError
 

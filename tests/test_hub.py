@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.errors import DataError
 from sweep.hub import PROXIES, SET_BY_US, go_offline_if_silent
 from sweep.hubdata import load_from_hub

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import load_corpus
 from sweep.errors import DataError
 from sweep.readers import read_table, read_tables

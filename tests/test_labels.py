@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
-from sweep.config import Config, DataConfig
+from sweep.config.schema import Config, DataConfig
 from sweep.data import Corpus, load_corpus
 from sweep.reach import build_subsets, reach_inputs
 from sweep.spellings import find_label, unify_spellings

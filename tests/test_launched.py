@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sweep import cluster
-from sweep.config import load_config
+from sweep.config.loader import load_config
 from sweep.launched import (
     add_up_workers,
     expect_machine,

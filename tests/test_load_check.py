@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from sweep import loadcheck
-from sweep.config import ModelConfig
+from sweep.config.schema import ModelConfig
 from sweep.errors import ModelError
 from sweep.loadcheck import LoadAnswer, build_request, check_loading
 from sweep.metaload import answer

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 from model_folders import edit_json, write_decoder
 
-from sweep.config import ModelConfig
+from sweep.config.schema import ModelConfig
 from sweep.errors import Finding, ModelError
 from sweep.reach import check_model, reach_model
 from sweep.revisions import hash_folder, is_local, resolve_revision

@@ -10,7 +10,7 @@ import torch
 from model_folders import DECODERS, write_decoder
 from torch import nn
 
-from sweep.config import ModelConfig
+from sweep.config.schema import ModelConfig
 from sweep.engine import SoloEngine
 from sweep.models import Base, attach_adapter, detach_adapter, load_base, materialise
 from sweep.pack import Pack

@@ -8,7 +8,7 @@ from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sweep import device
-from sweep.config import ModelConfig
+from sweep.config.schema import ModelConfig
 from sweep.data import Corpus
 from sweep.device import choose_attention
 from sweep.errors import ModelError

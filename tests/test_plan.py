@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config import load_config
+from sweep.config.loader import load_config
 from sweep.data import Corpus, Row
 from sweep.errors import ConfigError
 from sweep.plan import Plan, TrialSpec, build_plan, list_plan, plan_to_dict

@@ -14,7 +14,8 @@ from model_configs import GPT2_XL, LLAMA, QWEN
 from model_folders import write_hollow
 
 from sweep.cluster import explain_storage
-from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
+from sweep.config.loader import load_config
+from sweep.config.schema import Config, ModelConfig, ResourcesConfig
 from sweep.errors import ClusterError, ModelError
 from sweep.limits import (
     check_disk,

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweep.columns import find_columns
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import Corpus, load_corpus
 from sweep.errors import DataError
 from sweep.labels import parse_labels

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForSequenceClassification
 
-from sweep.config import ModelConfig
+from sweep.config.schema import ModelConfig
 from sweep.engine import SoloEngine
 from sweep.plan import ModelRef, Plan
 from sweep.revisions import resolve_revision

@@ -15,7 +15,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from sweep.config import ModelConfig
+from sweep.config.schema import ModelConfig
 from sweep.data import Corpus
 from sweep.errors import ModelError
 from sweep.families import build_tiny_model

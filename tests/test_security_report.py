@@ -20,7 +20,7 @@ from analysis.images import write_images
 from analysis.load import load_run
 from analysis.report import write_report
 from analysis.study import build_study
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.modelcard import Rescored, Shape, build_card
 from sweep.winner import find_winner
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sweep.config import load_config
+from sweep.config.loader import load_config
 from sweep.plan import Plan, build_plan
 from sweep.reach import KnownSubsets
 from sweep.record import sort_events

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from sweep.account import Reason
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import Corpus, Row, load_corpus
 from sweep.errors import DataError
 from sweep.subsets import Subset, Subsets

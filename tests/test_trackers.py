@@ -13,7 +13,8 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from sweep import environment
-from sweep.config import Config, TrackersConfig, load_config
+from sweep.config.loader import load_config
+from sweep.config.schema import Config, TrackersConfig
 from sweep.errors import ConfigError
 from sweep.trackers import build_trackers, hide_variable, read_hyperparameters, read_metrics
 
@@ -71,7 +72,7 @@ import json, sys
 from pathlib import Path
 import ray
 from ray import tune
-from sweep.config import TrackersConfig
+from sweep.config.loader import TrackersConfig
 from sweep.trackers import build_trackers
 
 class Toy(tune.Trainable):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from small_run import PackOfOne, build_run, write_data
 
 from sweep.batches import Encoder
-from sweep.config import ModelConfig
+from sweep.config.schema import ModelConfig
 from sweep.data import Corpus
 from sweep.engine import SoloEngine
 from sweep.errors import ModelError

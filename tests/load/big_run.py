@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweep.config import Config, load_config
+from sweep.config.loader import load_config
+from sweep.config.schema import Config
 from sweep.journal import Journal
 from sweep.plan import Plan, TrialSpec, build_plan
 from sweep.reach import KnownSubsets, reach_inputs

@@ -13,7 +13,7 @@ with timed("import what plans and reads"):
     from rich.console import Console
 
     from analysis.report import write_report
-    from sweep.config import Config
+    from sweep.config.schema import Config
     from sweep.journal import Journal, read_events
     from sweep.plan import Plan
     from sweep.record import sort_events

@@ -9,7 +9,7 @@ from cases import REACHED, cases
 from hypothesis import strategies as st
 
 from sweep.account import format_account, read_account
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import SPLITS, load_corpus
 from sweep.datacheck import build_account
 from sweep.errors import DataError

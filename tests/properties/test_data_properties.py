@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from strategies import numbers, plain_texts, texts
 from subset_checks import check_subsets
 
-from sweep.config import DataConfig
+from sweep.config.schema import DataConfig
 from sweep.data import SPLITS, Corpus, load_corpus
 from sweep.errors import DataError
 from sweep.labels import parse_labels

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
-from sweep.config import load_config
+from sweep.config.loader import load_config
 from sweep.data import Corpus
 from sweep.engine import SoloEngine
 from sweep.journal import Journal

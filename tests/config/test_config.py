@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config import dump_config, load_config
+from sweep.config.loader import dump_config, load_config
 from sweep.errors import ConfigError
 
 WriteConfig = Callable[..., Path]
-CONFIGS = sorted((Path(__file__).parent.parent / "sweep_configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "sweep_configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -4,7 +4,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from sweep.space import draw_points, dump_space, read_space
+from sweep.config.search_space import draw_points, dump_space, read_space
 
 SPACES = {
     "lora_rank": read_space([4, 8, 16, 32]),

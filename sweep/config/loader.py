@@ -7,25 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from sweep.errors import ConfigError, cut, show_names, show_value
-from sweep.sections import (
+from sweep.config.schema import (
     AshaConfig,
+    Config,
     DataConfig,
-    GridConfig,
     MlflowConfig,
     ModelConfig,
     ResourcesConfig,
     Section,
-    StorageConfig,
     TrackersConfig,
-    TrainConfig,
     TuneConfig,
     WandbConfig,
 )
-from sweep.values import BASELINES, BaselineNames, Name, check_name
-from sweep.yamltree import MALFORMED, OddNumberError, RepeatedKeyError, parse_value, read_tree
+from sweep.config.types import check_name
+from sweep.config.yaml_tree import (
+    MALFORMED,
+    OddNumberError,
+    RepeatedKeyError,
+    parse_value,
+    read_tree,
+)
+from sweep.errors import ConfigError, cut, show_names, show_value
 
 __all__ = [
     "AshaConfig",
@@ -41,33 +45,6 @@ __all__ = [
     "dump_config",
     "load_config",
 ]
-
-
-class Config(Section):
-    """The whole configuration of a sweep."""
-
-    name: Name = "sweep"
-    data: DataConfig = DataConfig()
-    grid: GridConfig
-    tune: TuneConfig = TuneConfig()
-    asha: AshaConfig = AshaConfig()
-    train: TrainConfig = TrainConfig()
-    resources: ResourcesConfig = ResourcesConfig()
-    storage: StorageConfig = StorageConfig()
-    trackers: TrackersConfig = TrackersConfig()
-    baselines: BaselineNames = Field(default=["majority", "tf-idf"])
-    """Reference methods run on the same subsets; [] for none."""
-
-    @model_validator(mode="after")
-    def _names_are_free(self) -> "Config":
-        for index, model in enumerate(self.grid.models):
-            # Also where it is not run: an earlier session may have done so.
-            if model.name in BASELINES:
-                raise ValueError(
-                    f"grid.models.{index}.name: {model.name} is the name of a baseline; give the "
-                    "model another"
-                )
-        return self
 
 
 SENTENCES = {

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config import load_config
+from sweep.config.loader import load_config
+from sweep.config.yaml_tree import parse_value, read_tree
 from sweep.errors import ConfigError
-from sweep.yamltree import parse_value, read_tree
 
 GRID = "grid:\n  models: [{name: a, path: 'tiny:gpt2'}]\n  n_labels: [2]\n  n_samples: [8]\n"
 

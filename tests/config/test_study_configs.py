@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config import Config, load_config
+from sweep.config.loader import load_config
+from sweep.config.schema import Config
 from sweep.data import Corpus, Row
 from sweep.plan import build_plan
 from sweep.subsets import Subsets
 
-FOLDER = Path(__file__).parent.parent / "sweep_configs"
+FOLDER = Path(__file__).parents[2] / "sweep_configs"
 STUDIES = {"goemotions": (48, 8), "local_gpu": (48, 4), "pilot": (8, 4)}  # cells, candidates
 COUNTS = {  # GoEmotions' single-label rows: train, validation, test
     "admiration": (2710, 326, 348), "approval": (1873, 258, 236), "gratitude": (1857, 261, 260),

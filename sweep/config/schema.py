@@ -13,10 +13,11 @@ from pydantic import (
     model_validator,
 )
 
-from sweep.errors import show_value
-from sweep.space import read_space
-from sweep.values import (
+from sweep.config.search_space import read_space
+from sweep.config.types import (
+    BASELINES,
     AnyPath,
+    BaselineNames,
     ColumnNames,
     Count,
     Delimiter,
@@ -31,6 +32,7 @@ from sweep.values import (
     holds_password,
     refuse_repeats,
 )
+from sweep.errors import show_value
 
 
 class Section(BaseModel):
@@ -346,3 +348,30 @@ class TrackersConfig(Section):
     tensorboard: bool = False
     mlflow: Annotated[MlflowConfig | None, BeforeValidator(_expand_switch)] = None
     wandb: Annotated[WandbConfig | None, BeforeValidator(_expand_switch)] = None
+
+
+class Config(Section):
+    """The whole configuration of a sweep."""
+
+    name: Name = "sweep"
+    data: DataConfig = DataConfig()
+    grid: GridConfig
+    tune: TuneConfig = TuneConfig()
+    asha: AshaConfig = AshaConfig()
+    train: TrainConfig = TrainConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    storage: StorageConfig = StorageConfig()
+    trackers: TrackersConfig = TrackersConfig()
+    baselines: BaselineNames = Field(default=["majority", "tf-idf"])
+    """Reference methods run on the same subsets; [] for none."""
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> "Config":
+        for index, model in enumerate(self.grid.models):
+            # Also where it is not run: an earlier session may have done so.
+            if model.name in BASELINES:
+                raise ValueError(
+                    f"grid.models.{index}.name: {model.name} is the name of a baseline; give the "
+                    "model another"
+                )
+        return self

@@ -1,0 +1,1 @@
+"""The configuration: YAML and overrides in, a checked ``Config`` or one sentence out."""
