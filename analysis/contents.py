@@ -32,14 +32,14 @@ from analysis.summary import (
     tabulate_best,
 )
 from analysis.trial_charts import draw_candidates, draw_learning_curves
-from sweep.account import (
+from sweep.storage.account import (
     DataAccount,
     format_columns,
     format_cut_off,
     format_left_out,
     list_origins,
 )
-from sweep.strays import count_reasons
+from sweep.storage.orphans import count_reasons
 
 
 def draw_charts(study: Study) -> dict[str, Any]:

@@ -10,13 +10,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweep.account import DataAccount, read_account
 from sweep.errors import RunFolderError
-from sweep.events import Event
-from sweep.journal import JOURNAL_NAME, read_events
-from sweep.record import RunRecord, sort_events
-from sweep.strays import Stray, list_strays
-from sweep.tables import (
+from sweep.storage.account import DataAccount, read_account
+from sweep.storage.events import Event
+from sweep.storage.journal import JOURNAL_NAME, read_events
+from sweep.storage.orphans import Stray, list_strays
+from sweep.storage.record import RunRecord, sort_events
+from sweep.storage.tables import (
     HISTORY_COLUMNS,
     HISTORY_NAME,
     PREDICTION_COLUMNS,

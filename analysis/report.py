@@ -11,9 +11,9 @@ from analysis.images import write_charts
 from analysis.load import load_run
 from analysis.page import build_page
 from sweep.errors import ConfigError, SweepError, show_line
-from sweep.journal import JOURNAL_NAME
 from sweep.options import OptionParser, read_path
 from sweep.startup.streams import steady_streams
+from sweep.storage.journal import JOURNAL_NAME
 
 REPORT_NAME = "report.html"
 

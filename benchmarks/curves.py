@@ -4,7 +4,7 @@ import math
 import random
 
 from sweep.plan import TrialSpec
-from sweep.record import RunRecord
+from sweep.storage.record import RunRecord
 
 NOISE = 0.01
 """Standard deviation of a drawn accuracy from its curve: that of 0.8 on 1,600 texts."""

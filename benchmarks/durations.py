@@ -7,10 +7,10 @@ from statistics import median
 
 from sweep.config.loader import load_config
 from sweep.errors import RunFolderError
-from sweep.journal import read_events
 from sweep.plan import TrialSpec
-from sweep.record import RunRecord, TrialRecord, sort_events
-from sweep.runfolder import CONFIG_NAME
+from sweep.storage.journal import read_events
+from sweep.storage.record import RunRecord, TrialRecord, sort_events
+from sweep.storage.run_folder import CONFIG_NAME
 
 CellKey = tuple[str, int, int]
 """Model name, n_labels, n_samples."""

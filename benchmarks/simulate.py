@@ -34,7 +34,7 @@ from sweep.config.schema import Config
 from sweep.errors import ConfigError, RunFolderError, SweepError
 from sweep.limits import choose_slots
 from sweep.plan import TrialSpec, build_plan
-from sweep.runfolder import CONFIG_NAME
+from sweep.storage.run_folder import CONFIG_NAME
 
 GPUS = (1, 2, 4, 8, 16, 32, 64)
 PER_1000 = 8.0

@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from sweep.board import Board
-from sweep.events import Event
-from sweep.journal import JournalTail, is_held
 from sweep.plan import Plan, TrialSpec
-from sweep.record import RunRecord, add_event
+from sweep.storage.events import Event
+from sweep.storage.journal import JournalTail, is_held
+from sweep.storage.record import RunRecord, add_event
 
 POLL_SECONDS = 0.5
 SILENT_SECONDS = 10.0

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sweep.errors import cut
 from sweep.plan import Plan, TrialSpec
-from sweep.record import RunRecord
+from sweep.storage.record import RunRecord
 from sweep.tally import Tally
 from sweep.timeleft import TimeLeft
 

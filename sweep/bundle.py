@@ -17,8 +17,7 @@ from sweep.checkpoints import Tensors, read_checkpoint
 from sweep.errors import ModelError, RunFolderError
 from sweep.models import Base, attach_adapter, load_base, materialise
 from sweep.plan import TrialSpec
-from sweep.retention import list_checkpoints
-from sweep.store import open_store
+from sweep.storage.checkpoints import list_checkpoints, open_store
 
 __all__ = [
     "build_classifier",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from sweep.manifests import MANIFEST, checksum, dump_manifest, parse_manifest
+from sweep.storage.folders import MANIFEST, checksum, dump_manifest, parse_manifest
 
 STATE = "state.json"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

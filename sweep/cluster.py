@@ -14,8 +14,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sweep.errors import ClusterError, StorageError
 from sweep.launched import add_up_workers, find_launched_gpus, is_unknown
 from sweep.machine import find_gpus
-from sweep.storage import Storage, open_storage
-from sweep.tunetrial import explain_blindness
+from sweep.storage.folders import Storage, open_storage
+from sweep.storage.run_folder import explain_blindness
 
 ANSWER_SECONDS = 25
 FIRST_WORKER_SECONDS = 300.0

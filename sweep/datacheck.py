@@ -6,7 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
 
-from sweep.account import (
+from sweep.config.schema import DataConfig
+from sweep.data import SPLITS, Corpus, SplitSource
+from sweep.errors import Finding, cut, show_choices, show_line, show_names, show_value
+from sweep.filenames import find_split_of
+from sweep.pools import Pool
+from sweep.storage.account import (
     NAMED,
     DataAccount,
     LeftOut,
@@ -18,11 +23,6 @@ from sweep.account import (
     format_rows,
     join_phrases,
 )
-from sweep.config.schema import DataConfig
-from sweep.data import SPLITS, Corpus, SplitSource
-from sweep.errors import Finding, cut, show_choices, show_line, show_names, show_value
-from sweep.filenames import find_split_of
-from sweep.pools import Pool
 from sweep.subsets import Subsets
 
 # A larger part than this, left out for reasons that nobody asked for, is probably a mistake.

@@ -14,17 +14,13 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from sweep.account import DataAccount
 from sweep.cluster import check_storage
 from sweep.config.schema import Config
 from sweep.errors import ConfigError, StorageError
-from sweep.failed_baselines import list_failed
-from sweep.journal import Journal, read_events
 from sweep.launched import read_launched
 from sweep.losses import memory_losses_as_lost_workers
 from sweep.plan import Plan, TrialSpec
 from sweep.progress import ProgressDisplay
-from sweep.record import RunRecord, sort_events
 from sweep.recorder import Recorder, SessionCallback
 from sweep.reference import BaselineTasks
 from sweep.revisions import COMMIT
@@ -32,9 +28,13 @@ from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, SlimTrials, build_param_space
 from sweep.session import LOCAL, choose_address, connect, disconnect
 from sweep.signals import treat_term_as_interrupt
-from sweep.store import CheckpointStore, open_store
+from sweep.storage.account import DataAccount
+from sweep.storage.checkpoints import CheckpointStore, open_store
+from sweep.storage.failed_baselines import list_failed
+from sweep.storage.journal import Journal, read_events
+from sweep.storage.record import RunRecord, sort_events
+from sweep.storage.tables import remove_unfinished
 from sweep.subsets import Subsets
-from sweep.tables import remove_unfinished
 from sweep.trackers import build_trackers
 from sweep.workers import build_trainable, choose_workers
 

@@ -12,13 +12,13 @@ from sweep.batches import Encoder
 from sweep.device import choose_attention, keep_freed_memory, name_device
 from sweep.models import Base, load_base, materialise
 from sweep.plan import Cell, TrialSpec
-from sweep.retention import (
+from sweep.revisions import TINY_PREFIX
+from sweep.storage.checkpoints import (
     KEPT_CHECKPOINTS,
     keep_newest,
     list_checkpoints,
     name_checkpoint,
 )
-from sweep.revisions import TINY_PREFIX
 from sweep.subsets import CellData, Subsets
 from sweep.train import Trainer, build_trainer
 from sweep.trial import Trial

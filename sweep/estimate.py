@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sweep.machine import Machine, assume_gpu_flops, measure_cpu_flops
 from sweep.memory import Load, count_trained
 from sweep.shapes import ModelShape, count_blocks
-from sweep.tables import RESULTS_NAME
+from sweep.storage.tables import RESULTS_NAME
 
 CHARACTERS_PER_TOKEN = 4.5
 """English text under the vocabularies of these models, rounded; one closing token is added."""

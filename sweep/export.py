@@ -19,9 +19,9 @@ from sweep.options import OptionParser, read_path
 from sweep.plan import TrialSpec
 from sweep.reach import build_subsets
 from sweep.revisions import TINY_PREFIX, resolve_revision
-from sweep.runfolder import CONFIG_NAME
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
+from sweep.storage.run_folder import CONFIG_NAME
 from sweep.subsets import Subsets
 from sweep.winner import Winner, find_winner, has_hub_base, list_recorded
 

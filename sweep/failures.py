@@ -7,7 +7,7 @@ from typing import Any
 from sweep.checkpoints import is_storage_full
 from sweep.device import is_out_of_memory
 from sweep.errors import StorageError, SweepError
-from sweep.journal import ROOM_NEEDED
+from sweep.storage.journal import ROOM_NEEDED
 
 
 def explain_failure(error: Exception) -> dict[str, Any]:

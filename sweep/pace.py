@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from statistics import geometric_mean, median
 from typing import NamedTuple
 
-from sweep.history import NO_ROW
 from sweep.plan import Cell, Plan, TrialSpec
-from sweep.record import RunRecord, TrialRecord
+from sweep.storage.history import NO_ROW
+from sweep.storage.record import RunRecord, TrialRecord
 
 MEMORY = 0.97
 """What each further epoch leaves of an earlier one's weight: a machine's speed changes."""

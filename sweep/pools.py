@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sweep.account import Reason
 from sweep.data import SPLITS, Corpus, Row
+from sweep.storage.account import Reason
 
 SHARED = {"test": Reason.IN_TEST, "validation": Reason.IN_VALIDATION}
 

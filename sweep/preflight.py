@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep.account import DataAccount, format_account
 from sweep.config.schema import Config
 from sweep.effects import check_engine
 from sweep.errors import Finding
@@ -24,6 +23,7 @@ from sweep.machine import Machine
 from sweep.plan import Cell, Plan
 from sweep.reach import Reached, ReachedModel, check_model
 from sweep.shapes import read_positions
+from sweep.storage.account import DataAccount, format_account
 
 LEVELS = ("error", "warning", "note")
 

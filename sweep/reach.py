@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from sweep.account import DataAccount
 from sweep.config.schema import Config, DataConfig, ModelConfig
 from sweep.data import Corpus, load_corpus
 from sweep.datacheck import build_account
@@ -22,6 +21,7 @@ from sweep.modelfiles import ReachedModel, check_model, read_tree
 from sweep.revisions import TINY_PREFIX, find_hub_config, is_local, resolve_revision
 from sweep.shapes import TINY_CONFIGS
 from sweep.startup.home import list_home_notes
+from sweep.storage.account import DataAccount
 from sweep.subsets import Subsets
 
 __all__ = ["Reached", "ReachedModel", "check_model", "reach_inputs"]

@@ -9,13 +9,13 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from sweep.errors import StorageError
-from sweep.history import EPOCH_METRICS
-from sweep.journal import Journal, explain_storage_error
 from sweep.losses import explain_loss, is_memory_loss
-from sweep.record import RunRecord, add_event
 from sweep.scheduler import CellASHA, Decision
-from sweep.store import CheckpointStore
-from sweep.tables import write_tables
+from sweep.storage.checkpoints import CheckpointStore
+from sweep.storage.history import EPOCH_METRICS
+from sweep.storage.journal import Journal, explain_storage_error
+from sweep.storage.record import RunRecord, add_event
+from sweep.storage.tables import write_tables
 
 TABLES_EVERY_SECONDS = 5.0
 

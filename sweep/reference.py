@@ -13,10 +13,10 @@ from ray.tune.experiment import Trial
 
 from sweep.config.schema import ResourcesConfig
 from sweep.errors import cut
-from sweep.events import FAILED
-from sweep.failed_baselines import describe_failure
 from sweep.plan import Plan, TrialSpec
 from sweep.recorder import Recorder, SessionCallback
+from sweep.storage.events import FAILED
+from sweep.storage.failed_baselines import describe_failure
 from sweep.subsets import Subsets
 
 VERSION = 1

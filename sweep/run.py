@@ -17,8 +17,6 @@ from sweep.config.loader import load_config
 from sweep.config.schema import Config
 from sweep.environment import check_ray, check_tracker_packages
 from sweep.errors import ConfigError, Finding, SweepError
-from sweep.failed_baselines import summarize_failures
-from sweep.journal import JOURNAL_NAME, Journal, read_events
 from sweep.launched import expect_machine, read_launched
 from sweep.machine import inspect_machine
 from sweep.outline import list_outline, outline_to_dict
@@ -26,19 +24,21 @@ from sweep.paths import make_absolute
 from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates, list_plan, plan_to_dict
 from sweep.preflight import Preflight, check_plan, show_data, show_preflight, show_warnings
 from sweep.reach import KnownSubsets, Reached, reach_inputs
-from sweep.record import RunRecord, choose_planned, sort_events
 from sweep.reporting import load_report
-from sweep.runfolder import (
+from sweep.signals import one_way_to_stop
+from sweep.startup.home import settle_home
+from sweep.startup.streams import steady_streams
+from sweep.storage.failed_baselines import summarize_failures
+from sweep.storage.journal import JOURNAL_NAME, Journal, read_events
+from sweep.storage.orphans import describe_strays
+from sweep.storage.record import RunRecord, choose_planned, sort_events
+from sweep.storage.run_folder import (
     CONFIG_NAME,
     check_run,
     find_obstacle,
     open_run_folder,
     save_config,
 )
-from sweep.signals import one_way_to_stop
-from sweep.startup.home import settle_home
-from sweep.startup.streams import steady_streams
-from sweep.strays import describe_strays
 from sweep.subsets import Subsets
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "quickstart.yaml"

@@ -11,7 +11,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from sweep.config.schema import Config
 from sweep.plan import Plan, TrialSpec
-from sweep.record import RunRecord
+from sweep.storage.record import RunRecord
 
 Key = tuple[str, int, int, int, int]
 AXES = ("model", "n_labels", "n_samples", "seed", "candidate")

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sweep.account import Reason, format_reason, join_phrases
 from sweep.data import Corpus
 from sweep.errors import show_names, show_value
 from sweep.pools import Pool
+from sweep.storage.account import Reason, format_reason, join_phrases
 
 # More labels than these make a sentence that nobody reads.
 SHOWN_LABELS = 5

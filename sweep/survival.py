@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from sweep.plan import TrialSpec
-from sweep.record import RunRecord
+from sweep.storage.record import RunRecord
 
 PRIOR_TRIALS = 4.0
 """As so many trials counts what the preflight expects of a rung."""

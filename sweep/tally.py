@@ -7,7 +7,7 @@ from math import isnan
 
 from sweep.pace import Pace
 from sweep.plan import Plan, TrialSpec
-from sweep.record import RunRecord
+from sweep.storage.record import RunRecord
 from sweep.survival import Survival
 
 

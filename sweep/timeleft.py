@@ -14,7 +14,7 @@ from statistics import mean
 
 from sweep.pace import GAIN
 from sweep.plan import TrialSpec
-from sweep.record import RunRecord
+from sweep.storage.record import RunRecord
 from sweep.survival import Arrivals
 from sweep.tally import Tally
 

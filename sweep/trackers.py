@@ -15,8 +15,8 @@ from ray.tune.logger import LoggerCallback
 from sweep.config.schema import MlflowConfig, TrackersConfig, WandbConfig
 from sweep.environment import check_tracker_packages
 from sweep.errors import ConfigError
-from sweep.history import EPOCH_METRICS
 from sweep.recorder import SessionCallback
+from sweep.storage.history import EPOCH_METRICS
 
 METRICS = (*EPOCH_METRICS, "best_val_accuracy", "test_accuracy", "test_macro_f1")
 AXES = ("model", "n_labels", "n_samples", "seed", "candidate")

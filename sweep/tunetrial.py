@@ -12,10 +12,10 @@ from typing import Any, Protocol
 from ray import tune
 
 from sweep.errors import StorageError
-from sweep.journal import JOURNAL_NAME
 from sweep.plan import TrialSpec
-from sweep.retention import KEPT_CHECKPOINTS
-from sweep.store import CheckpointStore, open_store
+from sweep.storage.checkpoints import KEPT_CHECKPOINTS, CheckpointStore, open_store
+from sweep.storage.journal import JOURNAL_NAME
+from sweep.storage.run_folder import explain_blindness
 
 MEMORY_TRIES = 2
 """A trial that runs out of memory is tried once more, with half the batch at a time."""
@@ -133,12 +133,3 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
         self._engine.discard()
         if self._checkpoint_place:
             shutil.rmtree(self._scratch, ignore_errors=True)
-
-
-def explain_blindness(folder: Path, hosts: list[str]) -> str:
-    """Return the sentence about nodes that do not see the run folder."""
-    return (
-        f"--out: the run folder {folder} is not visible from {', '.join(sorted(hosts))}; choose an "
-        "--out on storage that every node of the cluster mounts at the same path, or set "
-        "storage.checkpoints"
-    )

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import RunFolderError
-from sweep.events import Event
-from sweep.journal import read_events
 from sweep.plan import TrialSpec
-from sweep.record import RunRecord, choose_best, choose_planned, sort_events
 from sweep.revisions import COMMIT
-from sweep.runfolder import CONFIG_NAME
+from sweep.storage.events import Event
+from sweep.storage.journal import read_events
+from sweep.storage.record import RunRecord, choose_best, choose_planned, sort_events
+from sweep.storage.run_folder import CONFIG_NAME
 from sweep.subsets import Subset
 
 

@@ -14,7 +14,7 @@ from sweep.config.loader import load_config
 from sweep.config.schema import Config
 from sweep.data import Corpus, Row
 from sweep.plan import Plan, build_plan
-from sweep.record import RunRecord, add_event
+from sweep.storage.record import RunRecord, add_event
 from sweep.subsets import Subsets
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

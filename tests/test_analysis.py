@@ -28,8 +28,8 @@ from analysis.summary import (
     tabulate_best,
 )
 from sweep.errors import RunFolderError
-from sweep.journal import JOURNAL_NAME, Journal
-from sweep.tables import RESULTS_NAME
+from sweep.storage.journal import JOURNAL_NAME, Journal
+from sweep.storage.tables import RESULTS_NAME
 
 NO_PAIRS = pd.DataFrame(columns=PAIR_COLUMNS)
 

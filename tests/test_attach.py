@@ -12,10 +12,10 @@ from rich.console import Console
 
 from sweep import attach as room
 from sweep.attach import attach, rebuild_plan
-from sweep.journal import Journal, is_held, read_events
 from sweep.plan import Plan
-from sweep.record import sort_events
 from sweep.run import main
+from sweep.storage.journal import Journal, is_held, read_events
+from sweep.storage.record import sort_events
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from safetensors.numpy import load_file, save_file
 from analysis.load import load_run
 from analysis.report import main as report
 from sweep.export import main as export
-from sweep.journal import read_events
 from sweep.models import materialise
 from sweep.plan import ModelRef
-from sweep.record import choose_best, choose_planned, sort_events
 from sweep.run import main
+from sweep.storage.journal import read_events
+from sweep.storage.record import choose_best, choose_planned, sort_events
 
 WORDS = {
     "praise": ["great", "lovely", "superb", "kind"],

@@ -10,7 +10,7 @@ from sweep.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from sweep.retention import keep_newest, list_checkpoints, name_checkpoint
+from sweep.storage.checkpoints import keep_newest, list_checkpoints, name_checkpoint
 
 GROUPS = {"adapter": {"a": torch.arange(6.0).view(2, 3)}, "best": {"a": torch.ones(2)}}
 

@@ -28,7 +28,6 @@ from sweep.estimate import (
     total_seconds,
     training_flops,
 )
-from sweep.journal import read_events
 from sweep.machine import assume_gpu_flops, measure_cpu_flops, parse_gpus
 from sweep.memory import Load, checkpoint_bytes, count_trained, estimate_memory
 from sweep.shapes import (
@@ -39,7 +38,8 @@ from sweep.shapes import (
     count_weights,
     read_shape,
 )
-from sweep.tables import RESULT_COLUMNS, write_table
+from sweep.storage.journal import read_events
+from sweep.storage.tables import RESULT_COLUMNS, write_table
 
 
 def shape_of(tree: dict[str, Any]) -> ModelShape:

@@ -12,10 +12,10 @@ from small_run import TINY_LLAMA, build_run, cell_of, write_data
 from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.data import Corpus
 from sweep.export import main
-from sweep.journal import Journal
 from sweep.models import materialise
 from sweep.plan import ModelRef
-from sweep.retention import list_checkpoints
+from sweep.storage.checkpoints import list_checkpoints
+from sweep.storage.journal import Journal
 from sweep.winner import find_winner
 
 TOKEN = "hf_secretsecretsecret"

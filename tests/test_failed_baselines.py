@@ -22,14 +22,14 @@ from sweep import reference
 from sweep.baselines import run_baseline
 from sweep.config.schema import ResourcesConfig
 from sweep.errors import RunFolderError
-from sweep.journal import Journal, read_events
 from sweep.plan import Plan
-from sweep.record import RunRecord, sort_events
 from sweep.recorder import Recorder
 from sweep.reference import BaselineTasks
 from sweep.scheduler import CellASHA
+from sweep.storage.journal import Journal, read_events
+from sweep.storage.record import RunRecord, sort_events
+from sweep.storage.tables import write_tables
 from sweep.subsets import Subset, Subsets
-from sweep.tables import write_tables
 from sweep.winner import find_winner
 
 EMPTY = "ValueError: empty vocabulary"

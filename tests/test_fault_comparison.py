@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fake_run import write_fake_run
 
-from sweep.tables import write_tables
+from sweep.storage.tables import write_tables
 from tests.faults.comparison import list_differences
 
 Event = dict[str, Any]

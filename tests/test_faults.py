@@ -16,10 +16,10 @@ from ray import cloudpickle
 from ray_runs import start_nodes
 
 from sweep.checkpoints import MANIFEST
-from sweep.events import Event
-from sweep.journal import read_events
-from sweep.record import sort_events
 from sweep.run import main
+from sweep.storage.events import Event
+from sweep.storage.journal import read_events
+from sweep.storage.record import sort_events
 from sweep.trainable import SweepTrial
 
 # Workers cannot import this file, so what it defines travels with the trials.

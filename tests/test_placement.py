@@ -14,11 +14,11 @@ import ray
 import yaml
 from ray.cluster_utils import Cluster
 
-from sweep.events import Event
-from sweep.journal import read_events
 from sweep.machine import GPU_MEBIBYTES
 from sweep.recorder import Recorder
 from sweep.run import main
+from sweep.storage.events import Event
+from sweep.storage.journal import read_events
 
 MEBIBYTES = 1500
 """Two trials of a tiny model fit beside each other, three do not."""

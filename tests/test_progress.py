@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweep.journal import Journal
 from sweep.plan import Plan
 from sweep.progress import ProgressDisplay
-from sweep.record import RunRecord
 from sweep.recorder import Recorder
 from sweep.scheduler import CellASHA
+from sweep.storage.journal import Journal
+from sweep.storage.record import RunRecord
 
 
 class Output(StringIO):

@@ -11,7 +11,7 @@ import pytest
 
 from sweep.config.loader import load_config
 from sweep.run import main
-from sweep.runfolder import open_run_folder, save_config
+from sweep.storage.run_folder import open_run_folder, save_config
 
 WriteConfig = Callable[..., Path]
 

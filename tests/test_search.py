@@ -7,7 +7,6 @@ from ray.tune.experiment import Experiment, Trial
 
 from sweep.config.schema import Config
 from sweep.plan import Plan
-from sweep.record import RunRecord, add_event
 from sweep.search import (
     AXES,
     PlanSearch,
@@ -16,6 +15,7 @@ from sweep.search import (
     list_cells,
     slim_trial,
 )
+from sweep.storage.record import RunRecord, add_event
 
 
 def train(config: dict[str, Any]) -> None:

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from sweep.account import Reason
 from sweep.config.schema import DataConfig
 from sweep.data import Corpus, Row, load_corpus
 from sweep.errors import DataError
+from sweep.storage.account import Reason
 from sweep.subsets import Subset, Subsets
 
 

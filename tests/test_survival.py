@@ -5,7 +5,7 @@ import random
 import pytest
 
 from sweep.plan import Plan, TrialSpec
-from sweep.record import RunRecord, add_event
+from sweep.storage.record import RunRecord, add_event
 from sweep.survival import Survival
 
 RUNGS = [[1, 0.75], [2, 0.75]]

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from ray_runs import kill_and_resume, start_nodes
 
-from sweep.account import read_account
-from sweep.journal import read_events
 from sweep.run import main
+from sweep.storage.account import read_account
+from sweep.storage.journal import read_events
 
 MODELS = [{"name": f"tiny-{family}", "path": f"tiny:{family}"} for family in ("qwen2", "gpt2")]
 TREE: dict[str, Any] = {

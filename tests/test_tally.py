@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sweep.plan import Plan
-from sweep.record import RunRecord, add_event
+from sweep.storage.record import RunRecord, add_event
 from sweep.tally import Tally
 
 STATUSES = ("finished", "stopped", "diverged", "failed")

@@ -9,8 +9,8 @@ import pytest
 from replays import Moment, find_misses, replay
 from simulated import Setting, Simulation, simulate
 
-from sweep.events import Event
-from sweep.journal import read_events
+from sweep.storage.events import Event
+from sweep.storage.journal import read_events
 
 RECORDED = Path(__file__).parent / "recorded"
 COSTS = {"small": 1.0, "large": 20.0}

@@ -16,8 +16,8 @@ from sweep.engine import SoloEngine
 from sweep.models import load_base, materialise, needs_checkpointing
 from sweep.optimizer import schedule
 from sweep.plan import Plan, TrialSpec
-from sweep.retention import list_checkpoints
 from sweep.revisions import TINY_FAMILIES
+from sweep.storage.checkpoints import list_checkpoints
 from sweep.subsets import Subsets
 from sweep.train import Trainer, build_trainer
 

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweep.journal import JOURNAL_NAME
-from sweep.runfolder import CONFIG_NAME
+from sweep.storage.journal import JOURNAL_NAME
+from sweep.storage.run_folder import CONFIG_NAME
 
 from .comparison import count_rows, list_differences
 from .kills import KILLS, SURVIVED, Hung, Missed

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from sweep.journal import JOURNAL_NAME
-from sweep.tables import HISTORY_NAME, PREDICTIONS_NAME, RESULTS_NAME
+from sweep.storage.journal import JOURNAL_NAME
+from sweep.storage.tables import HISTORY_NAME, PREDICTIONS_NAME, RESULTS_NAME
 
 KEYS = {
     RESULTS_NAME: ("trial_id",),

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from sweep.checkpoints import MANIFEST
-from sweep.tables import HISTORY_NAME, PREDICTIONS_NAME, RESULTS_NAME
+from sweep.storage.tables import HISTORY_NAME, PREDICTIONS_NAME, RESULTS_NAME
 
 from .session import Session, kill_processes
 

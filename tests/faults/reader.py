@@ -6,8 +6,8 @@ from types import TracebackType
 
 import pyarrow.parquet as pq
 
-from sweep.journal import JOURNAL_NAME, read_events
-from sweep.tables import HISTORY_NAME, PREDICTIONS_NAME, RESULTS_NAME
+from sweep.storage.journal import JOURNAL_NAME, read_events
+from sweep.storage.tables import HISTORY_NAME, PREDICTIONS_NAME, RESULTS_NAME
 
 PAUSE_SECONDS = 0.05
 

@@ -16,7 +16,7 @@ from sweeps import comparable, read_journal, run_alone, write_sweep
 
 from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.errors import StorageError
-from sweep.storage import MANIFEST, Storage, open_storage
+from sweep.storage.folders import MANIFEST, Storage, open_storage
 
 PORT = 5001
 

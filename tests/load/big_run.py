@@ -7,10 +7,10 @@ from typing import Any
 
 from sweep.config.loader import load_config
 from sweep.config.schema import Config
-from sweep.journal import Journal
 from sweep.plan import Plan, TrialSpec, build_plan
 from sweep.reach import KnownSubsets, reach_inputs
-from sweep.runfolder import save_config
+from sweep.storage.journal import Journal
+from sweep.storage.run_folder import save_config
 from sweep.subsets import Subset, Subsets
 
 EPOCHS = 8

@@ -21,8 +21,8 @@ from measure import read_resident
 from rich.console import Console
 
 from sweep.driver import run_plan
-from sweep.journal import Journal
 from sweep.recorder import SessionCallback
+from sweep.storage.journal import Journal
 
 CONFIG = """\
 name: many

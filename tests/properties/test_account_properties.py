@@ -8,11 +8,11 @@ from typing import Any
 from cases import REACHED, cases
 from hypothesis import strategies as st
 
-from sweep.account import format_account, read_account
 from sweep.config.schema import DataConfig
 from sweep.data import SPLITS, load_corpus
 from sweep.datacheck import build_account
 from sweep.errors import DataError
+from sweep.storage.account import format_account, read_account
 from sweep.subsets import Subsets
 
 few_texts = st.integers(0, 30).map(lambda number: f"text {number}") | st.sampled_from(["", " "])

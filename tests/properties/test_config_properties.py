@@ -16,8 +16,8 @@ from sweep.config.loader import dump_config, load_config
 from sweep.config.schema import Config
 from sweep.config.types import check_name
 from sweep.errors import ConfigError
-from sweep.events import find_spec_problem
 from sweep.plan import Plan, build_plan, draw_candidates
+from sweep.storage.events import find_spec_problem
 
 SMALL: dict[str, Any] = {
     "name": "small",

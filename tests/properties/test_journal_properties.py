@@ -20,12 +20,12 @@ from strategies import numbers, texts, trees
 
 from analysis import report
 from analysis.load import load_run
-from sweep import journal
 from sweep.errors import RunFolderError
-from sweep.fields import FIELDS, REQUIRED
-from sweep.journal import JOURNAL_NAME, read_events
-from sweep.record import sort_events
-from sweep.tables import write_tables
+from sweep.storage import journal
+from sweep.storage.fields import FIELDS, REQUIRED
+from sweep.storage.journal import JOURNAL_NAME, read_events
+from sweep.storage.record import sort_events
+from sweep.storage.tables import write_tables
 
 TABLES = ("results.parquet", "history.parquet", "predictions.parquet")
 

@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from sweep.events import Event
-from sweep.journal import read_events
+from sweep.storage.events import Event
+from sweep.storage.journal import read_events
 
 KEPT = {
     "opened": ("pace",),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.journal import read_events
-from sweep.record import sort_events
+from sweep.storage.journal import read_events
+from sweep.storage.record import sort_events
 
 WriteConfig = Callable[..., Path]
 

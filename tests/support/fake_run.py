@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import f1_score
 
-from sweep.account import DataAccount, LeftOut, Reason, SplitAccount
 from sweep.errors import Finding
-from sweep.journal import Journal
 from sweep.plan import Candidate, Cell, ModelRef, Recipe, TrialSpec
-from sweep.tables import write_tables
+from sweep.storage.account import DataAccount, LeftOut, Reason, SplitAccount
+from sweep.storage.journal import Journal
+from sweep.storage.tables import write_tables
 
 BASELINES = ("majority", "tf-idf")
 MODELS = ("qwen2-tiny", "llama-tiny", "gpt2-tiny", "gemma3-tiny")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from sweep.attach import Watch
-from sweep.events import Event
+from sweep.storage.events import Event
 
 STEPS = 100
 """Moments between the events at which the time left is asked for as well."""

@@ -8,8 +8,8 @@ from statistics import quantiles
 from typing import Any
 
 from sweep.estimate import estimate_rungs
-from sweep.events import Event
 from sweep.plan import Candidate, Cell, ModelRef, Recipe, TrialSpec
+from sweep.storage.events import Event
 
 LABELS = ("joy", "anger", "love", "fear", "pride", "grief", "relief", "envy")
 TOLD_TRAIN = 0.8

@@ -11,15 +11,15 @@ import yaml
 from sweep.config.loader import load_config
 from sweep.data import Corpus
 from sweep.engine import SoloEngine
-from sweep.journal import Journal
 from sweep.packed_engine import PackedEngine
 from sweep.plan import TrialSpec, build_plan
 from sweep.reach import build_subsets
-from sweep.retention import keep_newest
 from sweep.revisions import resolve_revision
-from sweep.runfolder import save_config
+from sweep.storage.checkpoints import keep_newest
+from sweep.storage.journal import Journal
+from sweep.storage.run_folder import save_config
+from sweep.storage.tables import write_tables
 from sweep.subsets import Subsets
-from sweep.tables import write_tables
 
 TINY_LLAMA = [{"name": "tiny-llama", "path": "tiny:llama"}]
 

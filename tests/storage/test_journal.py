@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import RunFolderError, StorageError
-from sweep.journal import JOURNAL_NAME, Journal, read_events
+from sweep.storage.journal import JOURNAL_NAME, Journal, read_events
 
 
 def test_events_come_back_in_order(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_second_driver_is_refused(tmp_path: Path) -> None:
 
 def test_lock_of_a_dead_driver_does_not_stand_in_the_way(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from sweep.journal import Journal; "
+        "import os, sys; from pathlib import Path; from sweep.storage.journal import Journal; "
         "Journal(Path(sys.argv[1])).append('opened'); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweep.plan import Plan
-from sweep.record import RunRecord, add_event, choose_best, sort_events
-from sweep.tables import RESULT_COLUMNS, remove_unfinished, write_tables
+from sweep.storage.record import RunRecord, add_event, choose_best, sort_events
+from sweep.storage.tables import RESULT_COLUMNS, remove_unfinished, write_tables
 
 Event = dict[str, Any]
 

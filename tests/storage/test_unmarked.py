@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sweep.unmarked import match_test_sets
+from sweep.storage.unmarked import match_test_sets
 
 SOURCE = ("data", "a", "b")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweep.events import Event
+from sweep.storage.events import Event
 
 Source = tuple[str | None, ...]
 """The fingerprint of the data that a result is of, and its label names."""

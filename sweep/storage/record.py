@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
 
-from sweep.events import Event
-from sweep.history import History, TrialEpochs
-from sweep.unmarked import Source, match_test_sets
+from sweep.storage.events import Event
+from sweep.storage.history import History, TrialEpochs
+from sweep.storage.unmarked import Source, match_test_sets
 
 SHARED_PARTS = ("cell", "candidate", "model", "recipe")
 """Parts of a spec that many trials have alike; each is kept once."""

@@ -11,13 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweep.journal import read_events
-from sweep.record import (
-    RunRecord,
-    TrialRecord,
-    choose_best,
-    sort_events,
-)
+from sweep.storage.journal import read_events
+from sweep.storage.record import RunRecord, TrialRecord, choose_best, sort_events
 
 RESULTS_NAME = "results.parquet"
 HISTORY_NAME = "history.parquet"

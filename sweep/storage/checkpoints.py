@@ -4,9 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.manifests import MANIFEST
-from sweep.retention import keep_newest, name_checkpoint
-from sweep.storage import Storage, open_storage
+from sweep.storage.folders import MANIFEST, Storage, open_storage
 
 
 @dataclass(frozen=True)
@@ -77,3 +75,25 @@ def open_store(run_folder: Path, uri: str | None) -> CheckpointStore:
     """Return the checkpoints of the run in ``run_folder``: there or, below the run's name, at
     ``uri``; raise StorageError if that can be no storage."""
     return CheckpointStore(run_folder, open_storage(uri) if uri else None)
+
+
+KEPT_CHECKPOINTS = 2
+"""The newest and, should it be damaged, the one before."""
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return a trial's checkpoint folders, newest epoch first."""
+    return sorted(folder.glob("epoch-*"), reverse=True)
+
+
+def name_checkpoint(folder: Path, epoch: int) -> Path:
+    """Return where a trial keeps the checkpoint of ``epoch``."""
+    return folder / f"epoch-{epoch:04d}"
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Delete all but the ``count`` newest checkpoints of a trial."""
+    for old in list_checkpoints(folder)[count:]:
+        # The manifest goes first: a folder that is half deleted must not count.
+        (old / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(old, ignore_errors=True)

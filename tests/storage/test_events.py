@@ -9,11 +9,11 @@ import pytest
 from fake_run import write_fake_run
 
 from sweep.errors import RunFolderError
-from sweep.events import EventReader
-from sweep.fields import FIELDS, SPEC
-from sweep.journal import JOURNAL_NAME, Journal
 from sweep.plan import Candidate, Cell, ModelRef, Plan, Recipe
-from sweep.tables import HISTORY_COLUMNS, RESULT_COLUMNS
+from sweep.storage.events import EventReader
+from sweep.storage.fields import FIELDS, SPEC
+from sweep.storage.journal import JOURNAL_NAME, Journal
+from sweep.storage.tables import HISTORY_COLUMNS, RESULT_COLUMNS
 
 Event = dict[str, Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 from sweep.config.loader import load_config
 from sweep.plan import Plan, build_plan
 from sweep.reach import KnownSubsets
-from sweep.record import sort_events
-from sweep.strays import count_reasons, describe_strays, list_strays
+from sweep.storage.orphans import count_reasons, describe_strays, list_strays
+from sweep.storage.record import sort_events
 from sweep.subsets import Subsets
 
 

@@ -15,11 +15,10 @@ from ray_runs import kill_and_resume
 from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.cluster import explain_storage
 from sweep.export import main as export
-from sweep.journal import read_events
 from sweep.plan import Plan
-from sweep.retention import list_checkpoints, name_checkpoint
 from sweep.run import main
-from sweep.store import CheckpointStore, open_store
+from sweep.storage.checkpoints import CheckpointStore, list_checkpoints, name_checkpoint, open_store
+from sweep.storage.journal import read_events
 from sweep.subsets import Subsets
 from sweep.trainable import SweepTrial
 

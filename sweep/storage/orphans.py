@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.record import RunRecord, TrialRecord
+from sweep.storage.record import RunRecord, TrialRecord
 
 LISTED = 10
 

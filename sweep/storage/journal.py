@@ -28,7 +28,7 @@ closed   the driver left the run: trials_left
 ======== =====================================================================================
 
 Older journals hold one ``test_set`` per label set, without a fingerprint, and results that name
-none; see ``sweep.unmarked`` for how those are read.
+none; see ``sweep.storage.unmarked`` for how those are read.
 """
 
 import fcntl
@@ -41,7 +41,7 @@ from types import TracebackType
 from typing import Any
 
 from sweep.errors import RunFolderError, StorageError
-from sweep.events import Event, EventReader
+from sweep.storage.events import Event, EventReader
 
 JOURNAL_NAME = "journal.jsonl"
 ROOM_NEEDED = "make room and go on with --resume, nothing that was written is lost"

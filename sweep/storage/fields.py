@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sweep.account import is_account
+from sweep.storage.account import is_account
 
 MOST = 2**53
 """The largest whole number that a table's float64 column holds exactly."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import RunFolderError, show_names, show_value
-from sweep.fields import FIELDS, ID, REQUIRED, SPEC, TEXT, Check
+from sweep.storage.fields import FIELDS, ID, REQUIRED, SPEC, TEXT, Check
 
 Event = dict[str, Any]
 

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from sweep.account import (
+from sweep.config.schema import DataConfig
+from sweep.data import Corpus, Row, SplitSource, load_corpus
+from sweep.datacheck import build_account
+from sweep.run import main
+from sweep.storage.account import (
     DataAccount,
     LeftOut,
     Reason,
@@ -16,10 +20,6 @@ from sweep.account import (
     is_account,
     read_account,
 )
-from sweep.config.schema import DataConfig
-from sweep.data import Corpus, Row, SplitSource, load_corpus
-from sweep.datacheck import build_account
-from sweep.run import main
 from sweep.subsets import Subsets
 
 Pairs = list[tuple[str, str]]

@@ -4,7 +4,7 @@ import math
 from array import array
 from collections.abc import Iterator, Mapping
 
-from sweep.events import Event
+from sweep.storage.events import Event
 
 EPOCH_METRICS = (
     "train_loss",

@@ -5,8 +5,8 @@ from pathlib import Path
 from sweep.config.loader import dump_config
 from sweep.config.schema import Config
 from sweep.errors import RunFolderError
-from sweep.journal import JOURNAL_NAME
 from sweep.startup.home import can_be_written
+from sweep.storage.journal import JOURNAL_NAME
 
 CONFIG_NAME = "config.yaml"
 
@@ -68,3 +68,12 @@ def save_config(folder: Path, config: Config) -> None:
     beside = folder / f".{CONFIG_NAME}"
     beside.write_text(dump_config(config), encoding="utf-8")
     beside.replace(folder / CONFIG_NAME)
+
+
+def explain_blindness(folder: Path, hosts: list[str]) -> str:
+    """Return the sentence about nodes that do not see the run folder."""
+    return (
+        f"--out: the run folder {folder} is not visible from {', '.join(sorted(hosts))}; choose an "
+        "--out on storage that every node of the cluster mounts at the same path, or set "
+        "storage.checkpoints"
+    )

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweep.errors import cut, show_line
-from sweep.events import FAILED, Event
 from sweep.plan import Plan
-from sweep.record import RunRecord
+from sweep.storage.events import FAILED, Event
+from sweep.storage.record import RunRecord
 
 
 def list_failed(record: RunRecord, plan: Plan, names: Sequence[str] | None = None) -> list[Event]:

@@ -8,7 +8,7 @@ import torch
 
 from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.errors import StorageError
-from sweep.storage import MANIFEST, Storage, open_storage
+from sweep.storage.folders import MANIFEST, Storage, open_storage
 
 GROUPS = {
     "adapter": {"A": torch.arange(6.0).reshape(2, 3)},
