@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from sweep.batches import Encoder
+from sweep.data.subsets import CellData
 from sweep.models import Base
 from sweep.plan import TrialSpec
-from sweep.subsets import CellData
 from sweep.trial import encode_cell
 
 SECONDS = 0.5

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config
 
+from sweep.data.synthetic import build_synthetic_corpus
 from sweep.families import build_tokenizer
-from sweep.synthetic import build_synthetic_corpus
 
 SIZES = ("qwen2-1.5b", "llama-1b", "llama-135m")
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from sweep.cluster import check_storage
 from sweep.config.schema import Config
+from sweep.data.subsets import Subsets
 from sweep.errors import ConfigError, StorageError
 from sweep.launched import read_launched
 from sweep.losses import memory_losses_as_lost_workers
@@ -34,7 +35,6 @@ from sweep.storage.failed_baselines import list_failed
 from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, sort_events
 from sweep.storage.tables import remove_unfinished
-from sweep.subsets import Subsets
 from sweep.trackers import build_trackers
 from sweep.workers import build_trainable, choose_workers
 

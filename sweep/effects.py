@@ -8,13 +8,13 @@ from math import prod
 from pathlib import Path
 
 from sweep.config.schema import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
-from sweep.data import Corpus
+from sweep.data.corpus import Corpus
+from sweep.data.files.raw_bytes import BINARY_KINDS, decode_text, read_data
+from sweep.data.subsets import Subsets
 from sweep.errors import Finding, SweepError
 from sweep.modelfiles import CODE_NAMED_IN, ReachedModel, list_model_files, read_part
 from sweep.plan import list_spaces
-from sweep.rawbytes import BINARY_KINDS, decode_text, read_data
 from sweep.revisions import TINY_PREFIX, is_local
-from sweep.subsets import Subsets
 from sweep.weightfiles import choose_entry
 
 # Keys that say how files are read; the built-in corpus is none.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sweep.batches import Encoder
+from sweep.data.subsets import CellData, Subsets
 from sweep.device import choose_attention, keep_freed_memory, name_device
 from sweep.models import Base, load_base, materialise
 from sweep.plan import Cell, TrialSpec
@@ -19,7 +20,6 @@ from sweep.storage.checkpoints import (
     list_checkpoints,
     name_checkpoint,
 )
-from sweep.subsets import CellData, Subsets
 from sweep.train import Trainer, build_trainer
 from sweep.trial import Trial
 from sweep.vocabulary import count_rows

@@ -12,17 +12,16 @@ from pathlib import Path
 
 from sweep.config.loader import load_config
 from sweep.config.schema import Config, ModelConfig
+from sweep.data.hub import go_offline_if_silent
+from sweep.data.subsets import Subsets, build_subsets
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError, first_line
-from sweep.hub import go_offline_if_silent
 from sweep.modelcard import Rescored, Shape, build_card, build_record
 from sweep.options import OptionParser, read_path
 from sweep.plan import TrialSpec
-from sweep.reach import build_subsets
 from sweep.revisions import TINY_PREFIX, resolve_revision
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
 from sweep.storage.run_folder import CONFIG_NAME
-from sweep.subsets import Subsets
 from sweep.winner import Winner, find_winner, has_hub_base, list_recorded
 
 DESCRIPTION = """\

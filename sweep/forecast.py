@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from sweep.config.schema import Config
+from sweep.data.subsets import Subsets
 from sweep.estimate import (
     GPU_LOAD_BYTES_PER_SECOND,
     LOAD_BYTES_PER_SECOND,
@@ -28,7 +29,6 @@ from sweep.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
 from sweep.plan import draw_candidates
 from sweep.reach import ReachedModel
 from sweep.shapes import ModelShape, count_parameters, count_weights, read_shape
-from sweep.subsets import Subsets
 
 HISTORY_SPREAD = (0.8, 1.3)
 """How far a run's own earlier rate may be off."""

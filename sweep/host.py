@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sweep.data.subsets import Subsets
     from sweep.packed_engine import PackedEngine
-    from sweep.subsets import Subsets
 
 CALLS_AT_A_TIME = 256
 """Threads of the actor; a trial waits in one of them for its epoch."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sweep.batches import Encoder
+from sweep.data.subsets import CellData
 from sweep.device import is_out_of_memory
 from sweep.microbatches import (
     MOST_TOKENS,
@@ -23,7 +24,6 @@ from sweep.optimizer import step_rows
 from sweep.pack import Pack
 from sweep.plan import TrialSpec
 from sweep.slot import Phase, Slot, build_slot
-from sweep.subsets import CellData
 
 # What PyTorch says of gradients that are views, as here: DDP, which is not used, would be slow.
 warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout")

@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sweep.data.subsets import Subsets
 from sweep.engine import Engine, Keeper
 from sweep.packed import PackedTrainer
 from sweep.plan import TrialSpec
-from sweep.subsets import Subsets
 
 Outcome = dict[str, Any] | Exception
 """An epoch's metrics with the trial's totals, or why there are none."""

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from sweep.config.schema import Config, DataConfig, ModelConfig
-from sweep.data import Corpus, load_corpus
-from sweep.datacheck import build_account
+from sweep.config.schema import Config, ModelConfig
+from sweep.data.check import build_account
+from sweep.data.hub import go_offline_if_silent, list_hub_files
+from sweep.data.sources import load_corpus
+from sweep.data.subsets import Subsets, _draw_subsets
 from sweep.effects import (
     check_data_values,
     check_evaluation,
@@ -16,13 +18,11 @@ from sweep.effects import (
     check_schedule,
 )
 from sweep.errors import DataError, Finding, SweepError
-from sweep.hub import go_offline_if_silent, list_hub_files
 from sweep.modelfiles import ReachedModel, check_model, read_tree
 from sweep.revisions import TINY_PREFIX, find_hub_config, is_local, resolve_revision
 from sweep.shapes import TINY_CONFIGS
 from sweep.startup.home import list_home_notes
 from sweep.storage.account import DataAccount
-from sweep.subsets import Subsets
 
 __all__ = ["Reached", "ReachedModel", "check_model", "reach_inputs"]
 
@@ -75,19 +75,6 @@ def _needs_hub(config: Config) -> bool:
     return config.data.source == "hub" or any(
         not path.startswith(TINY_PREFIX) and not is_local(path) for path in paths
     )
-
-
-def build_subsets(config: Config) -> Subsets:
-    """Load the corpus and return the subsets that it can give."""
-    return _draw_subsets(load_corpus(config.data), config.data)
-
-
-def _draw_subsets(corpus: Corpus, data: DataConfig) -> Subsets:
-    exclude = [corpus.find_label(name) for name in data.exclude_labels]
-    order = data.label_order and [corpus.find_label(name) for name in data.label_order]
-    if order and len({*order}) < len(order):
-        order = data.label_order  # two spellings of one label: refused by the one that no row has
-    return Subsets(corpus, exclude, order, data.max_eval_per_label)
 
 
 def reach_model(index: int, model: ModelConfig) -> ReachedModel:

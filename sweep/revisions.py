@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from sweep.config.schema import ModelConfig
+from sweep.data.hub import explain_offline
 from sweep.errors import ModelError, first_line
-from sweep.hub import explain_offline
 from sweep.modelfolder import explain_missing_config, explain_unreadable, has_tokenizer
 
 TINY_PREFIX = "tiny:"

@@ -15,6 +15,7 @@ from sweep.commandline import (
 )
 from sweep.config.loader import load_config
 from sweep.config.schema import Config
+from sweep.data.subsets import Subsets
 from sweep.environment import check_ray, check_tracker_packages
 from sweep.errors import ConfigError, Finding, SweepError
 from sweep.launched import expect_machine, read_launched
@@ -39,7 +40,6 @@ from sweep.storage.run_folder import (
     open_run_folder,
     save_config,
 )
-from sweep.subsets import Subsets
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "quickstart.yaml"
 

@@ -9,6 +9,7 @@ import torch
 
 from sweep.batches import Encoded, Encoder, order_scoring
 from sweep.checkpoints import Tensors
+from sweep.data.subsets import CellData
 from sweep.device import measure_peak_memory
 from sweep.microbatches import MicroBatch, TextTensors, cut_batches, upload
 from sweep.optimizer import RowStep
@@ -16,7 +17,6 @@ from sweep.pack import Pack
 from sweep.packed_layers import Dropout
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
-from sweep.subsets import CellData
 from sweep.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from sweep.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
 from sweep.checkpoints import Tensors
+from sweep.data.subsets import CellData
 from sweep.device import cast_to, measure_peak_memory
 from sweep.models import (
     Base,
@@ -23,7 +24,6 @@ from sweep.models import (
 from sweep.optimizer import build_optimizer, flatten_moments, restore_moments
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
-from sweep.subsets import CellData
 from sweep.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
 

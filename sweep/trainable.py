@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from sweep.subsets import Subsets
+from sweep.data.subsets import Subsets
 from sweep.tunetrial import TuneTrial
 
 

@@ -12,11 +12,11 @@ import torch
 
 from sweep.batches import Encoded, Encoder, order_training
 from sweep.checkpoints import Tensors, read_checkpoint, write_checkpoint
+from sweep.data.subsets import CellData
 from sweep.errors import show_names
 from sweep.metrics import load_metric
 from sweep.optimizer import schedule
 from sweep.plan import TrialSpec
-from sweep.subsets import CellData
 
 NamedTensors = list[tuple[str, torch.Tensor]]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweep.data.subsets import Subset
 from sweep.errors import RunFolderError
 from sweep.plan import TrialSpec
 from sweep.revisions import COMMIT
@@ -13,7 +14,6 @@ from sweep.storage.events import Event
 from sweep.storage.journal import read_events
 from sweep.storage.record import RunRecord, choose_best, choose_planned, sort_events
 from sweep.storage.run_folder import CONFIG_NAME
-from sweep.subsets import Subset
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.cluster import find_gpu_memory, list_nodes, wait_for_capacity
 from sweep.config.schema import Config, ResourcesConfig
+from sweep.data.subsets import Subsets
 from sweep.errors import ClusterError
 from sweep.hosts import Hosts
 from sweep.launched import list_worker_types
 from sweep.limits import choose_gpu_share, choose_slots
-from sweep.subsets import Subsets
 from sweep.thin import ThinTrial
 from sweep.trainable import SweepTrial
 

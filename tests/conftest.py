@@ -12,10 +12,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 from sweep.config.loader import load_config
 from sweep.config.schema import Config
-from sweep.data import Corpus, Row
+from sweep.data.corpus import Corpus
+from sweep.data.rows import Row
+from sweep.data.subsets import Subsets
 from sweep.plan import Plan, build_plan
 from sweep.storage.record import RunRecord, add_event
-from sweep.subsets import Subsets
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

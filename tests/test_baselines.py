@@ -7,9 +7,9 @@ import pytest
 
 from sweep.baselines import run_baseline
 from sweep.config.schema import DataConfig
-from sweep.data import load_corpus
+from sweep.data.sources import load_corpus
+from sweep.data.subsets import Subsets
 from sweep.reference import identify_baseline
-from sweep.subsets import Subsets
 
 FOLDER = os.environ.get("SWEEP_GOEMOTIONS", "")
 

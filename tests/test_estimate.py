@@ -68,8 +68,8 @@ def test_configuration_without_known_sizes_has_no_shape() -> None:
 
 @pytest.mark.parametrize("family", TINY_CONFIGS)
 def test_tiny_shapes_are_those_of_the_families(family: str, tmp_path: Path) -> None:
+    from sweep.data.synthetic import build_synthetic_corpus
     from sweep.families import build_tiny_model
-    from sweep.synthetic import build_synthetic_corpus
 
     texts = [text for text, _ in build_synthetic_corpus()["train"]]
     build_tiny_model(family, texts, tmp_path)

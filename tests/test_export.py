@@ -26,7 +26,7 @@ from small_run import (
 )
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from sweep.data import Corpus
+from sweep.data.corpus import Corpus
 from sweep.export import main
 from sweep.modelcard import escape
 from sweep.plan import TrialSpec

@@ -10,7 +10,7 @@ import pytest
 from small_run import TINY_LLAMA, build_run, cell_of, write_data
 
 from sweep.checkpoints import read_checkpoint, write_checkpoint
-from sweep.data import Corpus
+from sweep.data.corpus import Corpus
 from sweep.export import main
 from sweep.models import materialise
 from sweep.plan import ModelRef

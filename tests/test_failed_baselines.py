@@ -21,6 +21,7 @@ from analysis.summary import list_missing
 from sweep import reference
 from sweep.baselines import run_baseline
 from sweep.config.schema import ResourcesConfig
+from sweep.data.subsets import Subset, Subsets
 from sweep.errors import RunFolderError
 from sweep.plan import Plan
 from sweep.recorder import Recorder
@@ -29,7 +30,6 @@ from sweep.scheduler import CellASHA
 from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, sort_events
 from sweep.storage.tables import write_tables
-from sweep.subsets import Subset, Subsets
 from sweep.winner import find_winner
 
 EMPTY = "ValueError: empty vocabulary"

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sweep.config.schema import DataConfig
-from sweep.data import Corpus, load_corpus
+from sweep.data.corpus import Corpus
+from sweep.data.files.readers import read_table
+from sweep.data.sources import load_corpus
 from sweep.errors import DataError
-from sweep.readers import read_table
 
 CSV = b"text,label\ncaf\xc3\xa9 noir,joy\ntwo words,anger\n"
 COLUMNS = {"text": ["caf\u00e9 noir", "two words"], "label": ["joy", "anger"]}

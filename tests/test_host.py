@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from sweep.data.subsets import Subsets
 from sweep.host import Host
 from sweep.plan import Plan, TrialSpec
-from sweep.subsets import Subsets
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sweep import device
 from sweep.config.schema import ModelConfig
-from sweep.data import Corpus
+from sweep.data.corpus import Corpus
 from sweep.device import choose_attention
 from sweep.errors import ModelError
 from sweep.models import Base, attach_adapter, detach_adapter, load_base, materialise

@@ -22,14 +22,14 @@ from small_run import (
 )
 from transformers import AutoTokenizer, PreTrainedModel
 
-from sweep.data import Corpus
+from sweep.data.corpus import Corpus
+from sweep.data.subsets import Subsets
 from sweep.engine import SoloEngine
 from sweep.export import main as export
 from sweep.packed_engine import PackedEngine
 from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
 from sweep.readout import Readout
 from sweep.revisions import TINY_FAMILIES
-from sweep.subsets import Subsets
 
 TIMES = ("train_seconds", "eval_seconds", "wall_seconds", "peak_memory_bytes", "totals")
 THOROUGH = "SWEEP_THOROUGH" in os.environ

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from sweep.config.loader import load_config
-from sweep.data import Corpus, Row
+from sweep.data.corpus import Corpus
+from sweep.data.rows import Row
+from sweep.data.subsets import Subsets
 from sweep.errors import ConfigError
 from sweep.plan import Plan, TrialSpec, build_plan, list_plan, plan_to_dict
-from sweep.subsets import Subsets
 
 WriteConfig = Callable[..., Path]
 REVISIONS = {"tiny-llama": "llama-v1"}

@@ -9,10 +9,10 @@ import torch
 from peft import AutoPeftModelForSequenceClassification
 
 from sweep.config.schema import ModelConfig
+from sweep.data.subsets import Subsets
 from sweep.engine import SoloEngine
 from sweep.plan import ModelRef, Plan
 from sweep.revisions import resolve_revision
-from sweep.subsets import Subsets
 
 FOLDER = os.environ.get("SWEEP_MODELS", "")
 MODELS = sorted(Path(FOLDER).glob("*/config.json")) if FOLDER else []

@@ -16,10 +16,10 @@ import torch
 from huggingface_hub import constants
 
 from sweep.config.schema import ModelConfig
-from sweep.data import Corpus
+from sweep.data.corpus import Corpus
+from sweep.data.hub import list_hub_files
 from sweep.errors import ModelError
 from sweep.families import build_tiny_model
-from sweep.hub import list_hub_files
 from sweep.models import load_base
 from sweep.plan import ModelRef
 from sweep.reach import ReachedModel, check_model

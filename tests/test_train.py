@@ -11,14 +11,14 @@ import torch
 from transformers import get_linear_schedule_with_warmup
 
 from sweep.batches import Encoder
-from sweep.data import Corpus
+from sweep.data.corpus import Corpus
+from sweep.data.subsets import Subsets
 from sweep.engine import SoloEngine
 from sweep.models import load_base, materialise, needs_checkpointing
 from sweep.optimizer import schedule
 from sweep.plan import Plan, TrialSpec
 from sweep.revisions import TINY_FAMILIES
 from sweep.storage.checkpoints import list_checkpoints
-from sweep.subsets import Subsets
 from sweep.train import Trainer, build_trainer
 
 

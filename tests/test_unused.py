@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from sweep.config.schema import DataConfig
-from sweep.data import Corpus, load_corpus
-from sweep.datacheck import build_account
+from sweep.data.check import build_account
+from sweep.data.corpus import Corpus
+from sweep.data.sources import load_corpus
+from sweep.data.subsets import Subsets
 from sweep.errors import DataError
-from sweep.subsets import Subsets
 
 ROWS = [("joy", "anger")[i % 2] for i in range(20)]
 

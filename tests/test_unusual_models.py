@@ -13,14 +13,14 @@ from small_run import PackOfOne, build_run, write_data
 
 from sweep.batches import Encoder
 from sweep.config.schema import ModelConfig
-from sweep.data import Corpus
+from sweep.data.corpus import Corpus
+from sweep.data.subsets import Subsets
 from sweep.engine import SoloEngine
 from sweep.errors import ModelError
 from sweep.export import main as export
 from sweep.models import attach_adapter, load_base, needs_checkpointing
 from sweep.plan import Candidate, ModelRef, Plan
 from sweep.revisions import resolve_revision
-from sweep.subsets import Subsets
 
 
 @pytest.fixture

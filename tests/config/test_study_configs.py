@@ -7,9 +7,10 @@ import pytest
 
 from sweep.config.loader import load_config
 from sweep.config.schema import Config
-from sweep.data import Corpus, Row
+from sweep.data.corpus import Corpus
+from sweep.data.rows import Row
+from sweep.data.subsets import Subsets
 from sweep.plan import build_plan
-from sweep.subsets import Subsets
 
 FOLDER = Path(__file__).parents[2] / "sweep_configs"
 STUDIES = {"goemotions": (48, 8), "local_gpu": (48, 4), "pilot": (8, 4)}  # cells, candidates

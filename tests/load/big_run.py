@@ -7,11 +7,11 @@ from typing import Any
 
 from sweep.config.loader import load_config
 from sweep.config.schema import Config
+from sweep.data.subsets import Subset, Subsets
 from sweep.plan import Plan, TrialSpec, build_plan
 from sweep.reach import KnownSubsets, reach_inputs
 from sweep.storage.journal import Journal
 from sweep.storage.run_folder import save_config
-from sweep.subsets import Subset, Subsets
 
 EPOCHS = 8
 SHAPES = {

@@ -14,10 +14,10 @@ with timed("import what plans and reads"):
 
     from analysis.report import write_report
     from sweep.config.schema import Config
+    from sweep.data.subsets import Subsets
     from sweep.plan import Plan
     from sweep.storage.journal import Journal, read_events
     from sweep.storage.record import sort_events
-    from sweep.subsets import Subsets
 with timed("import what trains (Ray, torch, transformers)"):
     from sweep import driver
 

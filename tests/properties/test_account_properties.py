@@ -9,11 +9,12 @@ from cases import REACHED, cases
 from hypothesis import strategies as st
 
 from sweep.config.schema import DataConfig
-from sweep.data import SPLITS, load_corpus
-from sweep.datacheck import build_account
+from sweep.data.check import build_account
+from sweep.data.files.names import SPLITS
+from sweep.data.sources import load_corpus
+from sweep.data.subsets import Subsets
 from sweep.errors import DataError
 from sweep.storage.account import format_account, read_account
-from sweep.subsets import Subsets
 
 few_texts = st.integers(0, 30).map(lambda number: f"text {number}") | st.sampled_from(["", " "])
 labels = st.lists(st.sampled_from(["joy", "fear", "neutral", "rage"]), max_size=2, unique=True)

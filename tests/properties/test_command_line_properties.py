@@ -16,7 +16,8 @@ from cases import REACHED, cases, check_sentence, untouched
 from hypothesis import strategies as st
 from strategies import ODD_TEXTS, dotted, plain_texts, texts, values
 
-from sweep import estimate, hub
+from sweep import estimate
+from sweep.data import hub
 from sweep.run import main
 
 FILE = "data.csv"

@@ -17,10 +17,12 @@ from strategies import numbers, plain_texts, texts
 from subset_checks import check_subsets
 
 from sweep.config.schema import DataConfig
-from sweep.data import SPLITS, Corpus, load_corpus
+from sweep.data.corpus import Corpus
+from sweep.data.files.names import SPLITS
+from sweep.data.labels import parse_labels
+from sweep.data.sources import load_corpus
+from sweep.data.subsets import Subsets
 from sweep.errors import DataError
-from sweep.labels import parse_labels
-from sweep.subsets import Subsets
 
 ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 

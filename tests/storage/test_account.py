@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from sweep.config.schema import DataConfig
-from sweep.data import Corpus, Row, SplitSource, load_corpus
-from sweep.datacheck import build_account
+from sweep.data.check import build_account
+from sweep.data.corpus import Corpus
+from sweep.data.rows import Row, SplitSource
+from sweep.data.sources import load_corpus
+from sweep.data.subsets import Subsets
 from sweep.run import main
 from sweep.storage.account import (
     DataAccount,
@@ -20,7 +23,6 @@ from sweep.storage.account import (
     is_account,
     read_account,
 )
-from sweep.subsets import Subsets
 
 Pairs = list[tuple[str, str]]
 WriteConfig = Callable[..., Path]

@@ -14,12 +14,12 @@ from ray_runs import kill_and_resume
 
 from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.cluster import explain_storage
+from sweep.data.subsets import Subsets
 from sweep.export import main as export
 from sweep.plan import Plan
 from sweep.run import main
 from sweep.storage.checkpoints import CheckpointStore, list_checkpoints, name_checkpoint, open_store
 from sweep.storage.journal import read_events
-from sweep.subsets import Subsets
 from sweep.trainable import SweepTrial
 
 TREE: dict[str, Any] = {

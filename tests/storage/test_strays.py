@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config.loader import load_config
+from sweep.data.subsets import Subsets
 from sweep.plan import Plan, build_plan
 from sweep.reach import KnownSubsets
 from sweep.storage.orphans import count_reasons, describe_strays, list_strays
 from sweep.storage.record import sort_events
-from sweep.subsets import Subsets
 
 
 def test_same_plan_leaves_nothing_behind(plan: Plan) -> None:

@@ -5,9 +5,11 @@ from collections import Counter
 
 from cases import REACHED, check_sentence
 
-from sweep.data import SPLITS, Corpus, Row
+from sweep.data.corpus import Corpus
+from sweep.data.files.names import SPLITS
+from sweep.data.rows import Row
+from sweep.data.subsets import Subset, Subsets
 from sweep.errors import DataError
-from sweep.subsets import Subset, Subsets
 
 
 def count_usable(corpus: Corpus, split: str, excluded: frozenset[str]) -> Counter[str]:
