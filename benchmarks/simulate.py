@@ -29,10 +29,10 @@ from benchmarks.durations import (
     read_run,
 )
 from benchmarks.playback import Asha, Fleet, Gain, Outcome, PaperTrial, Playback
+from sweep.cluster.allocation import choose_slots
 from sweep.config.loader import load_config
 from sweep.config.schema import Config
 from sweep.errors import ConfigError, RunFolderError, SweepError
-from sweep.limits import choose_slots
 from sweep.plan import TrialSpec, build_plan
 from sweep.storage.run_folder import CONFIG_NAME
 

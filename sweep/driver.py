@@ -14,11 +14,12 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from sweep.cluster import check_storage
+from sweep.cluster.autoscaler import read_launched
+from sweep.cluster.nodes import check_storage
+from sweep.cluster.session import LOCAL, choose_address, connect, disconnect
 from sweep.config.schema import Config
 from sweep.data.subsets import Subsets
 from sweep.errors import ConfigError, StorageError
-from sweep.launched import read_launched
 from sweep.losses import memory_losses_as_lost_workers
 from sweep.plan import Plan, TrialSpec
 from sweep.progress import ProgressDisplay
@@ -27,7 +28,6 @@ from sweep.reference import BaselineTasks
 from sweep.revisions import COMMIT
 from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, SlimTrials, build_param_space
-from sweep.session import LOCAL, choose_address, connect, disconnect
 from sweep.signals import treat_term_as_interrupt
 from sweep.storage.account import DataAccount
 from sweep.storage.checkpoints import CheckpointStore, open_store

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sweep.machine import Machine, assume_gpu_flops, measure_cpu_flops
+from sweep.cluster.hardware import Machine, assume_gpu_flops, measure_cpu_flops
 from sweep.memory import Load, count_trained
 from sweep.shapes import ModelShape, count_blocks
 from sweep.storage.tables import RESULTS_NAME

@@ -6,6 +6,8 @@ from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 
+from sweep.cluster.allocation import count_slots
+from sweep.cluster.hardware import Machine
 from sweep.config.schema import Config
 from sweep.data.subsets import Subsets
 from sweep.estimate import (
@@ -23,8 +25,6 @@ from sweep.estimate import (
     read_token_rates,
     total_seconds,
 )
-from sweep.limits import count_slots
-from sweep.machine import Machine
 from sweep.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
 from sweep.plan import draw_candidates
 from sweep.reach import ReachedModel

@@ -1,76 +1,15 @@
 """Where a sweep meets the limits of a machine: trials at a time, memory, disk, GPUs."""
 
-import math
 import shutil
 from pathlib import Path
 
+from sweep.cluster.allocation import count_slots, trial_gpus
+from sweep.cluster.hardware import Machine
 from sweep.config.schema import ResourcesConfig
 from sweep.errors import Finding
-from sweep.machine import Machine
 
-USABLE_GPU = 0.92
-"""Part of a GPU's memory that trials may fill; the driver and fragmentation take the rest."""
-MOST_PER_GPU = 8
-"""Trials that share a GPU at most: more only wait for one another."""
-MOST_SLOTS = 16
-"""Packed trials at a time on a GPU at most, if the configuration does not say more."""
-USUAL_SLOTS = 8
-"""Where nothing is known of memory."""
-CPU_SLOTS = 4
-"""On a CPU core, more trials than this side by side gain little: of a tiny Llama in batches of 16,
-one core took 68,000 tokens a second of one trial, 111,000 of two, 142,000 of four, 138,000 of eight
-(``python -m benchmarks.packs``), and each trial's actor costs over a second of it to start."""
 UNCERTAINTY = 1.25
 """The memory estimate may be off by this factor; a run is refused only beyond it."""
-
-
-def choose_gpu_share(memory_bytes: int | None, gpu_bytes: int | None) -> float:
-    """Return the fraction of a GPU that one trial of ``memory_bytes`` gets on GPUs of
-    ``gpu_bytes``: one over how many fit, from 1/8 to 1; 1 where either is unknown.
-
-    Rounded down to 1/10,000, the finest that Ray counts, so that the fractions add up to 1.
-    """
-    if not memory_bytes or not gpu_bytes:
-        return 1.0
-    fit = int(USABLE_GPU * gpu_bytes // memory_bytes)
-    return math.floor(10_000 / min(MOST_PER_GPU, max(1, fit))) / 10_000
-
-
-def choose_slots(
-    resources: ResourcesConfig,
-    memory_bytes: int | None,
-    slot_bytes: int | None,
-    gpu_bytes: int | None,
-    on_gpu: bool,
-) -> int:
-    """Return how many packed trials share a host, on a GPU of ``gpu_bytes`` or on CPUs: the first
-    takes ``memory_bytes``, base model included, each further one ``slot_bytes``."""
-    if resources.slots != "auto":
-        return resources.slots
-    if not on_gpu:
-        return CPU_SLOTS
-    if not memory_bytes or not slot_bytes or not gpu_bytes:
-        return USUAL_SLOTS
-    further = int((USABLE_GPU * gpu_bytes - memory_bytes) // slot_bytes)
-    return max(1, min(MOST_SLOTS, 1 + further))
-
-
-def trial_gpus(resources: ResourcesConfig, machine: Machine, memory_bytes: int) -> float:
-    """Return the GPUs that one trial gets on ``machine``."""
-    if resources.gpus_per_trial != "auto":
-        return float(resources.gpus_per_trial)
-    if not machine.gpus:
-        return 0.0
-    return choose_gpu_share(memory_bytes, min(gpu.memory_bytes for gpu in machine.gpus))
-
-
-def count_slots(resources: ResourcesConfig, machine: Machine, memory_bytes: int) -> int:
-    """Return how many trials run at a time on ``machine``, at least 1."""
-    slots = int(machine.cpus // resources.cpus_per_trial)
-    gpus = trial_gpus(resources, machine, memory_bytes)
-    if gpus:
-        slots = min(slots, int(len(machine.gpus) / gpus))
-    return max(1, slots)
 
 
 def check_resources(resources: ResourcesConfig, machine: Machine) -> list[Finding]:

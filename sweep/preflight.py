@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweep.cluster.hardware import Machine
 from sweep.config.schema import Config
 from sweep.effects import check_engine
 from sweep.errors import Finding
@@ -19,7 +20,6 @@ from sweep.limits import (
     show_bytes,
 )
 from sweep.loadcheck import check_loading
-from sweep.machine import Machine
 from sweep.plan import Cell, Plan
 from sweep.reach import Reached, ReachedModel, check_model
 from sweep.shapes import read_positions

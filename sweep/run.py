@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sweep.cluster.autoscaler import expect_machine, read_launched
+from sweep.cluster.environment import check_ray, check_tracker_packages
+from sweep.cluster.hardware import inspect_machine
 from sweep.commandline import (
     build_parser,
     check_option_name,
@@ -16,10 +19,7 @@ from sweep.commandline import (
 from sweep.config.loader import load_config
 from sweep.config.schema import Config
 from sweep.data.subsets import Subsets
-from sweep.environment import check_ray, check_tracker_packages
 from sweep.errors import ConfigError, Finding, SweepError
-from sweep.launched import expect_machine, read_launched
-from sweep.machine import inspect_machine
 from sweep.outline import list_outline, outline_to_dict
 from sweep.paths import make_absolute
 from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates, list_plan, plan_to_dict
@@ -174,7 +174,7 @@ def _train(
     write_report = load_report()
     if not options.resume:
         # Slow to import. Before the folder is made: what is mistyped leaves nothing behind.
-        from sweep.session import check_cluster
+        from sweep.cluster.session import check_cluster
 
         check_cluster(options.address)
     folder = open_run_folder(options.out, config.name, options.resume)

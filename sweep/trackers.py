@@ -12,8 +12,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
+from sweep.cluster.environment import check_tracker_packages
 from sweep.config.schema import MlflowConfig, TrackersConfig, WandbConfig
-from sweep.environment import check_tracker_packages
 from sweep.errors import ConfigError
 from sweep.recorder import SessionCallback
 from sweep.storage.history import EPOCH_METRICS

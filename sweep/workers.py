@@ -1,6 +1,5 @@
 """What a trial's actor is and what it gets from Ray: by the engine that trains."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,12 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweep.cluster import find_gpu_memory, list_nodes, wait_for_capacity
+from sweep.cluster.allocation import choose_slots, packed_resources, trial_resources
+from sweep.cluster.autoscaler import list_worker_types
+from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
 from sweep.config.schema import Config, ResourcesConfig
 from sweep.data.subsets import Subsets
-from sweep.errors import ClusterError
 from sweep.hosts import Hosts
-from sweep.launched import list_worker_types
-from sweep.limits import choose_gpu_share, choose_slots
 from sweep.thin import ThinTrial
 from sweep.trainable import SweepTrial
 
@@ -62,56 +60,6 @@ def choose_workers(
 
 def _largest(predicted: dict[str, Any] | None, name: str) -> int | None:
     return max((predicted or {}).get(name, {}).values(), default=None)
-
-
-def packed_resources(nodes: list[dict[str, float]], slots: int, cpus: float) -> dict[str, float]:
-    """Return one trial's part where ``slots`` of them fill a GPU or, without any, ``cpus`` CPUs (a
-    node that has fewer).
-
-    Rounded down to 1/10,000, the finest that Ray counts, so that the parts add up to 1. Raises
-    ClusterError where no node has a CPU.
-    """
-    with_gpus = [node for node in nodes if node.get("GPU", 0)]
-    rooms = [
-        (node["CPU"], max(1.0, node.get("GPU", 0))) if with_gpus else (min(node["CPU"], cpus), 1.0)
-        for node in with_gpus or nodes
-        if "CPU" in node
-    ]
-    if not rooms:
-        raise ClusterError("no node of the cluster has a CPU; start one with 'ray start'")
-    share = min(math.floor(10_000 * cpus / (places * slots)) / 10_000 for cpus, places in rooms)
-    gpus = {"GPU": math.floor(10_000 / slots) / 10_000} if with_gpus else {}
-    return {"CPU": max(share, 1e-4), **gpus}
-
-
-def trial_resources(
-    config: Config,
-    cluster: dict[str, float],
-    memory_bytes: int | None = None,
-    gpu_bytes: int | None = None,
-) -> dict[str, float]:
-    """Return the CPUs and GPUs of one trial; raise ClusterError if the cluster cannot hold it.
-
-    With ``auto`` a trial gets the part of a GPU that ``memory_bytes`` is of ``gpu_bytes`` (the
-    smallest GPU's); the whole one where either is unknown.
-    """
-    wanted = config.resources.gpus_per_trial
-    if wanted == "auto":
-        gpus = choose_gpu_share(memory_bytes, gpu_bytes) if cluster.get("GPU", 0.0) else 0.0
-    else:
-        gpus = float(wanted)
-    if gpus > cluster.get("GPU", 0.0):
-        raise ClusterError(
-            f"resources.gpus_per_trial: {gpus:g} asked, but the cluster has "
-            f"{cluster.get('GPU', 0.0):g} GPUs; set it to auto or 0"
-        )
-    cpus = config.resources.cpus_per_trial
-    if cpus > cluster.get("CPU", 0.0):
-        raise ClusterError(
-            f"resources.cpus_per_trial: {cpus:g} asked, but the cluster has "
-            f"{cluster.get('CPU', 0.0):g} CPUs; lower it"
-        )
-    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
 
 
 def build_trainable(config: Config, workers: Workers, subsets: Subsets, folder: Path) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweep import environment
+from sweep.cluster import environment
 from sweep.run import main
 
 TREE = {

@@ -14,6 +14,7 @@ import yaml
 from fake_run import write_fake_run
 from model_configs import GEMMA, GPT2_XL, LLAMA, QWEN
 
+from sweep.cluster.hardware import assume_gpu_flops, measure_cpu_flops, parse_gpus
 from sweep.estimate import (
     CellWork,
     Range,
@@ -28,7 +29,6 @@ from sweep.estimate import (
     total_seconds,
     training_flops,
 )
-from sweep.machine import assume_gpu_flops, measure_cpu_flops, parse_gpus
 from sweep.memory import Load, checkpoint_bytes, count_trained, estimate_memory
 from sweep.shapes import (
     TINY_CONFIGS,

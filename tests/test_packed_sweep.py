@@ -16,9 +16,9 @@ import ray
 import yaml
 from ray_runs import kill_and_resume, start_nodes
 
+from sweep.cluster.allocation import packed_resources
 from sweep.run import main
 from sweep.storage.journal import read_events
-from sweep.workers import packed_resources
 
 TREE: dict[str, Any] = {
     "name": "solo",

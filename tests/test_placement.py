@@ -14,7 +14,7 @@ import ray
 import yaml
 from ray.cluster_utils import Cluster
 
-from sweep.machine import GPU_MEBIBYTES
+from sweep.cluster.hardware import GPU_MEBIBYTES
 from sweep.recorder import Recorder
 from sweep.run import main
 from sweep.storage.events import Event

@@ -13,25 +13,17 @@ from huggingface_hub.errors import GatedRepoError
 from model_configs import GPT2_XL, LLAMA, QWEN
 from model_folders import write_hollow
 
-from sweep.cluster import explain_storage
+from sweep.cluster.allocation import choose_gpu_share, count_slots, trial_resources
+from sweep.cluster.hardware import Gpu, Machine
+from sweep.cluster.nodes import explain_storage
 from sweep.config.loader import load_config
 from sweep.config.schema import Config, ModelConfig, ResourcesConfig
 from sweep.errors import ClusterError, ModelError
-from sweep.limits import (
-    check_disk,
-    check_length,
-    check_memory,
-    check_resources,
-    choose_gpu_share,
-    count_slots,
-    show_bytes,
-)
-from sweep.machine import Gpu, Machine
+from sweep.limits import check_disk, check_length, check_memory, check_resources, show_bytes
 from sweep.preflight import Preflight, check_plan, show_preflight, show_seconds, show_warnings
 from sweep.reach import ReachedModel, check_model, reach_inputs
 from sweep.revisions import explain_gated, find_hub_config, is_gated, resolve_revision
 from sweep.run import main
-from sweep.workers import trial_resources
 
 WriteConfig = Callable[..., Path]
 GB = 10**9

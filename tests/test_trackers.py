@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tensorboardX.proto import event_pb2
 
-from sweep import environment
+from sweep.cluster import environment
 from sweep.config.loader import load_config
 from sweep.config.schema import Config, TrackersConfig
 from sweep.errors import ConfigError

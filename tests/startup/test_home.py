@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sweep.environment import worker_environment
+from sweep.cluster.environment import worker_environment
 from sweep.errors import ConfigError
 from sweep.metrics import load_metric
 from sweep.startup.home import list_home_notes, settle_home, settle_user

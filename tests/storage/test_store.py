@@ -13,7 +13,7 @@ import yaml
 from ray_runs import kill_and_resume
 
 from sweep.checkpoints import read_checkpoint, write_checkpoint
-from sweep.cluster import explain_storage
+from sweep.cluster.nodes import explain_storage
 from sweep.data.subsets import Subsets
 from sweep.export import main as export
 from sweep.plan import Plan

@@ -11,9 +11,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sweep.cluster.autoscaler import add_up_workers, find_launched_gpus, is_unknown
+from sweep.cluster.hardware import find_gpus
 from sweep.errors import ClusterError, StorageError
-from sweep.launched import add_up_workers, find_launched_gpus, is_unknown
-from sweep.machine import find_gpus
 from sweep.storage.folders import Storage, open_storage
 from sweep.storage.run_folder import explain_blindness
 

@@ -17,7 +17,7 @@ from ray.job_config import JobConfig
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from rich.console import Console
 
-from sweep.environment import check_ray, worker_environment
+from sweep.cluster.environment import check_ray, worker_environment
 from sweep.errors import ClusterError, first_line
 from sweep.signals import interrupts_held
 from sweep.startup.home import can_be_written

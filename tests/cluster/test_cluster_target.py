@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPO / "tests" / "cluster"))
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / "tests" / "live_clusters"))
 
 from places import explain_cover  # noqa: E402
 
@@ -66,7 +66,7 @@ def test_python_below_tmp_is_refused_with_the_option_that_names_another() -> Non
 
 
 def test_covered_checkout_is_told_before_anything_is_installed(tmp_path: Path) -> None:
-    shutil.copytree(REPO / "tests" / "cluster", tmp_path / "tests" / "cluster")
+    shutil.copytree(REPO / "tests" / "live_clusters", tmp_path / "tests" / "live_clusters")
     shutil.copy(REPO / "Makefile", tmp_path)
     make = shutil.which("make") or pytest.skip("needs make")
     command = [make, "cluster-test", f"PYTHON={sys.executable}"]

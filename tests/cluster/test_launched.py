@@ -7,20 +7,19 @@ from typing import Any
 import pytest
 import yaml
 
-from sweep import cluster
-from sweep.config.loader import load_config
-from sweep.launched import (
+from sweep.cluster import nodes as cluster
+from sweep.cluster.allocation import count_slots, trial_resources
+from sweep.cluster.autoscaler import (
     add_up_workers,
     expect_machine,
     find_launched_gpus,
     is_unknown,
     read_launched,
 )
-from sweep.limits import count_slots
+from sweep.config.loader import load_config
 from sweep.run import main
-from sweep.workers import trial_resources
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 G6 = {"CPU": 4, "GPU": 1, "memory": 12 * 2**30, "accelerator_type:L4": 1}
 G5 = {"CPU": 4, "GPU": 1, "memory": 12 * 2**30, "accelerator_type:A10G": 1}
 HEAD_ONLY = {"CPU": 0.0, "GPU": 0.0, "memory": 5e9, "node:10.0.0.1": 1.0}

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from sweep.environment import worker_environment
+from sweep.cluster.environment import worker_environment
 
 TOKEN = "hf_0f3a9cNotForLogs"
 SCRIPT = """
 import json, os, sys
 import ray
 from ray._private.worker import global_worker
-from sweep.environment import worker_environment
+from sweep.cluster.environment import worker_environment
 
 @ray.remote
 def read():
@@ -40,7 +40,7 @@ SET = {"HF_TOKEN": TOKEN, "HF_HOME": "/models/cache", "HF_HUB_OFFLINE": "1"}
 
 def ask_worker(where: str) -> dict[str, object]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    clean["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    clean["PYTHONPATH"] = str(Path(__file__).parents[2])
     command = [sys.executable, "-c", SCRIPT, where]
     answer = subprocess.run(
         command, env=clean, input=json.dumps(SET), capture_output=True, text=True, check=False

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sweep.machine import Gpu, Machine, assume_gpu_memory
+from sweep.cluster.hardware import Gpu, Machine, assume_gpu_memory
 
 LAUNCHED = Path("~/ray_bootstrap_config.yaml")
 """Where ``ray up`` leaves the cluster file on the head, what instance types have filled in."""

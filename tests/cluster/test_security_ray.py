@@ -18,10 +18,10 @@ from ray._private import ray_constants
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from rich.console import Console
 
-from sweep import environment
-from sweep.environment import check_ray
+from sweep.cluster import environment
+from sweep.cluster.environment import check_ray
+from sweep.cluster.session import connect, find_folder_fault
 from sweep.errors import ClusterError
-from sweep.session import connect, find_folder_fault
 
 TOKEN = "0123456789abcdef-of-the-user"
 HOST = """
@@ -30,7 +30,7 @@ from pathlib import Path
 import psutil, ray
 from ray._private import ray_constants
 from rich.console import Console
-from sweep.session import connect, disconnect
+from sweep.cluster.session import connect, disconnect
 
 def read():
     return {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
@@ -59,7 +59,7 @@ CLIENT = "import sys; from ray._raylet import GcsClient; print(GcsClient(address
 
 def environ(home: Path, **values: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    return kept | {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parent.parent)} | values
+    return kept | {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])} | values
 
 
 class Hosted:
