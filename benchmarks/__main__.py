@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.floor import count_operations, measure_matmul
 from benchmarks.tasks import Task, add_inputs, build_task, choose_models
-from sweep.models import load_base, materialise
+from sweep.models.base import load_base, materialise
 
 WAITING = "start and waiting"
 """The workers' time outside trials: Ray's and the processes' start, the driver's work, idling."""

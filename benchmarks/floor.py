@@ -8,7 +8,7 @@ from torch import nn
 
 from sweep.batches import Encoder
 from sweep.data.subsets import CellData
-from sweep.models import Base
+from sweep.models.base import Base
 from sweep.plan import TrialSpec
 from sweep.trial import encode_cell
 

@@ -16,8 +16,8 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch
 
 from benchmarks.tasks import Task, add_inputs, build_task, choose_models
-from sweep.device import name_device
 from sweep.engine import SoloEngine
+from sweep.models.device import name_device
 from sweep.packed_engine import PackedEngine
 from sweep.plan import TrialSpec
 

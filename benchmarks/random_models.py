@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config
 
 from sweep.data.synthetic import build_synthetic_corpus
-from sweep.families import build_tokenizer
+from sweep.models.tiny import build_tokenizer
 
 SIZES = ("qwen2-1.5b", "llama-1b", "llama-135m")
 

@@ -15,9 +15,9 @@ from benchmarks.random_models import SIZES, write_random_model
 from sweep.config.loader import load_config
 from sweep.config.schema import Config
 from sweep.data.subsets import Subset, Subsets, build_subsets
-from sweep.models import load_base, materialise
+from sweep.models.base import load_base, materialise
+from sweep.models.sources import resolve_revision
 from sweep.plan import ModelRef, Plan, TrialSpec, build_plan
-from sweep.revisions import resolve_revision
 
 TINY = [{"name": f"tiny-{f}", "path": f"tiny:{f}"} for f in ("qwen2", "llama", "gpt2", "gemma3")]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from sweep.models.vocabulary import check_ids
 from sweep.seeds import derive_seed
-from sweep.vocabulary import check_ids
 
 WINDOW = 16
 """Batches whose texts are sorted by length together: enough to drop most padding, few enough

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from sweep.checkpoints import Tensors, read_checkpoint
 from sweep.errors import ModelError, RunFolderError
-from sweep.models import Base, attach_adapter, load_base, materialise
+from sweep.models.base import Base, attach_adapter, load_base, materialise
 from sweep.plan import TrialSpec
 from sweep.storage.checkpoints import list_checkpoints, open_store
 

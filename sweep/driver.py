@@ -21,11 +21,11 @@ from sweep.config.schema import Config
 from sweep.data.subsets import Subsets
 from sweep.errors import ConfigError, StorageError
 from sweep.losses import memory_losses_as_lost_workers
+from sweep.models.sources import COMMIT
 from sweep.plan import Plan, TrialSpec
 from sweep.progress import ProgressDisplay
 from sweep.recorder import Recorder, SessionCallback
 from sweep.reference import BaselineTasks
-from sweep.revisions import COMMIT
 from sweep.scheduler import CellASHA
 from sweep.search import PlanSearch, SlimTrials, build_param_space
 from sweep.signals import treat_term_as_interrupt

@@ -12,10 +12,10 @@ from sweep.data.corpus import Corpus
 from sweep.data.files.raw_bytes import BINARY_KINDS, decode_text, read_data
 from sweep.data.subsets import Subsets
 from sweep.errors import Finding, SweepError
-from sweep.modelfiles import CODE_NAMED_IN, ReachedModel, list_model_files, read_part
+from sweep.models.files import CODE_NAMED_IN, ReachedModel, list_model_files, read_part
+from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.weight_files import choose_entry
 from sweep.plan import list_spaces
-from sweep.revisions import TINY_PREFIX, is_local
-from sweep.weightfiles import choose_entry
 
 # Keys that say how files are read; the built-in corpus is none.
 OF_FILES = (

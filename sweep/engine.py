@@ -10,10 +10,11 @@ import torch
 
 from sweep.batches import Encoder
 from sweep.data.subsets import CellData, Subsets
-from sweep.device import choose_attention, keep_freed_memory, name_device
-from sweep.models import Base, load_base, materialise
+from sweep.models.base import Base, load_base, materialise
+from sweep.models.device import choose_attention, keep_freed_memory, name_device
+from sweep.models.sources import TINY_PREFIX
+from sweep.models.vocabulary import count_rows
 from sweep.plan import Cell, TrialSpec
-from sweep.revisions import TINY_PREFIX
 from sweep.storage.checkpoints import (
     KEPT_CHECKPOINTS,
     keep_newest,
@@ -22,7 +23,6 @@ from sweep.storage.checkpoints import (
 )
 from sweep.train import Trainer, build_trainer
 from sweep.trial import Trial
-from sweep.vocabulary import count_rows
 
 
 class Engine:

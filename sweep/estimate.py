@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.cluster.hardware import Machine, assume_gpu_flops, measure_cpu_flops
-from sweep.memory import Load, count_trained
-from sweep.shapes import ModelShape, count_blocks
+from sweep.models.memory import Load, count_trained
+from sweep.models.shape import ModelShape, count_blocks
 from sweep.storage.tables import RESULTS_NAME
 
 CHARACTERS_PER_TOKEN = 4.5
@@ -26,7 +26,7 @@ model. On a CPU measured with one and two blocks; on a GPU the time to launch Lo
 FORWARD_SHARE = 1 / 3
 """Of those seconds, the part that scoring needs: one pass of three."""
 READ_AT_LAST = ("llama", "qwen2", "gemma3_text", "gpt2")
-"""The architectures that ``sweep.readout`` knows."""
+"""The architectures that ``sweep.models.last_token`` knows."""
 PASSED_BY_ALL = ("k_proj", "v_proj", "c_attn")
 """The layers of their last block that every token passes."""
 TRIAL_SECONDS = 0.3

@@ -16,9 +16,9 @@ from sweep.data.hub import go_offline_if_silent
 from sweep.data.subsets import Subsets, build_subsets
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError, first_line
 from sweep.modelcard import Rescored, Shape, build_card, build_record
+from sweep.models.sources import TINY_PREFIX, resolve_revision
 from sweep.options import OptionParser, read_path
 from sweep.plan import TrialSpec
-from sweep.revisions import TINY_PREFIX, resolve_revision
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
 from sweep.storage.run_folder import CONFIG_NAME

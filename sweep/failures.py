@@ -5,8 +5,8 @@ import traceback
 from typing import Any
 
 from sweep.checkpoints import is_storage_full
-from sweep.device import is_out_of_memory
 from sweep.errors import StorageError, SweepError
+from sweep.models.device import is_out_of_memory
 from sweep.storage.journal import ROOM_NEEDED
 
 

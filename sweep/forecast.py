@@ -25,10 +25,10 @@ from sweep.estimate import (
     read_token_rates,
     total_seconds,
 )
-from sweep.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
+from sweep.models.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
+from sweep.models.shape import ModelShape, count_parameters, count_weights, read_shape
 from sweep.plan import draw_candidates
 from sweep.reach import ReachedModel
-from sweep.shapes import ModelShape, count_parameters, count_weights, read_shape
 
 HISTORY_SPREAD = (0.8, 1.3)
 """How far a run's own earlier rate may be off."""

@@ -10,10 +10,10 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from sweep.checkpoints import Tensors
-from sweep.device import cast_to
 from sweep.errors import ModelError
 from sweep.microbatches import PackBatch
-from sweep.models import Base, attach_adapter, detach_adapter
+from sweep.models.base import Base, attach_adapter, detach_adapter
+from sweep.models.device import cast_to
 from sweep.packed_layers import Dropout, Layout, PackedHead, PackedLinear
 from sweep.plan import TrialSpec
 from sweep.stacks import LayerShape, Stacks, StackShape, fit_shape

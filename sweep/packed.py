@@ -10,7 +10,6 @@ from torch import nn
 
 from sweep.batches import Encoder
 from sweep.data.subsets import CellData
-from sweep.device import is_out_of_memory
 from sweep.microbatches import (
     MOST_TOKENS,
     MicroBatch,
@@ -19,7 +18,8 @@ from sweep.microbatches import (
     group_parts,
     stack_parts,
 )
-from sweep.models import Base, needs_checkpointing, set_checkpointing
+from sweep.models.base import Base, needs_checkpointing, set_checkpointing
+from sweep.models.device import is_out_of_memory
 from sweep.optimizer import step_rows
 from sweep.pack import Pack
 from sweep.plan import TrialSpec

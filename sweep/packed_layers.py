@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from sweep.lora import adapt
+from sweep.models.fused import adapt
 from sweep.seeds import derive_seed
 
 
@@ -84,7 +84,7 @@ def drop(x: torch.Tensor, dropout: Sequence[Dropout], number: int, tokens: int) 
 
     The mask depends on the slot's seed, the layer's ``number`` and the slot's own batch alone, so
     it is the same whoever shares the pack, and when activations are computed again. Where only the
-    token that is read passes (see `sweep.readout`), ``tokens`` is 1.
+    token that is read passes (see `sweep.models.last_token`), ``tokens`` is 1.
     """
     slots, _, values = x.shape
     keep = x.new_ones(slots, x.shape[1] // tokens, tokens, values)

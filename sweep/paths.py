@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config.schema import Config, DataConfig, ModelConfig
-from sweep.revisions import is_local
+from sweep.models.sources import is_local
 
 
 def make_absolute(config: Config) -> Config:

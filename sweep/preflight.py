@@ -19,10 +19,10 @@ from sweep.limits import (
     check_resources,
     show_bytes,
 )
-from sweep.loadcheck import check_loading
+from sweep.models.load_check import check_loading
+from sweep.models.shape import read_positions
 from sweep.plan import Cell, Plan
 from sweep.reach import Reached, ReachedModel, check_model
-from sweep.shapes import read_positions
 from sweep.storage.account import DataAccount, format_account
 
 LEVELS = ("error", "warning", "note")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sweep.config.schema import Config, ModelConfig
 from sweep.data.check import build_account
-from sweep.data.hub import go_offline_if_silent, list_hub_files
+from sweep.data.hub import go_offline_if_silent
 from sweep.data.sources import load_corpus
 from sweep.data.subsets import Subsets, _draw_subsets
 from sweep.effects import (
@@ -18,9 +18,15 @@ from sweep.effects import (
     check_schedule,
 )
 from sweep.errors import DataError, Finding, SweepError
-from sweep.modelfiles import ReachedModel, check_model, read_tree
-from sweep.revisions import TINY_PREFIX, find_hub_config, is_local, resolve_revision
-from sweep.shapes import TINY_CONFIGS
+from sweep.models.files import ReachedModel, check_model, read_tree
+from sweep.models.shape import TINY_CONFIGS
+from sweep.models.sources import (
+    TINY_PREFIX,
+    find_hub_config,
+    is_local,
+    list_hub_files,
+    resolve_revision,
+)
 from sweep.startup.home import list_home_notes
 from sweep.storage.account import DataAccount
 

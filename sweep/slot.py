@@ -10,8 +10,8 @@ import torch
 from sweep.batches import Encoded, Encoder, order_scoring
 from sweep.checkpoints import Tensors
 from sweep.data.subsets import CellData
-from sweep.device import measure_peak_memory
 from sweep.microbatches import MicroBatch, TextTensors, cut_batches, upload
+from sweep.models.device import measure_peak_memory
 from sweep.optimizer import RowStep
 from sweep.pack import Pack
 from sweep.packed_layers import Dropout

@@ -13,14 +13,14 @@ from torch import nn
 from sweep.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
 from sweep.checkpoints import Tensors
 from sweep.data.subsets import CellData
-from sweep.device import cast_to, measure_peak_memory
-from sweep.models import (
+from sweep.models.base import (
     Base,
     attach_adapter,
     detach_adapter,
     needs_checkpointing,
     set_checkpointing,
 )
+from sweep.models.device import cast_to, measure_peak_memory
 from sweep.optimizer import build_optimizer, flatten_moments, restore_moments
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed

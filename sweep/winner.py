@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sweep.data.subsets import Subset
 from sweep.errors import RunFolderError
+from sweep.models.sources import COMMIT
 from sweep.plan import TrialSpec
-from sweep.revisions import COMMIT
 from sweep.storage.events import Event
 from sweep.storage.journal import read_events
 from sweep.storage.record import RunRecord, choose_best, choose_planned, sort_events

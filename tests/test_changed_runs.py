@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from analysis.load import load_run
 from analysis.report import main as report
 from sweep.export import main as export
-from sweep.models import materialise
+from sweep.models.base import materialise
 from sweep.plan import ModelRef
 from sweep.run import main
 from sweep.storage.journal import read_events

@@ -29,8 +29,8 @@ from sweep.estimate import (
     total_seconds,
     training_flops,
 )
-from sweep.memory import Load, checkpoint_bytes, count_trained, estimate_memory
-from sweep.shapes import (
+from sweep.models.memory import Load, checkpoint_bytes, count_trained, estimate_memory
+from sweep.models.shape import (
     TINY_CONFIGS,
     ModelShape,
     count_adapter,
@@ -69,7 +69,7 @@ def test_configuration_without_known_sizes_has_no_shape() -> None:
 @pytest.mark.parametrize("family", TINY_CONFIGS)
 def test_tiny_shapes_are_those_of_the_families(family: str, tmp_path: Path) -> None:
     from sweep.data.synthetic import build_synthetic_corpus
-    from sweep.families import build_tiny_model
+    from sweep.models.tiny import build_tiny_model
 
     texts = [text for text, _ in build_synthetic_corpus()["train"]]
     build_tiny_model(family, texts, tmp_path)

@@ -29,8 +29,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from sweep.data.corpus import Corpus
 from sweep.export import main
 from sweep.modelcard import escape
+from sweep.models.sources import TINY_FAMILIES
 from sweep.plan import TrialSpec
-from sweep.revisions import TINY_FAMILIES
 
 HOSTILE = ("</script><b>", 'a "quoted" `label`', "two\nlines\n# title", "[x](javascript:y) | z")
 

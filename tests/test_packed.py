@@ -26,10 +26,10 @@ from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets
 from sweep.engine import SoloEngine
 from sweep.export import main as export
+from sweep.models.last_token import Readout
+from sweep.models.sources import TINY_FAMILIES
 from sweep.packed_engine import PackedEngine
 from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
-from sweep.readout import Readout
-from sweep.revisions import TINY_FAMILIES
 
 TIMES = ("train_seconds", "eval_seconds", "wall_seconds", "peak_memory_bytes", "totals")
 THOROUGH = "SWEEP_THOROUGH" in os.environ
@@ -75,8 +75,8 @@ def stock_recipe() -> Iterator[None]:
         return lambda ids, mask: model(input_ids=ids, attention_mask=mask, use_cache=False).logits
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweep.device.choose_readout", whole)
-        patch.setattr("sweep.models.speed_up", lambda model: None)
+        patch.setattr("sweep.models.device.choose_readout", whole)
+        patch.setattr("sweep.models.base.speed_up", lambda model: None)
         yield
 
 

@@ -20,9 +20,9 @@ from sweep.config.loader import load_config
 from sweep.config.schema import Config, ModelConfig, ResourcesConfig
 from sweep.errors import ClusterError, ModelError
 from sweep.limits import check_disk, check_length, check_memory, check_resources, show_bytes
+from sweep.models.sources import explain_gated, find_hub_config, is_gated, resolve_revision
 from sweep.preflight import Preflight, check_plan, show_preflight, show_seconds, show_warnings
 from sweep.reach import ReachedModel, check_model, reach_inputs
-from sweep.revisions import explain_gated, find_hub_config, is_gated, resolve_revision
 from sweep.run import main
 
 WriteConfig = Callable[..., Path]

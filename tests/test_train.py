@@ -14,10 +14,10 @@ from sweep.batches import Encoder
 from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets
 from sweep.engine import SoloEngine
-from sweep.models import load_base, materialise, needs_checkpointing
+from sweep.models.base import load_base, materialise, needs_checkpointing
+from sweep.models.sources import TINY_FAMILIES
 from sweep.optimizer import schedule
 from sweep.plan import Plan, TrialSpec
-from sweep.revisions import TINY_FAMILIES
 from sweep.storage.checkpoints import list_checkpoints
 from sweep.train import Trainer, build_trainer
 

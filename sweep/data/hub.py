@@ -2,7 +2,6 @@
 
 import os
 import socket
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,24 +46,6 @@ def explain_offline() -> tuple[str, str]:
         host = urlsplit(address).hostname or address
         return f"{host} cannot be reached", "connect this machine once to download"
     return "HF_HUB_OFFLINE is set", "unset it once to download"
-
-
-def list_hub_files(path: str, revision: str, snapshot: Path) -> frozenset[str] | None:
-    """Return the names of the files that a Hub model has at ``revision``; those of its cached
-    ``snapshot`` when offline; None if the Hub does not say.
-
-    None is no leave to load pickles: loading asks for safetensors by itself.
-    """
-    from huggingface_hub import HfApi, constants  # only a Hub model needs it
-
-    if constants.HF_HUB_OFFLINE:
-        return frozenset(file.name for file in snapshot.iterdir())
-    try:
-        found = HfApi().model_info(path, revision=revision, timeout=CONNECT_SECONDS).siblings
-    except Exception:  # the library raises many kinds; the model's config.json has come already
-        return None
-    # Files in folders are other forms of the model, which are not loaded.
-    return frozenset(file.rfilename for file in found or () if "/" not in file.rfilename)
 
 
 def load_from_hub(config: DataConfig) -> dict[str, Table]:

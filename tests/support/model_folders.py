@@ -36,7 +36,7 @@ from transformers import (
     XLNetLMHeadModel,
 )
 
-from sweep.families import build_tokenizer
+from sweep.models.tiny import build_tokenizer
 
 ROWS = 300
 SHARED: dict[str, Any] = {

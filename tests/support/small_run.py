@@ -12,9 +12,9 @@ from sweep.config.loader import load_config
 from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets, build_subsets
 from sweep.engine import SoloEngine
+from sweep.models.sources import resolve_revision
 from sweep.packed_engine import PackedEngine
 from sweep.plan import TrialSpec, build_plan
-from sweep.revisions import resolve_revision
 from sweep.storage.checkpoints import keep_newest
 from sweep.storage.journal import Journal
 from sweep.storage.run_folder import save_config

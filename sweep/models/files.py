@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.config.schema import ModelConfig
 from sweep.errors import Finding, ModelError
-from sweep.modelfolder import (
+from sweep.models.folder import (
     ADAPTER,
     MERGE_FIRST,
     NO_TOKENIZER,
@@ -20,9 +20,9 @@ from sweep.modelfolder import (
     read_json,
     read_start,
 )
-from sweep.revisions import TINY_PREFIX, hub_folder, is_local
-from sweep.shapes import FAMILIES
-from sweep.weightfiles import choose_entry, read_weights
+from sweep.models.shape import FAMILIES
+from sweep.models.sources import TINY_PREFIX, hub_folder, is_local
+from sweep.models.weight_files import choose_entry, read_weights
 
 CODE_NAMED_IN = ("config.json", "tokenizer_config.json")
 TOKENIZER_TABLES = (

@@ -7,14 +7,14 @@ import torch
 from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from sweep import device
 from sweep.config.schema import ModelConfig
 from sweep.data.corpus import Corpus
-from sweep.device import choose_attention
 from sweep.errors import ModelError
-from sweep.models import Base, attach_adapter, detach_adapter, load_base, materialise
+from sweep.models import device
+from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialise
+from sweep.models.device import choose_attention
+from sweep.models.sources import TINY_FAMILIES, resolve_revision
 from sweep.plan import Candidate, ModelRef
-from sweep.revisions import TINY_FAMILIES, resolve_revision
 
 CANDIDATE = Candidate(0, 4, 8.0, 5e-3, 0.0, 0.0)
 CPU = torch.device("cpu")

@@ -21,18 +21,18 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from sweep.device import convert_dtype, is_out_of_memory
 from sweep.errors import ModelError, name_error
-from sweep.families import build_tiny_model
-from sweep.heads import Loaded, check_loaded, find_score, read_config
-from sweep.lora import speed_up
-from sweep.memory import activation_bytes
+from sweep.models.device import convert_dtype, is_out_of_memory
+from sweep.models.fused import speed_up
+from sweep.models.heads import Loaded, check_loaded, find_score, read_config
+from sweep.models.last_token import Readout
+from sweep.models.memory import activation_bytes
+from sweep.models.shape import read_shape
+from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.tiny import build_tiny_model
+from sweep.models.vocabulary import check_vocabulary, choose_padding, count_rows
 from sweep.plan import Candidate, ModelRef
-from sweep.readout import Readout
-from sweep.revisions import TINY_PREFIX, is_local
 from sweep.seeds import derive_seed
-from sweep.shapes import read_shape
-from sweep.vocabulary import check_vocabulary, choose_padding, count_rows
 
 # In a tiny model's folder: the hash of the texts that its tokenizer was built on.
 TEXTS_MARK = ".texts"

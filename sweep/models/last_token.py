@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-from sweep.norms import restore_norms, speed_up_norms
+from sweep.models.fused import restore_norms, speed_up_norms
 
 Readout = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Gives logits (texts, classes) for token ids and attention mask (texts, tokens), padded right."""

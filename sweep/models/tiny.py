@@ -100,7 +100,7 @@ _CONFIGS: dict[str, Callable[[dict[str, Any]], PreTrainedConfig]] = {
 
 def build_tiny_model(family: str, texts: Iterable[str], folder: Path, seed: int = 0) -> None:
     """Write a model folder (config, safetensors weights, tokenizer) of one of
-    `sweep.revisions.TINY_FAMILIES`.
+    `sweep.models.sources.TINY_FAMILIES`.
 
     The vocabulary is learnt from `texts`; the weights are random and fixed by `seed`. The folder
     loads like any other, by `AutoTokenizer` and `AutoModelForSequenceClassification`.

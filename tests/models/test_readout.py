@@ -21,11 +21,10 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from sweep import readout
 from sweep.estimate import READ_AT_LAST
-from sweep.lora import FastLinear, speed_up
-from sweep.norms import NORMS
-from sweep.readout import choose_readout, find_last
+from sweep.models import last_token as readout
+from sweep.models.fused import NORMS, FastLinear, speed_up
+from sweep.models.last_token import choose_readout, find_last
 
 SHARED: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,

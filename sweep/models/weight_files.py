@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import ModelError, cut, first_line, show_names
-from sweep.modelfolder import explain_unreadable, is_here, read_json, read_start
+from sweep.models.folder import explain_unreadable, is_here, read_json, read_start
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

@@ -18,9 +18,9 @@ from sweep.data.subsets import Subsets
 from sweep.engine import SoloEngine
 from sweep.errors import ModelError
 from sweep.export import main as export
-from sweep.models import attach_adapter, load_base, needs_checkpointing
+from sweep.models.base import attach_adapter, load_base, needs_checkpointing
+from sweep.models.sources import resolve_revision
 from sweep.plan import Candidate, ModelRef, Plan
-from sweep.revisions import resolve_revision
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from peft import AutoPeftModelForSequenceClassification
 from sweep.config.schema import ModelConfig
 from sweep.data.subsets import Subsets
 from sweep.engine import SoloEngine
+from sweep.models.sources import resolve_revision
 from sweep.plan import ModelRef, Plan
-from sweep.revisions import resolve_revision
 
 FOLDER = os.environ.get("SWEEP_MODELS", "")
 MODELS = sorted(Path(FOLDER).glob("*/config.json")) if FOLDER else []

@@ -21,12 +21,12 @@ from model_folders import (
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
-from sweep import loadcheck
 from sweep.config.schema import ModelConfig
 from sweep.errors import ModelError
-from sweep.loadcheck import LoadAnswer, build_request, check_loading
-from sweep.metaload import answer
-from sweep.models import load_base
+from sweep.models import load_check as loadcheck
+from sweep.models.base import load_base
+from sweep.models.load_check import LoadAnswer, build_request, check_loading
+from sweep.models.meta_load import answer
 from sweep.plan import ModelRef
 from sweep.reach import ReachedModel, reach_model
 from sweep.run import main

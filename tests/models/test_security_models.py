@@ -17,10 +17,10 @@ from huggingface_hub import constants
 
 from sweep.config.schema import ModelConfig
 from sweep.data.corpus import Corpus
-from sweep.data.hub import list_hub_files
 from sweep.errors import ModelError
-from sweep.families import build_tiny_model
-from sweep.models import load_base
+from sweep.models.base import load_base
+from sweep.models.sources import list_hub_files
+from sweep.models.tiny import build_tiny_model
 from sweep.plan import ModelRef
 from sweep.reach import ReachedModel, check_model
 from sweep.run import main

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import ModelError
-from sweep.modelfolder import list_names
-from sweep.weightfiles import list_weight_files, read_header
+from sweep.models.folder import list_names
+from sweep.models.weight_files import list_weight_files, read_header
 
 Tree = Mapping[str, Any]
 
 FAMILIES = ("qwen2", "llama", "gpt2", "gemma3_text")
 
-# The shapes of the random-weight families that ship with this package (`sweep.families`).
+# The shapes of the random-weight families that ship with this package (`sweep.models.tiny`).
 _TINY_SHARED = {"vocab_size": 2000, "torch_dtype": "float32", "max_position_embeddings": 128}
 _TINY_GROUPED = {
     **_TINY_SHARED,

@@ -10,7 +10,7 @@ import time
 import torch
 from transformers import PreTrainedModel
 
-from sweep.readout import Readout, choose_readout
+from sweep.models.last_token import Readout, choose_readout
 
 BFLOAT16_GAIN = 1.2
 """bfloat16 must be this much faster on a CPU, or its lower precision is not worth it."""

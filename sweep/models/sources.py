@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 from sweep.config.schema import ModelConfig
-from sweep.data.hub import explain_offline
+from sweep.data.hub import CONNECT_SECONDS, explain_offline
 from sweep.errors import ModelError, first_line
-from sweep.modelfolder import explain_missing_config, explain_unreadable, has_tokenizer
+from sweep.models.folder import explain_missing_config, explain_unreadable, has_tokenizer
 
 TINY_PREFIX = "tiny:"
 TINY_FAMILIES = ("qwen2", "llama", "gpt2", "gemma3")
@@ -172,3 +172,21 @@ def explain_gated(key: str, path: str) -> str:
         f"{key}: {path!r} is gated: accept its terms at https://huggingface.co/{path}, and set "
         "HF_TOKEN to a token of the account that accepted them"
     )
+
+
+def list_hub_files(path: str, revision: str, snapshot: Path) -> frozenset[str] | None:
+    """Return the names of the files that a Hub model has at ``revision``; those of its cached
+    ``snapshot`` when offline; None if the Hub does not say.
+
+    None is no leave to load pickles: loading asks for safetensors by itself.
+    """
+    from huggingface_hub import HfApi, constants  # only a Hub model needs it
+
+    if constants.HF_HUB_OFFLINE:
+        return frozenset(file.name for file in snapshot.iterdir())
+    try:
+        found = HfApi().model_info(path, revision=revision, timeout=CONNECT_SECONDS).siblings
+    except Exception:  # the library raises many kinds; the model's config.json has come already
+        return None
+    # Files in folders are other forms of the model, which are not loaded.
+    return frozenset(file.rfilename for file in found or () if "/" not in file.rfilename)

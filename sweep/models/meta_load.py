@@ -1,7 +1,7 @@
-"""``python -m sweep.metaload``: loads models as training does, but on PyTorch's meta device, where
-tensors have shapes and no values; answers on standard output what speaks against them.
+"""``python -m sweep.models.meta_load``: loads models as training does, but on PyTorch's meta device,
+where tensors have shapes and no values; answers on standard output what speaks against them.
 
-It takes a JSON list of `sweep.loadcheck.LoadRequest` on standard input, and gives one of
+It takes a JSON list of `sweep.models.load_check.LoadRequest` on standard input, and gives one of
 `LoadAnswer`. No weight is read but its header, nothing is downloaded, and no code of a model runs.
 """
 
@@ -26,11 +26,18 @@ from transformers import (
 )
 
 from sweep.errors import ModelError, name_error, show_names
-from sweep.heads import HEAD, Loaded, check_loaded, describe_left_out, find_score, read_config
-from sweep.loadcheck import LoadAnswer, LoadRequest
-from sweep.modelfolder import NO_TOKENIZER, has_tokenizer, list_names
-from sweep.vocabulary import check_vocabulary, choose_padding, count_rows
-from sweep.weightfiles import read_weights
+from sweep.models.folder import NO_TOKENIZER, has_tokenizer, list_names
+from sweep.models.heads import (
+    HEAD,
+    Loaded,
+    check_loaded,
+    describe_left_out,
+    find_score,
+    read_config,
+)
+from sweep.models.load_check import LoadAnswer, LoadRequest
+from sweep.models.vocabulary import check_vocabulary, choose_padding, count_rows
+from sweep.models.weight_files import read_weights
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 

@@ -11,21 +11,15 @@ from pathlib import Path
 
 from sweep.config.schema import ModelConfig
 from sweep.errors import Finding, cut
-from sweep.modelfiles import (
-    CODE_NAMED_IN,
-    ReachedModel,
-    fit_remedy,
-    list_model_files,
-    read_part,
-)
-from sweep.modelfolder import has_tokenizer
-from sweep.revisions import TINY_PREFIX, is_local
-from sweep.shapes import FAMILIES
-from sweep.weightfiles import PICKLE, PICKLE_INDEX, choose_entry, is_complete
+from sweep.models.files import CODE_NAMED_IN, ReachedModel, fit_remedy, list_model_files, read_part
+from sweep.models.folder import has_tokenizer
+from sweep.models.shape import FAMILIES
+from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.weight_files import PICKLE, PICKLE_INDEX, choose_entry, is_complete
 
 # Importing the libraries takes 4 s on two cores, a model 0.1 to 2 s; a slow disk more.
 MOST_SECONDS = 120
-MODULE = "sweep.metaload"
+MODULE = "sweep.models.meta_load"
 # Nothing is fetched or converted, no GPU is touched, and nobody reads what is logged.
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -116,7 +110,7 @@ def _has_tokenizer_here(model: ModelConfig, folder: Path, names: frozenset[str])
 def ask(requests: Sequence[LoadRequest]) -> list[LoadAnswer]:
     """Return what the other process answers; raise one of the errors of ``subprocess``, or
     ValueError, if it gives none."""
-    package = str(Path(__file__).resolve().parent.parent)
+    package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | QUIET | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sweep.shapes import ModelShape, count_adapter, count_parameters
+from sweep.models.shape import ModelShape, count_adapter, count_parameters
 
 CPU_ALLOCATOR = 1.85
 """Resident bytes per byte of kept activations on a CPU. The C allocator cannot give back blocks
