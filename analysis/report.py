@@ -10,8 +10,8 @@ from pathlib import Path
 from analysis.images import write_charts
 from analysis.load import load_run
 from analysis.page import build_page
+from sweep.cli.options import OptionParser, read_path
 from sweep.errors import ConfigError, SweepError, show_line
-from sweep.options import OptionParser, read_path
 from sweep.startup.streams import steady_streams
 from sweep.storage.journal import JOURNAL_NAME
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from sweep.cli.options import OptionParser, read_path
 from sweep.config.loader import load_config
 from sweep.config.schema import Config, ModelConfig
 from sweep.data.hub import go_offline_if_silent
@@ -17,7 +18,6 @@ from sweep.data.subsets import Subsets, build_subsets
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError, first_line
 from sweep.modelcard import Rescored, Shape, build_card, build_record
 from sweep.models.sources import TINY_PREFIX, resolve_revision
-from sweep.options import OptionParser, read_path
 from sweep.plan import TrialSpec
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams

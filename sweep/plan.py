@@ -6,12 +6,12 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice, product
+from itertools import product
 from typing import Any, Protocol
 
 from sweep.config.schema import Config, ModelConfig, TuneConfig
 from sweep.config.search_space import Space, draw_distinct
-from sweep.errors import ConfigError, show_line
+from sweep.errors import ConfigError
 
 RECIPE_VERSION = 1
 """Raised whenever training code changes what a trial with equal settings would give."""
@@ -221,55 +221,6 @@ def shuffle_candidates(candidates: tuple[Candidate, ...], cell: Cell) -> list[Ca
     order = list(candidates)
     random.Random(f"{cell.labels} {cell.n_samples} {cell.seed}").shuffle(order)
     return order
-
-
-def plan_to_dict(plan: Plan, done: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Return the object that ``--dry-run --json`` prints (without the preflight)."""
-    return {
-        "cells": [asdict(cell) for cell in plan.cells],
-        "trials": [
-            {
-                "trial_id": trial.trial_id,
-                "cell_id": trial.cell.cell_id,
-                "lora_rank": trial.candidate.lora_rank,
-                "learning_rate": trial.candidate.learning_rate,
-                "done": trial.trial_id in done,
-            }
-            for trial in plan.trials
-        ],
-    }
-
-
-def list_plan(plan: Plan, done: frozenset[str] = frozenset(), limit: int | None = None) -> str:
-    """Return the plan as text: counts, candidates, and a line per cell with its trial ids."""
-    lines = [
-        f"{len(plan.cells)} cells x {len(plan.candidates)} candidates = {len(plan.trials)} trials"
-        + (f", {sum(t.trial_id in done for t in plan.trials)} done" if done else ""),
-        "",
-        "candidates (the same in every cell):",
-    ]
-    lines += [
-        f"  {c.index}: lora_rank {c.lora_rank:<3} learning_rate {c.learning_rate:<10g} "
-        f"lora_alpha {c.lora_alpha:g}"
-        for c in plan.candidates
-    ]
-    names = {cell.labels: cell.n_labels for cell in plan.cells}
-    lines += ["", "label sets:"]
-    lines += [f"  {k:>3}: {show_line(', '.join(labels))}" for labels, k in names.items()]
-    lines += ["", "cells (id, model, labels x samples, seed: trial ids in starting order):"]
-    trials: dict[str, list[str]] = {}
-    for trial in plan.trials:
-        mark = "*" if trial.trial_id in done else ""
-        trials.setdefault(trial.cell.cell_id, []).append(trial.trial_id + mark)
-    width = max(len(cell.model) for cell in plan.cells)
-    for cell in islice(plan.cells, limit):
-        lines.append(
-            f"  {cell.cell_id}  {cell.model:<{width}} {cell.n_labels:>3} x {cell.n_samples:<6}"
-            f" seed {cell.seed}: {' '.join(trials[cell.cell_id])}"
-        )
-    if done:
-        lines.append("(* has a result already)")
-    return "\n".join(lines)
 
 
 def _model_content(ref: ModelRef) -> list[Any]:

@@ -5,7 +5,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from sweep.board import Board
+from sweep.display.progress import Board
 from sweep.plan import Plan
 from sweep.recorder import Recorder, SessionCallback
 

@@ -7,25 +7,31 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sweep.cluster.autoscaler import expect_machine, read_launched
-from sweep.cluster.environment import check_ray, check_tracker_packages
-from sweep.cluster.hardware import inspect_machine
-from sweep.commandline import (
+from sweep.cli.reporting import load_report
+from sweep.cli.run_options import (
     build_parser,
     check_option_name,
     check_options,
     format_resume_command,
 )
+from sweep.cluster.autoscaler import expect_machine, read_launched
+from sweep.cluster.environment import check_ray, check_tracker_packages
+from sweep.cluster.hardware import inspect_machine
 from sweep.config.loader import load_config
 from sweep.config.schema import Config
 from sweep.data.subsets import Subsets
+from sweep.display.plan import list_outline, list_plan, outline_to_dict, plan_to_dict
 from sweep.errors import ConfigError, Finding, SweepError
-from sweep.outline import list_outline, outline_to_dict
-from sweep.paths import make_absolute
-from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates, list_plan, plan_to_dict
-from sweep.preflight import Preflight, check_plan, show_data, show_preflight, show_warnings
-from sweep.reach import KnownSubsets, Reached, reach_inputs
-from sweep.reporting import load_report
+from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates
+from sweep.preflight.inputs import KnownSubsets, Reached, reach_inputs
+from sweep.preflight.paths import make_absolute
+from sweep.preflight.preflight import (
+    Preflight,
+    check_plan,
+    show_data,
+    show_preflight,
+    show_warnings,
+)
 from sweep.signals import one_way_to_stop
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
@@ -95,7 +101,7 @@ def _run(options: argparse.Namespace) -> int:
 def _attach(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from sweep.attach import attach
+    from sweep.display.attach import attach
 
     return attach(options.attach.absolute(), Console())
 

@@ -13,8 +13,9 @@ from sweep.config.loader import load_config
 from sweep.data.corpus import Corpus
 from sweep.data.rows import Row
 from sweep.data.subsets import Subsets
+from sweep.display.plan import list_plan, plan_to_dict
 from sweep.errors import ConfigError
-from sweep.plan import Plan, TrialSpec, build_plan, list_plan, plan_to_dict
+from sweep.plan import Plan, TrialSpec, build_plan
 
 WriteConfig = Callable[..., Path]
 REVISIONS = {"tiny-llama": "llama-v1"}

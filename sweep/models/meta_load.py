@@ -1,5 +1,6 @@
-"""``python -m sweep.models.meta_load``: loads models as training does, but on PyTorch's meta device,
-where tensors have shapes and no values; answers on standard output what speaks against them.
+"""``python -m sweep.models.meta_load``: loads models as training does, but on PyTorch's meta
+device, where tensors have shapes and no values; answers on standard output what speaks against
+them.
 
 It takes a JSON list of `sweep.models.load_check.LoadRequest` on standard input, and gives one of
 `LoadAnswer`. No weight is read but its header, nothing is downloaded, and no code of a model runs.

@@ -12,7 +12,7 @@ from sweep.data.corpus import Corpus
 from sweep.data.sources import load_corpus
 from sweep.data.spellings import find_label, unify_spellings
 from sweep.data.subsets import build_subsets
-from sweep.reach import reach_inputs
+from sweep.preflight.inputs import reach_inputs
 
 
 def write(path: Path, labels: list[Any]) -> None:

@@ -9,7 +9,7 @@ from sweep.config.loader import load_config
 from sweep.config.schema import Config
 from sweep.data.subsets import Subset, Subsets
 from sweep.plan import Plan, TrialSpec, build_plan
-from sweep.reach import KnownSubsets, reach_inputs
+from sweep.preflight.inputs import KnownSubsets, reach_inputs
 from sweep.storage.journal import Journal
 from sweep.storage.run_folder import save_config
 

@@ -25,10 +25,11 @@ from sweep.config.schema import ModelConfig
 from sweep.errors import ModelError
 from sweep.models import load_check as loadcheck
 from sweep.models.base import load_base
+from sweep.models.files import ReachedModel
 from sweep.models.load_check import LoadAnswer, build_request, check_loading
 from sweep.models.meta_load import answer
 from sweep.plan import ModelRef
-from sweep.reach import ReachedModel, reach_model
+from sweep.preflight.inputs import reach_model
 from sweep.run import main
 
 

@@ -12,9 +12,10 @@ from model_folders import edit_json, write_decoder
 
 from sweep.config.schema import ModelConfig
 from sweep.errors import Finding, ModelError
+from sweep.models.files import check_model
 from sweep.models.sources import hash_folder, is_local, resolve_revision
 from sweep.models.weight_files import read_weights
-from sweep.reach import check_model, reach_model
+from sweep.preflight.inputs import reach_model
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 2471645608\n"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

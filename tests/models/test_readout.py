@@ -21,10 +21,10 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from sweep.estimate import READ_AT_LAST
 from sweep.models import last_token as readout
 from sweep.models.fused import NORMS, FastLinear, speed_up
 from sweep.models.last_token import choose_readout, find_last
+from sweep.preflight.runtime import READ_AT_LAST
 
 SHARED: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,

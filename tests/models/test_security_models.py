@@ -19,10 +19,10 @@ from sweep.config.schema import ModelConfig
 from sweep.data.corpus import Corpus
 from sweep.errors import ModelError
 from sweep.models.base import load_base
+from sweep.models.files import ReachedModel, check_model
 from sweep.models.sources import list_hub_files
 from sweep.models.tiny import build_tiny_model
 from sweep.plan import ModelRef
-from sweep.reach import ReachedModel, check_model
 from sweep.run import main
 
 CPU = torch.device("cpu")

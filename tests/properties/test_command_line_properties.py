@@ -16,8 +16,8 @@ from cases import REACHED, cases, check_sentence, untouched
 from hypothesis import strategies as st
 from strategies import ODD_TEXTS, dotted, plain_texts, texts, values
 
-from sweep import estimate
 from sweep.data import hub
+from sweep.preflight import runtime as estimate
 from sweep.run import main
 
 FILE = "data.csv"

@@ -12,8 +12,8 @@ import pytest
 from fake_run import write_fake_run
 from ray_runs import start_nodes
 
+from sweep.cli.reporting import load_report
 from sweep.errors import StorageError
-from sweep.reporting import load_report
 from sweep.run import main
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ def test_report_imports_no_package_that_is_not_there_before_training(tmp_path: P
     run = write_fake_run(tmp_path / "run", counts=(2,), samples=(800,))
     code = (
         "import sys, sweep.driver; from pathlib import Path\n"
-        "from sweep.reporting import load_report\n"
+        "from sweep.cli.reporting import load_report\n"
         "write = load_report()\n"
         "known = {name.partition('.')[0] for name in sys.modules}\n"
         f"write(Path({str(run)!r}))\n"

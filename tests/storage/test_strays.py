@@ -7,7 +7,7 @@ from typing import Any
 from sweep.config.loader import load_config
 from sweep.data.subsets import Subsets
 from sweep.plan import Plan, build_plan
-from sweep.reach import KnownSubsets
+from sweep.preflight.inputs import KnownSubsets
 from sweep.storage.orphans import count_reasons, describe_strays, list_strays
 from sweep.storage.record import sort_events
 

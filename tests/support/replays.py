@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from sweep.attach import Watch
+from sweep.display.attach import Watch
 from sweep.storage.events import Event
 
 STEPS = 100

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Any
 
-from sweep.estimate import estimate_rungs
 from sweep.plan import Candidate, Cell, ModelRef, Recipe, TrialSpec
+from sweep.preflight.runtime import estimate_rungs
 from sweep.storage.events import Event
 
 LABELS = ("joy", "anger", "love", "fear", "pride", "grief", "relief", "envy")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweep import attach as room
-from sweep.attach import attach, rebuild_plan
+from sweep.display import attach as room
+from sweep.display.attach import attach, rebuild_plan
 from sweep.plan import Plan
 from sweep.run import main
 from sweep.storage.journal import Journal, is_held, read_events

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
+from sweep.display.survival import Survival
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.record import RunRecord, add_event
-from sweep.survival import Survival
 
 RUNGS = [[1, 0.75], [2, 0.75]]
 

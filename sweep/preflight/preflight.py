@@ -8,21 +8,22 @@ from typing import Any
 
 from sweep.cluster.hardware import Machine
 from sweep.config.schema import Config
-from sweep.effects import check_engine
 from sweep.errors import Finding
-from sweep.estimate import estimate_rungs
-from sweep.forecast import CellKey, Forecaster, Job, ModelEstimate, Total, measure_texts
-from sweep.limits import (
+from sweep.models.files import ReachedModel, check_model
+from sweep.models.load_check import check_loading
+from sweep.models.shape import read_positions
+from sweep.plan import Cell, Plan
+from sweep.preflight.checks import (
     check_disk,
     check_length,
     check_memory,
     check_resources,
     show_bytes,
 )
-from sweep.models.load_check import check_loading
-from sweep.models.shape import read_positions
-from sweep.plan import Cell, Plan
-from sweep.reach import Reached, ReachedModel, check_model
+from sweep.preflight.effects import check_engine
+from sweep.preflight.forecast import CellKey, Forecaster, Job, ModelEstimate, Total, measure_texts
+from sweep.preflight.inputs import Reached
+from sweep.preflight.runtime import estimate_rungs
 from sweep.storage.account import DataAccount, format_account
 
 LEVELS = ("error", "warning", "note")

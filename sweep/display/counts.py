@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isnan
 
-from sweep.pace import Pace
+from sweep.display.pace import Pace
+from sweep.display.survival import Survival
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.record import RunRecord
-from sweep.survival import Survival
 
 
 @dataclass(slots=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from sweep.display.counts import Tally
 from sweep.plan import Plan
 from sweep.storage.record import RunRecord, add_event
-from sweep.tally import Tally
 
 STATUSES = ("finished", "stopped", "diverged", "failed")
 

@@ -15,7 +15,16 @@ from fake_run import write_fake_run
 from model_configs import GEMMA, GPT2_XL, LLAMA, QWEN
 
 from sweep.cluster.hardware import assume_gpu_flops, measure_cpu_flops, parse_gpus
-from sweep.estimate import (
+from sweep.models.memory import Load, checkpoint_bytes, count_trained, estimate_memory
+from sweep.models.shape import (
+    TINY_CONFIGS,
+    ModelShape,
+    count_adapter,
+    count_parameters,
+    count_weights,
+    read_shape,
+)
+from sweep.preflight.runtime import (
     CellWork,
     Range,
     Rate,
@@ -28,15 +37,6 @@ from sweep.estimate import (
     read_token_rates,
     total_seconds,
     training_flops,
-)
-from sweep.models.memory import Load, checkpoint_bytes, count_trained, estimate_memory
-from sweep.models.shape import (
-    TINY_CONFIGS,
-    ModelShape,
-    count_adapter,
-    count_parameters,
-    count_weights,
-    read_shape,
 )
 from sweep.storage.journal import read_events
 from sweep.storage.tables import RESULT_COLUMNS, write_table
@@ -198,7 +198,8 @@ def test_rate_of_earlier_trials_is_read_from_the_results(tmp_path: Path) -> None
 def test_process_that_read_a_runs_results_ends_well(tmp_path: Path) -> None:
     write_fake_run(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from sweep.estimate import read_token_rates; "
+        "import sys; from pathlib import Path; "
+        "from sweep.preflight.runtime import read_token_rates; "
         "assert read_token_rates(Path(sys.argv[1]))"
     )
     for _ in range(5):
@@ -236,7 +237,7 @@ def test_measured_trial_lies_near_its_prediction(name: str, tmp_path: Path) -> N
     }
     (tmp_path / "real.yaml").write_text(yaml.safe_dump(tree))
     command = [sys.executable, "-m", "sweep.run", "real.yaml"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     events = list(read_events(tmp_path / "runs" / "real"))
     predicted = events[0]["predicted"]

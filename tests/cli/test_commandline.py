@@ -13,10 +13,10 @@ import yaml
 from fake_run import MODELS, write_fake_run
 
 from analysis.report import main as report
-from sweep.commandline import format_resume_command
+from sweep.cli.run_options import format_resume_command
 from sweep.config.loader import load_config
 from sweep.export import main as export
-from sweep.paths import make_absolute
+from sweep.preflight.paths import make_absolute
 from sweep.run import main
 
 

@@ -12,11 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweep.display.counts import Tally
+from sweep.display.time_left import TimeLeft
 from sweep.errors import cut
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.record import RunRecord
-from sweep.tally import Tally
-from sweep.timeleft import TimeLeft
 
 REFRESH_SECONDS = 0.5
 PLAIN_LINE_SECONDS = 30.0

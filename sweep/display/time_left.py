@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from statistics import mean
 
-from sweep.pace import GAIN
+from sweep.display.counts import Tally
+from sweep.display.pace import GAIN
+from sweep.display.survival import Arrivals
 from sweep.plan import TrialSpec
 from sweep.storage.record import RunRecord
-from sweep.survival import Arrivals
-from sweep.tally import Tally
 
 RUN_START_SECONDS = 12.0
 """From the driver's start to the first trial: Ray and its workers importing PyTorch."""

@@ -12,7 +12,7 @@ from simulated import Setting, Simulation, simulate
 from sweep.storage.events import Event
 from sweep.storage.journal import read_events
 
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = Path(__file__).parents[1] / "recorded"
 COSTS = {"small": 1.0, "large": 20.0}
 STRICT = Setting(COSTS, grace=4)
 """No trial is stopped early: all that can be known of a run's length is known."""

@@ -19,10 +19,23 @@ from sweep.cluster.nodes import explain_storage
 from sweep.config.loader import load_config
 from sweep.config.schema import Config, ModelConfig, ResourcesConfig
 from sweep.errors import ClusterError, ModelError
-from sweep.limits import check_disk, check_length, check_memory, check_resources, show_bytes
+from sweep.models.files import ReachedModel, check_model
 from sweep.models.sources import explain_gated, find_hub_config, is_gated, resolve_revision
-from sweep.preflight import Preflight, check_plan, show_preflight, show_seconds, show_warnings
-from sweep.reach import ReachedModel, check_model, reach_inputs
+from sweep.preflight.checks import (
+    check_disk,
+    check_length,
+    check_memory,
+    check_resources,
+    show_bytes,
+)
+from sweep.preflight.inputs import reach_inputs
+from sweep.preflight.preflight import (
+    Preflight,
+    check_plan,
+    show_preflight,
+    show_seconds,
+    show_warnings,
+)
 from sweep.run import main
 
 WriteConfig = Callable[..., Path]

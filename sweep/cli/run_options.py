@@ -9,9 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from sweep.cli.options import OptionParser, read_path
 from sweep.config.types import check_name
 from sweep.errors import ConfigError
-from sweep.options import OptionParser, read_path
 
 DESCRIPTION = """\
 Fine-tune every model of a grid on balanced subsets of a corpus, tune rank and learning rate in

@@ -10,7 +10,11 @@ from sweep.cluster.allocation import count_slots
 from sweep.cluster.hardware import Machine
 from sweep.config.schema import Config
 from sweep.data.subsets import Subsets
-from sweep.estimate import (
+from sweep.models.files import ReachedModel
+from sweep.models.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
+from sweep.models.shape import ModelShape, count_parameters, count_weights, read_shape
+from sweep.plan import draw_candidates
+from sweep.preflight.runtime import (
     GPU_LOAD_BYTES_PER_SECOND,
     LOAD_BYTES_PER_SECOND,
     CellWork,
@@ -25,10 +29,6 @@ from sweep.estimate import (
     read_token_rates,
     total_seconds,
 )
-from sweep.models.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
-from sweep.models.shape import ModelShape, count_parameters, count_weights, read_shape
-from sweep.plan import draw_candidates
-from sweep.reach import ReachedModel
 
 HISTORY_SPREAD = (0.8, 1.3)
 """How far a run's own earlier rate may be off."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sweep.board import Board
+from sweep.display.progress import Board
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.events import Event
 from sweep.storage.journal import JournalTail, is_held

@@ -10,13 +10,6 @@ from sweep.data.check import build_account
 from sweep.data.hub import go_offline_if_silent
 from sweep.data.sources import load_corpus
 from sweep.data.subsets import Subsets, _draw_subsets
-from sweep.effects import (
-    check_data_values,
-    check_evaluation,
-    check_loading,
-    check_models,
-    check_schedule,
-)
 from sweep.errors import DataError, Finding, SweepError
 from sweep.models.files import ReachedModel, check_model, read_tree
 from sweep.models.shape import TINY_CONFIGS
@@ -26,6 +19,13 @@ from sweep.models.sources import (
     is_local,
     list_hub_files,
     resolve_revision,
+)
+from sweep.preflight.effects import (
+    check_data_values,
+    check_evaluation,
+    check_loading,
+    check_models,
+    check_schedule,
 )
 from sweep.startup.home import list_home_notes
 from sweep.storage.account import DataAccount
