@@ -6,11 +6,11 @@ import time
 import torch
 from torch import nn
 
-from sweep.batches import Encoder
 from sweep.data.subsets import CellData
 from sweep.models.base import Base
 from sweep.plan import TrialSpec
-from sweep.trial import encode_cell
+from sweep.training.batches import Encoder
+from sweep.training.trial import encode_cell
 
 SECONDS = 0.5
 """How long the matrix products are timed."""

@@ -16,10 +16,10 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch
 
 from benchmarks.tasks import Task, add_inputs, build_task, choose_models
-from sweep.engine import SoloEngine
 from sweep.models.device import name_device
-from sweep.packed_engine import PackedEngine
 from sweep.plan import TrialSpec
+from sweep.training.packed.engine import PackedEngine
+from sweep.training.solo import SoloEngine
 
 RANKS = {"rank 8": [8], "ranks 4 to 32": [4, 8, 16, 32]}
 Step = Callable[[], int]

@@ -13,11 +13,11 @@ from peft import AutoPeftModelForSequenceClassification, PeftModel
 from transformers import AutoConfig, PreTrainedModel, pipeline
 from transformers.utils import logging
 
-from sweep.checkpoints import Tensors, read_checkpoint
 from sweep.errors import ModelError, RunFolderError
 from sweep.models.base import Base, attach_adapter, load_base, materialise
 from sweep.plan import TrialSpec
 from sweep.storage.checkpoints import list_checkpoints, open_store
+from sweep.training.checkpoint import Tensors, read_checkpoint
 
 __all__ = [
     "build_classifier",

@@ -4,10 +4,10 @@ import platform
 import traceback
 from typing import Any
 
-from sweep.checkpoints import is_storage_full
 from sweep.errors import StorageError, SweepError
 from sweep.models.device import is_out_of_memory
 from sweep.storage.journal import ROOM_NEEDED
+from sweep.training.checkpoint import is_storage_full
 
 
 def explain_failure(error: Exception) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweep.data.subsets import Subsets
-    from sweep.packed_engine import PackedEngine
+    from sweep.training.packed.engine import PackedEngine
 
 CALLS_AT_A_TIME = 256
 """Threads of the actor; a trial waits in one of them for its epoch."""
@@ -140,7 +140,7 @@ class Host:
 def _build_engine(subsets: "Subsets", run_folder: str | None, threads: int) -> "PackedEngine":
     import torch
 
-    from sweep.packed_engine import PackedEngine
+    from sweep.training.packed.engine import PackedEngine
 
     torch.set_num_threads(max(1, threads))
     place = run_folder or tempfile.mkdtemp(prefix="sweep-")

@@ -181,7 +181,7 @@ def _run_on_worker(
     some package may not survive the way to the driver."""
     try:
         # Brings scikit-learn and, by evaluate, transformers: seconds that the driver does not need.
-        from sweep.baselines import run_baseline
+        from sweep.training.baselines import run_baseline
 
         held = [subsets.evaluation(split, n_labels) for split in ("validation", "test")]
         return run_baseline(name, subsets.training(n_labels, n_samples, seed), *held)

@@ -29,7 +29,7 @@ class SweepTrial(TuneTrial):
         # Here, for the driver names this class too and trains nothing: it starts without torch.
         import torch
 
-        from sweep.engine import SoloEngine
+        from sweep.training.solo import SoloEngine
 
         cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
         torch.set_num_threads(max(1, int(cpus)))

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from small_run import TINY_LLAMA, build_run, cell_of, write_data
 
-from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.data.corpus import Corpus
 from sweep.export import main
 from sweep.models.base import materialise
 from sweep.plan import ModelRef
 from sweep.storage.checkpoints import list_checkpoints
 from sweep.storage.journal import Journal
+from sweep.training.checkpoint import read_checkpoint, write_checkpoint
 from sweep.winner import find_winner
 
 TOKEN = "hf_secretsecretsecret"

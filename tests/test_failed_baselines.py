@@ -19,7 +19,6 @@ from analysis.load import load_run
 from analysis.report import write_report
 from analysis.summary import list_missing
 from sweep import reference
-from sweep.baselines import run_baseline
 from sweep.config.schema import ResourcesConfig
 from sweep.data.subsets import Subset, Subsets
 from sweep.errors import RunFolderError
@@ -30,6 +29,7 @@ from sweep.scheduler import CellASHA
 from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, sort_events
 from sweep.storage.tables import write_tables
+from sweep.training.baselines import run_baseline
 from sweep.winner import find_winner
 
 EMPTY = "ValueError: empty vocabulary"

@@ -15,9 +15,9 @@ import yaml
 from ray import cloudpickle
 from ray_runs import start_nodes
 
-from sweep.checkpoints import MANIFEST
 from sweep.run import main
 from sweep.storage.events import Event
+from sweep.storage.folders import MANIFEST
 from sweep.storage.journal import read_events
 from sweep.storage.record import sort_events
 from sweep.trainable import SweepTrial

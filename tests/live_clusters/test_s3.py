@@ -14,9 +14,9 @@ import torch
 from namespaces import REPO, run, wait_for
 from sweeps import comparable, read_journal, run_alone, write_sweep
 
-from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.errors import StorageError
 from sweep.storage.folders import MANIFEST, Storage, open_storage
+from sweep.training.checkpoint import read_checkpoint, write_checkpoint
 
 PORT = 5001
 

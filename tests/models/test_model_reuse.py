@@ -12,11 +12,11 @@ from torch import nn
 
 from sweep.config.schema import ModelConfig
 from sweep.data.subsets import Subsets
-from sweep.engine import SoloEngine
 from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialise
 from sweep.models.sources import TINY_FAMILIES, resolve_revision
-from sweep.pack import Pack
 from sweep.plan import Candidate, ModelRef, Plan, TrialSpec
+from sweep.training.packed.pack import Pack
+from sweep.training.solo import SoloEngine
 
 CANDIDATE = Candidate(0, 4, 8.0, 5e-3, 0.0, 0.0)
 LABELS = ("a", "b", "c")

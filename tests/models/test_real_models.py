@@ -10,9 +10,9 @@ from peft import AutoPeftModelForSequenceClassification
 
 from sweep.config.schema import ModelConfig
 from sweep.data.subsets import Subsets
-from sweep.engine import SoloEngine
 from sweep.models.sources import resolve_revision
 from sweep.plan import ModelRef, Plan
+from sweep.training.solo import SoloEngine
 
 FOLDER = os.environ.get("SWEEP_MODELS", "")
 MODELS = sorted(Path(FOLDER).glob("*/config.json")) if FOLDER else []

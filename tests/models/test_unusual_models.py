@@ -11,16 +11,16 @@ from model_folders import ROWS, build_small_tokenizer, edit_json, write_decoder
 from safetensors.torch import load_file, save_file
 from small_run import PackOfOne, build_run, write_data
 
-from sweep.batches import Encoder
 from sweep.config.schema import ModelConfig
 from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets
-from sweep.engine import SoloEngine
 from sweep.errors import ModelError
 from sweep.export import main as export
 from sweep.models.base import attach_adapter, load_base, needs_checkpointing
 from sweep.models.sources import resolve_revision
 from sweep.plan import Candidate, ModelRef, Plan
+from sweep.training.batches import Encoder
+from sweep.training.solo import SoloEngine
 
 
 @pytest.fixture

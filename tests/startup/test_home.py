@@ -14,8 +14,8 @@ import pytest
 
 from sweep.cluster.environment import worker_environment
 from sweep.errors import ConfigError
-from sweep.metrics import load_metric
 from sweep.startup.home import list_home_notes, settle_home, settle_user
+from sweep.training.metrics import load_metric
 
 ROOT = Path(__file__).parents[2]
 # Not even root can make a folder here.

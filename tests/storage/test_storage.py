@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.errors import StorageError
 from sweep.storage.folders import MANIFEST, Storage, open_storage
+from sweep.training.checkpoint import read_checkpoint, write_checkpoint
 
 GROUPS = {
     "adapter": {"A": torch.arange(6.0).reshape(2, 3)},

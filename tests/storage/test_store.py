@@ -12,7 +12,6 @@ import torch
 import yaml
 from ray_runs import kill_and_resume
 
-from sweep.checkpoints import read_checkpoint, write_checkpoint
 from sweep.cluster.nodes import explain_storage
 from sweep.data.subsets import Subsets
 from sweep.export import main as export
@@ -21,6 +20,7 @@ from sweep.run import main
 from sweep.storage.checkpoints import CheckpointStore, list_checkpoints, name_checkpoint, open_store
 from sweep.storage.journal import read_events
 from sweep.trainable import SweepTrial
+from sweep.training.checkpoint import read_checkpoint, write_checkpoint
 
 TREE: dict[str, Any] = {
     "name": "far",

@@ -11,14 +11,14 @@ import yaml
 from sweep.config.loader import load_config
 from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets, build_subsets
-from sweep.engine import SoloEngine
 from sweep.models.sources import resolve_revision
-from sweep.packed_engine import PackedEngine
 from sweep.plan import TrialSpec, build_plan
 from sweep.storage.checkpoints import keep_newest
 from sweep.storage.journal import Journal
 from sweep.storage.run_folder import save_config
 from sweep.storage.tables import write_tables
+from sweep.training.packed.engine import PackedEngine
+from sweep.training.solo import SoloEngine
 
 TINY_LLAMA = [{"name": "tiny-llama", "path": "tiny:llama"}]
 

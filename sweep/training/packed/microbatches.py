@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from sweep.batches import Encoded, split_batch
+from sweep.training.batches import Encoded, split_batch
 
 PASS_TOKENS = {"cpu": 500, "cuda": 8192}
 """Tokens whose computing takes as long as the fixed cost of one pass, at most: less padding than

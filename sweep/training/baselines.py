@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
 from sweep.data.subsets import Subset
-from sweep.metrics import load_metric
+from sweep.training.metrics import load_metric
 
 STRENGTHS = (1.0, 4.0, 16.0)
 """Inverse regularisation strengths of the logistic regression; validation chooses."""

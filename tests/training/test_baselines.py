@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from sweep.baselines import run_baseline
 from sweep.config.schema import DataConfig
 from sweep.data.sources import load_corpus
 from sweep.data.subsets import Subsets
 from sweep.reference import identify_baseline
+from sweep.training.baselines import run_baseline
 
 FOLDER = os.environ.get("SWEEP_GOEMOTIONS", "")
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from sweep.data.subsets import Subsets
-from sweep.engine import Engine, Keeper
-from sweep.packed import PackedTrainer
 from sweep.plan import TrialSpec
+from sweep.training.engine import Engine, Keeper
+from sweep.training.packed.trainer import PackedTrainer
 
 Outcome = dict[str, Any] | Exception
 """An epoch's metrics with the trial's totals, or why there are none."""

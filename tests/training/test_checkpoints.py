@@ -5,12 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweep.checkpoints import (
-    MANIFEST,
-    read_checkpoint,
-    write_checkpoint,
-)
 from sweep.storage.checkpoints import keep_newest, list_checkpoints, name_checkpoint
+from sweep.storage.folders import MANIFEST
+from sweep.training.checkpoint import read_checkpoint, write_checkpoint
 
 GROUPS = {"adapter": {"a": torch.arange(6.0).view(2, 3)}, "best": {"a": torch.ones(2)}}
 

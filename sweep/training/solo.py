@@ -4,15 +4,14 @@ save and restore; knows nothing of Ray."""
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import nn
 
-from sweep.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
-from sweep.checkpoints import Tensors
-from sweep.data.subsets import CellData
+from sweep.data.subsets import CellData, Subsets
 from sweep.models.base import (
     Base,
     attach_adapter,
@@ -21,10 +20,13 @@ from sweep.models.base import (
     set_checkpointing,
 )
 from sweep.models.device import cast_to, measure_peak_memory
-from sweep.optimizer import build_optimizer, flatten_moments, restore_moments
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
-from sweep.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
+from sweep.training.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
+from sweep.training.checkpoint import Tensors
+from sweep.training.engine import Engine, Keeper
+from sweep.training.optimizer import build_optimizer, flatten_moments, restore_moments
+from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
 
 @dataclass
@@ -174,3 +176,61 @@ def build_trainer(
         model=model,
         optimizer=optimizer,
     )
+
+
+class SoloEngine(Engine):
+    """Trains trials one after another; what they share is loaded once.
+
+    The calls, in order, for each trial: ``start``, ``run_epoch`` until it says ``done`` or the
+    scheduler stops the trial, ``close``.
+    """
+
+    def __init__(self, subsets: Subsets, models_folder: Path) -> None:
+        super().__init__(subsets, models_folder)
+        self._trainer: Trainer | None = None
+        self._keeper: Keeper | None = None
+
+    def start(
+        self,
+        spec: TrialSpec,
+        checkpoints: Path,
+        resume_epoch: int = 0,
+        half_batches: bool = False,
+    ) -> dict[str, Any]:
+        """Make ``spec`` ready, from its newest whole checkpoint in ``checkpoints`` that is not past
+        ``resume_epoch``, if it has one; return what is worth knowing of the start.
+
+        ``half_batches`` takes each batch in parts, to the same effect with less memory.
+        """
+        started = time.perf_counter()
+        base, encoder = self.take_base(spec)
+        data = self.cut_data(spec.cell)
+        self._trainer = build_trainer(spec, base, encoder, data, half_batches)
+        self._keeper = Keeper(self._trainer, checkpoints, started)
+        return self.describe(base, started, self._keeper.restore(resume_epoch))
+
+    @property
+    def _trial(self) -> Trainer:
+        if self._trainer is None:
+            raise RuntimeError("no trial has been started")
+        return self._trainer
+
+    def run_epoch(self) -> dict[str, Any]:
+        """Train one epoch, keep its checkpoint, and return its metrics with the trial's totals."""
+        metrics = self._trial.run_epoch()
+        return self._keeper.keep(metrics) if self._keeper else metrics
+
+    def save(self, folder: Path) -> None:
+        """Write the trial's state to ``folder``."""
+        self._trial.save(folder)
+
+    def close(self) -> None:
+        """End the trial; the base model stays for the next one."""
+        if self._trainer is not None:
+            self._trainer.close()
+            self._trainer = self._keeper = None
+
+    def discard(self) -> None:
+        """End the trial and drop the base model too, which the next trial then loads afresh."""
+        self._trainer = self._keeper = None
+        super().discard()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.batches import Encoder, build_batch, order_scoring, order_training, split_batch
+from sweep.training.batches import Encoder, build_batch, order_scoring, order_training, split_batch
 
 LENGTHS = [3, 30, 5, 12, 7, 7, 21, 4, 9, 16] * 20
 

@@ -1,10 +1,17 @@
 """Stacked adapters: the weights of many trials in one tensor, a view per layer, and AdamW's
 moments beside them."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.optim.adamw import adamw
+
+from sweep.training.optimizer import (
+    BETAS,
+    EPSILON,
+)
 
 LayerViews = list[tuple[torch.Tensor, torch.Tensor]]
 """Per adapted layer A (slots, rank, inputs) and B (slots, outputs, rank)."""
@@ -119,3 +126,44 @@ def _move(
 def fit_shape(shape: StackShape, ranks: Iterable[int], classes: Iterable[int]) -> StackShape:
     """Return ``shape`` with the largest of ``ranks`` and ``classes``."""
     return StackShape(shape.layers, shape.hidden, max(ranks, default=1), max(classes, default=1))
+
+
+@dataclass(frozen=True)
+class RowStep:
+    """One trial's settings of one step."""
+
+    learning_rate: float
+    weight_decay: float
+    max_grad_norm: float
+
+
+def step_rows(stacks: Stacks, steps: Mapping[int, RowStep]) -> None:
+    """Take one step of AdamW in each row of ``steps``; all gradients are spent.
+
+    Each row's gradient is clipped by its own norm, as ``clip_grad_norm_`` does; the update is the
+    fused one of ``torch.optim.AdamW``, a row at a time, so rows that are not named stay as they
+    are to the bit.
+    """
+    limits = torch.full((len(stacks.weights), 1), math.inf)
+    for row, step in steps.items():
+        limits[row] = step.max_grad_norm
+    norms = torch.linalg.vector_norm(stacks.gradients, dim=1, keepdim=True)
+    factors = limits.to(stacks.device, non_blocking=True) / (norms + 1e-6)
+    stacks.gradients.mul_(factors.clamp_(max=1.0))
+    for row, step in steps.items():
+        adamw(
+            [stacks.weights[row]],
+            [stacks.gradients[row]],
+            [stacks.means[row]],
+            [stacks.squares[row]],
+            [],
+            [stacks.steps[row]],
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=step.learning_rate,
+            weight_decay=step.weight_decay,
+            eps=EPSILON,
+            maximize=False,
+        )

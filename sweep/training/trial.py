@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from sweep.batches import Encoded, Encoder, order_training
-from sweep.checkpoints import Tensors, read_checkpoint, write_checkpoint
 from sweep.data.subsets import CellData
 from sweep.errors import show_names
-from sweep.metrics import load_metric
-from sweep.optimizer import schedule
 from sweep.plan import TrialSpec
+from sweep.training.batches import Encoded, Encoder, order_training
+from sweep.training.checkpoint import Tensors, read_checkpoint, write_checkpoint
+from sweep.training.metrics import load_metric
+from sweep.training.optimizer import schedule
 
 NamedTensors = list[tuple[str, torch.Tensor]]
 

@@ -9,14 +9,14 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from sweep.checkpoints import Tensors
 from sweep.errors import ModelError
-from sweep.microbatches import PackBatch
 from sweep.models.base import Base, attach_adapter, detach_adapter
 from sweep.models.device import cast_to
-from sweep.packed_layers import Dropout, Layout, PackedHead, PackedLinear
 from sweep.plan import TrialSpec
-from sweep.stacks import LayerShape, Stacks, StackShape, fit_shape
+from sweep.training.checkpoint import Tensors
+from sweep.training.packed.layers import Dropout, Layout, PackedHead, PackedLinear
+from sweep.training.packed.microbatches import PackBatch
+from sweep.training.packed.stacks import LayerShape, Stacks, StackShape, fit_shape
 
 PREFIX = "base_model.model."
 """What PEFT puts before the base model's own names."""

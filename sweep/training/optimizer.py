@@ -1,29 +1,16 @@
 """AdamW with its schedule, and its state as plain tensors; for one trial, or for a stack."""
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.optim.adamw import adamw
 
-from sweep.checkpoints import Tensors
 from sweep.plan import Candidate
-from sweep.stacks import Stacks
+from sweep.training.checkpoint import Tensors
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 """PyTorch's defaults, which are Kingma and Ba's (2014, arXiv:1412.6980)."""
-
-
-@dataclass(frozen=True)
-class RowStep:
-    """One trial's settings of one step."""
-
-    learning_rate: float
-    weight_decay: float
-    max_grad_norm: float
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], candidate: Candidate) -> torch.optim.AdamW:
@@ -72,35 +59,3 @@ def restore_moments(
             value = flat.get(f"{name}/{key}")
             if value is not None:
                 optimizer.state[parameter][key] = value.to(parameter.device, copy=True)
-
-
-def step_rows(stacks: Stacks, steps: Mapping[int, RowStep]) -> None:
-    """Take one step of AdamW in each row of ``steps``; all gradients are spent.
-
-    Each row's gradient is clipped by its own norm, as ``clip_grad_norm_`` does; the update is the
-    fused one of ``torch.optim.AdamW``, a row at a time, so rows that are not named stay as they
-    are to the bit.
-    """
-    limits = torch.full((len(stacks.weights), 1), math.inf)
-    for row, step in steps.items():
-        limits[row] = step.max_grad_norm
-    norms = torch.linalg.vector_norm(stacks.gradients, dim=1, keepdim=True)
-    factors = limits.to(stacks.device, non_blocking=True) / (norms + 1e-6)
-    stacks.gradients.mul_(factors.clamp_(max=1.0))
-    for row, step in steps.items():
-        adamw(
-            [stacks.weights[row]],
-            [stacks.gradients[row]],
-            [stacks.means[row]],
-            [stacks.squares[row]],
-            [],
-            [stacks.steps[row]],
-            fused=True,
-            amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            lr=step.learning_rate,
-            weight_decay=step.weight_decay,
-            eps=EPSILON,
-            maximize=False,
-        )

@@ -24,12 +24,12 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets
-from sweep.engine import SoloEngine
 from sweep.export import main as export
 from sweep.models.last_token import Readout
 from sweep.models.sources import TINY_FAMILIES
-from sweep.packed_engine import PackedEngine
 from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
+from sweep.training.packed.engine import PackedEngine
+from sweep.training.solo import SoloEngine
 
 TIMES = ("train_seconds", "eval_seconds", "wall_seconds", "peak_memory_bytes", "totals")
 THOROUGH = "SWEEP_THOROUGH" in os.environ

@@ -10,16 +10,15 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from sweep.batches import Encoder
 from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets
-from sweep.engine import SoloEngine
 from sweep.models.base import load_base, materialise, needs_checkpointing
 from sweep.models.sources import TINY_FAMILIES
-from sweep.optimizer import schedule
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.checkpoints import list_checkpoints
-from sweep.train import Trainer, build_trainer
+from sweep.training.batches import Encoder
+from sweep.training.optimizer import schedule
+from sweep.training.solo import SoloEngine, Trainer, build_trainer
 
 
 @pytest.fixture(scope="module", autouse=True)

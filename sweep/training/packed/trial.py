@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from sweep.batches import Encoded, Encoder, order_scoring
-from sweep.checkpoints import Tensors
 from sweep.data.subsets import CellData
-from sweep.microbatches import MicroBatch, TextTensors, cut_batches, upload
 from sweep.models.device import measure_peak_memory
-from sweep.optimizer import RowStep
-from sweep.pack import Pack
-from sweep.packed_layers import Dropout
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
-from sweep.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
+from sweep.training.batches import Encoded, Encoder, order_scoring
+from sweep.training.checkpoint import Tensors
+from sweep.training.packed.layers import Dropout
+from sweep.training.packed.microbatches import MicroBatch, TextTensors, cut_batches, upload
+from sweep.training.packed.pack import Pack
+from sweep.training.packed.stacks import RowStep
+from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
 
 class Phase(Enum):

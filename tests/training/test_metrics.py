@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweep.metrics import load_metric
+from sweep.training.metrics import load_metric
 
 
 def test_scores_are_those_worked_out_by_hand() -> None:

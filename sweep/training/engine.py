@@ -1,5 +1,4 @@
-"""The solo engine: one trial at a time on this process's device, its base model kept between
-trials."""
+"""What engines share: the base model kept between trials, the tokenized texts, and checkpoints."""
 
 import platform
 import time
@@ -8,7 +7,6 @@ from typing import Any
 
 import torch
 
-from sweep.batches import Encoder
 from sweep.data.subsets import CellData, Subsets
 from sweep.models.base import Base, load_base, materialise
 from sweep.models.device import choose_attention, keep_freed_memory, name_device
@@ -21,8 +19,8 @@ from sweep.storage.checkpoints import (
     list_checkpoints,
     name_checkpoint,
 )
-from sweep.train import Trainer, build_trainer
-from sweep.trial import Trial
+from sweep.training.batches import Encoder
+from sweep.training.trial import Trial
 
 
 class Engine:
@@ -104,61 +102,3 @@ class Keeper:
             self.trial.save(name_checkpoint(self._folder, progress.epoch))
             keep_newest(self._folder, KEPT_CHECKPOINTS)
         return metrics | {"totals": self.trial.summary()}
-
-
-class SoloEngine(Engine):
-    """Trains trials one after another; what they share is loaded once.
-
-    The calls, in order, for each trial: ``start``, ``run_epoch`` until it says ``done`` or the
-    scheduler stops the trial, ``close``.
-    """
-
-    def __init__(self, subsets: Subsets, models_folder: Path) -> None:
-        super().__init__(subsets, models_folder)
-        self._trainer: Trainer | None = None
-        self._keeper: Keeper | None = None
-
-    def start(
-        self,
-        spec: TrialSpec,
-        checkpoints: Path,
-        resume_epoch: int = 0,
-        half_batches: bool = False,
-    ) -> dict[str, Any]:
-        """Make ``spec`` ready, from its newest whole checkpoint in ``checkpoints`` that is not past
-        ``resume_epoch``, if it has one; return what is worth knowing of the start.
-
-        ``half_batches`` takes each batch in parts, to the same effect with less memory.
-        """
-        started = time.perf_counter()
-        base, encoder = self.take_base(spec)
-        data = self.cut_data(spec.cell)
-        self._trainer = build_trainer(spec, base, encoder, data, half_batches)
-        self._keeper = Keeper(self._trainer, checkpoints, started)
-        return self.describe(base, started, self._keeper.restore(resume_epoch))
-
-    @property
-    def _trial(self) -> Trainer:
-        if self._trainer is None:
-            raise RuntimeError("no trial has been started")
-        return self._trainer
-
-    def run_epoch(self) -> dict[str, Any]:
-        """Train one epoch, keep its checkpoint, and return its metrics with the trial's totals."""
-        metrics = self._trial.run_epoch()
-        return self._keeper.keep(metrics) if self._keeper else metrics
-
-    def save(self, folder: Path) -> None:
-        """Write the trial's state to ``folder``."""
-        self._trial.save(folder)
-
-    def close(self) -> None:
-        """End the trial; the base model stays for the next one."""
-        if self._trainer is not None:
-            self._trainer.close()
-            self._trainer = self._keeper = None
-
-    def discard(self) -> None:
-        """End the trial and drop the base model too, which the next trial then loads afresh."""
-        self._trainer = self._keeper = None
-        super().discard()

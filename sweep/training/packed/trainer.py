@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from sweep.batches import Encoder
 from sweep.data.subsets import CellData
-from sweep.microbatches import (
+from sweep.models.base import Base, needs_checkpointing, set_checkpointing
+from sweep.models.device import is_out_of_memory
+from sweep.plan import TrialSpec
+from sweep.training.batches import Encoder
+from sweep.training.packed.microbatches import (
     MOST_TOKENS,
     MicroBatch,
     PackBatch,
@@ -18,12 +21,9 @@ from sweep.microbatches import (
     group_parts,
     stack_parts,
 )
-from sweep.models.base import Base, needs_checkpointing, set_checkpointing
-from sweep.models.device import is_out_of_memory
-from sweep.optimizer import step_rows
-from sweep.pack import Pack
-from sweep.plan import TrialSpec
-from sweep.slot import Phase, Slot, build_slot
+from sweep.training.packed.pack import Pack
+from sweep.training.packed.stacks import step_rows
+from sweep.training.packed.trial import Phase, Slot, build_slot
 
 # What PyTorch says of gradients that are views, as here: DDP, which is not used, would be slow.
 warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout")

@@ -1,0 +1,1 @@
+"""Training: one trial, an epoch at a time, by whichever engine."""
