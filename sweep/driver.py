@@ -36,7 +36,7 @@ from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, sort_events
 from sweep.storage.tables import remove_unfinished
 from sweep.trackers import build_trackers
-from sweep.workers import build_trainable, choose_workers
+from sweep.workers.factory import build_trainable, choose_workers
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "datasets", "evaluate", "scikit-learn")
 

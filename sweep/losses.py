@@ -9,7 +9,7 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.experiment import Trial
 
-from sweep.thin import HostLostError
+from sweep.workers.packed_actor import HostLostError
 
 MEMORY_SIGNS = ("running low on memory", "OutOfMemoryError", "(OOM)")
 """What Ray says where its memory monitor has ended a worker."""

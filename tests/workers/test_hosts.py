@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sweep import hosts
-from sweep.hosts import Hosted, Hosts
+from sweep.workers import host_pool as hosts
+from sweep.workers.host_pool import Hosted, Hosts
 
 NODE, GPU = ("node", None), ("node", "0")
 

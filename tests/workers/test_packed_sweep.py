@@ -157,7 +157,9 @@ def test_killed_driver_resumes_to_the_same_table(config: Path, out: Path, solo: 
     assert_same_table(solo, out / "cut", "history")
 
 
-@pytest.mark.parametrize("modules", ["sweep.thin, sweep.hosts", "sweep.driver"])
+@pytest.mark.parametrize(
+    "modules", ["sweep.workers.packed_actor, sweep.workers.host_pool", "sweep.driver"]
+)
 def test_actor_and_driver_import_nothing_that_trains(modules: str) -> None:
     code = (
         f"import sys, {modules}\n"

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from sweep.data.subsets import Subsets
-from sweep.tunetrial import TuneTrial
+from sweep.workers.trial_actor import TuneTrial
 
 
 class SweepTrial(TuneTrial):
@@ -44,7 +44,7 @@ class SweepTrial(TuneTrial):
             return super().step()
 
     def _explain(self, error: Exception) -> dict[str, Any]:
-        from sweep.failures import explain_failure
+        from sweep.workers.failures import explain_failure
 
         return explain_failure(error)
 

@@ -157,6 +157,6 @@ def _guard(run: Callable[[], Answer]) -> Answer:
 def _tell(outcome: dict[str, Any] | Exception) -> Answer:
     if not isinstance(outcome, Exception):
         return outcome
-    from sweep.failures import explain_failure
+    from sweep.workers.failures import explain_failure
 
     return {"failed": explain_failure(outcome)}

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sweep.data.subsets import Subsets
-from sweep.host import Host
 from sweep.plan import Plan, TrialSpec
+from sweep.workers.host import Host
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import ray
 
 from sweep.errors import cut
 from sweep.plan import TrialSpec
-from sweep.tunetrial import TuneTrial
+from sweep.workers.trial_actor import TuneTrial
 
 PATIENCE_SECONDS = 10
 """How long a trial waits for a host that others still hold: about as long as a new one needs to
@@ -119,7 +119,7 @@ class ThinTrial(TuneTrial):
             return error.result
         if isinstance(error, HostLostError):
             raise error
-        from sweep.failures import explain_failure  # brings torch, for once
+        from sweep.workers.failures import explain_failure  # brings torch, for once
 
         return explain_failure(error)
 

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweep.host import CALLS_AT_A_TIME, Host
+from sweep.workers.host import CALLS_AT_A_TIME, Host
 
 Place = tuple[str, str | None]
 """A node's id, and a GPU's on it."""

@@ -14,9 +14,9 @@ from sweep.cluster.autoscaler import list_worker_types
 from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
 from sweep.config.schema import Config, ResourcesConfig
 from sweep.data.subsets import Subsets
-from sweep.hosts import Hosts
-from sweep.thin import ThinTrial
-from sweep.trainable import SweepTrial
+from sweep.workers.host_pool import Hosts
+from sweep.workers.packed_actor import ThinTrial
+from sweep.workers.solo_actor import SweepTrial
 
 
 def choose_engine(resources: ResourcesConfig, cluster: dict[str, float]) -> str:

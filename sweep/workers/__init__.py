@@ -1,0 +1,1 @@
+"""The actors of Ray that train trials."""
