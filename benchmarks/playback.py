@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
 
-from sweep.scheduler import METRIC, CellASHA
+from sweep.tuning.scheduler import METRIC, CellASHA
 
 CLOSE = 1e-9
 """Seconds of work below which a step counts as done."""

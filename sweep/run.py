@@ -194,7 +194,7 @@ def _train(
         # These import Ray and are slow: planning must not wait for them.
         from rich.console import Console
 
-        from sweep.driver import run_plan
+        from sweep.tuning.driver import run_plan
 
         console = Console()
         told = [*show_data(preflight), *show_warnings(preflight), *strays]

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from sweep.plan import Plan
-from sweep.progress import ProgressDisplay
-from sweep.recorder import Recorder
-from sweep.scheduler import CellASHA
 from sweep.storage.journal import Journal
 from sweep.storage.record import RunRecord
+from sweep.tuning.callbacks import ProgressDisplay
+from sweep.tuning.recorder import Recorder
+from sweep.tuning.scheduler import CellASHA
 
 
 class Output(StringIO):
@@ -46,7 +46,7 @@ class Stage:
         journal = Journal(folder)
         self.recorder = Recorder(journal, RunRecord(), CellASHA(3, 1, 2), folder)
         self.recorder.write_many([("planned", {"trial": s.to_dict()}) for s in plan.trials])
-        self.display = ProgressDisplay(plan, self.recorder, console)
+        self.display = ProgressDisplay(plan, self.recorder.record, self.recorder.running, console)
         self.plan = plan
 
     def end(self, count: int, status: str = "finished", **more: Any) -> None:
@@ -135,7 +135,9 @@ def test_failed_trials_leave_no_epochs_to_come(plan: Plan, stage: Stage) -> None
 
 def test_run_that_has_nothing_to_do_took_no_time(plan: Plan, stage: Stage) -> None:
     stage.end(8)
-    again = ProgressDisplay(plan, stage.recorder, Console(file=stage.output))
+    again = ProgressDisplay(
+        plan, stage.recorder.record, stage.recorder.running, Console(file=stage.output)
+    )
     assert again.summarise() == "4 of 4 cells; 0 running; 8 finished; 8 of 8 epochs"
 
 

@@ -19,7 +19,7 @@ with timed("import what plans and reads"):
     from sweep.storage.journal import Journal, read_events
     from sweep.storage.record import sort_events
 with timed("import what trains (Ray, torch, transformers)"):
-    from sweep import driver
+    from sweep.tuning import driver
 
 
 def time_steps() -> None:

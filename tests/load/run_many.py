@@ -20,9 +20,9 @@ from big_run import plan_config
 from measure import read_resident
 from rich.console import Console
 
-from sweep.driver import run_plan
-from sweep.recorder import SessionCallback
 from sweep.storage.journal import Journal
+from sweep.tuning.callbacks import SessionCallback
+from sweep.tuning.driver import run_plan
 
 CONFIG = """\
 name: many
@@ -106,7 +106,7 @@ def write_config(trials: int, folder: Path) -> Path:
 
 def add_callback(meter: MemoryMeter) -> None:
     """Have the driver call ``meter`` beside its own callbacks."""
-    from sweep import driver
+    from sweep.tuning import driver
 
     build: Callable[..., list[SessionCallback]] = driver.build_trackers
     driver.build_trackers = lambda *given: [*build(*given), meter]

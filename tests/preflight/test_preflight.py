@@ -332,7 +332,7 @@ def test_run_journals_what_was_predicted(
         seen.update(named)
         raise ClusterError("stopped here")
 
-    monkeypatch.setattr("sweep.driver.run_plan", stand_in)
+    monkeypatch.setattr("sweep.tuning.driver.run_plan", stand_in)
     assert main([str(write_config()), "--out", str(tmp_path / "runs"), *SMALL]) == 2
     assert set(seen["predicted"]) == {"seconds", "memory_bytes", "slot_bytes"}
     assert len(seen["predicted"]["seconds"]) == 3
@@ -372,7 +372,7 @@ def test_run_says_what_became_of_the_data_before_its_warnings(
     def stand_in(*_: Any, **__: Any) -> Any:
         raise ClusterError("stopped here")
 
-    monkeypatch.setattr("sweep.driver.run_plan", stand_in)
+    monkeypatch.setattr("sweep.tuning.driver.run_plan", stand_in)
     assert main([str(write_config()), "--out", str(tmp_path / "runs"), *SMALL]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("run folder: ")

@@ -134,7 +134,7 @@ def test_program_that_imports_the_sweep_keeps_its_path(tmp_path: Path) -> None:
 def test_report_imports_no_package_that_is_not_there_before_training(tmp_path: Path) -> None:
     run = write_fake_run(tmp_path / "run", counts=(2,), samples=(800,))
     code = (
-        "import sys, sweep.driver; from pathlib import Path\n"
+        "import sys, sweep.tuning.driver; from pathlib import Path\n"
         "from sweep.cli.reporting import load_report\n"
         "write = load_report()\n"
         "known = {name.partition('.')[0] for name in sys.modules}\n"

@@ -8,8 +8,8 @@ import pytest
 from sweep.config.schema import DataConfig
 from sweep.data.sources import load_corpus
 from sweep.data.subsets import Subsets
-from sweep.reference import identify_baseline
 from sweep.training.baselines import run_baseline
+from sweep.tuning.baselines import identify_baseline
 
 FOLDER = os.environ.get("SWEEP_GOEMOTIONS", "")
 

@@ -11,8 +11,8 @@ import ray
 from ray import tune
 from ray_runs import start_nodes
 
-from sweep.recorder import SessionCallback
-from sweep.scheduler import METRIC, CellASHA
+from sweep.tuning.callbacks import SessionCallback
+from sweep.tuning.scheduler import METRIC, CellASHA
 
 TRIALS = 12
 START_SECONDS = 4.0

@@ -158,7 +158,7 @@ def test_killed_driver_resumes_to_the_same_table(config: Path, out: Path, solo: 
 
 
 @pytest.mark.parametrize(
-    "modules", ["sweep.workers.packed_actor, sweep.workers.host_pool", "sweep.driver"]
+    "modules", ["sweep.workers.packed_actor, sweep.workers.host_pool", "sweep.tuning.driver"]
 )
 def test_actor_and_driver_import_nothing_that_trains(modules: str) -> None:
     code = (

@@ -15,10 +15,10 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from sweep.cluster.hardware import GPU_MEBIBYTES
-from sweep.recorder import Recorder
 from sweep.run import main
 from sweep.storage.events import Event
 from sweep.storage.journal import read_events
+from sweep.tuning.recorder import Recorder
 
 MEBIBYTES = 1500
 """Two trials of a tiny model fit beside each other, three do not."""

@@ -5,27 +5,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from sweep.errors import StorageError
-from sweep.losses import explain_loss, is_memory_loss
-from sweep.scheduler import CellASHA, Decision
 from sweep.storage.checkpoints import CheckpointStore
 from sweep.storage.history import EPOCH_METRICS
 from sweep.storage.journal import Journal, explain_storage_error
 from sweep.storage.record import RunRecord, add_event
 from sweep.storage.tables import write_tables
+from sweep.tuning.callbacks import SessionCallback
+from sweep.tuning.ray_internals import explain_loss, is_memory_loss
+from sweep.tuning.scheduler import CellASHA, Decision
 
 TABLES_EVERY_SECONDS = 5.0
-
-
-class SessionCallback(Callback):  # type: ignore[misc]
-    """A callback that lives as long as its process: Tune pickles its callbacks, and open files
-    have no place there."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
 
 
 class Recorder(SessionCallback):

@@ -16,7 +16,7 @@ from sweep.cluster import environment
 from sweep.config.loader import load_config
 from sweep.config.schema import Config, TrackersConfig
 from sweep.errors import ConfigError
-from sweep.trackers import build_trackers, hide_variable, read_hyperparameters, read_metrics
+from sweep.tuning.trackers import build_trackers, hide_variable, read_hyperparameters, read_metrics
 
 KEY = "key-0f3a9c-not-for-logs"
 STAND_INS = {
@@ -73,7 +73,7 @@ from pathlib import Path
 import ray
 from ray import tune
 from sweep.config.loader import TrackersConfig
-from sweep.trackers import build_trackers
+from sweep.tuning.trackers import build_trackers
 
 class Toy(tune.Trainable):
     def setup(self, config): self.epoch = 0
@@ -132,7 +132,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     for name, text in STAND_INS.items():
         (root / "path" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "path" / name).write_text(text)
-    repository = Path(__file__).parent.parent
+    repository = Path(__file__).parents[2]
     variables = os.environ | {
         "PYTHONPATH": f"{root / 'path'}{os.pathsep}{repository}",
         "TRACKER_LOG": str(root / "log.jsonl"),

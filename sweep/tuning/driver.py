@@ -20,22 +20,22 @@ from sweep.cluster.session import LOCAL, choose_address, connect, disconnect
 from sweep.config.schema import Config
 from sweep.data.subsets import Subsets
 from sweep.errors import ConfigError, StorageError
-from sweep.losses import memory_losses_as_lost_workers
 from sweep.models.sources import COMMIT
 from sweep.plan import Plan, TrialSpec
-from sweep.progress import ProgressDisplay
-from sweep.recorder import Recorder, SessionCallback
-from sweep.reference import BaselineTasks
-from sweep.scheduler import CellASHA
-from sweep.search import PlanSearch, SlimTrials, build_param_space
 from sweep.signals import treat_term_as_interrupt
 from sweep.storage.account import DataAccount
 from sweep.storage.checkpoints import CheckpointStore, open_store
-from sweep.storage.failed_baselines import list_failed
 from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, sort_events
 from sweep.storage.tables import remove_unfinished
-from sweep.trackers import build_trackers
+from sweep.tuning.baselines import BaselineTasks
+from sweep.tuning.callbacks import ProgressDisplay, SessionCallback, SlimTrials
+from sweep.tuning.ray_internals import memory_losses_as_lost_workers
+from sweep.tuning.recorder import Recorder
+from sweep.tuning.resume import _reopen_failed, replay_results
+from sweep.tuning.scheduler import CellASHA
+from sweep.tuning.search import PlanSearch, build_param_space
+from sweep.tuning.trackers import build_trackers
 from sweep.workers.factory import build_trainable, choose_workers
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "datasets", "evaluate", "scikit-learn")
@@ -80,7 +80,7 @@ def run_plan(
     if retry_failed:
         _reopen_failed(plan, recorder, config.baselines)
     replay_results(plan, record, scheduler)
-    display = ProgressDisplay(plan, recorder, console)
+    display = ProgressDisplay(plan, recorder.record, recorder.running, console)
     baselines = BaselineTasks(config.baselines, plan, subsets, recorder, config.resources, tell)
     waiting = any(spec.trial_id not in record.done() for spec in plan.trials)
     try:
@@ -166,35 +166,16 @@ def _list_test_sets(
             yield "test_set", {"fingerprint": fingerprint, **content}
 
 
-def _reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> None:
-    ids = [spec.trial_id for spec in plan.trials]
-    failed = [trial_id for trial_id in ids if recorder.record.trials[trial_id].has_failed()]
-    failed += [event["trial_id"] for event in list_failed(recorder.record, plan, baselines)]
-    recorder.write_many([("reopened", {"trial_id": trial_id}) for trial_id in failed])
-
-
 def _read_commit() -> str | None:
     """Return the commit of the working copy this package lies in; outside one, what SWEEP_COMMIT
     says (a copy on a cluster has no .git), or None."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         told = os.environ.get("SWEEP_COMMIT", "")
         return told if COMMIT.fullmatch(told) else None
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None
-
-
-def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:
-    """Enter the recorded epochs of the plan's trials into the rungs, in the order they came."""
-    cells = {spec.trial_id: spec.cell.cell_id for spec in plan.trials}
-    for trial_id, epoch in record.arrivals:
-        trial = record.trials[trial_id]
-        # What an unfinished trial will do again is compared again.
-        if trial_id in cells and (trial.ended or epoch <= trial.settled_epoch()):
-            value = trial.epochs.get(epoch, {}).get("best_val_accuracy")
-            if value is not None:
-                scheduler.replay(cells[trial_id], trial_id, epoch, value)
 
 
 def _fit(

@@ -15,8 +15,8 @@ from ray.tune.logger import LoggerCallback
 from sweep.cluster.environment import check_tracker_packages
 from sweep.config.schema import MlflowConfig, TrackersConfig, WandbConfig
 from sweep.errors import ConfigError
-from sweep.recorder import SessionCallback
 from sweep.storage.history import EPOCH_METRICS
+from sweep.tuning.callbacks import SessionCallback
 
 METRICS = (*EPOCH_METRICS, "best_val_accuracy", "test_accuracy", "test_macro_f1")
 AXES = ("model", "n_labels", "n_samples", "seed", "candidate")
@@ -26,7 +26,7 @@ WANDB_KEY = "WANDB_API_KEY"
 # A tracking server that does not answer must not hold up the trials for MLflow's usual minutes.
 MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
-logger = logging.getLogger("sweep.trackers")
+logger = logging.getLogger("sweep.tuning.trackers")
 
 
 class TrialView:

@@ -10,8 +10,8 @@ import ray
 from ray import tune
 from ray_runs import start_nodes
 
-from sweep.recorder import SessionCallback
-from sweep.scheduler import METRIC, CellASHA
+from sweep.tuning.callbacks import SessionCallback
+from sweep.tuning.scheduler import METRIC, CellASHA
 
 TRIALS = 6
 LOST = (1, 3)

@@ -30,7 +30,7 @@ WORDS = {
     "blame": ["awful", "poor", "nasty", "cruel"],
     "doubt": ["maybe", "perhaps", "unsure", "hardly"],
 }
-RECORDED = Path(__file__).parent / "recorded" / "data_grew_under_0_1.jsonl"
+RECORDED = Path(__file__).parents[1] / "recorded" / "data_grew_under_0_1.jsonl"
 
 
 def write_corpus(folder: Path, per_label: int = 40, noise: float = 0.3) -> None:

@@ -18,18 +18,18 @@ from analysis.costs import list_failures
 from analysis.load import load_run
 from analysis.report import write_report
 from analysis.summary import list_missing
-from sweep import reference
 from sweep.config.schema import ResourcesConfig
 from sweep.data.subsets import Subset, Subsets
 from sweep.errors import RunFolderError
 from sweep.plan import Plan
-from sweep.recorder import Recorder
-from sweep.reference import BaselineTasks
-from sweep.scheduler import CellASHA
 from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, sort_events
 from sweep.storage.tables import write_tables
 from sweep.training.baselines import run_baseline
+from sweep.tuning import baselines as reference
+from sweep.tuning.baselines import BaselineTasks
+from sweep.tuning.recorder import Recorder
+from sweep.tuning.scheduler import CellASHA
 from sweep.winner import find_winner
 
 EMPTY = "ValueError: empty vocabulary"

@@ -7,6 +7,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
+from sweep.tuning.ray_internals import find_rung, has_worker_coming, withdraw_requests
+
 METRIC = "best_val_accuracy"
 """The best validation accuracy so far: it never falls, so a trial that is stopped cannot have
 been better than one that goes on."""
@@ -118,37 +120,3 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
 def cell_of(trial: Trial) -> str:
     """Return the id of the cell that a Tune trial belongs to."""
     return str(trial.config["trial"]["cell"]["cell_id"])
-
-
-def has_worker_coming(controller: Any, trial: Trial) -> bool:
-    """Return whether a worker of its own is starting for a trial that waits."""
-    actor = controller._trial_to_actor.get(trial)
-    # Until a place is found for it, a worker is a request like any other.
-    return actor is not None and actor in controller._actor_manager.live_actors
-
-
-def withdraw_requests(controller: Any, position: int) -> None:
-    """Take back Tune's requests for the workers of trials after ``position`` in the plan.
-
-    Tune serves requests in the order in which they were made, and asks for a lost trial last: all
-    that wait would overtake it, and meet other rungs than in a run without the loss. In its next
-    step Tune asks again, first for the trial that ``choose_trial_to_run`` names.
-    """
-    unserved = set(controller._actor_manager.pending_actors)
-    for trial in sorted(controller._staged_trials, key=lambda trial: trial.config["position"]):
-        actor = controller._trial_to_actor.get(trial)
-        if actor in unserved and trial.config["position"] > position:
-            del controller._trial_to_actor[trial], controller._actor_to_trial[actor]
-            controller._actor_manager.remove_actor(actor)
-            controller._unstage_trial_with_resources(trial)
-            controller._pending_trials_list.append(trial)
-
-
-def find_rung(asha: ASHAScheduler, trial_id: str, epoch: int) -> tuple[float | None, float | None]:
-    """Return the rung at which ``asha`` will compare the trial now, and its cutoff."""
-    bracket = asha._brackets[0]
-    for milestone, recorded in bracket._rungs:
-        if epoch >= milestone and trial_id not in recorded:
-            cutoff = bracket.cutoff(recorded)
-            return float(milestone), None if cutoff is None else float(cutoff)
-    return None, None

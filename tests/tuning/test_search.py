@@ -7,15 +7,9 @@ from ray.tune.experiment import Experiment, Trial
 
 from sweep.config.schema import Config
 from sweep.plan import Plan
-from sweep.search import (
-    AXES,
-    PlanSearch,
-    build_param_space,
-    key_of,
-    list_cells,
-    slim_trial,
-)
 from sweep.storage.record import RunRecord, add_event
+from sweep.tuning.callbacks import slim_trial
+from sweep.tuning.search import AXES, PlanSearch, build_param_space, key_of, list_cells
 
 
 def train(config: dict[str, Any]) -> None:

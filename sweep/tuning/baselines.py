@@ -15,9 +15,10 @@ from sweep.config.schema import ResourcesConfig
 from sweep.data.subsets import Subsets
 from sweep.errors import cut
 from sweep.plan import Plan, TrialSpec
-from sweep.recorder import Recorder, SessionCallback
 from sweep.storage.events import FAILED
 from sweep.storage.failed_baselines import describe_failure
+from sweep.tuning.callbacks import SessionCallback
+from sweep.tuning.recorder import Recorder
 
 VERSION = 1
 """Raised whenever a baseline's results change."""

@@ -1,0 +1,1 @@
+"""The run itself: the plan as a Ray Tune experiment, recorded as it goes."""

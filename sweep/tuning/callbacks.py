@@ -1,0 +1,50 @@
+"""Small callbacks of Tune: the live display, and what keeps the driver's memory small."""
+
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from sweep.display.progress import Board
+
+
+class SessionCallback(Callback):  # type: ignore[misc]
+    """A callback that lives as long as its process: Tune pickles its callbacks, and open files
+    have no place there."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class ProgressDisplay(Board, SessionCallback):
+    """The board of a run that this process drives."""
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Draw again if it is time."""
+        self.refresh()
+
+
+class SlimTrials(tune.Callback):  # type: ignore[misc]
+    """Keeps the driver's memory from growing with the trials that have ended; comes after every
+    callback that reads them."""
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Slim a trial that has its result."""
+        slim_trial(trial)
+
+
+def slim_trial(trial: Trial) -> None:
+    """Take from a trial that has ended what Tune would keep of it until the run's end: its whole
+    specification, its last result, and running averages of every metric."""
+    # Tune fills in a copy of the configuration and keeps the first one, to restore trials.
+    for config in (trial.config, vars(trial).get("_Trial__unresolved_config", {})):
+        for name in ("trial", "resume_epoch"):
+            config.pop(name, None)
+    # Without a result, Tune would fetch this one for every trial at the end of the run.
+    trial._default_result_or_future = None
+    trial.run_metadata.last_result = {}
+    trial.run_metadata.metric_analysis = {}
+    trial.run_metadata.metric_n_steps = {}

@@ -1,0 +1,28 @@
+"""What a resumed run takes up again: results, and trials that failed."""
+
+from collections.abc import Sequence
+
+from sweep.plan import Plan
+from sweep.storage.failed_baselines import list_failed
+from sweep.storage.record import RunRecord
+from sweep.tuning.recorder import Recorder
+from sweep.tuning.scheduler import CellASHA
+
+
+def _reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> None:
+    ids = [spec.trial_id for spec in plan.trials]
+    failed = [trial_id for trial_id in ids if recorder.record.trials[trial_id].has_failed()]
+    failed += [event["trial_id"] for event in list_failed(recorder.record, plan, baselines)]
+    recorder.write_many([("reopened", {"trial_id": trial_id}) for trial_id in failed])
+
+
+def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:
+    """Enter the recorded epochs of the plan's trials into the rungs, in the order they came."""
+    cells = {spec.trial_id: spec.cell.cell_id for spec in plan.trials}
+    for trial_id, epoch in record.arrivals:
+        trial = record.trials[trial_id]
+        # What an unfinished trial will do again is compared again.
+        if trial_id in cells and (trial.ended or epoch <= trial.settled_epoch()):
+            value = trial.epochs.get(epoch, {}).get("best_val_accuracy")
+            if value is not None:
+                scheduler.replay(cells[trial_id], trial_id, epoch, value)
