@@ -21,8 +21,8 @@ from analysis.load import load_run
 from analysis.report import write_report
 from analysis.study import build_study
 from sweep.config.schema import DataConfig
-from sweep.modelcard import Rescored, Shape, build_card
-from sweep.winner import find_winner
+from sweep.export.model_card import Rescored, Shape, build_card
+from sweep.export.winner import find_winner
 
 pytestmark = needs_chromium
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweep import export
 from sweep.errors import RunFolderError
+from sweep.export import cli as export
 from sweep.run import main
 
 SECRETS = {

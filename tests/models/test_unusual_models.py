@@ -15,7 +15,7 @@ from sweep.config.schema import ModelConfig
 from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets
 from sweep.errors import ModelError
-from sweep.export import main as export
+from sweep.export.cli import main as export
 from sweep.models.base import attach_adapter, load_base, needs_checkpointing
 from sweep.models.sources import resolve_revision
 from sweep.plan import Candidate, ModelRef, Plan

@@ -14,7 +14,7 @@ from ray_runs import kill_and_resume
 
 from sweep.cluster.nodes import explain_storage
 from sweep.data.subsets import Subsets
-from sweep.export import main as export
+from sweep.export.cli import main as export
 from sweep.plan import Plan
 from sweep.run import main
 from sweep.storage.checkpoints import CheckpointStore, list_checkpoints, name_checkpoint, open_store

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from analysis.load import load_run
 from analysis.report import main as report
-from sweep.export import main as export
+from sweep.export.cli import main as export
 from sweep.models.base import materialise
 from sweep.plan import ModelRef
 from sweep.run import main

@@ -21,6 +21,7 @@ from analysis.summary import list_missing
 from sweep.config.schema import ResourcesConfig
 from sweep.data.subsets import Subset, Subsets
 from sweep.errors import RunFolderError
+from sweep.export.winner import find_winner
 from sweep.plan import Plan
 from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, sort_events
@@ -30,7 +31,6 @@ from sweep.tuning import baselines as reference
 from sweep.tuning.baselines import BaselineTasks
 from sweep.tuning.recorder import Recorder
 from sweep.tuning.scheduler import CellASHA
-from sweep.winner import find_winner
 
 EMPTY = "ValueError: empty vocabulary"
 RESULT = {"val_accuracy": 0.5, "test_accuracy": 0.5, "predictions": []}

@@ -24,7 +24,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets
-from sweep.export import main as export
+from sweep.export.cli import main as export
 from sweep.models.last_token import Readout
 from sweep.models.sources import TINY_FAMILIES
 from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec

@@ -16,13 +16,13 @@ from sweep.config.schema import Config, ModelConfig
 from sweep.data.hub import go_offline_if_silent
 from sweep.data.subsets import Subsets, build_subsets
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError, first_line
-from sweep.modelcard import Rescored, Shape, build_card, build_record
+from sweep.export.model_card import Rescored, Shape, build_card, build_record
+from sweep.export.winner import Winner, find_winner, has_hub_base, list_recorded
 from sweep.models.sources import TINY_PREFIX, resolve_revision
 from sweep.plan import TrialSpec
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
 from sweep.storage.run_folder import CONFIG_NAME
-from sweep.winner import Winner, find_winner, has_hub_base, list_recorded
 
 DESCRIPTION = """\
 Write the best trial of a cell as a folder that stock peft and transformers load: adapter and head,
@@ -201,7 +201,7 @@ def write_weights(
 ) -> None:
     """Write model and tokenizer to the new folder ``target``."""
     # Slow to import, and not needed to refuse what cannot be exported.
-    from sweep import bundle
+    from sweep.export import bundle
 
     bundle.silence_progress()
     spec, best_epoch = winner.spec, winner.ended["best_epoch"]
@@ -231,7 +231,7 @@ def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Res
 
     Raises RunFolderError if that is not what the run has written down.
     """
-    from sweep import bundle
+    from sweep.export import bundle
 
     spec, test = winner.spec, subsets.evaluation("test", winner.spec.cell.n_labels)
     classify = bundle.load_stock(folder, shape.merged, spec.model.trust_remote_code)
@@ -288,7 +288,3 @@ def push_folder(folder: Path, repo: str) -> str:
             f"{folder}: is exported, but could not be uploaded to {repo} ({reason}); upload it "
             f"with: hf upload {repo} {folder}"
         ) from None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from sweep.config.schema import DataConfig
+from sweep.export.winner import Winner, has_hub_base
 from sweep.plan import TrialSpec
-from sweep.winner import Winner, has_hub_base
 
 METRICS = (
     "val_accuracy",

@@ -10,13 +10,13 @@ import pytest
 from small_run import TINY_LLAMA, build_run, cell_of, write_data
 
 from sweep.data.corpus import Corpus
-from sweep.export import main
+from sweep.export.cli import main
+from sweep.export.winner import find_winner
 from sweep.models.base import materialise
 from sweep.plan import ModelRef
 from sweep.storage.checkpoints import list_checkpoints
 from sweep.storage.journal import Journal
 from sweep.training.checkpoint import read_checkpoint, write_checkpoint
-from sweep.winner import find_winner
 
 TOKEN = "hf_secretsecretsecret"
 

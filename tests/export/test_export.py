@@ -27,8 +27,8 @@ from small_run import (
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from sweep.data.corpus import Corpus
-from sweep.export import main
-from sweep.modelcard import escape
+from sweep.export.cli import main
+from sweep.export.model_card import escape
 from sweep.models.sources import TINY_FAMILIES
 from sweep.plan import TrialSpec
 

@@ -1,0 +1,1 @@
+"""A cell's best trial as a folder that stock libraries load."""
