@@ -7,9 +7,9 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.images import write_charts
 from analysis.load import load_run
-from analysis.page import build_page
+from analysis.page.html import build_page
+from analysis.page.images import write_charts
 from sweep.cli.options import OptionParser, read_path
 from sweep.errors import ConfigError, SweepError, show_line
 from sweep.startup.streams import steady_streams

@@ -5,7 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cells import (
+from analysis.load import Run
+from analysis.stats.answers import select_winners
+from analysis.stats.cells import (
     average_seeds,
     compare_candidates,
     list_baselines,
@@ -13,12 +15,10 @@ from analysis.cells import (
     list_models,
     measure_optimism,
 )
-from analysis.confusion import list_confusions
-from analysis.costs import count_epochs, tabulate_costs
-from analysis.extrapolation import extrapolate
-from analysis.load import Run
-from analysis.pairs import MAJORITY, compare_models, mark_right, measure_steps, orient_pairs
-from analysis.summary import select_winners
+from analysis.stats.confusion import list_confusions
+from analysis.stats.costs import count_epochs, tabulate_costs
+from analysis.stats.extrapolation import extrapolate
+from analysis.stats.pairs import MAJORITY, compare_models, mark_right, measure_steps, orient_pairs
 
 
 @dataclass(frozen=True)

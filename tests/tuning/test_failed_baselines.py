@@ -13,11 +13,11 @@ import pytest
 import ray
 from fake_run import LABELS, write_fake_run
 
-from analysis.cells import average_seeds, list_cells
-from analysis.costs import list_failures
 from analysis.load import load_run
 from analysis.report import write_report
-from analysis.summary import list_missing
+from analysis.stats.answers import list_missing
+from analysis.stats.cells import average_seeds, list_cells
+from analysis.stats.costs import list_failures
 from sweep.config.schema import ResourcesConfig
 from sweep.data.subsets import Subset, Subsets
 from sweep.errors import RunFolderError

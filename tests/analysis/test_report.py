@@ -10,7 +10,8 @@ import pytest
 from fake_run import BASELINES, MODELS, write_fake_run
 from hostile import EVIL, IMAGE, SEPARATORS
 
-from analysis.formats import (
+from analysis.load import load_run
+from analysis.page.formats import (
     format_chance,
     format_command,
     format_duration,
@@ -19,13 +20,7 @@ from analysis.formats import (
     format_percent,
     format_points,
 )
-from analysis.load import load_run
-from analysis.page import (
-    JSON_ESCAPES,
-    build_page,
-    build_policy,
-    load_library,
-)
+from analysis.page.html import JSON_ESCAPES, build_page, build_policy, load_library
 from analysis.report import main
 
 

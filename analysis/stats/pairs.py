@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from analysis.stats import Array, adjust_holm, difference_interval, judge, sign_flip_p
+from analysis.stats.tests import Array, adjust_holm, difference_interval, judge, sign_flip_p
 
 MAJORITY = "majority"
 """The baseline that no one needs a test against: it knows nothing of the text."""

@@ -5,8 +5,7 @@ from typing import Literal
 import altair as alt
 import pandas as pd
 
-from analysis.costs import MEASURES, RUN_PARTS, melt_costs
-from analysis.encodings import (
+from analysis.charts.encodings import (
     AS_PERCENT,
     PERCENT,
     QUARTERS,
@@ -15,7 +14,8 @@ from analysis.encodings import (
     shape_models,
     tip,
 )
-from analysis.palette import style_chart
+from analysis.charts.palette import style_chart
+from analysis.stats.costs import MEASURES, RUN_PARTS, melt_costs
 
 _AXIS_FORMATS = {"seconds": "~g", "tokens": "~s", "memory": ",.0f"}
 PART_COLOURS = ["#1d4e7e", "#9ccdc0", "#dcdcd6", "#d55e00", "#b3b3ab"]
@@ -25,7 +25,7 @@ def draw_costs(costs: pd.DataFrame, models: list[str], baselines: list[str]) -> 
     """Return test accuracy against cost: a row per measure, a column per label count.
 
     The line is the Pareto front: nothing cheaper is more accurate than a point on it. ``costs`` is
-    what ``analysis.costs.tabulate_costs`` gives.
+    what ``analysis.stats.costs.tabulate_costs`` gives.
     """
     frame = melt_costs(costs).round(5)
     names = [name for name in MEASURES if name in set(frame["measure"])]
@@ -73,7 +73,7 @@ def _draw_measure(
 def draw_epochs(epochs: pd.DataFrame, models: list[str]) -> alt.LayerChart:
     """Return a bar per model: epochs of the full grid, trained and not trained, and why not.
 
-    ``epochs`` is what ``analysis.costs.count_epochs`` gives.
+    ``epochs`` is what ``analysis.stats.costs.count_epochs`` gives.
     """
     parts = [part for part in RUN_PARTS if part in set(epochs["part"])]
     colours = [PART_COLOURS[RUN_PARTS.index(part)] for part in parts]

@@ -8,18 +8,8 @@ import pandas as pd
 import pytest
 from fake_run import BASELINES, COUNTS, MODELS, NO_RESULT_CELL, SAMPLES, write_fake_run
 
-from analysis.cells import (
-    average_seeds,
-    compare_candidates,
-    list_cells,
-    list_curves,
-    list_trials,
-    measure_optimism,
-)
 from analysis.load import Run, load_run
-from analysis.pairs import PAIR_COLUMNS
-from analysis.study import Study, build_study
-from analysis.summary import (
+from analysis.stats.answers import (
     count_progress,
     count_verdicts,
     count_wins,
@@ -27,6 +17,16 @@ from analysis.summary import (
     list_missing,
     tabulate_best,
 )
+from analysis.stats.cells import (
+    average_seeds,
+    compare_candidates,
+    list_cells,
+    list_curves,
+    list_trials,
+    measure_optimism,
+)
+from analysis.stats.pairs import PAIR_COLUMNS
+from analysis.study import Study, build_study
 from sweep.errors import RunFolderError
 from sweep.storage.journal import JOURNAL_NAME, Journal
 from sweep.storage.tables import RESULTS_NAME

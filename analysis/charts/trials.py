@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from analysis.encodings import (
+from analysis.charts.encodings import (
     AS_PERCENT,
     PERCENT,
     QUARTERS,
@@ -12,7 +12,7 @@ from analysis.encodings import (
     dash_models,
     tip,
 )
-from analysis.palette import style_chart
+from analysis.charts.palette import style_chart
 
 CROWDED = 12
 """Lines in a panel beyond which they hide each other."""
@@ -27,7 +27,7 @@ def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetCh
     One line per trial (of many, see ``thin_curves``); the trial that stands for its cell is bold; a
     mark shows where a trial ended early. A menu chooses whose trials are shown: where panels would
     be crowded it starts with those that stand for their cells. ``curves`` is what
-    ``analysis.cells.list_curves`` gives; ``models`` is the order of the colours.
+    ``analysis.stats.cells.list_curves`` gives; ``models`` is the order of the colours.
     """
     fields = [
         "trial_id",
@@ -160,7 +160,7 @@ def draw_candidates(candidates: pd.DataFrame, models: list[str]) -> alt.FacetCha
     """Return each candidate at its learning rate and rank: a panel per model.
 
     The number is how far the candidate stays behind the best of its cells, in percentage points of
-    validation accuracy. ``candidates`` is what ``analysis.cells.compare_candidates`` gives.
+    validation accuracy. ``candidates`` is what ``analysis.stats.cells.compare_candidates`` gives.
     """
     frame = candidates.round(5)
     frame["text"] = [f"{100 * value:.1f}" for value in frame["shortfall"]]

@@ -6,8 +6,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from analysis.contents import draw_charts
 from analysis.load import load_run
+from analysis.page.contents import draw_charts
 from analysis.study import build_study
 
 PNG_SCALE = 2

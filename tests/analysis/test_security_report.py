@@ -15,9 +15,9 @@ from fake_run import write_fake_run
 from hostile import EVIL, IMAGE, SEPARATORS
 from markdown_it import MarkdownIt
 
-from analysis.contents import draw_charts
-from analysis.images import write_images
 from analysis.load import load_run
+from analysis.page.contents import draw_charts
+from analysis.page.images import write_images
 from analysis.report import write_report
 from analysis.study import build_study
 from sweep.config.schema import DataConfig

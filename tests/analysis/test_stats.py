@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from analysis.stats import (
+from analysis.stats.tests import (
     adjust_holm,
     difference_interval,
     judge,

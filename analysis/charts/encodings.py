@@ -6,12 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from analysis.palette import (
-    BASELINE_COLOUR,
-    MODEL_COLOURS,
-    MODEL_DASHES,
-    MODEL_SHAPES,
-)
+from analysis.charts.palette import BASELINE_COLOUR, MODEL_COLOURS, MODEL_DASHES, MODEL_SHAPES
 
 PERCENT = ".1%"
 AS_PERCENT = "round(100 * datum.value)"

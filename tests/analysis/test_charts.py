@@ -12,13 +12,10 @@ import pandas as pd
 import pytest
 from fake_run import BASELINES, COUNTS, MODELS, NO_RESULT_CELL, write_fake_run
 
-from analysis.charts import draw_heatmap, draw_label_curves, draw_sample_curves
-from analysis.comparison_charts import draw_confusion, draw_differences
-from analysis.contents import draw_charts
-from analysis.encodings import dodge
-from analysis.images import write_charts
-from analysis.load import load_run
-from analysis.palette import (
+from analysis.charts.cells import draw_heatmap, draw_label_curves, draw_sample_curves
+from analysis.charts.comparisons import draw_confusion, draw_differences
+from analysis.charts.encodings import dodge
+from analysis.charts.palette import (
     FILL_RANGE,
     MODEL_COLOURS,
     MODEL_SHAPES,
@@ -26,8 +23,11 @@ from analysis.palette import (
     find_ink_threshold,
     find_luminance,
 )
+from analysis.charts.trials import MOST_POINTS, draw_learning_curves, thin_curves
+from analysis.load import load_run
+from analysis.page.contents import draw_charts
+from analysis.page.images import write_charts
 from analysis.study import Study, build_study
-from analysis.trial_charts import MOST_POINTS, draw_learning_curves, thin_curves
 
 NAMES = [*MODELS, *BASELINES]
 
@@ -271,7 +271,7 @@ def test_analysis_imports_neither_torch_nor_ray() -> None:
 
 
 def test_more_rows_than_altairs_limit_are_drawn(cells: pd.DataFrame) -> None:
-    from analysis.page import encode_spec
+    from analysis.page.html import encode_spec
 
     many = pd.concat([cells.assign(model=f"model-{i}") for i in range(120)])
     assert len(many) > 5000

@@ -9,8 +9,9 @@ import pytest
 from fake_run import BASELINES, COUNTS, MODELS, SAMPLES, TEST_TEXTS, write_fake_run
 from sklearn.metrics import confusion_matrix, f1_score
 
-from analysis.confusion import count_confusions, list_confusions, score_labels
-from analysis.costs import (
+from analysis.load import Run, load_run
+from analysis.stats.confusion import count_confusions, list_confusions, score_labels
+from analysis.stats.costs import (
     compare_forecast,
     compare_memory,
     count_epochs,
@@ -18,10 +19,9 @@ from analysis.costs import (
     melt_costs,
     tabulate_costs,
 )
-from analysis.extrapolation import extrapolate, fit_power_laws, tabulate_forecast
-from analysis.load import Run, load_run
-from analysis.pairs import compare_models, mark_right, measure_steps, orient_pairs, swap_pairs
-from analysis.stats import adjust_holm, mcnemar_p
+from analysis.stats.extrapolation import extrapolate, fit_power_laws, tabulate_forecast
+from analysis.stats.pairs import compare_models, mark_right, measure_steps, orient_pairs, swap_pairs
+from analysis.stats.tests import adjust_holm, mcnemar_p
 from analysis.study import Study, build_study
 
 

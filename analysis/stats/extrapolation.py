@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.pairs import Right
-from analysis.stats import Array
+from analysis.stats.pairs import Right
+from analysis.stats.tests import Array
 
 EXPONENTS = np.geomspace(0.1, 2.0, 40)
 """Decay exponents tried; learning curves of text classifiers lie well inside."""

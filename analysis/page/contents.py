@@ -5,25 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cells import list_cells, list_trials
-from analysis.charts import draw_heatmap, draw_label_curves, draw_sample_curves
-from analysis.comparison_charts import (
+from analysis.charts.cells import draw_heatmap, draw_label_curves, draw_sample_curves
+from analysis.charts.comparisons import (
     draw_confusion,
     draw_differences,
     draw_extrapolation,
     draw_optimism,
 )
-from analysis.confusion import score_labels
-from analysis.cost_charts import draw_costs, draw_epochs
-from analysis.costs import (
-    RUN_PARTS,
-    compare_forecast,
-    compare_memory,
-    list_failures,
-)
-from analysis.extrapolation import tabulate_forecast
-from analysis.study import Study
-from analysis.summary import (
+from analysis.charts.costs import draw_costs, draw_epochs
+from analysis.charts.trials import draw_candidates, draw_learning_curves
+from analysis.stats.answers import (
     count_progress,
     count_verdicts,
     count_wins,
@@ -31,7 +22,11 @@ from analysis.summary import (
     list_missing,
     tabulate_best,
 )
-from analysis.trial_charts import draw_candidates, draw_learning_curves
+from analysis.stats.cells import list_cells, list_trials
+from analysis.stats.confusion import score_labels
+from analysis.stats.costs import RUN_PARTS, compare_forecast, compare_memory, list_failures
+from analysis.stats.extrapolation import tabulate_forecast
+from analysis.study import Study
 from sweep.storage.account import (
     DataAccount,
     format_columns,

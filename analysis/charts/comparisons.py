@@ -3,9 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from analysis.cells import list_baselines, list_models
-from analysis.confusion import melt_confusion
-from analysis.encodings import (
+from analysis.charts.encodings import (
     AS_PERCENT,
     AS_POINTS,
     PERCENT,
@@ -16,7 +14,9 @@ from analysis.encodings import (
     shape_models,
     tip,
 )
-from analysis.palette import BLACK, FILL_RANGE, WHITE, find_ink_threshold, style_chart
+from analysis.charts.palette import BLACK, FILL_RANGE, WHITE, find_ink_threshold, style_chart
+from analysis.stats.cells import list_baselines, list_models
+from analysis.stats.confusion import melt_confusion
 
 BEST, WORSE, BETTER, CLOSE = "the best model", "worse", "better", "too close to call"
 _MARKS = {"A better": WORSE, "B better": BETTER, "too close to call": CLOSE}
@@ -27,7 +27,7 @@ def draw_differences(pairs: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """Return how far each model is behind the best: a panel per label count and sample size.
 
     Whiskers are 95 % intervals of the paired difference; a filled mark is a real difference, a
-    hollow one too close to call. ``pairs`` is what ``analysis.pairs.orient_pairs`` gives.
+    hollow one too close to call. ``pairs`` is what ``analysis.stats.pairs.orient_pairs`` gives.
     """
     frame = _arrange_differences(pairs)
     x = alt.X(
@@ -110,7 +110,8 @@ def _count_verdicts(pairs: pd.DataFrame) -> str:
 def draw_optimism(results: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """Return validation minus test accuracy of each cell: a panel per label count.
 
-    A tick marks each model's mean. ``results`` is what ``analysis.cells.measure_optimism`` gives.
+    A tick marks each model's mean. ``results`` is what ``analysis.stats.cells.measure_optimism``
+    gives.
     """
     fields = ["model", "n_labels", "n_samples", "seed", "val_accuracy", "test_accuracy", "optimism"]
     frame = results[fields].round(5)
@@ -146,7 +147,7 @@ def draw_extrapolation(curves: pd.DataFrame, cells: pd.DataFrame) -> alt.FacetCh
     """Return measured accuracies and the power laws through them, to twice the largest size.
 
     The dashed part is not measured; whiskers at its end hold 95 % of the refitted curves.
-    ``curves`` is what ``analysis.extrapolation.extrapolate`` gives.
+    ``curves`` is what ``analysis.stats.extrapolation.extrapolate`` gives.
     """
     models = list_models(cells)
     frame = _join_points(curves, cells)
@@ -211,7 +212,7 @@ def draw_confusion(labels: list[str], matrix: list[list[int]]) -> alt.LayerChart
     """Return a confusion matrix: true labels down, predicted across, test texts in each box.
 
     The fill is the share of the true label's texts. ``labels`` and ``matrix`` are those of
-    ``analysis.confusion.list_confusions``.
+    ``analysis.stats.confusion.list_confusions``.
     """
     fill = alt.Color("share:Q", title="share of the label's texts (%)")
     fill = fill.scale(alt.Scale(domain=[0, 1], range=FILL_RANGE, interpolate="rgb"))

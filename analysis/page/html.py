@@ -12,10 +12,10 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from analysis.contents import collect_words, draw_charts
-from analysis.formats import FILTERS, format_interval, format_range
+from analysis.charts.palette import AnyChart
 from analysis.load import Run
-from analysis.palette import AnyChart
+from analysis.page.contents import collect_words, draw_charts
+from analysis.page.formats import FILTERS, format_interval, format_range
 from analysis.study import build_study
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cells import AXES, select_best
 from analysis.load import Run
-from analysis.pairs import MAJORITY
+from analysis.stats.cells import AXES, select_best
+from analysis.stats.pairs import MAJORITY
 
 MEASURES = {
     "seconds": ("train_seconds", "training time (s)"),

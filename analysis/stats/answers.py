@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cells import list_trials, select_best
 from analysis.load import Run
+from analysis.stats.cells import list_trials, select_best
 
 Row = dict[str, Any]
 
@@ -58,7 +58,7 @@ class MissingCell:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """How many differences are real, at the level that ``analysis.stats.judge`` asks for."""
+    """How many differences are real, at the level that ``analysis.stats.tests.judge`` asks for."""
 
     pairs: int
     real: int
@@ -104,7 +104,8 @@ def find_answers(
 ) -> list[Answer]:
     """Return one answer per label count that has a result, fewest labels first.
 
-    ``against_best`` holds the pairs with the best model, as ``analysis.pairs.orient_pairs`` gives.
+    ``against_best`` holds the pairs with the best model, as ``analysis.stats.pairs.orient_pairs``
+    gives.
     """
     done = cells[cells["accuracy"].notna() & cells["kind"].eq("model")]
     answers = (_find_answer(group) for _, group in done.groupby("n_labels", sort=True))

@@ -11,7 +11,7 @@ from fake_run import LABELS, MODELS, write_fake_run
 from hostile import EVIL, IMAGE, SEPARATORS
 from sklearn.metrics import confusion_matrix, f1_score
 
-from analysis.formats import NOTHING
+from analysis.page.formats import NOTHING
 from analysis.report import write_report
 
 pytestmark = needs_chromium

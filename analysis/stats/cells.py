@@ -5,7 +5,7 @@ from typing import Any, cast
 import pandas as pd
 
 from analysis.load import Run
-from analysis.stats import (
+from analysis.stats.tests import (
     chance_level,
     normalise_accuracy,
     split_spread,
@@ -36,7 +36,7 @@ def average_seeds(run: Run) -> pd.DataFrame:
     Columns: the axes; ``kind``; ``seeds_planned`` and ``seeds_done``; ``accuracy`` and
     ``macro_f1`` (test, mean over seeds, NaN without a result); ``n_test``; ``chance``;
     ``accuracy_low`` and ``accuracy_high`` (Wilson, 95 %); ``score`` (chance-normalised);
-    ``test_spread`` and ``seed_spread`` (standard deviations, see ``analysis.stats.Spread``);
+    ``test_spread`` and ``seed_spread`` (standard deviations, see ``analysis.stats.tests.Spread``);
     ``seed_low`` and ``seed_high`` (Student, 95 %; NaN with one seed).
     """
     best = select_best(run.results)

@@ -3,8 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from analysis.cells import list_baselines, list_models
-from analysis.encodings import (
+from analysis.charts.encodings import (
     AS_PERCENT,
     PERCENT,
     QUARTERS,
@@ -15,7 +14,7 @@ from analysis.encodings import (
     shape_models,
     tip,
 )
-from analysis.palette import (
+from analysis.charts.palette import (
     BASELINE_DASH,
     BLACK,
     FILL_RANGE,
@@ -23,6 +22,7 @@ from analysis.palette import (
     find_ink_threshold,
     style_chart,
 )
+from analysis.stats.cells import list_baselines, list_models
 
 CELL_FIELDS = [
     "model",
@@ -42,8 +42,8 @@ MISSING = "none"
 def draw_heatmap(cells: pd.DataFrame) -> alt.FacetChart:
     """Return test accuracy as models x (labels, samples), the number in each cell, in per cent.
 
-    ``cells`` is what ``analysis.cells.average_seeds`` gives; a cell without a result is an empty
-    box that says 'none'.
+    ``cells`` is what ``analysis.stats.cells.average_seeds`` gives; a cell without a result is an
+    empty box that says 'none'.
     """
     frame = cells[CELL_FIELDS].round(5)
     frame["has_result"] = frame["accuracy"].notna()
@@ -106,7 +106,7 @@ def draw_sample_curves(cells: pd.DataFrame) -> alt.FacetChart:
     """Return test accuracy against samples: a panel per label count, a line per model.
 
     Whiskers are 95 % Wilson intervals of the test set, side by side; the dotted line is chance;
-    baselines are dashed. ``cells`` is what ``analysis.cells.average_seeds`` gives.
+    baselines are dashed. ``cells`` is what ``analysis.stats.cells.average_seeds`` gives.
     """
     frame = cells.loc[cells["accuracy"].notna(), CELL_FIELDS].round(5)
     sizes = sorted(cells["n_samples"].unique().tolist())

@@ -1,0 +1,1 @@
+"""Charts: pure functions, a frame in, an Altair chart out."""

@@ -1,0 +1,1 @@
+"""Statistics: frames and numbers in, frames and numbers out."""
