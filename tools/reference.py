@@ -64,8 +64,8 @@ def build_schema() -> Schema:
         # The default of a whole section has those of its keys as YAML writes them.
         for key, value in section.pop("default", {}).items():
             tree["$defs"][_name_of(section)]["properties"][key]["default"] = value
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return head | _adapt(tree)
+    adapted: Schema = _adapt(tree)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | adapted
 
 
 def _name_of(section: Schema) -> str:
