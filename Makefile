@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/quickstart
 
-.PHONY: demo test faults load check audit report format clean
+.PHONY: demo test faults load check audit report docs format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -42,6 +42,9 @@ audit: $(VENV)/installed  ## look for known vulnerabilities in what is installed
 
 report: $(VENV)/installed  ## write the report of RUN again (default: runs/quickstart)
 	@$(BIN)/python -m analysis.report $(RUN)
+
+docs: $(VENV)/installed  ## write docs/configuration.md and the JSON schema anew, from the schema in the code
+	@$(BIN)/python -m tools.reference
 
 format: $(VENV)/installed  ## put the code into its standard form
 	$(BIN)/ruff format .

@@ -1,30 +1,109 @@
-"""The README tells the truth about the tree."""
+"""README and docs tell the truth about the tree, and about each other."""
 
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+GUIDES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+MOST_WORDS = 1_300
+BRITISH = re.compile(
+    r"\w*(?:colour|behaviour|favour|neighbour|labell|unlabelled|modell|cancell|normalis|optimis|"
+    r"tokenis|initialis|serialis|recognis|licence|centre\b|defence|grey\b)\w*",
+    re.IGNORECASE,
+)
 
 
-@pytest.mark.parametrize("package", ["sweep", "analysis"])
-def test_every_module_has_its_line_in_the_tree(package: str) -> None:
-    tree = README.split("## What lies where")[1].split("```")[1]
-    section = re.split(r"^\S", tree.split(f"\n{package}/")[1], maxsplit=1, flags=re.MULTILINE)[0]
-    listed = set(re.findall(r"^  (\w+\.py) ", section, flags=re.MULTILINE))
-    modules = {path.name for path in (ROOT / package).glob("*.py")} - {"__init__.py"}
-    assert listed == modules
+def find_packages() -> set[str]:
+    """Return the packages in ``sweep/`` and ``analysis/``, such as ``sweep/training/packed``."""
+    files = [*ROOT.glob("sweep/*/**/__init__.py"), *ROOT.glob("analysis/*/**/__init__.py")]
+    return {file.parent.relative_to(ROOT).as_posix() for file in files}
 
 
-def test_every_linked_file_exists() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    assert links
-    assert all((ROOT / link).is_file() for link in links)
+def read_tree() -> Iterator[tuple[str, str]]:
+    """Yield the path and the words of each line of the README's tree."""
+    folders: list[str] = []
+    for line in README.split("## What lies where")[1].split("```")[1].strip().splitlines():
+        indent, name, words = re.fullmatch(r"( *)(\S+) +(.+)", line).groups()  # type: ignore[union-attr]
+        folders[len(indent) // 2 :] = [name.rstrip("/")]
+        yield "/".join(folders), words
 
 
-def test_every_configuration_named_exists() -> None:
-    named = set(re.findall(r"sweep_configs/\w+\.yaml", README))
-    assert named
+def find_links(page: Path) -> list[str]:
+    """Return what ``page`` links to or shows, web addresses aside."""
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    return [link for link in links if "://" not in link]
+
+
+def list_anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def read_layers() -> list[set[str]]:
+    """Return the packages of each layer that import-linter checks, from the top down."""
+    tree = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = tree["tool"]["importlinter"]["contracts"]
+    layers = next(each for each in contracts if each.get("containers") == ["sweep"])["layers"]
+    return [set(re.findall(r"\w+", layer)) for layer in layers]
+
+
+def test_every_package_has_its_line_in_the_tree() -> None:
+    listed = {path for path, _ in read_tree() if path.startswith(("sweep/", "analysis/"))}
+    assert listed == find_packages()
+
+
+def test_everything_in_the_tree_exists() -> None:
+    for path, words in read_tree():
+        assert (ROOT / path).exists(), path
+        for module in re.findall(r"\w+\.py\b", words):
+            assert (ROOT / path / module).is_file(), f"{path}/{module}"
+
+
+def test_readme_is_short() -> None:
+    assert len(README.split()) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in find_links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in list_anchors(target), link
+
+
+def test_every_guide_is_linked_from_the_readme() -> None:
+    linked = {link.partition("#")[0] for link in find_links(ROOT / "README.md")}
+    assert {page.relative_to(ROOT).as_posix() for page in GUIDES[1:]} <= linked
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_every_configuration_named_exists(page: Path) -> None:
+    named = set(re.findall(r"sweep_configs/\w+\.yaml", page.read_text(encoding="utf-8")))
+    assert page.name != "README.md" or named
     assert all((ROOT / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_guides_are_in_american_english(page: Path) -> None:
+    assert not BRITISH.findall(page.read_text(encoding="utf-8"))
+
+
+def test_architecture_tells_which_way_imports_point() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    order = page.split("## Which way imports point")[1].split("```")[1].strip().splitlines()
+    assert [set(re.findall(r"\w+", line)) for line in order] == read_layers()
+
+
+def test_architecture_has_a_line_for_every_package_of_the_sweep() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \|", page, flags=re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named == set().union(*read_layers())

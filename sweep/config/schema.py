@@ -16,6 +16,7 @@ from pydantic import (
 from sweep.config.search_space import read_space
 from sweep.config.types import (
     BASELINES,
+    DIFFERENT,
     AnyPath,
     BaselineNames,
     ColumnNames,
@@ -29,6 +30,7 @@ from sweep.config.types import (
     StoragePlace,
     TuneSpace,
     check_encoding,
+    describe_space,
     holds_password,
     refuse_repeats,
 )
@@ -36,9 +38,17 @@ from sweep.errors import show_value
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values cannot change later."""
+    """A part of the configuration: unknown keys are refused, values cannot change later.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    The docstrings of its attributes are what docs/configuration.md and editors say of the keys.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+    )
 
 
 WITHOUT_EFFECT = {
@@ -60,38 +70,55 @@ class DataConfig(Section):
     """Where the texts come from and which labels count."""
 
     source: Literal["hub", "files", "synthetic"] = "synthetic"
-    """Left out: ``files`` where a path or splits are given, else ``synthetic``."""
+    """Where the data come from. Left out: ``files`` where ``path`` or ``splits`` is given, else
+    ``synthetic``, the built-in corpus."""
     path: AnyPath | None = None
-    """A dataset of the Hub; or a folder, or one file, on disk."""
+    """A dataset id on the Hub; or a folder, file, ZIP archive or pattern such as ``data/*.csv``."""
     config: str | None = None
+    """Configuration (subset) of a Hub dataset; null: its default."""
     revision: str | None = None
+    """Commit, tag or branch of a Hub dataset; null: its newest commit."""
     text_column: OneOrMoreNames | None = None
-    """One column, or a list of columns, whose texts are joined by line ends."""
+    """The column with the texts, or a list of columns whose texts are joined by line breaks; null:
+    found by name, then by content."""
     label_column: str | None = None
+    """The column with the labels; null: found by name, then by content."""
     label_separator: Annotated[str, Field(min_length=1)] | None = None
-    """What parts the labels of a text such as ``joy,anger``; None: such a text is one label."""
+    """Separates the labels within a text such as ``joy,anger``; null: such a text is one label."""
     labels_file: AnyPath | None = None
-    """Label names, one a line, for labels that are whole numbers from 0; beside ``path``."""
+    """A file of label names, one per line, for labels that are whole numbers from 0; relative to
+    the data."""
     columns: ColumnNames | None = None
-    """The names of all columns of CSV and TSV files whose first line is data already."""
+    """The names of all columns, in order, of CSV and TSV files without a header line; null: the
+    first line has the names."""
     delimiter: Delimiter | None = None
-    """What parts the fields of CSV and TSV files: a character, or tab, comma, semicolon, pipe,
-    space or colon; None: found in each file."""
+    """Separates the fields of CSV and TSV files: a character, or ``tab``, ``comma``,
+    ``semicolon``, ``pipe``, ``space`` or ``colon``; null: detected in each file."""
     quoted: bool = True
-    """Whether CSV and TSV files put quotes around texts that hold the separator or line ends."""
+    """Whether CSV and TSV files put quotes around texts that hold the delimiter or line breaks."""
     encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
-    """What text files are that are not UTF-8, such as ``cp1252``."""
+    """The encoding of text files that are not UTF-8, such as ``cp1252``; null: UTF-8 only (UTF-16
+    and UTF-32 with a byte order mark are recognized)."""
     splits: dict[Literal["train", "validation", "test"], AnyPath | None] | None = None
-    """The split's name on the Hub, or its file, folder or pattern (beside ``path``); left out: the
-    usual names; None: it is cut from training."""
+    """For each split its name on the Hub, or its file, folder or pattern relative to ``path``. A
+    split left out is found by its usual names; null in place of a name: cut it from training."""
     validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    """Fraction of the training texts that becomes validation where the data have none."""
     test_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
-    """The part of the training texts that becomes the split, where the data lack it."""
+    """Fraction of the training texts that becomes test where the data have none."""
     split_seed: Count = 0
+    """Seed of the draw that cuts missing splits from training."""
     exclude_labels: list[str] = ["neutral"]
-    label_order: Annotated[list[str], AfterValidator(refuse_repeats)] | None = None
+    """Labels whose rows are left out; ``[]``: none."""
+    label_order: (
+        Annotated[list[str], AfterValidator(refuse_repeats), Field(json_schema_extra=DIFFERENT)]
+        | None
+    ) = None
+    """The labels to use, in this order: the first k of them make the set of k; null: all, the most
+    frequent in training first."""
     max_eval_per_label: PositiveInt | None = None
-    """Upper bound on validation and on test texts per label; None: all that balance allows."""
+    """Upper bound on validation texts and on test texts per label; null: as many as balance
+    allows."""
 
     @model_validator(mode="before")
     @classmethod
@@ -149,25 +176,43 @@ class ModelConfig(Section):
     """One base model of the grid."""
 
     name: Name
+    """What tables and charts call the model: letters, digits, ``.``, ``_`` and ``-``."""
     path: Annotated[AnyPath, Field(min_length=1)]
-    """Hub id, local folder, or ``tiny:FAMILY`` for a small random-weight model."""
+    """A Hub id, a local folder, or ``tiny:FAMILY`` for a tiny random-weight model: ``qwen2``,
+    ``llama``, ``gpt2`` or ``gemma3``."""
     revision: str | None = None
+    """Commit, tag or branch on the Hub; null: ``main``. Each trial names the commit it trains."""
     trust_remote_code: bool = False
+    """Whether to run code that comes with the model. It runs as you: see SECURITY.md."""
     allow_pickle: bool = False
+    """Whether to load weights that are not safetensors. Better convert them: see SECURITY.md."""
     target_modules: Annotated[list[str], Field(min_length=1)] | None = None
+    """Names of the linear layers that get LoRA, such as ``q_proj``; null: all of them."""
 
 
 class GridConfig(Section):
-    """The axes: every combination of these is a cell."""
+    """The axes: every combination of their values is a cell."""
 
     models: Annotated[list[ModelConfig], Field(min_length=1)]
+    """The base models to compare."""
     n_labels: Annotated[
         list[Annotated[PositiveInt, Field(ge=2)]],
-        Field(min_length=1),
+        Field(min_length=1, json_schema_extra=DIFFERENT),
         AfterValidator(refuse_repeats),
     ]
-    n_samples: Annotated[list[PositiveInt], Field(min_length=1), AfterValidator(refuse_repeats)]
-    seeds: Annotated[list[Count], Field(min_length=1), AfterValidator(refuse_repeats)] = [0]
+    """Label counts: k takes the k first labels, so smaller sets lie inside larger ones."""
+    n_samples: Annotated[
+        list[PositiveInt],
+        Field(min_length=1, json_schema_extra=DIFFERENT),
+        AfterValidator(refuse_repeats),
+    ]
+    """Training texts per cell; each must be a multiple of every label count."""
+    seeds: Annotated[
+        list[Count],
+        Field(min_length=1, json_schema_extra=DIFFERENT),
+        AfterValidator(refuse_repeats),
+    ] = [0]
+    """Seeds of the draw of training texts, of initial weights and of batch order."""
 
     @field_validator("models")
     @classmethod
@@ -196,23 +241,39 @@ class GridConfig(Section):
         return self
 
 
+# Wider than any layer of the models that a sweep can train.
 MOST_RANK = MOST_RATIO = 65_536
-"""Wider than any layer of the models that a sweep can train."""
+# Far past any use, and well inside what the journal takes.
 MOST_STEP = MOST_NORM = 1e12
-"""Far past any use, and well inside what the journal takes."""
 
 
 class TuneConfig(Section):
-    """What is tuned inside each cell; each value is a number, a list, or a distribution."""
+    """What is tuned in each cell: the candidates are drawn from these search spaces."""
 
     candidates: Annotated[PositiveInt, Field(le=10_000)] = 8
-    lora_rank: TuneSpace = read_space([4, 8, 16, 32])
-    learning_rate: TuneSpace = read_space({"loguniform": [5e-5, 2e-3]})
-    lora_alpha_ratio: TuneSpace = read_space(2.0)
+    """How many candidates compete in each cell; every cell gets the same ones."""
+    lora_rank: Annotated[TuneSpace, describe_space("integer", minimum=1, maximum=MOST_RANK)] = (
+        read_space([4, 8, 16, 32])
+    )
+    """Rank of the LoRA adapters: a whole number or a list of them."""
+    learning_rate: Annotated[TuneSpace, describe_space(exclusiveMinimum=0, maximum=MOST_STEP)] = (
+        read_space({"loguniform": [5e-5, 2e-3]})
+    )
+    """Peak learning rate of AdamW, after the warmup."""
+    lora_alpha_ratio: Annotated[
+        TuneSpace, describe_space(exclusiveMinimum=0, maximum=MOST_RATIO)
+    ] = read_space(2.0)
     """LoRA's alpha divided by its rank: the factor on the adapter's output."""
-    lora_dropout: TuneSpace = read_space(0.0)
-    weight_decay: TuneSpace = read_space(0.01)
+    lora_dropout: Annotated[TuneSpace, describe_space(minimum=0, exclusiveMaximum=1)] = read_space(
+        0.0
+    )
+    """Dropout on the adapters' inputs."""
+    weight_decay: Annotated[TuneSpace, describe_space(minimum=0, maximum=MOST_STEP)] = read_space(
+        0.01
+    )
+    """AdamW's weight decay."""
     seed: Count = 0
+    """Seed of the draw of candidates."""
 
     @model_validator(mode="after")
     def _bounds(self) -> "TuneConfig":
@@ -238,11 +299,16 @@ class TuneConfig(Section):
 
 
 class AshaConfig(Section):
-    """Asynchronous successive halving inside a cell (Li et al. 2020, arXiv:1810.05934)."""
+    """When trials are stopped early: asynchronous successive halving within each cell (Li et al.
+    2020, arXiv:1810.05934)."""
 
     max_epochs: Annotated[PositiveInt, Field(le=10**6)] = 8
+    """The most epochs a trial trains; the learning rate reaches 0 there."""
     grace_epochs: PositiveInt = 1
+    """Epochs before a trial is first compared with its rivals."""
     reduction_factor: Annotated[Number, Field(gt=1)] = 3
+    """About one trial in this many goes on at each comparison, and the next one comes after this
+    many times the epochs."""
 
     @model_validator(mode="after")
     def _grace_fits(self) -> "AshaConfig":
@@ -264,47 +330,59 @@ class AshaConfig(Section):
 
 
 class TrainConfig(Section):
-    """How one candidate is trained; the same for every trial of the sweep."""
+    """How each trial is trained: the same for all of them."""
 
     batch_size: PositiveInt = 16
+    """Texts per optimizer step."""
     eval_batch_size: PositiveInt = 64
+    """Texts scored at once."""
     max_batch_tokens: Annotated[PositiveInt, Field(ge=64)] = 8192
-    """Most tokens (padding included) that pass through the model at once; a larger batch is taken
-    in parts, whose gradients add up to the same step."""
+    """The most tokens, padding included, that pass through the model at once; a larger batch is
+    split into parts, whose gradients add up to the same step."""
     max_length: Annotated[PositiveInt, Field(ge=4)] = 64
+    """The most tokens of a text; longer texts are cut."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the base model; ``auto``: bfloat16 on GPUs that have it, on CPUs whichever
+    a training step of the model measures as faster. The adapters are float32."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"
-    """Work activations out again in the backward pass instead of keeping them; auto: on a GPU
-    whose free memory they would not fit."""
+    """Recompute activations in the backward pass instead of keeping them in memory; ``auto``: on a
+    GPU whose free memory they would not fit."""
     warmup_ratio: Annotated[Number, Field(ge=0, lt=1)] = 0.1
+    """Fraction of the steps of ``asha.max_epochs`` over which the learning rate rises; it then
+    falls linearly to 0."""
     max_grad_norm: Annotated[Number, Field(gt=0, le=MOST_NORM)] = 1.0
+    """Norm to which gradients are clipped."""
     patience: PositiveInt | None = 3
-    """Epochs without a better validation accuracy before a trial ends; None: never."""
+    """Epochs without a better validation accuracy before a trial ends; null: no limit."""
 
 
 class ResourcesConfig(Section):
-    """What one trial gets from Ray."""
+    """How trials share the machines, and when a worker counts as lost."""
 
     engine: Literal["solo", "packed", "auto"] = "solo"
-    """``solo``: a trial trains alone in its worker; ``packed``: trials of one base model share it
-    on each GPU or, without GPUs, CPU, step by step; ``auto``: packed where there are GPUs."""
+    """``solo``: each trial trains in a worker of its own; ``packed``: trials of one base model
+    train on it together, step by step, on each GPU or, without GPUs, CPU; ``auto``: packed where
+    there are GPUs."""
     slots: Literal["auto"] | Annotated[PositiveInt, Field(le=256)] = "auto"
-    """Packed trials at a time on each GPU, or, without GPUs, on each ``cpus_per_trial`` CPUs; auto:
-    as memory allows, or 4 on CPUs."""
+    """Packed trials at a time on each GPU or, without GPUs, on each ``cpus_per_trial`` CPUs;
+    ``auto``: as many as memory allows, at most 16, or 4 on CPUs."""
     gpus_per_trial: Literal["auto"] | Share = "auto"
+    """GPUs, or a fraction of one, for each trial of the solo engine; ``auto``: by the memory
+    estimate, at most 8 trials on a GPU."""
     cpus_per_trial: Annotated[Share, Field(gt=0)] = 1
+    """CPUs for each trial."""
     max_retries: Count = 2
-    """How often a trial whose worker or machine died is started again without an epoch between."""
+    """How often a trial whose worker or machine died is restarted without an epoch in between."""
     max_epoch_minutes: Annotated[Number, Field(gt=0)] = 240
-    """A worker that gives no epoch for so long hangs: it is ended, and counts as lost."""
+    """Minutes without a finished epoch after which a worker counts as hung and is ended."""
 
 
 class StorageConfig(Section):
-    """Where a run keeps what is too large for its journal."""
+    """Where a run keeps its checkpoints."""
 
     checkpoints: StoragePlace | None = None
-    """s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or a path that every machine sees; below it comes the
-    run's name. None: the run folder."""
+    """``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, or a complete path that every machine sees,
+    for the checkpoints, in a folder named like the run; null: in the run folder."""
 
 
 def _expand_switch(value: Any) -> Any:
@@ -317,11 +395,13 @@ def _expand_switch(value: Any) -> Any:
 
 
 class MlflowConfig(Section):
-    """Where MLflow keeps the runs."""
+    """Where MLflow keeps the metrics."""
 
     tracking_uri: str | None = None
-    """None: what MLFLOW_TRACKING_URI says, else the folder ``mlflow`` of the run."""
+    """Server or folder; null: what ``MLFLOW_TRACKING_URI`` says, else ``mlflow`` in the run
+    folder. Passwords belong in the environment."""
     experiment: Annotated[str, Field(min_length=1)] = "sweep"
+    """Name of the experiment."""
 
     @field_validator("tracking_uri")
     @classmethod
@@ -336,24 +416,36 @@ class MlflowConfig(Section):
 
 
 class WandbConfig(Section):
-    """Where Weights & Biases keeps the runs; the key comes from WANDB_API_KEY or its login."""
+    """Where Weights & Biases keeps the metrics; its key comes from WANDB_API_KEY or its login."""
 
     project: Annotated[str, Field(min_length=1)] = "sweep"
+    """Name of the project."""
     entity: str | None = None
+    """User or team; null: your default."""
 
 
 class TrackersConfig(Section):
-    """Experiment trackers that hear every epoch; all are off by default."""
+    """Experiment trackers that receive the metrics of every epoch; all are off by default."""
 
     tensorboard: bool = False
-    mlflow: Annotated[MlflowConfig | None, BeforeValidator(_expand_switch)] = None
-    wandb: Annotated[WandbConfig | None, BeforeValidator(_expand_switch)] = None
+    """Whether to write TensorBoard files, into ``tensorboard`` in the run folder."""
+    mlflow: Annotated[
+        MlflowConfig | None,
+        BeforeValidator(_expand_switch, json_schema_input_type=MlflowConfig | bool | None),
+    ] = None
+    """Whether, and where, MLflow keeps the metrics; ``true``: with its defaults."""
+    wandb: Annotated[
+        WandbConfig | None,
+        BeforeValidator(_expand_switch, json_schema_input_type=WandbConfig | bool | None),
+    ] = None
+    """Whether, and where, Weights & Biases keeps the metrics; ``true``: with its defaults."""
 
 
 class Config(Section):
     """The whole configuration of a sweep."""
 
     name: Name = "sweep"
+    """Name of the run and of its folder: letters, digits, ``.``, ``_`` and ``-``."""
     data: DataConfig = DataConfig()
     grid: GridConfig
     tune: TuneConfig = TuneConfig()
@@ -363,7 +455,7 @@ class Config(Section):
     storage: StorageConfig = StorageConfig()
     trackers: TrackersConfig = TrackersConfig()
     baselines: BaselineNames = Field(default=["majority", "tf-idf"])
-    """Reference methods run on the same subsets; [] for none."""
+    """References that run on the same subsets; ``[]``: none."""
 
     @model_validator(mode="after")
     def _names_are_free(self) -> "Config":

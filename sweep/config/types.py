@@ -5,9 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainSerializer, Tag
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    WithJsonSchema,
+)
 
-from sweep.config.search_space import Space, dump_space, read_space
+from sweep.config.search_space import KINDS, Space, dump_space, read_space
 from sweep.errors import show_value
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -123,8 +131,46 @@ def _count_form(value: Any) -> str:
     return "several" if isinstance(value, list) else "one"
 
 
-Name = Annotated[str, AfterValidator(check_name)]
-StoragePlace = Annotated[str, AfterValidator(check_place)]
+# What an editor is told of types whose check is code; the code decides.
+NAME_SCHEMA = {"type": "string", "pattern": rf"^(?!.*\.\.){NAME_PATTERN.pattern}$"}
+PLACE_SCHEMA = {
+    "type": "string",
+    "pattern": r"^((file|s3|gs)://(?!$)[^/@]*(/.*)?|(?!.*://)[/~].*)$",
+    "examples": ["s3://BUCKET/PREFIX"],
+}
+DELIMITER_SCHEMA = {
+    "anyOf": [
+        {"enum": [*DELIMITER_WORDS]},
+        {"type": "string", "pattern": r"^[^A-Za-z0-9\"\r\n\u0000]$"},
+    ]
+}
+# For lists that ``refuse_repeats`` checks.
+DIFFERENT: dict[str, Any] = {"uniqueItems": True}
+
+
+def describe_space(
+    kind: Literal["number", "integer"] = "number", **bounds: float
+) -> WithJsonSchema:
+    """Return the JSON schema of a search space of numbers within ``bounds``.
+
+    A distribution gives no whole numbers, so a space of integers is a number or a list.
+    """
+    number = {"type": kind, **bounds}
+    values = {"type": "array", "items": number, "minItems": 1, **DIFFERENT}
+    pair = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
+    distributions = {
+        "type": "object",
+        "properties": dict.fromkeys(KINDS, pair),
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    }
+    forms = [number, values, distributions]
+    return WithJsonSchema({"anyOf": forms[:2] if kind == "integer" else forms})
+
+
+Name = Annotated[str, AfterValidator(check_name), WithJsonSchema(NAME_SCHEMA)]
+StoragePlace = Annotated[str, AfterValidator(check_place), WithJsonSchema(PLACE_SCHEMA)]
 AnyPath = Annotated[str, AfterValidator(check_path)]
 Number = Annotated[
     float, BeforeValidator(_no_bool), BeforeValidator(_coerce_number), Field(allow_inf_nan=False)
@@ -133,15 +179,21 @@ PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0, le=10**9)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=2**32 - 1)]
 """A count or a seed; NumPy and scikit-learn take no larger seed."""
 Share = Annotated[Number, Field(ge=0, le=10**6), AfterValidator(_check_share)]
-Delimiter = Annotated[str, AfterValidator(read_delimiter)]
-ColumnNames = Annotated[list[str], Field(min_length=1), AfterValidator(refuse_repeats)]
+Delimiter = Annotated[str, AfterValidator(read_delimiter), WithJsonSchema(DELIMITER_SCHEMA)]
+ColumnNames = Annotated[
+    list[str],
+    Field(min_length=1, json_schema_extra=DIFFERENT),
+    AfterValidator(refuse_repeats),
+]
 OneOrMoreNames = Annotated[
     Annotated[str, Tag("one")] | Annotated[ColumnNames, Tag("several")], Discriminator(_count_form)
 ]
 Labels = Annotated[PositiveInt, Field(ge=2)]
 BaselineName = Literal["majority", "tf-idf"]
 BASELINES = get_args(BaselineName)
-BaselineNames = Annotated[list[BaselineName], AfterValidator(refuse_repeats)]
+BaselineNames = Annotated[
+    list[BaselineName], AfterValidator(refuse_repeats), Field(json_schema_extra=DIFFERENT)
+]
 TuneSpace = Annotated[Space, BeforeValidator(read_space), PlainSerializer(dump_space)]
 
 
