@@ -30,8 +30,7 @@ from benchmarks.durations import (
 )
 from benchmarks.playback import Asha, Fleet, Gain, Outcome, PaperTrial, Playback
 from sweep.cluster.allocation import choose_slots
-from sweep.config.loader import load_config
-from sweep.config.schema import Config
+from sweep.config import Config, load_config
 from sweep.errors import ConfigError, RunFolderError, SweepError
 from sweep.plan import TrialSpec, build_plan
 from sweep.storage.run_folder import CONFIG_NAME

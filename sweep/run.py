@@ -17,9 +17,8 @@ from sweep.cli.run_options import (
 from sweep.cluster.autoscaler import expect_machine, read_launched
 from sweep.cluster.environment import check_ray, check_tracker_packages
 from sweep.cluster.hardware import inspect_machine
-from sweep.config.loader import load_config
-from sweep.config.schema import Config
-from sweep.data.subsets import Subsets
+from sweep.config import Config, load_config
+from sweep.data import Subsets
 from sweep.display.plan import format_outline, format_plan, outline_to_dict, plan_to_dict
 from sweep.errors import ConfigError, Finding, SweepError
 from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.loader import load_config
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row
-from sweep.data.subsets import Subsets
+from sweep.config import load_config
+from sweep.data import Corpus, Row, Subsets
 from sweep.display.plan import format_plan, plan_to_dict
 from sweep.errors import ConfigError
 from sweep.plan import Plan, TrialSpec, build_plan

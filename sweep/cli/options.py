@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sweep.config.types import check_path
+from sweep.config import check_path
 from sweep.errors import ConfigError, format_names, format_value, truncate
 
 UNKNOWN = re.compile("unrecognized arguments: (.*)", re.DOTALL)

@@ -9,19 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from sweep.config.schema import (
-    AshaConfig,
-    Config,
-    DataConfig,
-    MlflowConfig,
-    ModelConfig,
-    ResourcesConfig,
-    Section,
-    TrackersConfig,
-    TuneConfig,
-    WandbConfig,
-)
-from sweep.config.types import check_name
+from sweep.config.schema import Config, Section
 from sweep.config.yaml_tree import (
     MALFORMED,
     OddNumberError,
@@ -30,22 +18,6 @@ from sweep.config.yaml_tree import (
     read_tree,
 )
 from sweep.errors import ConfigError, format_names, format_value, truncate
-
-__all__ = [
-    "AshaConfig",
-    "Config",
-    "DataConfig",
-    "MlflowConfig",
-    "ModelConfig",
-    "ResourcesConfig",
-    "TrackersConfig",
-    "TuneConfig",
-    "WandbConfig",
-    "check_name",
-    "dump_config",
-    "load_config",
-]
-
 
 SENTENCES = {
     "float_parsing": "needs a number",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.corpus import Corpus
 from sweep.data.files.names import SPLITS, find_split_of
 from sweep.data.pools import Pool

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.columns import (
     LABEL_NAMES,
     TEXT_NAMES,

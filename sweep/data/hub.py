@@ -5,7 +5,7 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.files.arrow import build_table
 from sweep.data.files.names import SPLIT_NAMES, SPLITS
 from sweep.data.files.table import Table

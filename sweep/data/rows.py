@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.columns import USUAL, Columns
 from sweep.data.files.headers import check_first_row
 from sweep.data.files.table import Table

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.corpus import (
     Corpus,
     build_corpus,

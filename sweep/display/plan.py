@@ -5,7 +5,7 @@ from dataclasses import asdict
 from itertools import islice, product
 from typing import Any
 
-from sweep.config.schema import Config
+from sweep.config import Config
 from sweep.errors import format_line
 from sweep.plan import Plan, draw_candidates
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.export.winner import Winner, has_hub_base
 from sweep.plan import TrialSpec
 

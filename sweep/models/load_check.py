@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweep.config.schema import ModelConfig
+from sweep.config import ModelConfig
 from sweep.errors import Finding, truncate
 from sweep.models.files import CODE_NAMED_IN, ReachedModel, fit_remedy, list_model_files, read_part
 from sweep.models.folder import has_tokenizer

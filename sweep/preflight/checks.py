@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sweep.cluster.allocation import count_slots, trial_gpus
 from sweep.cluster.hardware import Machine
-from sweep.config.schema import ResourcesConfig
+from sweep.config import ResourcesConfig
 from sweep.errors import Finding
 
 UNCERTAINTY = 1.25

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.cluster.hardware import Machine
-from sweep.config.schema import Config
+from sweep.config import Config
 from sweep.errors import Finding
 from sweep.models.files import ReachedModel, check_model
 from sweep.models.load_check import check_loading

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sweep.data.subsets import CellData
+from sweep.data import CellData
 from sweep.errors import format_names
 from sweep.plan import TrialSpec
 from sweep.training.batches import Encoded, Encoder, order_training

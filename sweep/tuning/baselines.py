@@ -11,8 +11,8 @@ from typing import Any
 import ray
 from ray.tune.experiment import Trial
 
-from sweep.config.schema import ResourcesConfig
-from sweep.data.subsets import Subsets
+from sweep.config import ResourcesConfig
+from sweep.data import Subsets
 from sweep.errors import truncate
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.events import FAILED

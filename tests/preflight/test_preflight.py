@@ -16,8 +16,7 @@ from model_folders import write_hollow
 from sweep.cluster.allocation import choose_gpu_share, count_slots, trial_resources
 from sweep.cluster.hardware import Gpu, Machine
 from sweep.cluster.nodes import explain_storage
-from sweep.config.loader import load_config
-from sweep.config.schema import Config, ModelConfig, ResourcesConfig
+from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
 from sweep.errors import ClusterError, ModelError
 from sweep.models.files import ReachedModel, check_model
 from sweep.models.sources import explain_gated, find_hub_config, is_gated, resolve_revision

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.files.groups import Group, choose_group, find_foreign, sort_entries
 from sweep.data.files.named import DEEPEST, find_named, list_matches, open_root
 from sweep.data.files.names import SPLITS, find_kind, find_role, find_split_of, is_data, parse_name

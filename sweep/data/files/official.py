@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.files.names import find_kind, split_ending
 from sweep.data.files.nodes import Node, parent_of
 from sweep.data.files.raw_bytes import read_text

@@ -158,6 +158,18 @@ _MARKS = {
 }
 
 
+def is_read_differently(place: str, encoding: str) -> bool:
+    """Return whether the data file ``place`` may give other text without ``encoding``."""
+    try:
+        kind, data = read_data(Path(place))
+        if kind in BINARY_KINDS.values():
+            return False
+        return decode_text(place, data) != decode_text(place, data, encoding)
+    except DataError:
+        # In an archive; or not UTF-8, which was read with the encoding's help.
+        return True
+
+
 def _decode_marked(place: str, data: bytes, name: str) -> str:
     try:
         return data.decode(name)
