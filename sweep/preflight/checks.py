@@ -6,7 +6,7 @@ from pathlib import Path
 from sweep.cluster.allocation import count_slots, trial_gpus
 from sweep.cluster.hardware import Machine
 from sweep.config import ResourcesConfig
-from sweep.errors import Finding
+from sweep.errors import Finding, format_bytes
 
 UNCERTAINTY = 1.25
 """The memory estimate may be off by this factor; a run is refused only beyond it."""
@@ -109,11 +109,3 @@ def check_length(key: str, name: str, max_length: int, positions: int | None) ->
             f"set train.max_length={positions} or less",
         )
     ]
-
-
-def format_bytes(count: float) -> str:
-    """Return a size in words, in decimal units, e.g. ``1.5 GB``."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f} B"

@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.cluster.hardware import Machine
 from sweep.config import Config
-from sweep.errors import Finding
+from sweep.errors import Finding, format_bytes, format_duration
 from sweep.models.files import ReachedModel, check_model
 from sweep.models.load_check import check_loading
 from sweep.models.shape import read_positions
@@ -18,7 +18,6 @@ from sweep.preflight.checks import (
     check_length,
     check_memory,
     check_resources,
-    format_bytes,
 )
 from sweep.preflight.effects import check_engine
 from sweep.preflight.forecast import CellKey, Forecaster, Job, ModelEstimate, Total, measure_texts
@@ -217,7 +216,7 @@ def format_total(preflight: Preflight) -> list[str]:
     total = preflight.total
     if total is None:
         return []
-    low, likely, high = map(format_seconds, total.seconds)
+    low, likely, high = (format_duration(value, rough=True) for value in total.seconds)
     return [
         f"  time: about {likely} (from {low} to {high}), {total.trials_at_a_time} trial(s) at a "
         f"time; checkpoints: up to {format_bytes(total.disk_bytes)}",
@@ -244,12 +243,3 @@ def format_count(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g}{unit}"
     return str(count)
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration in the unit that suits it, e.g. ``2.5 h``."""
-    for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= 1.5 * size:
-            digits = 1 if seconds < 10 * size else 0
-            return f"{seconds / size:.{digits}f} {unit}"
-    return f"{seconds:.0f} s"

@@ -14,7 +14,7 @@ from ray.tune.logger import LoggerCallback
 
 from sweep.cluster.environment import check_tracker_packages
 from sweep.config import MlflowConfig, TrackersConfig, WandbConfig
-from sweep.errors import ConfigError
+from sweep.errors import ConfigError, first_line
 from sweep.storage.history import EPOCH_METRICS
 from sweep.tuning.callbacks import SessionCallback
 
@@ -222,6 +222,5 @@ def _build_wandb(config: WandbConfig, folder: Path) -> LoggerCallback:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
     # A server's address from the environment may hold a password.
-    return re.sub(r"//[^/@\s]*@", "//", lines[0])[:200]
+    return re.sub(r"//[^/@\s]*@", "//", first_line(error))

@@ -17,7 +17,7 @@ from sweep.cluster.allocation import choose_gpu_share, count_slots, trial_resour
 from sweep.cluster.hardware import Gpu, Machine
 from sweep.cluster.nodes import explain_storage
 from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
-from sweep.errors import ClusterError, ModelError
+from sweep.errors import ClusterError, ModelError, format_bytes, format_duration
 from sweep.models.files import ReachedModel, check_model
 from sweep.models.sources import explain_gated, find_hub_config, is_gated, resolve_revision
 from sweep.preflight.checks import (
@@ -25,14 +25,12 @@ from sweep.preflight.checks import (
     check_length,
     check_memory,
     check_resources,
-    format_bytes,
 )
 from sweep.preflight.inputs import reach_inputs
 from sweep.preflight.preflight import (
     Preflight,
     check_plan,
     format_preflight,
-    format_seconds,
     format_warnings,
 )
 from sweep.run import main
@@ -394,6 +392,7 @@ def test_storage_that_a_node_does_not_see_is_explained() -> None:
 def test_sizes_and_times_read_well() -> None:
     assert format_bytes(1.54e9) == "1.54 GB"
     assert format_bytes(12) == "12 B"
-    assert format_seconds(42) == "42 s"
-    assert format_seconds(200) == "3.3 min"
-    assert format_seconds(5 * 86_400) == "5.0 days"
+    assert format_duration(42, rough=True) == "42 s"
+    assert format_duration(200, rough=True) == "3.3 min"
+    assert format_duration(2000, rough=True) == "33 min"
+    assert format_duration(5 * 86_400, rough=True) == "5.0 days"

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.data.files.table import Table
-from sweep.errors import DataError, truncate
+from sweep.errors import DataError, explain_cause, truncate
 
 ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
 
@@ -29,9 +29,9 @@ def _read(place: str, kind: str, read: Callable[[Any], pa.Table], data: bytes) -
     try:
         return build_table(place, read(pa.BufferReader(data)))
     except ARROW_ERRORS as error:
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
+        reason = explain_cause(error)
         raise DataError(
-            f"{place}: cannot be read as {kind} ({reason[:200]}); check the file or write it again"
+            f"{place}: cannot be read as {kind} ({reason}); check the file or write it again"
         ) from None
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sweep.data.files.names import COMPRESSIONS, ENDINGS, find_kind
 from sweep.data.files.nodes import OFFICE_MEMBERS, ZIP_MAGIC, Node, find_only_file
-from sweep.errors import DataError, first_line, format_value, truncate
+from sweep.errors import DataError, explain_cause, first_line, format_value, truncate
 
 SHEET = "save its sheet as CSV UTF-8 and name that file, one that ends in .csv"
 SHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
@@ -117,7 +117,7 @@ def read_bytes(node: Node) -> bytes:
     except UNPACKING as error:
         if not isinstance(node, Path):
             raise DataError(f"{node}: {_explain_zip(error)}") from None
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = explain_cause(error)
         raise DataError(
             f"{node}: cannot be read ({reason}); check data.path and data.splits"
         ) from None
