@@ -58,7 +58,7 @@ SMALL = ["--set", "grid.n_samples=[64]"]
         (["--json"], "--json goes with --dry-run"),
         (["--retry-failed"], "--retry-failed goes with --resume"),
         (["--set", "grid.n_labels=[17]", "--set", "grid.n_samples=[1700]"], "17 labels asked"),
-        (["--set", "grid.n_samples=[80000]"], "take at most"),
+        (["--set", "grid.n_samples=[80000]"], "use at most"),
         (["--set", "data.source=files", "--set", "data.path=/nowhere"],
          "/nowhere: there is no such file"),
         (["--set", "grid.models=[{name: a, path: /nowhere}]"], "no config.json"),

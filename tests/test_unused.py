@@ -76,7 +76,7 @@ def test_files_beside_those_named_inside_an_archive_are_found(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"its files: set/a.csv, set/dev.csv, set/more.csv\)"):
         load(tmp_path / "x.zip")
     corpus = load(tmp_path / "x.zip", splits={"train": "set/a.csv"})
-    assert corpus.cut == ("test",)
+    assert corpus.held_out == ("test",)
     assert corpus.unused == (f"{tmp_path}/x.zip/set/more.csv",)
 
 

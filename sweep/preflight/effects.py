@@ -109,14 +109,14 @@ def check_engine(resources: ResourcesConfig, has_gpus: bool) -> Iterator[Finding
 
 
 def check_data_values(data: DataConfig, corpus: Corpus) -> Iterator[Finding]:
-    """Yield a warning for each setting of cut splits where nothing is cut like that."""
+    """Yield a warning for each setting of held-out splits where nothing is held out that way."""
     for split in ("validation", "test"):
         key = f"{split}_fraction"
         default = DataConfig.model_fields[key].default
-        if split not in corpus.cut and getattr(data, key) != default:
+        if split not in corpus.held_out and getattr(data, key) != default:
             yield _warn(f"data.{key}", f"since the data have a {split} split of their own")
-    if data.split_seed and not corpus.cut:
-        yield _warn("data.split_seed", "since no split is cut from training")
+    if data.split_seed and not corpus.held_out:
+        yield _warn("data.split_seed", "since no split is held out from training")
     if data.source == "synthetic":
         yield from _check_synthetic(data)
         return

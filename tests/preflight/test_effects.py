@@ -27,7 +27,11 @@ def corpus(tmp_path: Path) -> Path:
     [
         (["data.validation_fraction=0.2"], 0, "warning: data.validation_fraction has no effect"),
         (["data.test_fraction=0.2"], 0, "warning: data.test_fraction has no effect since"),
-        (["data.split_seed=3"], 0, "warning: data.split_seed has no effect since no split is cut"),
+        (
+            ["data.split_seed=3"],
+            0,
+            "warning: data.split_seed has no effect since no split is held out",
+        ),
         (["data.label_separator=;"], 0, "data.label_separator has no effect since no training"),
         (["resources.slots=4"], 0, "resources.slots has no effect with engine solo"),
         (["resources.engine=packed", "resources.gpus_per_trial=0"], 0, "gpus_per_trial has no"),

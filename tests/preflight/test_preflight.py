@@ -291,7 +291,7 @@ def test_counts_that_do_not_fit_are_all_listed(
     arguments = ["--dry-run", "--set", "grid.n_labels=[2,17]", "--set", "grid.n_samples=[680000]"]
     assert main([str(write_config()), *arguments]) == 2
     text = capsys.readouterr().out
-    assert "take at most" in text
+    assert "use at most" in text
     assert "17 labels asked" in text
 
 

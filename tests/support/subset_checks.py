@@ -62,7 +62,7 @@ def check_remedies(
     most, fewer, names = (
         re.search(pattern, remedy)
         for pattern in (
-            r"take at most (\d+)(?! and)",
+            r"use at most (\d+)(?! and)",
             r"lower grid.n_labels to (\d+)",
             r"in data.label_order \(([\w, ]+)\)",
         )

@@ -104,7 +104,7 @@ def test_column_that_is_there_twice_matters_only_if_it_is_needed(tmp_path: Path)
     pq.write_table(table, tmp_path / "train.parquet")
     config = DataConfig(source="files", path=str(tmp_path))
     assert labels_of(load_corpus(config)) == {"joy", "anger"}
-    with pytest.raises(DataError, match="the column 'x' is there twice"):
+    with pytest.raises(DataError, match="the column 'x' occurs twice"):
         load_corpus(config.model_copy(update={"label_column": "x"}))
 
 
@@ -114,5 +114,5 @@ def test_shards_with_other_label_names_are_refused(tmp_path: Path) -> None:
         rows = {"text": ["x y", "z w"], "label": [0, 1]}
         part = datasets.Dataset.from_dict(rows, datasets.Features(features))
         part.to_parquet(tmp_path / f"train-0000{index}-of-00002.parquet")
-    with pytest.raises(DataError, match=r"has other label names in .*train-00001-of-00002"):
+    with pytest.raises(DataError, match=r"has different label names in .*train-00001-of-00002"):
         load_corpus(DataConfig(source="files", path=str(tmp_path)))

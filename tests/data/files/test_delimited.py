@@ -84,7 +84,9 @@ def test_delimiter_that_cannot_be_one_is_refused(given: str) -> None:
 
 def test_given_delimiter_that_does_not_occur_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", join(";"))
-    with pytest.raises(DataError, match=r"data.delimiter '\\t' does not part line 1; leave it out"):
+    with pytest.raises(
+        DataError, match=r"data.delimiter '\\t' does not separate line 1; leave it out"
+    ):
         load(path, delimiter="tab")
 
 
@@ -147,8 +149,8 @@ def test_needed_name_of_two_columns_is_refused(
     [
         ("text;label\na;b;c\n", True, "line 2 has 3 fields .* put quotes around .* ';'"),
         ("text,label\na,b\nc\n", True, "line 3 has 1 field where the header has 2; put quotes"),
-        ("text,label\na,b,c\n", False, "line 2 has 3 fields .* take the separator ',' out"),
-        ('text,label\n"a, b" c,d\n', True, r"quote out of place .* each quote inside it twice"),
+        ("text,label\na,b,c\n", False, "line 2 has 3 fields .* remove the separator ','"),
+        ('text,label\n"a, b" c,d\n', True, r"misplaced quote .* each quote inside it twice"),
     ],
 )
 def test_row_that_does_not_fit_is_refused_with_a_remedy_that_fits(

@@ -157,4 +157,4 @@ def test_remedy_for_a_test_file_with_other_columns_than_the_given_ones_works(
     write(tmp_path / "test.csv", "", ("x", "y"), "{text}")
     with pytest.raises(DataError, match=r"test.csv: .* 1 field.*set data.splits.test=null"):
         load(tmp_path, columns=["text", "label"])
-    assert load(tmp_path, columns=["text", "label"], splits={"test": None}).cut
+    assert load(tmp_path, columns=["text", "label"], splits={"test": None}).held_out
