@@ -31,7 +31,7 @@ from sweep.preflight.preflight import (
     format_preflight,
     format_warnings,
 )
-from sweep.signals import one_way_to_stop
+from sweep.signals import term_as_interrupt
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
 from sweep.storage.failed_baselines import summarize_failures
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     steady_streams()
     try:
         options = build_parser().parse_args(arguments)
-        with one_way_to_stop():
+        with term_as_interrupt():
             return _run(options)
     except SweepError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Ctrl-C, and the signal by which a machine or a queue ends a program, which is treated alike."""
+"""Ctrl-C and SIGTERM, which batch queues and machines send to stop a program: both act the same."""
 
 import os
 import signal
@@ -12,14 +12,16 @@ def _pass_on(number: int, frame: FrameType | None) -> None:
 
 
 def treat_term_as_interrupt() -> None:
-    """Make SIGTERM do what Ctrl-C does. Ray puts a handler of its own in place when it starts, so
-    this is called again after that."""
+    """Make SIGTERM act like Ctrl-C.
+
+    Ray installs a handler of its own when it starts, so call this again after that.
+    """
     signal.signal(signal.SIGTERM, _pass_on)
 
 
 @contextmanager
-def one_way_to_stop() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C inside the block."""
+def term_as_interrupt() -> Iterator[None]:
+    """Make SIGTERM act like Ctrl-C inside the block."""
     before = signal.getsignal(signal.SIGTERM)
     treat_term_as_interrupt()
     try:
@@ -29,8 +31,8 @@ def one_way_to_stop() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Let a Ctrl-C wait for the end of the block, and count then."""
+def delay_interrupts() -> Iterator[None]:
+    """Delay a Ctrl-C until the end of the block."""
     held: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
     try:

@@ -50,8 +50,8 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
     "unknown model key": ("grid.models.0.pth=x", "grid.models.0.pth", "did you mean 'path'?"),
     "nothing near": ("train.zzz=1", "train.zzz", "known keys are batch_size"),
     "word for a number": ("train.warmup_ratio=fast", "train.warmup_ratio", "needs a number"),
-    "word for a whole number": ("train.batch_size=fast", "train.batch_size", "a whole number"),
-    "fraction of a batch": ("train.batch_size=1.5", "train.batch_size", "needs a whole number"),
+    "word for a whole number": ("train.batch_size=fast", "train.batch_size", "an integer"),
+    "fraction of a batch": ("train.batch_size=1.5", "train.batch_size", "needs an integer"),
     "true for a number": ("tune.candidates=true", "tune.candidates", "a number is needed"),
     "not a number": ("train.max_grad_norm=.nan", "train.max_grad_norm", "finite number"),
     "zero batch": ("train.batch_size=0", "train.batch_size", "greater than 0"),
@@ -62,7 +62,7 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
     "no label counts": ("grid.n_labels=[]", "grid.n_labels", "is empty; give at least one value"),
     "one label": ("grid.n_labels=[1]", "grid.n_labels.0", "greater than or equal to 2"),
     "count listed twice": ("grid.n_samples=[16,16]", "grid.n_samples", "listed twice"),
-    "unbalanced": ("grid.n_samples=[17]", "n_samples 17", "take 16 or 18"),
+    "unbalanced": ("grid.n_samples=[17]", "n_samples 17", "use 16 or 18"),
     "two models of one name": (
         ONE_MODEL + "tiny:llama}, {name: a, path: tiny:gpt2}]", "grid.models", "same name 'a'"),
     "two models of one path": (
@@ -70,12 +70,12 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
     "model called like a baseline": (
         "grid.models.0.name=tf-idf", "grid.models.0.name", "is the name of a baseline"),
     "model name with a path": (
-        "grid.models=[{name: ../x, path: tiny:llama}]", "grid.models.0.name", "take letters"),
+        "grid.models=[{name: ../x, path: tiny:llama}]", "grid.models.0.name", "use letters"),
     "model without path": ("grid.models=[{name: a}]", "grid.models.0.path", "add it"),
     "rate past the journal's numbers": ("tune.learning_rate=1e30", "learning_rate", "up to 1e+12"),
     "decay past the journal's numbers": ("tune.weight_decay=1e30", "weight_decay", "up to 1e+12"),
     "no values to tune": ("tune.lora_rank=[]", "tune.lora_rank", "give at least one value"),
-    "fraction of a rank": ("tune.lora_rank=[1.5]", "lora_rank", "whole numbers from 1"),
+    "fraction of a rank": ("tune.lora_rank=[1.5]", "lora_rank", "integers from 1"),
     "word for a rate": ("tune.learning_rate=fast", "tune.learning_rate", "is not a number"),
     "negative rate": ("tune.learning_rate=-1", "learning_rate", "must be above 0"),
     "unknown distribution": (
@@ -87,7 +87,7 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
     "halving by one": ("asha.reduction_factor=1", "asha.reduction_factor", "greater than 1"),
     "too many GPUs said in words": (
         "resources.gpus_per_trial=lots", "resources.gpus_per_trial", "'auto'"),
-    "run name with a path": ("name=../x", "name", "take letters"),
+    "run name with a path": ("name=../x", "name", "use letters"),
     "run name that hides": ("name=.hidden", "name", "starting with a letter or digit"),
     "number for a name": ("name=2024", "name", "put quotes around it"),
     "yes for a name": ("name=on", "name", "put quotes around it"),
@@ -101,9 +101,9 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
         "data.text_column=[title, 0]", "data.text_column.1", "put quotes around it"),
     "no text columns": ("data.text_column=[]", "data.text_column", "give at least one value"),
     "name given to two columns": ("data.columns=[text, text]", "data.columns", "listed twice"),
-    "delimiter of two characters": ("data.delimiter='::'", "data.delimiter", "take one character"),
+    "delimiter of two characters": ("data.delimiter='::'", "data.delimiter", "use one character"),
     "no equals sign": ("train.batch_size", "--set train.batch_size", "write KEY=VALUE"),
-    "value that is no YAML": ("grid.n_labels=[2", "--set grid.n_labels=[2", "not readable as YAML"),
+    "value that is no YAML": ("grid.n_labels=[2", "--set grid.n_labels=[2", "not valid YAML"),
     "model that is not there": ("grid.models.7.path=x", "'7'", "an index from 0 to 0"),
     "unknown tiny family": (
         "grid.models.0.path=tiny:bert", "tiny family 'bert'", "take one of qwen2, llama"),
@@ -123,12 +123,12 @@ DATA = {  # data.path, further changes, what the sentence names, and the remedy 
     "empty file": ("empty.csv", [], "empty.csv", "needs a line of column names"),
     "no label column": ("nolabel.csv", [], "data.label_column", "colour"),
     "column that is not there": (
-        "three.csv", ["data.text_column=body"], "data.text_column", "name one of these"),
+        "three.csv", ["data.text_column=body"], "data.text_column", "choose one of these"),
     "row too long": ("ragged.csv", [], "line 2 has 3 fields", "put quotes around"),
-    "broken JSON": ("broken.jsonl", [], "line 2", "one object a line"),
+    "broken JSON": ("broken.jsonl", [], "line 2", "one object per line"),
     "label index too high": ("official", [], "train.tsv: line 2", "fix or delete it"),
     "folder without data": ("nothing", [], "data.path", "such as train.csv"),
-    "too many labels": ("three.csv", ["grid.n_labels=[4]"], "4 labels asked", "the data have 3"),
+    "too many labels": ("three.csv", ["grid.n_labels=[4]"], "4 labels requested", "have 3"),
     "too many samples": (
         "three.csv", ["grid.n_labels=[2]", "grid.n_samples=[400]"], "grid.n_samples", "at most"),
     "label that is not there": (
@@ -143,7 +143,7 @@ LINE = {  # the whole command line, what the sentence names, and the remedy it g
     "YAML list": (["list.yaml"], "list.yaml", "needs keys such as 'grid:'"),
     "empty configuration": (["empty.yaml"], "empty.yaml", "needs keys such as 'grid:'"),
     "no grid": (["nogrid.yaml"], "grid is missing", "add it"),
-    "name with a path": (["small.yaml", "--name", "../x"], "--name", "take letters"),
+    "name with a path": (["small.yaml", "--name", "../x"], "--name", "use letters"),
     "JSON without dry run": (["small.yaml", "--json"], "--json", "--dry-run; add it"),
     "nothing to resume": (["small.yaml", "--resume"], "small", "leave out --resume"),
     "folder in use": (["small.yaml", "--out", ".", "--name", "used"], "used", "add --resume"),

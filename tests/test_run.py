@@ -55,9 +55,9 @@ SMALL = ["--set", "grid.n_samples=[64]"]
     [
         (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["--name", "../x"], "--name: '../x' is not a usable name"),
-        (["--json"], "--json goes with --dry-run"),
-        (["--retry-failed"], "--retry-failed goes with --resume"),
-        (["--set", "grid.n_labels=[17]", "--set", "grid.n_samples=[1700]"], "17 labels asked"),
+        (["--json"], "--json requires --dry-run"),
+        (["--retry-failed"], "--retry-failed requires --resume"),
+        (["--set", "grid.n_labels=[17]", "--set", "grid.n_samples=[1700]"], "17 labels requested"),
         (["--set", "grid.n_samples=[80000]"], "use at most"),
         (["--set", "data.source=files", "--set", "data.path=/nowhere"],
          "/nowhere: there is no such file"),

@@ -39,7 +39,7 @@ def test_what_is_installed_is_above_the_floors(tool: dict[str, Any]) -> None:
 def test_an_old_package_is_named_with_the_reason(tool: dict[str, Any]) -> None:
     old = tool["check_floors"](lambda name: "2.5.1" if name == "torch" else "999")
     (sentence,) = old
-    assert sentence.startswith("torch 2.5.1: has known holes")
+    assert sentence.startswith("torch 2.5.1: has known vulnerabilities")
     assert "CVE-2025-32434" in sentence
 
 
@@ -47,7 +47,7 @@ def test_a_hole_that_the_database_knows_fails(
     tool: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert tool["main"](stand_in(tmp_path, SOUND, HOLED)) == 1
-    assert "torch 2.13.0: PYSEC-0; mended in 2.14.0" in capsys.readouterr().out
+    assert "torch 2.13.0: PYSEC-0; fixed in 2.14.0" in capsys.readouterr().out
 
 
 def test_what_the_database_does_not_know_is_named(

@@ -1,7 +1,7 @@
-"""Looks for known vulnerabilities in the packages that are installed beside this Python.
+"""Looks for known vulnerabilities in the installed packages.
 
-Asks pip-audit, whose database is on the network. Where that cannot be reached it says so, and what
-is left is the list of floors below.
+Asks pip-audit, whose database is on the network. If that cannot be reached it says so, and only
+checks the minimum versions below.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 
 from packaging.version import Version
 
+# The oldest release of a package without known vulnerabilities, and which ones it fixes.
 FLOORS = {
     "ray": ("2.54.0", "jobs run or deleted by others: CVE-2023-48022, CVE-2026-27482"),
     "torch": ("2.10.0", "code run by weights_only pickles: CVE-2025-32434, CVE-2026-24747"),
@@ -21,11 +22,10 @@ FLOORS = {
     "jinja2": ("3.1.6", "a way out of the template sandbox: CVE-2025-27516"),
     "pyyaml": ("5.4", "code run by the full loader: CVE-2020-14343"),
 }
-"""The oldest release of a package that is known to be mended, and of what."""
 
 OFFLINE = (
     "offline: the vulnerability database could not be reached, so nothing newer than the list in "
-    "tools/audit.py is known; run this again where there is a network"
+    "tools/audit.py is known; run this again with a network connection"
 )
 
 
@@ -33,14 +33,14 @@ def check_floors(installed: Callable[[str], str] = version) -> list[str]:
     """Return a sentence for each package that is older than its floor."""
     found = {name: installed(name) for name in FLOORS}
     return [
-        f"{name} {found[name]}: has known holes ({reason}); install {floor} or newer"
+        f"{name} {found[name]}: has known vulnerabilities ({reason}); install {floor} or newer"
         for name, (floor, reason) in FLOORS.items()
         if Version(found[name]) < Version(floor)
     ]
 
 
 def ask_database(command: str) -> dict[str, Any]:
-    """Return what pip-audit answers as JSON; nothing if it is not there or does not answer."""
+    """Return pip-audit's JSON output; empty if it is not installed or fails."""
     folder = sysconfig.get_paths()["purelib"]
     words = [command, "--path", folder, "--format", "json", "--progress-spinner", "off"]
     try:
@@ -51,21 +51,18 @@ def ask_database(command: str) -> dict[str, Any]:
 
 
 def read_answer(answer: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return a sentence for each vulnerability, and the names that the database does not know."""
+    """Return a sentence per vulnerability, and the packages that the database does not know."""
     holes, unknown = [], []
     for package in answer.get("dependencies", []):
         if "skip_reason" in package:
             unknown.append(package["name"])
         for hole in package.get("vulns", []):
-            mended = ", ".join(hole["fix_versions"]) or "no release yet"
-            holes.append(
-                f"{package['name']} {package['version']}: {hole['id']}; mended in {mended}"
-            )
+            fixed = ", ".join(hole["fix_versions"]) or "no release yet"
+            holes.append(f"{package['name']} {package['version']}: {hole['id']}; fixed in {fixed}")
     return holes, unknown
 
 
 def main(command: str) -> int:
-    """Print what is known to be wrong; return 1 if anything is, else 0."""
     answer = ask_database(command)
     holes, unknown = read_answer(answer)
     holes = check_floors() + holes

@@ -1,10 +1,11 @@
-"""Writes what follows from the configuration's schema: the tables of docs/configuration.md, and
-the JSON schema that editors read.
+"""Generates the tables of docs/configuration.md, and the JSON schema for editors, from the schema
+of the configuration.
 
     python -m tools.reference
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,30 +20,30 @@ PAGE = ROOT / "docs" / "configuration.md"
 SCHEMA = ROOT / "sweep_configs" / "schema.json"
 MARKER = "<!-- From here on `make docs` writes this page, from the docstrings of the schema. -->\n"
 
-# YAML 1.1 reads 1e-4 as text; where a number is meant the loader takes such text for it.
+# YAML 1.1 reads 1e-4 as text; the loader accepts such text for a number.
 NUMBER_TEXT = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-# Pydantic leaves bounds by their Python names where a validator of ours stands before them.
+# Pydantic keeps the Python names of bounds that follow a validator of ours.
 BOUNDS = {
     "ge": "minimum",
     "gt": "exclusiveMinimum",
     "le": "maximum",
     "lt": "exclusiveMaximum",
 }
-# Upper bounds from here on only keep numbers sane: nobody needs to read them.
+# Upper bounds from here on only keep numbers sane; the page does not mention them.
 SANE = 10**6
 LOWER = {"minimum": "≥", "exclusiveMinimum": ">"}
 UPPER = {"maximum": "≤", "exclusiveMaximum": "<"}
 WORDS = {
     "string": "text",
     "null": "`null`",
-    "integer": "whole number",
+    "integer": "integer",
 }
 
 Schema = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """A key of the configuration, as the page shows it."""
+    """A row of the page's tables."""
 
     name: str
     kind: str
@@ -61,7 +62,7 @@ def build_schema() -> Schema:
     """Return the JSON schema of a configuration file."""
     tree = Config.model_json_schema(schema_generator=Generator)
     for section in filter(lambda part: "$ref" in part, tree["properties"].values()):
-        # The default of a whole section has those of its keys as YAML writes them.
+        # A section's default holds the defaults of its keys as YAML writes them.
         for key, value in section.pop("default", {}).items():
             tree["$defs"][_name_of(section)]["properties"][key]["default"] = value
     adapted: Schema = _adapt(tree)
@@ -73,8 +74,8 @@ def _name_of(section: Schema) -> str:
 
 
 def _adapt(tree: Any) -> Any:
-    """Return ``tree`` with the bounds by their JSON names, numbers also as text, and plain
-    descriptions."""
+    """Return ``tree`` with the JSON names of bounds, numbers also as text, and descriptions on one
+    line."""
     if isinstance(tree, list):
         return [_adapt(part) for part in tree]
     if not isinstance(tree, dict):
@@ -88,7 +89,7 @@ def _adapt(tree: Any) -> Any:
 
 
 def list_sections(schema: Schema) -> Iterator[tuple[str, str, list[Key]]]:
-    """Yield the name, the meaning and the keys of each section; first those outside of any."""
+    """Yield the name, the meaning and the keys of each section, first of the top level."""
     alone = {key: part for key, part in schema["properties"].items() if "$ref" not in part}
     yield "", "", list(_list_keys({"properties": alone}, schema["$defs"], ""))
     for name, part in schema["properties"].items():
@@ -109,7 +110,7 @@ def _list_keys(section: Schema, others: Schema, above: str) -> Iterator[Key]:
 
 
 def _find_section(part: Schema) -> str:
-    """Return the name of the section whose keys stand below this one; empty if there are none."""
+    """Return the name of the section below this key; empty if there is none."""
     forms = [part, part.get("items", {}), *part.get("anyOf", [])]
     return next((_name_of(form) for form in forms if "$ref" in form), "")
 
@@ -159,14 +160,16 @@ def _describe_form(form: Schema) -> str:
 def _describe_items(items: Schema) -> str:
     if "$ref" in items:
         return "the keys below, N from 0"
-    told = describe_type(items)
-    return "texts" if told == WORDS["string"] else told.replace("number", "numbers", 1)
+    kind = describe_type(items)
+    if kind == WORDS["string"]:
+        return "texts"
+    return re.sub("number|integer", r"\g<0>s", kind, count=1)
 
 
 def _describe_bounds(form: Schema) -> str:
     low = [(form[key], sign) for key, sign in LOWER.items() if key in form]
     high = [(form[key], sign) for key, sign in UPPER.items() if form.get(key, SANE) < SANE]
-    # A type and the key that has it may both have a lower bound: the tighter one counts.
+    # A type and a key of that type may both have a lower bound; the tighter one counts.
     tightest = sorted(low, key=lambda bound: (bound[0], bound[1] == ">"))[-1:]
     bounds = [f"{sign} {value:,}" for value, sign in [*tightest, *high]]
     return f" {' and '.join(bounds)}" if bounds else ""
@@ -181,7 +184,7 @@ def write_tables(schema: Schema) -> str:
     """Return the generated part of the page: a table for each section."""
     parts = []
     for name, meaning, keys in list_sections(schema):
-        head = f"## `{name}`\n\n{meaning}\n" if name else "## The file as a whole\n"
+        head = f"## `{name}`\n\n{meaning}\n" if name else "## The top level\n"
         rows = [" | ".join(("", f"`{k.name}`", k.kind, k.default, k.meaning, "")) for k in keys]
         table = ["| key | type | default | meaning |", "|---|---|---|---|", *map(str.strip, rows)]
         parts.append("\n".join([head, *table]) + "\n")
@@ -189,17 +192,15 @@ def write_tables(schema: Schema) -> str:
 
 
 def write_page(page: str, schema: Schema) -> str:
-    """Return ``page`` with its generated part written anew."""
+    """Return ``page`` with its generated part replaced."""
     return f"{page.partition(MARKER)[0]}{MARKER}\n{write_tables(schema)}"
 
 
 def write_schema(schema: Schema) -> str:
-    """Return the text of the JSON schema's file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
-    """Write both files."""
     schema = build_schema()
     SCHEMA.write_text(write_schema(schema), encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
 """The options of ``python -m sweep.run``: what they are, which go together, and the command that
-goes on with a run."""
+resumes a run."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ examples:
   python -m sweep.run                                   the quickstart: 48 cells, no download
   python -m sweep.run sweep_configs/goemotions.yaml --dry-run
   python -m sweep.run my.yaml --set train.batch_size=8 --set grid.n_labels=[2,4]
-  python -m sweep.run --name quickstart --resume        go on after an interruption
+  python -m sweep.run --name quickstart --resume        resume after an interruption
   python -m sweep.run --attach runs/quickstart          watch it from another terminal
 
 exit codes: 0 every cell has a result; 1 some cell has none; 2 wrong input; 130 interrupted"""
@@ -34,7 +34,6 @@ ADDRESS = re.compile(
 
 
 def build_parser() -> OptionParser:
-    """Return the parser of ``python -m sweep.run``."""
     parser = OptionParser("python -m sweep.run", DESCRIPTION, EPILOG)
     add = parser.add_argument
     add(
@@ -42,21 +41,21 @@ def build_parser() -> OptionParser:
         nargs="?",
         type=read_path,
         metavar="CONFIG",
-        help="YAML file; left out: sweep_configs/quickstart.yaml, or the run's own with --resume",
+        help="YAML file (default: sweep_configs/quickstart.yaml, or the run's own with --resume)",
     )
-    add("--name", help="name of the run; left out: the configuration's")
+    add("--name", help="name of the run (default: the configuration's)")
     add(
         "--out",
         type=read_path,
         default=Path("runs"),
         metavar="DIR",
-        help="folder of run folders (default: runs); the run's is DIR/NAME",
+        help="folder for run folders (default: runs); this run's is DIR/NAME",
     )
-    add("--resume", action="store_true", help="go on with DIR/NAME; only what is missing runs")
+    add("--resume", action="store_true", help="continue DIR/NAME; only what is missing runs")
     add(
         "--retry-failed",
         action="store_true",
-        help="with --resume: run trials and baselines anew whose status is failed or oom",
+        help="with --resume: rerun trials and baselines whose status is failed or oom",
     )
     add(
         "--set",
@@ -66,24 +65,24 @@ def build_parser() -> OptionParser:
         dest="overrides",
         help="change one key, e.g. train.batch_size=8 or grid.models.0.path=/models/x; repeatable",
     )
-    add("--dry-run", action="store_true", help="print the plan and the preflight, train nothing")
+    add("--dry-run", action="store_true", help="print the plan and the preflight without training")
     add("--json", action="store_true", help="with --dry-run: print one JSON object")
     add(
         "--attach",
         type=read_path,
         metavar="RUN",
-        help="show the progress of the sweep that runs in this run folder, e.g. runs/quickstart",
+        help="show the progress of the sweep running in this run folder, e.g. runs/quickstart",
     )
     add(
         "--address",
         metavar="ADDR",
-        help="a running Ray cluster, e.g. auto; left out: one on this machine",
+        help="a running Ray cluster, e.g. auto (default: start one on this machine)",
     )
     return parser  # fmt: skip
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Raise ConfigError where options contradict one another or one would have no effect."""
+    """Raise ConfigError if options contradict each other, or one would have no effect."""
     for flag, value in (
         ("--name", options.name),
         ("--address", options.address),
@@ -96,9 +95,9 @@ def check_options(options: argparse.Namespace) -> None:
     else:
         _check_address(options.address)
     if options.json and not options.dry_run:
-        raise ConfigError("--json goes with --dry-run; add it")
+        raise ConfigError("--json requires --dry-run; add it")
     if options.retry_failed and not options.resume:
-        raise ConfigError("--retry-failed goes with --resume; add it")
+        raise ConfigError("--retry-failed requires --resume; add it")
 
 
 def _check_address(address: str | None) -> None:
@@ -121,7 +120,7 @@ def _check_attach(options: argparse.Namespace) -> None:
     others.remove("--attach")
     if others:
         raise ConfigError(
-            f"--attach goes alone: it watches a sweep and starts none; leave out {others[0]}"
+            f"--attach only watches a sweep, so it takes no other options; leave out {others[0]}"
         )
 
 
@@ -129,7 +128,7 @@ OPTION_NAMES = {"config": "CONFIG", "overrides": "--set"}
 
 
 def format_resume_command(name: str, out: Path, address: str | None) -> str:
-    """Return the command that goes on with the run ``out/name``, to be pasted into a shell in the
+    """Return the command that resumes the run ``out/name``, ready to paste into a shell in the
     folder that this process was started in."""
     words = [_find_python(), "-m", "sweep.run", "--name", name]
     if out != Path("runs"):
@@ -140,10 +139,10 @@ def format_resume_command(name: str, out: Path, address: str | None) -> str:
 
 
 def _find_python() -> str:
-    """Return the shortest name of this interpreter that the shell finds it by."""
+    """Return the shortest name by which the shell finds this interpreter."""
     for name in ("python", "python3"):
         found = shutil.which(name)
-        # Not the file behind a link: a virtual environment is known by the link.
+        # Links are not resolved: a virtual environment is recognized by its link.
         if found and Path(found).absolute() == Path(sys.executable).absolute():
             return name
     here = os.path.relpath(sys.executable)
@@ -151,7 +150,6 @@ def _find_python() -> str:
 
 
 def check_option_name(name: str) -> str:
-    """Return ``name`` if it can be a run's; else raise ConfigError."""
     try:
         return check_name(name)
     except ValueError as error:

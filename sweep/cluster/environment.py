@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from sweep.config import TrackersConfig, holds_password
 from sweep.errors import ClusterError, ConfigError
-from sweep.startup.home import list_own_settings
+from sweep.startup.home import list_own_variables
 
 OLDEST_RAY = (2, 54)
 """Before 2.52 Ray had no authentication (CVE-2023-48022); up to 2.53 a web page could delete jobs
@@ -40,7 +40,7 @@ def worker_environment() -> dict[str, str]:
     HF_TOKEN before ``ray start`` there, or run ``hf auth login`` once (below HF_HOME, which may
     be a shared folder). For the same reason an HF_ENDPOINT with a password in it is left out.
     """
-    names = [name for name in WORKER_VARIABLES if name not in list_own_settings()]
+    names = [name for name in WORKER_VARIABLES if name not in list_own_variables()]
     found = {name: os.environ[name] for name in names if os.environ.get(name)}
     return {name: value for name, value in found.items() if not holds_password(value)}
 

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from sweep.cluster.environment import check_ray, worker_environment
 from sweep.errors import ClusterError, first_line
-from sweep.signals import interrupts_held
-from sweep.startup.home import can_be_written
+from sweep.signals import delay_interrupts
+from sweep.startup.home import is_writable
 from sweep.startup.search_path import list_worker_folders
 
 LOG_NAME = "ray.log"
@@ -129,7 +129,7 @@ def disconnect() -> None:
     A second or two in which a Ctrl-C waits: Ray, left half shut down, ends this process with an
     exit code of its own.
     """
-    with interrupts_held():
+    with delay_interrupts():
         ray.shutdown()
         _reread_authentication()
 
@@ -172,7 +172,7 @@ def find_folder_fault(folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return f"cannot be made ({error.strerror})"
-    return "" if can_be_written(folder) else "cannot be written"
+    return "" if is_writable(folder) else "cannot be written"
 
 
 def _join_cluster(address: str, given: str) -> None:

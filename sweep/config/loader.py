@@ -1,4 +1,4 @@
-"""The configuration as a whole: its YAML reader, dotted overrides, and errors as sentences."""
+"""Loads and dumps a configuration: YAML, dotted overrides, and errors as sentences."""
 
 import difflib
 from collections.abc import Sequence
@@ -12,19 +12,20 @@ from pydantic import ValidationError
 from sweep.config.schema import Config, Section
 from sweep.config.yaml_tree import (
     MALFORMED,
-    OddNumberError,
+    MisleadingNumberError,
     RepeatedKeyError,
     parse_value,
     read_tree,
 )
 from sweep.errors import ConfigError, format_names, format_value, truncate
 
+# Pydantic's error types in words.
 SENTENCES = {
     "float_parsing": "needs a number",
     "float_type": "needs a number",
-    "int_parsing": "needs a whole number",
-    "int_type": "needs a whole number",
-    "int_from_float": "needs a whole number",
+    "int_parsing": "needs an integer",
+    "int_type": "needs an integer",
+    "int_from_float": "needs an integer",
     "int_parsing_size": "needs a smaller number",
     "bool_parsing": "needs true or false",
     "string_unicode": "needs text without half characters (lone surrogates)",
@@ -33,20 +34,19 @@ SENTENCES = {
     "model_type": "needs keys below it",
     "too_short": "is empty; give at least one value",
 }
-"""Pydantic's error types in the words of a configuration."""
 
-READ_WITHOUT_QUOTES = {
+# Words that YAML does not read as text unless they are quoted.
+UNQUOTED_WORDS = {
     True: "yes, on or true",
     False: "no, off or false",
     None: "null, ~ or nothing",
 }
-"""The words that YAML takes for something else than text."""
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read ``path``, apply ``KEY=VALUE`` overrides, and return the checked configuration.
 
-    Raises ConfigError with the file, the key and the remedy.
+    Raises ConfigError that names the file, the key and the remedy.
     """
     tree = read_tree(path)
     check_overrides(overrides)
@@ -64,7 +64,7 @@ def dump_config(config: Config) -> str:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Raise ConfigError if one override sets what a later one sets again, to something else."""
+    """Raise ConfigError if an override is undone by a later one."""
     for index, override in enumerate(overrides):
         key, _, value = override.partition("=")
         for later in overrides[index + 1 :]:
@@ -79,54 +79,55 @@ def check_overrides(overrides: Sequence[str]) -> None:
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     """Set one dotted key, e.g. ``grid.models.0.path=/models/x``, inside ``tree``."""
     key, sign, text = override.partition("=")
-    told = f"--set {truncate(override, 80)}"
+    option = f"--set {truncate(override, 80)}"
     if not sign or not key:
-        raise ConfigError(f"{told}: write KEY=VALUE, for example train.batch_size=8")
+        raise ConfigError(f"{option}: write KEY=VALUE, for example train.batch_size=8")
     try:
         value = parse_value(text)
-    except (RepeatedKeyError, OddNumberError) as error:
-        raise ConfigError(f"{told}: {error}") from None
+    except (RepeatedKeyError, MisleadingNumberError) as error:
+        raise ConfigError(f"{option}: {error}") from None
     except MALFORMED:
         raise ConfigError(
-            f"{told}: the value is not readable as YAML; put quotes around a text"
+            f"{option}: the value is not valid YAML; put quotes around a text"
         ) from None
     *parents, last = key.split(".")
     node: Any = tree
     for part in parents:
-        node = _child(node, part, told)
+        node = _child(node, part, option)
     if isinstance(node, list):
-        node[_index(node, last, told)] = value
+        node[_index(node, last, option)] = value
     elif isinstance(node, dict):
         node[last] = value
     else:
         raise ConfigError(
-            f"{told}: {format_value(key)} is not a key of the configuration; take off its last part"
+            f"{option}: {format_value(key)} is not a key of the configuration; remove its last part"
         )
 
 
-def _child(node: Any, part: str, told: str) -> Any:
+def _child(node: Any, part: str, option: str) -> Any:
     if isinstance(node, list):
-        return node[_index(node, part, told)]
+        return node[_index(node, part, option)]
     if isinstance(node, dict):
         if node.get(part) is None:
             node[part] = {}
         return node[part]
     raise ConfigError(
-        f"{told}: {format_value(part)} and what follows it stand below a value; take them off"
+        f"{option}: {format_value(part)} is below a value, which has no keys; remove it and what "
+        "follows"
     )
 
 
-def _index(node: list[Any], part: str, told: str) -> int:
-    # Not isdigit: it is true of characters such as a raised 2, which int() refuses.
+def _index(node: list[Any], part: str, option: str) -> int:
+    # Not isdigit: it is true for characters such as a superscript 2, which int() refuses.
     if part in map(str, range(len(node))):
         return int(part)
     if not node:
-        raise ConfigError(f"{told}: the list is empty there; set the whole list")
-    raise ConfigError(f"{told}: {format_value(part)} is not an index from 0 to {len(node) - 1}")
+        raise ConfigError(f"{option}: the list is empty; set the complete list")
+    raise ConfigError(f"{option}: {format_value(part)} is not an index from 0 to {len(node) - 1}")
 
 
 def _explain(error: ValidationError) -> str:
-    """Return one sentence for the first thing that is wrong."""
+    """Return one sentence about the first error."""
     first = error.errors()[0]
     key = _name_key(first["loc"])
     if first["type"] == "extra_forbidden":
@@ -136,7 +137,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key} is missing; add it"
     if first["type"] == "string_type":
-        return f"{key}: {_explain_no_text(first['input'])}"
+        return f"{key}: {_explain_not_text(first['input'])}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = SENTENCES.get(first["type"], message)
     plain = first["type"] in ("value_error", "too_short")
@@ -147,22 +148,21 @@ def _explain(error: ValidationError) -> str:
 
 def _explain_key(location: Sequence[int | str], key: Any) -> str:
     above = f"{_name_key(location[:-1])}: " if _name_key(location[:-1]) else ""
-    words = READ_WITHOUT_QUOTES.get(key) if key is None or isinstance(key, bool) else None
+    words = UNQUOTED_WORDS.get(key) if key is None or isinstance(key, bool) else None
     given = f"{format_value(key)} (what YAML makes of {words})" if words else format_value(key)
-    return f"{above}has the key {given}, which is not a word; delete it"
+    return f"{above}has the key {given}, which is not text; delete it"
 
 
-def _explain_no_text(value: Any) -> str:
-    """Return what stands where text is needed, and how YAML is made to read it as text."""
-    told = format_value(str(value)) if isinstance(value, date) else format_value(value)
-    words = READ_WITHOUT_QUOTES.get(value) if value is None or isinstance(value, bool) else None
-    given = f"{told} (what YAML makes of {words})" if words else told
+def _explain_not_text(value: Any) -> str:
+    option = format_value(str(value)) if isinstance(value, date) else format_value(value)
+    words = UNQUOTED_WORDS.get(value) if value is None or isinstance(value, bool) else None
+    given = f"{option} (what YAML makes of {words})" if words else option
     return f'needs text, not {given}; put quotes around it (in YAML "...", in --set \'"..."\')'
 
 
 def _name_key(location: Sequence[int | str]) -> str:
-    """Return the dotted key of ``location``, without what Pydantic puts there of its own: names
-    of a union's members and of a mapping's keys."""
+    """Return the dotted key of ``location``, without the names that pydantic adds for members of
+    a union and keys of a mapping."""
     model: Any = Config
     parts: list[str] = []
     for part in location:
@@ -191,7 +191,7 @@ def _explain_unknown(location: Sequence[int | str]) -> str:
 
 
 def _find_elsewhere(name: str) -> list[str]:
-    """Return the dotted key in any section that is called like ``name``, or nearly so."""
+    """Return the dotted key, in any section, whose last part is closest to ``name``, if any."""
     keys = {
         key: f"{section}.{key}"
         for section, field in Config.model_fields.items()
@@ -201,7 +201,7 @@ def _find_elsewhere(name: str) -> list[str]:
 
 
 def _section_of(annotation: Any) -> Any:
-    """Return the section that a field of this annotation holds; None if it holds none."""
+    """Return the section class in a field's annotation, or None."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     found = (_section_of(part) for part in getattr(annotation, "__args__", ()))

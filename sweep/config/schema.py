@@ -16,7 +16,7 @@ from pydantic import (
 from sweep.config.search_space import read_space
 from sweep.config.types import (
     BASELINES,
-    DIFFERENT,
+    UNIQUE,
     AnyPath,
     BaselineNames,
     ColumnNames,
@@ -27,7 +27,7 @@ from sweep.config.types import (
     OneOrMoreNames,
     PositiveInt,
     Share,
-    StoragePlace,
+    StorageUri,
     TuneSpace,
     check_encoding,
     describe_space,
@@ -38,9 +38,9 @@ from sweep.errors import format_value
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values cannot change later.
+    """A part of the configuration: unknown keys are refused, and values are immutable.
 
-    The docstrings of its attributes are what docs/configuration.md and editors say of the keys.
+    The docstrings of its attributes become the descriptions in docs/configuration.md and editors.
     """
 
     model_config = ConfigDict(
@@ -51,6 +51,7 @@ class Section(BaseModel):
     )
 
 
+# The keys of ``data`` that a source does not read: setting one shows that another source is meant.
 WITHOUT_EFFECT = {
     "files": ("config", "revision"),
     "hub": ("quoted", "delimiter", "columns", "encoding"),
@@ -63,14 +64,13 @@ WITHOUT_EFFECT = {
         "split_seed",
     ),
 }
-"""The keys of ``data`` that each source does not read, and that say that another one is meant."""
 
 
 class DataConfig(Section):
     """Where the texts come from and which labels count."""
 
     source: Literal["hub", "files", "synthetic"] = "synthetic"
-    """Where the data come from. Left out: ``files`` where ``path`` or ``splits`` is given, else
+    """Where the data come from. Default: ``files`` if ``path`` or ``splits`` is set, else
     ``synthetic``, the built-in corpus."""
     path: AnyPath | None = None
     """A dataset id on the Hub; or a folder, file, ZIP archive or pattern such as ``data/*.csv``."""
@@ -86,11 +86,11 @@ class DataConfig(Section):
     label_separator: Annotated[str, Field(min_length=1)] | None = None
     """Separates the labels within a text such as ``joy,anger``; null: such a text is one label."""
     labels_file: AnyPath | None = None
-    """A file of label names, one per line, for labels that are whole numbers from 0; relative to
-    the data."""
+    """A file of label names, one per line, for labels that are integers from 0; relative to the
+    data."""
     columns: ColumnNames | None = None
     """The names of all columns, in order, of CSV and TSV files without a header line; null: the
-    first line has the names."""
+    first line holds the names."""
     delimiter: Delimiter | None = None
     """Separates the fields of CSV and TSV files: a character, or ``tab``, ``comma``,
     ``semicolon``, ``pipe``, ``space`` or ``colon``; null: detected in each file."""
@@ -101,18 +101,18 @@ class DataConfig(Section):
     and UTF-32 with a byte order mark are recognized)."""
     splits: dict[Literal["train", "validation", "test"], AnyPath | None] | None = None
     """For each split its name on the Hub, or its file, folder or pattern relative to ``path``. A
-    split left out is found by its usual names; null in place of a name: cut it from training."""
+    split that is not listed is found by its usual names; null instead of a name: hold it out from
+    training."""
     validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
-    """Fraction of the training texts that becomes validation where the data have none."""
+    """Fraction of the training texts to hold out for validation if the data have no such split."""
     test_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.1
-    """Fraction of the training texts that becomes test where the data have none."""
+    """Fraction of the training texts to hold out for test if the data have no such split."""
     split_seed: Count = 0
-    """Seed of the draw that cuts missing splits from training."""
+    """Seed for holding missing splits out from training."""
     exclude_labels: list[str] = ["neutral"]
     """Labels whose rows are left out; ``[]``: none."""
     label_order: (
-        Annotated[list[str], AfterValidator(refuse_repeats), Field(json_schema_extra=DIFFERENT)]
-        | None
+        Annotated[list[str], AfterValidator(refuse_repeats), Field(json_schema_extra=UNIQUE)] | None
     ) = None
     """The labels to use, in this order: the first k of them make the set of k; null: all, the most
     frequent in training first."""
@@ -127,7 +127,7 @@ class DataConfig(Section):
             return tree
         named = [name for name in ("path", "splits") if name in tree]
         if named and not any(tree[name] for name in named):
-            # A shell's variable that is not set looks like this.
+            # As from an unset shell variable.
             raise ValueError(
                 f"{named[0]} is empty; give a value, or leave it out for the built-in corpus"
             )
@@ -145,7 +145,7 @@ class DataConfig(Section):
 
     @property
     def text_columns(self) -> list[str] | None:
-        """The columns that ``text_column`` names; None where they are to be found."""
+        """``text_column`` as a list; None where the columns are to be found."""
         return [self.text_column] if isinstance(self.text_column, str) else self.text_column
 
     @model_validator(mode="after")
@@ -157,13 +157,13 @@ class DataConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _training_is_there(self) -> "DataConfig":
+    def _training_is_named(self) -> "DataConfig":
         if self.splits and self.splits.get("train", "") is None:
             raise ValueError("splits.train needs a file; only validation and test may be null")
         return self
 
     @model_validator(mode="after")
-    def _training_is_left(self) -> "DataConfig":
+    def _training_remains(self) -> "DataConfig":
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError(
                 "validation_fraction and test_fraction leave nothing to train on: "
@@ -185,34 +185,34 @@ class ModelConfig(Section):
     trust_remote_code: bool = False
     """Whether to run code that comes with the model. It runs as you: see SECURITY.md."""
     allow_pickle: bool = False
-    """Whether to load weights that are not safetensors. Better convert them: see SECURITY.md."""
+    """Whether to load weights that are not safetensors; converting is safer: see SECURITY.md."""
     target_modules: Annotated[list[str], Field(min_length=1)] | None = None
     """Names of the linear layers that get LoRA, such as ``q_proj``; null: all of them."""
 
 
 class GridConfig(Section):
-    """The axes: every combination of their values is a cell."""
+    """The axes of the grid: every combination of their values is a cell."""
 
     models: Annotated[list[ModelConfig], Field(min_length=1)]
     """The base models to compare."""
     n_labels: Annotated[
         list[Annotated[PositiveInt, Field(ge=2)]],
-        Field(min_length=1, json_schema_extra=DIFFERENT),
+        Field(min_length=1, json_schema_extra=UNIQUE),
         AfterValidator(refuse_repeats),
     ]
-    """Label counts: k takes the k first labels, so smaller sets lie inside larger ones."""
+    """Label counts: k means the first k labels, so smaller sets are part of larger ones."""
     n_samples: Annotated[
         list[PositiveInt],
-        Field(min_length=1, json_schema_extra=DIFFERENT),
+        Field(min_length=1, json_schema_extra=UNIQUE),
         AfterValidator(refuse_repeats),
     ]
     """Training texts per cell; each must be a multiple of every label count."""
     seeds: Annotated[
         list[Count],
-        Field(min_length=1, json_schema_extra=DIFFERENT),
+        Field(min_length=1, json_schema_extra=UNIQUE),
         AfterValidator(refuse_repeats),
     ] = [0]
-    """Seeds of the draw of training texts, of initial weights and of batch order."""
+    """Seeds for drawing training texts, initial weights and batch order."""
 
     @field_validator("models")
     @classmethod
@@ -236,15 +236,15 @@ class GridConfig(Section):
                     below, above = n - n % k, n - n % k + k
                     near = " or ".join(str(v) for v in (below, above) if v > 0)
                     raise ValueError(
-                        f"n_samples {n} cannot be balanced over n_labels {k}: take {near}"
+                        f"n_samples {n} cannot be balanced over n_labels {k}: use {near}"
                     )
         return self
 
 
-# Wider than any layer of the models that a sweep can train.
-MOST_RANK = MOST_RATIO = 65_536
-# Far past any use, and well inside what the journal takes.
-MOST_STEP = MOST_NORM = 1e12
+# Larger than any layer of the models that a sweep can train.
+MAX_RANK = MAX_RATIO = 65_536
+# Far beyond any use, and well within what the journal accepts.
+MAX_RATE = MAX_NORM = 1e12
 
 
 class TuneConfig(Section):
@@ -252,40 +252,40 @@ class TuneConfig(Section):
 
     candidates: Annotated[PositiveInt, Field(le=10_000)] = 8
     """How many candidates compete in each cell; every cell gets the same ones."""
-    lora_rank: Annotated[TuneSpace, describe_space("integer", minimum=1, maximum=MOST_RANK)] = (
+    lora_rank: Annotated[TuneSpace, describe_space("integer", minimum=1, maximum=MAX_RANK)] = (
         read_space([4, 8, 16, 32])
     )
-    """Rank of the LoRA adapters: a whole number or a list of them."""
-    learning_rate: Annotated[TuneSpace, describe_space(exclusiveMinimum=0, maximum=MOST_STEP)] = (
+    """Rank of the LoRA adapters: an integer or a list of them."""
+    learning_rate: Annotated[TuneSpace, describe_space(exclusiveMinimum=0, maximum=MAX_RATE)] = (
         read_space({"loguniform": [5e-5, 2e-3]})
     )
     """Peak learning rate of AdamW, after the warmup."""
     lora_alpha_ratio: Annotated[
-        TuneSpace, describe_space(exclusiveMinimum=0, maximum=MOST_RATIO)
+        TuneSpace, describe_space(exclusiveMinimum=0, maximum=MAX_RATIO)
     ] = read_space(2.0)
-    """LoRA's alpha divided by its rank: the factor on the adapter's output."""
+    """LoRA's alpha divided by its rank: the factor that scales the adapter's output."""
     lora_dropout: Annotated[TuneSpace, describe_space(minimum=0, exclusiveMaximum=1)] = read_space(
         0.0
     )
     """Dropout on the adapters' inputs."""
-    weight_decay: Annotated[TuneSpace, describe_space(minimum=0, maximum=MOST_STEP)] = read_space(
+    weight_decay: Annotated[TuneSpace, describe_space(minimum=0, maximum=MAX_RATE)] = read_space(
         0.01
     )
     """AdamW's weight decay."""
     seed: Count = 0
-    """Seed of the draw of candidates."""
+    """Seed for drawing the candidates."""
 
     @model_validator(mode="after")
     def _bounds(self) -> "TuneConfig":
         if not self.lora_rank.is_whole or self.lora_rank.low < 1:
-            raise ValueError("lora_rank takes whole numbers from 1 up")
-        if self.lora_rank.high > MOST_RANK or self.lora_alpha_ratio.high > MOST_RATIO:
+            raise ValueError("lora_rank takes integers from 1 up")
+        if self.lora_rank.high > MAX_RANK or self.lora_alpha_ratio.high > MAX_RATIO:
             raise ValueError(
-                f"lora_rank goes up to {MOST_RANK} and lora_alpha_ratio to {MOST_RATIO}; lower it"
+                f"lora_rank goes up to {MAX_RANK} and lora_alpha_ratio to {MAX_RATIO}; lower it"
             )
-        if max(self.learning_rate.high, self.weight_decay.high) > MOST_STEP:
+        if max(self.learning_rate.high, self.weight_decay.high) > MAX_RATE:
             raise ValueError(
-                f"learning_rate and weight_decay go up to {MOST_STEP:g}; write a smaller number"
+                f"learning_rate and weight_decay go up to {MAX_RATE:g}; write a smaller number"
             )
         if self.learning_rate.low <= 0:
             raise ValueError("learning_rate must be above 0")
@@ -303,12 +303,12 @@ class AshaConfig(Section):
     2020, arXiv:1810.05934)."""
 
     max_epochs: Annotated[PositiveInt, Field(le=10**6)] = 8
-    """The most epochs a trial trains; the learning rate reaches 0 there."""
+    """Maximum epochs of a trial; the learning rate reaches 0 there."""
     grace_epochs: PositiveInt = 1
-    """Epochs before a trial is first compared with its rivals."""
+    """Epochs before a trial is first compared with the others of its cell."""
     reduction_factor: Annotated[Number, Field(gt=1)] = 3
-    """About one trial in this many goes on at each comparison, and the next one comes after this
-    many times the epochs."""
+    """About one in this many trials continues after each comparison, and the next comparison comes
+    after this many times the epochs."""
 
     @model_validator(mode="after")
     def _grace_fits(self) -> "AshaConfig":
@@ -324,7 +324,7 @@ class AshaConfig(Section):
         if steps > 100:
             raise ValueError(
                 f"reduction_factor {self.reduction_factor:g} is so close to 1 that a trial would "
-                "be compared more than 100 times; take 2 or more"
+                "be compared more than 100 times; use 2 or more"
             )
         return self
 
@@ -337,21 +337,21 @@ class TrainConfig(Section):
     eval_batch_size: PositiveInt = 64
     """Texts scored at once."""
     max_batch_tokens: Annotated[PositiveInt, Field(ge=64)] = 8192
-    """The most tokens, padding included, that pass through the model at once; a larger batch is
-    split into parts, whose gradients add up to the same step."""
+    """Maximum number of tokens, padding included, in one forward pass; a larger batch is split, and
+    the gradients of its parts add up to the same step."""
     max_length: Annotated[PositiveInt, Field(ge=4)] = 64
-    """The most tokens of a text; longer texts are cut."""
+    """Maximum number of tokens per text; longer texts are truncated."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the base model; ``auto``: bfloat16 on GPUs that have it, on CPUs whichever
-    a training step of the model measures as faster. The adapters are float32."""
+    """Number format of the base model; ``auto``: bfloat16 on GPUs that support it; on CPUs
+    whichever a measured training step of the model is faster with. The adapters are float32."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"
     """Recompute activations in the backward pass instead of keeping them in memory; ``auto``: on a
-    GPU whose free memory they would not fit."""
+    GPU whose free memory would not hold them."""
     warmup_ratio: Annotated[Number, Field(ge=0, lt=1)] = 0.1
     """Fraction of the steps of ``asha.max_epochs`` over which the learning rate rises; it then
     falls linearly to 0."""
-    max_grad_norm: Annotated[Number, Field(gt=0, le=MOST_NORM)] = 1.0
-    """Norm to which gradients are clipped."""
+    max_grad_norm: Annotated[Number, Field(gt=0, le=MAX_NORM)] = 1.0
+    """Maximum norm of the gradients, which are clipped to it."""
     patience: PositiveInt | None = 3
     """Epochs without a better validation accuracy before a trial ends; null: no limit."""
 
@@ -372,21 +372,22 @@ class ResourcesConfig(Section):
     cpus_per_trial: Annotated[Share, Field(gt=0)] = 1
     """CPUs for each trial."""
     max_retries: Count = 2
-    """How often a trial whose worker or machine died is restarted without an epoch in between."""
+    """How often in a row, without an epoch in between, a trial is restarted after its worker or
+    machine died."""
     max_epoch_minutes: Annotated[Number, Field(gt=0)] = 240
-    """Minutes without a finished epoch after which a worker counts as hung and is ended."""
+    """Minutes without a finished epoch after which a worker counts as hung and is stopped."""
 
 
 class StorageConfig(Section):
     """Where a run keeps its checkpoints."""
 
-    checkpoints: StoragePlace | None = None
-    """``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, or a complete path that every machine sees,
-    for the checkpoints, in a folder named like the run; null: in the run folder."""
+    checkpoints: StorageUri | None = None
+    """``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, or an absolute path that every machine can
+    reach: checkpoints go into a folder there, named like the run; null: into the run folder."""
 
 
 def _expand_switch(value: Any) -> Any:
-    # ``true`` turns a tracker on with its defaults, ``false`` turns it off.
+    # ``true`` enables a tracker with its defaults, ``false`` disables it.
     if isinstance(value, bool):
         return {} if value else None
     if value is None or isinstance(value, dict | Section):
@@ -409,7 +410,7 @@ class MlflowConfig(Section):
         # The message must not repeat the value: it would end up in logs.
         if uri and holds_password(uri):
             raise ValueError(
-                "holds a user name or password; take it out and set MLFLOW_TRACKING_USERNAME and "
+                "holds a user name or password; remove it and set MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD"
             )
         return uri
@@ -442,7 +443,7 @@ class TrackersConfig(Section):
 
 
 class Config(Section):
-    """The whole configuration of a sweep."""
+    """The configuration of a sweep."""
 
     name: Name = "sweep"
     """Name of the run and of its folder: letters, digits, ``.``, ``_`` and ``-``."""
@@ -455,12 +456,12 @@ class Config(Section):
     storage: StorageConfig = StorageConfig()
     trackers: TrackersConfig = TrackersConfig()
     baselines: BaselineNames = Field(default=["majority", "tf-idf"])
-    """References that run on the same subsets; ``[]``: none."""
+    """Baselines that run on the same subsets; ``[]``: none."""
 
     @model_validator(mode="after")
-    def _names_are_free(self) -> "Config":
+    def _names_are_not_baselines(self) -> "Config":
         for index, model in enumerate(self.grid.models):
-            # Also where it is not run: an earlier session may have done so.
+            # Even if that baseline is off now: an earlier session may have run it.
             if model.name in BASELINES:
                 raise ValueError(
                     f"grid.models.{index}.name: {model.name} is the name of a baseline; give the "

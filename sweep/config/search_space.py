@@ -1,4 +1,4 @@
-"""The search space of a cell: fixed values, lists and distributions, drawn as a Halton sequence."""
+"""Search spaces: fixed values, lists and distributions, sampled by a Halton sequence."""
 
 import math
 import random
@@ -14,29 +14,26 @@ KINDS = ("uniform", "loguniform")
 
 @dataclass(frozen=True)
 class Space:
-    """The values one hyperparameter may take."""
+    """The values that one hyperparameter may have."""
 
     kind: Literal["choice", "uniform", "loguniform"]
     values: tuple[float, ...]
 
     @property
     def low(self) -> float:
-        """Smallest value."""
         return min(self.values)
 
     @property
     def high(self) -> float:
-        """Largest value."""
         return max(self.values)
 
     @property
     def is_whole(self) -> bool:
-        """Whether every value is a whole number."""
         return self.kind == "choice" and all(float(v).is_integer() for v in self.values)
 
     @property
     def size(self) -> float:
-        """How many distinct values there are (infinite for a distribution)."""
+        """Number of distinct values (infinite for a distribution)."""
         return len(set(self.values)) if self.kind == "choice" or self.low == self.high else math.inf
 
     def at(self, u: float) -> float:
@@ -47,14 +44,14 @@ class Space:
             value = self.low + u * (self.high - self.low)
         else:
             value = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
-        # Rounding makes ids equal on machines whose exp() differs in the last bit; it may step
-        # over a bound that has more digits.
+        # Rounding keeps ids the same on machines whose exp() differs in the last bit; it may exceed
+        # a bound that has more digits.
         return min(max(float(f"{value:.6g}"), self.low), self.high)
 
 
 def read_space(value: Any) -> Space:
-    """Turn a YAML value (number, list, ``{uniform: [a, b]}`` or ``{loguniform: [a, b]}``) into a
-    Space; raise ValueError with one sentence."""
+    """Return the space that a YAML value (number, list, ``{uniform: [a, b]}`` or
+    ``{loguniform: [a, b]}``) describes; raise ValueError with one sentence."""
     if isinstance(value, Space):
         return value
     if isinstance(value, dict):
@@ -101,17 +98,17 @@ def dump_space(space: Space) -> Any:
 
 
 def draw_points(spaces: dict[str, Space], seed: int) -> Iterator[dict[str, float]]:
-    """Yield points of the product of ``spaces`` without end, well spread from the first on.
+    """Yield points of the product of ``spaces`` forever, evenly spread from the start.
 
     A Halton sequence (Halton 1960, doi:10.1007/BF01386213) with a random shift by ``seed``
-    (Cranley and Patterson 1976). The first n points do not depend on how many are taken, so
-    a sweep that is enlarged keeps its candidates.
+    (Cranley and Patterson 1976). The first n points do not depend on how many are drawn, so a
+    sweep that is enlarged keeps its candidates.
     """
     rng = random.Random(seed)
     varied = [name for name, space in spaces.items() if space.size > 1]
     bases = dict(zip(varied, _primes(len(varied)), strict=True))
     shifts = {name: rng.random() for name in varied}
-    # From 0 on, the first b points of base b lie in b different parts of the range.
+    # Starting at 0, the first b points in base b fall into b different parts of the range.
     for index in count():
         yield {
             name: space.at((_radical_inverse(index, bases[name]) + shifts[name]) % 1.0)
@@ -122,17 +119,17 @@ def draw_points(spaces: dict[str, Space], seed: int) -> Iterator[dict[str, float
 
 
 def draw_distinct(spaces: dict[str, Space], seed: int, wanted: int) -> list[dict[str, float]]:
-    """Return ``wanted`` different points, or fewer if no new one comes for long.
+    """Return ``wanted`` distinct points, or fewer if the spaces seem to have no more.
 
-    A Halton sequence meets every combination of a finite space in finite time, but a narrow
-    distribution, whose values are rounded, may hold fewer values than it seems to.
+    A Halton sequence reaches every combination of a finite space in finite time, but a narrow
+    distribution, whose values are rounded, may have fewer values than ``wanted``.
     """
     unique: dict[tuple[float, ...], dict[str, float]] = {}
     repeats = 0
     for point in draw_points(spaces, seed):
-        known = len(unique)
+        before = len(unique)
         unique.setdefault(tuple(point.values()), point)
-        repeats = repeats + 1 if len(unique) == known else 0
+        repeats = repeats + 1 if len(unique) == before else 0
         if len(unique) == wanted or repeats > 100_000 + 100 * wanted:
             break
     return list(unique.values())

@@ -1,4 +1,4 @@
-"""The kinds of values that the configuration's sections hold, each with what it refuses."""
+"""The types of configuration values, each with its checks and its JSON schema."""
 
 import re
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ def check_name(value: str) -> str:
     """Return ``value`` if it is safe as a folder name; else raise ValueError."""
     if not NAME_PATTERN.fullmatch(value) or ".." in value:
         raise ValueError(
-            f"{format_value(value)} is not a usable name: take letters, digits, '.', '_' and '-', "
+            f"{format_value(value)} is not a usable name: use letters, digits, '.', '_' and '-', "
             "starting with a letter or digit, at most 100"
         )
     return value
 
 
 def _coerce_number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-4 as text; a person means a number.
+    # YAML 1.1 reads 1e-4 as text, though people mean a number.
     if isinstance(value, str):
         try:
             return float(value)
@@ -49,7 +49,7 @@ def _no_bool(value: Any) -> Any:
 
 def _check_share(value: float) -> float:
     if 0 < value < 1e-4:
-        raise ValueError("Ray counts in ten-thousandths; take at least 0.0001")
+        raise ValueError("Ray counts in ten-thousandths; use at least 0.0001")
     return value
 
 
@@ -59,7 +59,7 @@ def check_encoding(value: str) -> str:
         "".encode(value)
     except (LookupError, ValueError):
         raise ValueError(
-            f"{format_value(value)} is no text encoding that Python knows; take one such as "
+            f"{format_value(value)} is not a text encoding that Python knows; use one such as "
             "cp1252, latin-1, utf-16 or gb18030"
         ) from None
     return value
@@ -70,15 +70,15 @@ def check_path(value: str) -> str:
     sizes = [len(part.encode("utf-8", "surrogatepass")) for part in value.split("/")]
     if "\0" in value or max(sizes) > 255 or sum(sizes) > 3000:
         raise ValueError(
-            f"{format_value(value)} can be no path: it is too long (a part takes 255 bytes) or "
-            "holds a null character; shorten or fix it"
+            f"{format_value(value)} cannot be a path: it is too long (a part may have 255 bytes) "
+            "or contains a null character; shorten or fix it"
         )
     try:
         Path(value).expanduser()
     except RuntimeError:
         raise ValueError(
-            f"{format_value(value)} starts in a home folder that is not here; write the complete "
-            "path"
+            f"{format_value(value)} starts in a home folder that does not exist here; write the "
+            "absolute path"
         ) from None
     return value
 
@@ -90,24 +90,25 @@ def refuse_repeats(values: Sequence[Any]) -> Sequence[Any]:
     return values
 
 
-def check_place(value: str) -> str:
-    """Return ``value`` if it may name a storage that other machines find too; else raise
-    ValueError."""
-    # The message must not repeat a password: it would end up in logs.
+def check_storage(value: str) -> str:
+    """Return ``value`` if it can be a storage that every machine reaches; else raise ValueError."""
+    # The message must not repeat a password, which would end up in logs.
     if holds_password(value):
-        raise ValueError("holds a user name or password; take it out: keys come from the machine")
+        raise ValueError(
+            "holds a user name or password; remove it: credentials come from the machine"
+        )
     scheme, mark, rest = value.partition("://")
     if mark and scheme in ("file", "s3", "gs") and rest:
         return value
     if not mark and value.startswith(("/", "~")):
         return check_path(value)
     raise ValueError(
-        f"{format_value(value)} is no place that every machine finds; write s3://BUCKET/PREFIX, "
-        "gs://BUCKET/PREFIX, or a complete path on a disk that all share"
+        f"{format_value(value)} is not a storage that every machine can reach; write "
+        "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or an absolute path on a shared disk"
     )
 
 
-# For what a shell or YAML makes hard to write; \t in two characters is how people write a tab.
+# For characters that are hard to write in a shell or in YAML; people write a tab as \t.
 DELIMITER_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 DELIMITER_WORDS |= {"space": " ", "colon": ":"}
 
@@ -115,16 +116,20 @@ DELIMITER_WORDS |= {"space": " ", "colon": ":"}
 def read_delimiter(value: str) -> str:
     """Return the character that ``value`` is or names; else raise ValueError."""
     character = DELIMITER_WORDS.get(value.lower(), value)
-    if len(character) != 1 or character.isalnum() or character in '"\r\n\0' or is_half(character):
+    if (
+        len(character) != 1
+        or character.isalnum()
+        or character in '"\r\n\0'
+        or has_surrogate(character)
+    ):
         raise ValueError(
-            f"{format_value(value)} is not a delimiter: take one character that is no letter, "
+            f"{format_value(value)} is not a delimiter: use one character that is not a letter, "
             "digit or quote, or one of the words tab, comma, semicolon, pipe, space, colon"
         )
     return character
 
 
-def is_half(text: str) -> bool:
-    """Return whether ``text`` holds half of a character's two parts."""
+def has_surrogate(text: str) -> bool:
     return any("\ud800" <= char <= "\udfff" for char in text)
 
 
@@ -132,9 +137,9 @@ def _count_form(value: Any) -> str:
     return "several" if isinstance(value, list) else "one"
 
 
-# What an editor is told of types whose check is code; the code decides.
+# What editors know about types that are checked by code; the code decides.
 NAME_SCHEMA = {"type": "string", "pattern": rf"^(?!.*\.\.){NAME_PATTERN.pattern}$"}
-PLACE_SCHEMA = {
+STORAGE_SCHEMA = {
     "type": "string",
     "pattern": r"^((file|s3|gs)://(?!$)[^/@]*(/.*)?|(?!.*://)[/~].*)$",
     "examples": ["s3://BUCKET/PREFIX"],
@@ -146,7 +151,7 @@ DELIMITER_SCHEMA = {
     ]
 }
 # For lists that ``refuse_repeats`` checks.
-DIFFERENT: dict[str, Any] = {"uniqueItems": True}
+UNIQUE: dict[str, Any] = {"uniqueItems": True}
 
 
 def describe_space(
@@ -154,10 +159,10 @@ def describe_space(
 ) -> WithJsonSchema:
     """Return the JSON schema of a search space of numbers within ``bounds``.
 
-    A distribution gives no whole numbers, so a space of integers is a number or a list.
+    Distributions are not of integers, so a space of integers is a number or a list.
     """
     number = {"type": kind, **bounds}
-    values = {"type": "array", "items": number, "minItems": 1, **DIFFERENT}
+    values = {"type": "array", "items": number, "minItems": 1, **UNIQUE}
     pair = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
     distributions = {
         "type": "object",
@@ -171,19 +176,19 @@ def describe_space(
 
 
 Name = Annotated[str, AfterValidator(check_name), WithJsonSchema(NAME_SCHEMA)]
-StoragePlace = Annotated[str, AfterValidator(check_place), WithJsonSchema(PLACE_SCHEMA)]
+StorageUri = Annotated[str, AfterValidator(check_storage), WithJsonSchema(STORAGE_SCHEMA)]
 AnyPath = Annotated[str, AfterValidator(check_path)]
 Number = Annotated[
     float, BeforeValidator(_no_bool), BeforeValidator(_coerce_number), Field(allow_inf_nan=False)
 ]
 PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0, le=10**9)]
+# A count or a seed; NumPy and scikit-learn accept no larger seed.
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=2**32 - 1)]
-"""A count or a seed; NumPy and scikit-learn take no larger seed."""
 Share = Annotated[Number, Field(ge=0, le=10**6), AfterValidator(_check_share)]
 Delimiter = Annotated[str, AfterValidator(read_delimiter), WithJsonSchema(DELIMITER_SCHEMA)]
 ColumnNames = Annotated[
     list[str],
-    Field(min_length=1, json_schema_extra=DIFFERENT),
+    Field(min_length=1, json_schema_extra=UNIQUE),
     AfterValidator(refuse_repeats),
 ]
 OneOrMoreNames = Annotated[
@@ -193,11 +198,11 @@ Labels = Annotated[PositiveInt, Field(ge=2)]
 BaselineName = Literal["majority", "tf-idf"]
 BASELINES = get_args(BaselineName)
 BaselineNames = Annotated[
-    list[BaselineName], AfterValidator(refuse_repeats), Field(json_schema_extra=DIFFERENT)
+    list[BaselineName], AfterValidator(refuse_repeats), Field(json_schema_extra=UNIQUE)
 ]
 TuneSpace = Annotated[Space, BeforeValidator(read_space), PlainSerializer(dump_space)]
 
 
 def holds_password(uri: str) -> bool:
-    """Return whether ``uri`` names a user or a password before its host."""
+    """Return whether ``uri`` has a user name or password before its host."""
     return "@" in uri.partition("://")[2].partition("/")[0]

@@ -1,6 +1,6 @@
-"""What every program of the sweep does before its own work.
+"""What every command does before its own work.
 
-``search_path`` keeps a user's files from being taken for packages, ``home`` finds folders that can
-be written, ``streams`` keeps a reader who has gone from ending a run. Imports nothing above
-``sweep.errors``; ``search_path`` nothing at all.
+``search_path`` keeps the user's files from shadowing packages, ``home`` finds writable folders for
+libraries, and ``streams`` keeps a closed standard output from ending a run. Imports nothing of this
+project but ``sweep.errors``; ``search_path`` imports not even that.
 """

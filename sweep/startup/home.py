@@ -1,5 +1,5 @@
-"""Folders that libraries write to unasked: found for a user who has no home, or whose home or
-temporary folder cannot be written, as in a container that gives its user a random number."""
+"""Writable folders for libraries that need some, for a user without a home, or whose home or
+temporary folder is not writable, as in a container that gives its user a random id."""
 
 import os
 import pwd
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sweep.errors import ConfigError
 
-# As Docker sets it for a user that its image does not know.
+# What Docker sets for a user unknown to the image.
 NO_HOME = "/"
 USER_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
@@ -16,11 +16,10 @@ _notes: dict[str, str] = {}
 
 
 def settle_home(out: Path) -> None:
-    """Set HOME, USER, TMPDIR and HF_HOME where what they say, or leave open, cannot be used.
+    """Set HOME, USER, TMPDIR and HF_HOME where the current values or the defaults cannot be used.
 
-    What is fetched from the Hub then goes below ``out``. Has to run before the libraries are
-    imported, which read these variables once. Raises ConfigError if no temporary folder can be
-    written.
+    Downloads from the Hub then go below ``out``. Call this before importing the libraries, which
+    read these variables only once. Raises ConfigError if there is no writable temporary folder.
     """
     _notes.clear()
     settle_user()
@@ -29,19 +28,18 @@ def settle_home(out: Path) -> None:
 
 
 def list_home_notes() -> list[str]:
-    """Return what a user of the Hub should know of the folder that ``settle_home`` chose."""
+    """Return sentences about the folders that ``settle_home`` chose for the Hub."""
     return list(_notes.values())
 
 
-def list_own_settings() -> frozenset[str]:
-    """Return the variables of the Hub that ``settle_home`` has set: they hold here, not on the
-    nodes of a cluster that is already running."""
+def list_own_variables() -> frozenset[str]:
+    """Return the names of the Hub's variables that ``settle_home`` set. They are right for this
+    machine, but not for the nodes of a cluster that is already running."""
     return frozenset(_notes)
 
 
 def settle_user() -> None:
-    """Give a user without a name and a home in the system's books both: Ray and altair ask for a
-    home as they are imported."""
+    """Give a user unknown to the system a name and a home: Ray and altair need a home on import."""
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
@@ -51,38 +49,38 @@ def settle_user() -> None:
 
 
 def _settle_temporary_folder() -> None:
-    # What Ray takes; Python itself looks further.
+    # As in Ray; Python itself would try other folders too.
     wanted = os.environ.get("TMPDIR") or "/tmp"
-    if not can_be_written(Path(wanted)) or not Path(wanted).is_dir():
+    if not is_writable(Path(wanted)) or not Path(wanted).is_dir():
         try:
             os.environ["TMPDIR"] = tempfile.gettempdir()
         except FileNotFoundError:
             raise ConfigError(
-                f"the temporary folder {wanted} cannot be written; set TMPDIR to one that can"
+                f"the temporary folder {wanted} is not writable; set TMPDIR to one that is"
             ) from None
 
 
 def _settle_hub_cache(instead: Path) -> None:
-    told = os.environ.get("HF_HOME")
+    configured = os.environ.get("HF_HOME")
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = Path(told).expanduser() if told else Path(cache).expanduser() / "huggingface"
-    if can_be_written(home):
+    home = Path(configured).expanduser() if configured else Path(cache).expanduser() / "huggingface"
+    if is_writable(home):
         return
-    if told or home.is_dir():
-        # What is in this cache is used. Only code that comes with a model is copied before it runs.
+    if configured or home.is_dir():
+        # The cache can still be read. Only code that comes with a model is copied before it runs.
         os.environ.setdefault("HF_MODULES_CACHE", str(instead / "modules"))
         return
     os.environ["HF_HOME"] = str(instead)
     _notes["HF_HOME"] = (
-        f"{home} cannot be made: what comes from the Hugging Face Hub is kept in {instead}; set "
-        "HF_HOME to have it elsewhere"
+        f"{home} cannot be created: downloads from the Hugging Face Hub are kept in {instead}; set "
+        "HF_HOME to keep them elsewhere"
     )
 
 
-def can_be_written(folder: Path) -> bool:
-    """Return whether ``folder`` is, or can be made, a folder that takes files."""
+def is_writable(folder: Path) -> bool:
+    """Return whether ``folder`` is a writable folder, or can be created as one."""
     while not folder.exists():
         folder = folder.parent
     effective = os.access in os.supports_effective_ids
-    # Of the user that files are opened as: capabilities count, as they do then.
+    # For the effective user, as when files are opened: capabilities count.
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)

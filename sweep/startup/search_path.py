@@ -1,41 +1,41 @@
-"""Where modules are looked for: not in the folder that the user stands in.
+"""Keeps Python from looking for modules in the current folder.
 
 ``python -m`` puts the current folder first on the search path, and Ray does the same on every
-worker. A user's ``evaluate.py`` or ``datasets/`` there is not the package that the sweep needs.
+worker. A user's ``evaluate.py`` or ``datasets/`` there is not the package that a sweep needs.
 """
 
-# Not pathlib, nor anything else: it could come from that folder. Python has these two already.
+# Not pathlib, nor anything else, which could come from that folder. Python has loaded these two.
 import os
 import sys
 
-# Packages without which nothing can be planned, trained or reported. No file of that name is one.
+# The packages that planning, training and reporting need; a single file is none of them.
 NEEDED = (
     "altair", "analysis", "datasets", "evaluate", "huggingface_hub", "jinja2", "numpy", "pandas",
     "peft", "pyarrow", "pydantic", "ray", "rich", "safetensors", "scipy", "sklearn", "tokenizers",
     "torch", "transformers", "vl_convert", "yaml",
 )  # fmt: skip
 
+# The current folder if this package is in it; empty if it is elsewhere.
 _checkout: str | None = None
-"""The current folder, where this package lies in it; empty where it lies elsewhere."""
+# Whether Python finds this package without the current folder.
 _installed = False
-"""Whether Python finds this package without the current folder."""
 
 
 def leave_current_folder(package: str) -> None:
-    """Take the current folder off the search path, as ``python -m`` starts the sweep.
+    """Remove the current folder from the search path when ``python -m`` starts a command.
 
-    A checkout, in which the folder ``package`` lies itself, is looked at last instead, unless it
-    is installed; on Ray's workers too. Ends the process with exit code 2 where Python has loaded,
-    or would load, a file of the user's in place of a module that is needed.
+    If it is the checkout that contains the folder ``package``, and that is not installed, it moves
+    to the end instead; on Ray's workers too. Exits with code 2 if Python has loaded, or would load,
+    a file of the user's in place of a needed module.
     """
     root = os.path.realpath(os.path.dirname(package))
-    if sys.argv[0] != "-m":  # a process of Ray's, which starts in no folder of the user's
+    if sys.argv[0] != "-m":  # a process of Ray's, which does not start in a folder of the user's
         _put_last(root)
         return
     try:
         here = os.path.realpath(os.getcwd())
     except FileNotFoundError:
-        return  # a folder that has been deleted holds nothing
+        return  # a deleted folder holds nothing
     if here == root:
         _stay_in_checkout(root, package)
     else:
@@ -45,9 +45,9 @@ def leave_current_folder(package: str) -> None:
 
 
 def list_worker_folders(joined: bool) -> list[str] | None:
-    """Return which folders Ray's workers look at first; None: those that Ray has them look at.
+    """Return the folders that Ray's workers search first; None: leave that to Ray.
 
-    Those of a cluster that is ``joined`` may have this package from a checkout at the same path.
+    Workers of a cluster that is ``joined`` may have this package in a checkout at the same path.
     """
     if _checkout is None:
         return None
@@ -78,17 +78,17 @@ def _put_last(folder: str) -> None:
 
 
 def _is_installed(package: str) -> bool:
-    """Return whether Python finds this very ``package`` by the search path as it is now."""
+    """Return whether Python finds exactly this ``package`` on the current search path."""
     for finder in sys.meta_path:
         spec = finder.find_spec("sweep", None)
         if spec is not None:
-            places = spec.submodule_search_locations or ()
-            return os.path.realpath(package) in map(os.path.realpath, places)
+            folders = spec.submodule_search_locations or ()
+            return os.path.realpath(package) in map(os.path.realpath, folders)
     return False
 
 
 def _clean_variable(here: str) -> None:
-    """Take the folder ``here`` out of PYTHONPATH too, which an empty part of it means as well."""
+    """Remove the folder ``here`` from PYTHONPATH too, where an empty entry also means it."""
     if not os.environ.get("PYTHONPATH"):
         return
     folders = os.environ["PYTHONPATH"].split(os.pathsep)
@@ -99,30 +99,29 @@ def _clean_variable(here: str) -> None:
 
 
 def _refuse_loaded(here: str) -> None:
-    """End the process if Python has begun with a file of ``here`` in place of its own."""
+    """Exit if Python started with a file of ``here`` in place of a standard module."""
     for name in sorted(sys.stdlib_module_names & set(sys.modules)):
         file = os.path.realpath(getattr(sys.modules[name], "__file__", None) or os.sep)
         if file in (os.path.join(here, f"{name}.py"), os.path.join(here, name, "__init__.py")):
             _refuse(
-                f"{file}: Python has taken it for its own module {name}; rename it, or start from "
-                "another folder"
+                f"{file}: Python loaded it instead of its own module {name}; rename it, or start "
+                "from another folder"
             )
 
 
 def _refuse_named(here: str) -> None:
-    """End the process if a file in a folder of PYTHONPATH would be taken for a package; in a
-    checkout, ``here``, it is not."""
+    """Exit if a file in a folder of PYTHONPATH other than ``here`` would shadow a package."""
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     folders = [folder for folder in named if folder and os.path.realpath(folder) != here]
     for file in (os.path.join(folder, f"{name}.py") for folder in folders for name in NEEDED):
         if os.path.isfile(file):
             _refuse(
-                f"{file}: on PYTHONPATH, it would be taken for the package of that name; rename "
-                "it, or take its folder off PYTHONPATH"
+                f"{file}: on PYTHONPATH, it would be loaded instead of the package of that name; "
+                "rename it, or remove its folder from PYTHONPATH"
             )
 
 
 def _refuse(sentence: str) -> None:
-    # What main() does with a SweepError; nothing of the kind can be imported yet.
+    # As main() does for a SweepError, which cannot be imported yet.
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(2)

@@ -1,8 +1,8 @@
-"""Standard output and error that cannot end a run: whoever read them may have gone.
+"""Standard output and error that cannot end a run, even if nobody reads them any more.
 
-A reader that leaves (``| head``), a full disk behind ``> log``, a terminal that is gone and a
-character that the encoding lacks are all met below Python's buffers, where every way of writing
-passes: ``print``, rich, and the flush with which the interpreter ends.
+A reader that exits (``| head``), a full disk behind ``> log``, a closed terminal and a character
+that the encoding lacks are all handled below Python's buffers, where every write arrives:
+``print``, rich, and the interpreter's final flush.
 """
 
 import errno
@@ -15,57 +15,57 @@ from pathlib import Path
 from typing import Any, TextIO
 
 STDOUT, STDERR = 1, 2
-# Whoever closes a pipe wants no more of it; about anything else the user should hear once.
+# Whoever closes a pipe wants no more output; any other error is reported once.
 QUIET = (errno.EPIPE, errno.ECONNRESET)
 
 
 class SteadyFile(io.FileIO):
-    """An open descriptor that takes all that is written, and drops what cannot be."""
+    """An open descriptor whose writes never fail: data that cannot be written are dropped."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self._label = name
-        self._told = False
+        self._reported = False
 
     def write(self, data: Any) -> int:
-        """Write ``data``; return its length in any case. Later writes are tried again: a full disk
-        may find room."""
+        """Write ``data`` and return its length in any case. After a failure, later writes are still
+        attempted: a full disk may have room by then."""
         view = memoryview(data).cast("B")
         try:
             return self._write_some(view)
         except OSError as error:
-            self._tell(error)
+            self._report(error)
             return len(view)
 
     def _write_some(self, view: memoryview) -> int:
         while (count := super().write(view)) is None:
-            # A descriptor that does not block, shared with the program at its other end: wait.
+            # The program at the other end has made the shared descriptor non-blocking: wait.
             select.select([], [self], [])
         return count
 
-    def _tell(self, error: OSError) -> None:
-        if self._told or error.errno in QUIET or self.fileno() == STDERR:
+    def _report(self, error: OSError) -> None:
+        if self._reported or error.errno in QUIET or self.fileno() == STDERR:
             return
-        self._told = True
+        self._reported = True
         reason = error.strerror or error
-        print(f"note: {self._label} cannot be written ({reason})", file=sys.stderr)
+        print(f"note: cannot write to {self._label} ({reason})", file=sys.stderr)
 
 
 def steady_streams() -> None:
-    """Let no fault of standard output or error reach this process's code from now on.
+    """Keep failures of standard output and error from reaching this process's code.
 
-    A stream that was closed before the start leads to nowhere. Streams that someone has put in
-    the place of Python's own (a test, a notebook) are left as they are.
+    A stream that was already closed is sent to the null device. Streams that replace Python's own
+    (in a test or a notebook) are left alone.
     """
     _occupy_closed_descriptors()
-    # Standard error first: it tells what is wrong with the other.
+    # Standard error first: it reports what is wrong with standard output.
     sys.stderr = _steady(sys.stderr, sys.__stderr__, STDERR, "standard error")
     sys.stdout = _steady(sys.stdout, sys.__stdout__, STDOUT, "standard output")
 
 
 def _occupy_closed_descriptors() -> None:
-    """Open what is closed of descriptors 0 to 2: the next file to be opened, say the journal,
-    would get that number, and what libraries print there would go into it."""
+    """Open any closed descriptor from 0 to 2: otherwise the next file to be opened, say the
+    journal, would get that number, and libraries would print into it."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
@@ -81,7 +81,7 @@ def _steady(stream: TextIO | None, own: TextIO | None, descriptor: int, name: st
     return io.TextIOWrapper(
         io.BufferedWriter(SteadyFile(descriptor, name)),
         encoding=stream.encoding,
-        # A label that the terminal cannot show appears as its code.
+        # Characters that the terminal cannot show appear as escapes.
         errors="backslashreplace",
         line_buffering=stream.line_buffering or stream.write_through,
     )

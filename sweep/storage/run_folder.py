@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sweep.config import Config, dump_config
 from sweep.errors import RunFolderError
-from sweep.startup.home import can_be_written
+from sweep.startup.home import is_writable
 from sweep.storage.journal import JOURNAL_NAME
 
 CONFIG_NAME = "config.yaml"
@@ -35,7 +35,7 @@ def find_obstacle(folder: Path) -> str:
     parent = next(path for path in folder.absolute().parents if path.exists())
     if not parent.is_dir():
         return f"cannot be made ({parent} is a file); choose another --out"
-    if not can_be_written(parent):
+    if not is_writable(parent):
         return f"cannot be made ({parent} cannot be written); choose another --out"
     return ""
 

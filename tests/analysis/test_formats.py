@@ -118,7 +118,7 @@ def test_file_in_utf8_is_read_as_such_beside_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["klingon", "hex"])
 def test_unknown_encoding_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="is no text encoding that Python knows"):
+    with pytest.raises(ValidationError, match="is not a text encoding that Python knows"):
         DataConfig(encoding=name)
 
 
@@ -139,7 +139,7 @@ def test_unknown_encoding_is_refused(name: str) -> None:
         ("a.csv.gz", b"version https://git-lfs.github.com/spec/v1\noid", "run 'git lfs pull'"),
         ("a.csv.gz", gzip.compress(CSV)[:-12], "is damaged or truncated gzip data"),
         ("a.csv.xz", lzma.compress(CSV)[:-12], "is damaged or truncated xz data"),
-        ("a.csv.zst", pa.compress(CSV, "zstd", asbytes=True)[:-5], "is damaged or truncated zstd data"),
+        ("a.csv.zst", pa.compress(CSV, "zstd", asbytes=True)[:-5], "is damaged or truncated zstd"),
         ("a.zip", zip_file(CSV, "a.csv")[:60], "is a damaged ZIP archive"),
         ("a.zip", zip_file(CSV, "a.csv", "b.csv"), r"of several data files \(a.csv, b.csv\)"),
         ("a.zip", zip_file(CSV, "a.md"), r"without a data file \(it holds: a.md\)"),

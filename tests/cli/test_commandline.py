@@ -28,7 +28,7 @@ from sweep.run import main
         (["--out", ""], "path is empty"),
         (["--address", ""], "--address is empty"),
         (["--attach", ""], "path is empty"),
-        (["--attach", "runs/x", "--name", "x"], "--attach goes alone: it watches a sweep"),
+        (["--attach", "runs/x", "--name", "x"], "--attach only watches a sweep"),
         (["--attach", "runs/x", "--json"], "leave out --json"),
         (["--attach", "runs/x", "--address", "auto"], "leave out --address"),
         (["--attach", "runs/x", "--retry-failed"], "leave out --retry-failed"),
@@ -40,7 +40,7 @@ from sweep.run import main
         (["a.yaml", "b.yaml"], "'b.yaml' is one argument too many"),
         (["--adress", "auto"], "'--adress' is not an option; did you mean --address?"),
         (["--set"], "--set: expected one argument; see python -m sweep.run --help"),
-        (["--out", "~nobody12/x"], "starts in a home folder that is not here"),
+        (["--out", "~nobody12/x"], "starts in a home folder that does not exist here"),
         (["--resume", "--dry-run"], "there is no run to resume here; check --name and --out"),
         (["--resume", "--name", "x", "--dry-run"], "there is no run to resume here"),
     ],
@@ -213,7 +213,7 @@ def test_what_is_in_the_way_of_a_run_is_told_with_a_remedy_that_works(
 
 def test_path_that_no_file_system_takes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--out", "x" * 300, "--dry-run"]) == 2
-    assert "can be no path: it is too long" in capsys.readouterr().err
+    assert "cannot be a path: it is too long" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

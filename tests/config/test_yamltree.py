@@ -28,12 +28,12 @@ def refuse(tmp_path: Path, text: str | bytes) -> str:
         ("grid:\n  models:\n  - {name: a, name: b}\n", "name is given twice, at line 3 and at"),
         ("'name': a\nname: b\n", "name is given twice, at line 1 and at line 2"),
         ("a: &x {b: 1}\nc:\n  <<: *x\n  <<: *x\n", "<< is given twice, at line 3 and at line 4"),
-        ("a: 1\n---\nb: 2\n", "keep one document, without a line of ---"),
+        ("a: 1\n---\nb: 2\n", "keep one document, without a --- line"),
         ("a:\n\tb: 1\n", "invalid YAML at line 2: found character '\\t'"),
         ("a:\n\u00a0\u00a0b: 1\n  c: 2\n", "replace the non-breaking or other special spaces"),
         ('a: "C:\\data"\n', "put the value in single quotes"),
         (b"a: \xff\n", "is not UTF-8 text; save it as UTF-8"),
-        ("a: \x07\n", "holds the character '\\x07', which YAML does not take; delete it"),
+        ("a: \x07\n", "holds the character '\\x07', which YAML does not allow; delete it"),
     ],
 )
 def test_bad_yaml_is_refused_with_line_and_remedy(

@@ -292,7 +292,7 @@ def test_counts_that_do_not_fit_are_all_listed(
     assert main([str(write_config()), *arguments]) == 2
     text = capsys.readouterr().out
     assert "use at most" in text
-    assert "17 labels asked" in text
+    assert "17 labels requested" in text
 
 
 def test_json_holds_findings_and_estimates(

@@ -196,7 +196,7 @@ def test_any_name(name: str) -> None:
     try:
         assert check_name(name) == name
     except ValueError as error:
-        assert "take letters" in str(error)
+        assert "use letters" in str(error)
         return
     with tempfile.TemporaryDirectory() as parent:
         assert (Path(parent) / name).resolve().parent == Path(parent).resolve()

@@ -112,7 +112,7 @@ def test_file_that_python_has_loaded_for_its_own_module_is_refused(tmp_path: Pat
     # Without site, which in some environments has loaded Python's own before.
     plan = run_python(tmp_path, "-S", "-m", "sweep.run", "--dry-run", path=path)
     assert plan.returncode == 2
-    assert plan.stderr.startswith(f"error: {tmp_path.resolve()}/warnings.py: Python has taken it")
+    assert plan.stderr.startswith(f"error: {tmp_path.resolve()}/warnings.py: Python loaded it")
 
 
 def test_checkout_that_is_not_installed_runs_among_such_files(

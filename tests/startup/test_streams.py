@@ -67,14 +67,14 @@ def test_reader_that_left_is_not_mentioned(open_stream: Callable[[], int]) -> No
     assert "BrokenPipe" not in told
 
 
-EIO_NOTE = "note: standard output cannot be written (Input/output error)"
+EIO_NOTE = "note: cannot write to standard output (Input/output error)"
 
 
 def test_full_disk_is_told_once() -> None:
     code, told = run_python("-c", TALK, stdout=full_disk())
     lines = [line for line in told.splitlines() if line != "and one more"]
     assert code == 1
-    assert lines == ["note: standard output cannot be written (No space left on device)"]
+    assert lines == ["note: cannot write to standard output (No space left on device)"]
 
 
 @pytest.mark.parametrize("open_stream", [broken_pipe, gone_terminal, full_disk])

@@ -78,7 +78,7 @@ def test_delimiter_may_be_given(tmp_path: Path, given: str, used: str) -> None:
 
 @pytest.mark.parametrize("given", ["", "::", "a", "7", '"', "\n", "\0"])
 def test_delimiter_that_cannot_be_one_is_refused(given: str) -> None:
-    with pytest.raises(ValidationError, match="is not a delimiter: take one character"):
+    with pytest.raises(ValidationError, match="is not a delimiter: use one character"):
         DataConfig(delimiter=given)
 
 
