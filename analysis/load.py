@@ -16,6 +16,7 @@ from sweep.storage.events import Event
 from sweep.storage.journal import JOURNAL_NAME, read_events
 from sweep.storage.orphans import Stray, list_strays
 from sweep.storage.record import RunRecord, sort_events
+from sweep.storage.run_folder import CONFIG_NAME
 from sweep.storage.tables import (
     HISTORY_COLUMNS,
     HISTORY_NAME,
@@ -32,7 +33,6 @@ TABLES: dict[str, list[Column]] = {
     HISTORY_NAME: HISTORY_COLUMNS,
     PREDICTIONS_NAME: PREDICTION_COLUMNS,
 }
-CONFIG_NAME = "config.yaml"
 PLAN_COLUMNS = [
     "trial_id",
     "cell_id",
@@ -50,42 +50,41 @@ PLAN_COLUMNS = [
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, read: the three tables, the planned trials and how the run was started."""
+    """What a run folder holds: the tables, the planned trials and how the run was started."""
 
     folder: Path
     results: pd.DataFrame
     history: pd.DataFrame
     predictions: pd.DataFrame
+    # One row per planned trial, whether it has a result or not.
     plan: pd.DataFrame
-    """One row per planned trial, whether it has a result or not."""
+    # The journal's ``opened`` events: one per start or resume.
     opened: tuple[Event, ...]
-    """The journal's ``opened`` events: one per start or resume."""
+    # Unix time of the last event before the next start, one for each of ``opened``.
     ended: tuple[float, ...]
-    """Unix time of the last event before the next start, one for each of ``opened``."""
+    # The text of config.yaml; None if the folder has none.
     config: str | None
-    """The text of config.yaml; None where the folder has none."""
+    # Trials in the run that its current plan does not ask for; no frame contains them.
     others: tuple[Stray, ...] = ()
-    """Trials that the run holds beside its present plan; no frame has them."""
+    # What became of the data at the last start; None if the journal does not say.
     data: DataAccount | None = None
-    """What became of the data at the last start; None where the journal does not tell."""
 
     @cached_property
     def unmatched(self) -> int:
-        """Return how many results have predictions that no known test texts belong to."""
+        """Number of results whose predictions belong to no known test texts."""
         best = self.results[self.results["best_of_cell"] & self.results["test_accuracy"].notna()]
         return int((~best["trial_id"].isin(self.predictions["trial_id"].unique())).sum())
 
     @property
     def name(self) -> str:
-        """Return the run's name: that of its folder."""
         return self.folder.resolve().name
 
 
 def load_run(folder: Path | str) -> Run:
     """Return what is in the run folder ``folder``.
 
-    The tables are made from the journal first where they are missing or older than it. Raises
-    RunFolderError when the folder is no run folder or its journal is damaged.
+    Tables that are missing or older than the journal are first rebuilt from it. Raises
+    RunFolderError if the folder is not a run folder or its journal is damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -127,13 +126,13 @@ def _find_account(record: RunRecord) -> DataAccount | None:
 
 
 def load_tables(folder: Path, record: RunRecord) -> dict[str, pd.DataFrame]:
-    """Return file name -> frame for the three tables of ``folder``, renewed where out of date."""
+    """Return file name -> frame for the tables of ``folder``, rebuilt if out of date."""
     if tables_are_current(folder):
         return _read_tables(folder)
     try:
         write_tables(folder, record)
     except OSError:
-        # A folder that may only be read (an archive, someone else's run) can be reported on too.
+        # A read-only folder (an archive, someone else's run) can be reported on too.
         with tempfile.TemporaryDirectory() as elsewhere:
             write_tables(Path(elsewhere), record)
             return _read_tables(Path(elsewhere))
@@ -141,7 +140,7 @@ def load_tables(folder: Path, record: RunRecord) -> dict[str, pd.DataFrame]:
 
 
 def tables_are_current(folder: Path) -> bool:
-    """Return whether all tables are there, newer than the journal, and have today's columns."""
+    """Return whether all tables exist, are newer than the journal, and have the current columns."""
     written = (folder / JOURNAL_NAME).stat().st_mtime_ns
     for name, columns in TABLES.items():
         path = folder / name
@@ -156,8 +155,8 @@ def tables_are_current(folder: Path) -> bool:
 
 
 def note_ends(events: Iterable[Event], ends: list[float]) -> Iterator[Event]:
-    """Pass ``events`` on; put into ``ends``, for each ``opened`` one, the time of the last event
-    before the next of its kind."""
+    """Yield ``events``; append to ``ends``, for each ``opened`` event, the time of the last event
+    before the next one."""
     for event in events:
         if event["event"] == "opened":
             ends.append(event["time"])
@@ -167,7 +166,7 @@ def note_ends(events: Iterable[Event], ends: list[float]) -> Iterator[Event]:
 
 
 def list_planned(record: RunRecord) -> pd.DataFrame:
-    """Return one row per trial of the present plan, in the order in which they entered it."""
+    """Return one row per trial of the current plan, in the order in which they were planned."""
     rows = []
     for trial_id, trial in record.planned().items():
         cell, candidate = trial.spec["cell"], trial.spec["candidate"]
@@ -184,7 +183,7 @@ def _read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     except (OSError, pa.ArrowInvalid) as error:
         raise RunFolderError(
             f"{folder}: a table cannot be read ({error}); delete the .parquet files, "
-            "they are made again from the journal"
+            "which are rebuilt from the journal"
         ) from None
 
 

@@ -1,7 +1,6 @@
 """The command line of the report: a run folder in, one offline HTML file or images out."""
 
 import argparse
-import os
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -11,15 +10,16 @@ from analysis.load import load_run
 from analysis.page.html import build_page
 from analysis.page.images import write_charts
 from sweep.cli.options import OptionParser, read_path
-from sweep.errors import ConfigError, SweepError, format_line
+from sweep.errors import ConfigError, SweepError, explain_cause, format_line
 from sweep.startup.streams import steady_streams
 from sweep.storage.journal import JOURNAL_NAME
+from sweep.storage.replace import replace_file
 
 REPORT_NAME = "report.html"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a report, or charts; return the exit code: 0, or 2 when input or output is wrong."""
+    """Write a report, or charts; return the exit code: 0, or 2 if input or output is wrong."""
     steady_streams()
     try:
         options = parse_arguments(arguments)
@@ -41,17 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: OSError, options: argparse.Namespace) -> str:
-    """Return which file cannot be read or written, and what to do."""
-    reason = error.strerror or error
+    reason = explain_cause(error)
     if error.filename and Path(error.filename).name == JOURNAL_NAME:
-        return format_line(f"{error.filename}: cannot be read ({reason}); ask its owner for leave")
-    place = options.charts or options.out or options.run / REPORT_NAME
+        return format_line(f"{error.filename}: cannot be read ({reason}); ask its owner for access")
+    path = options.charts or options.out or options.run / REPORT_NAME
     other = "--charts" if options.charts else "--out"
-    return format_line(f"{place}: cannot be written ({reason}); choose another {other}")
+    return format_line(f"{path}: cannot be written ({reason}); choose another {other}")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options ``run``, ``out``, ``open`` and ``charts``; raise ConfigError."""
     parser = OptionParser(
         "python -m analysis.report",
         "Write a run's report: one HTML file that needs no network.",
@@ -79,17 +77,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report of the run in ``folder`` and return its absolute path.
 
-    The file is written beside ``out`` and renamed, so a reader finds the old page or the new one.
-    Raises RunFolderError when ``folder`` is no run, OSError when ``out`` cannot be written.
+    Raises RunFolderError if ``folder`` is not a run, OSError if ``out`` cannot be written.
     """
     page = build_page(load_run(folder))
     path = (out or folder / REPORT_NAME).resolve()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replace_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return path
 
 

@@ -1,4 +1,4 @@
-"""A run with everything worked out that its report shows."""
+"""Everything that the report of a run shows, computed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +18,17 @@ from analysis.stats.cells import (
 from analysis.stats.confusion import list_confusions
 from analysis.stats.costs import count_epochs, tabulate_costs
 from analysis.stats.extrapolation import extrapolate
-from analysis.stats.pairs import MAJORITY, compare_models, mark_right, measure_steps, orient_pairs
+from analysis.stats.pairs import MAJORITY, compare_models, mark_correct, measure_steps, orient_pairs
 
 
 @dataclass(frozen=True)
 class Study:
-    """Frames of a run, each made by the function of its name's room."""
+    """The frames of a report; ``build_study`` names the function that documents each."""
 
     run: Run
     cells: pd.DataFrame
+    # In the order of the plan, baselines last.
     models: list[str]
-    """Models in the order of the plan, baselines last."""
     tuned: list[str]
     baselines: list[str]
     pairs: pd.DataFrame
@@ -44,10 +44,9 @@ class Study:
 
 
 def build_study(run: Run) -> Study:
-    """Return all that the report shows of ``run``."""
     cells = average_seeds(run)
     models, baselines = list_models(cells), list_baselines(cells)
-    right = mark_right(run.predictions)
+    right = mark_correct(run.predictions)
     pairs = compare_models(right, models)
     tuned = [model for model in models if model not in baselines]
     return Study(

@@ -1,4 +1,4 @@
-"""Charts of cells: one pure function each, a frame in, an Altair chart out."""
+"""Charts of cells: the heatmap, and accuracy against samples and against labels."""
 
 import altair as alt
 import pandas as pd
@@ -7,10 +7,10 @@ from analysis.charts.encodings import (
     AS_PERCENT,
     PERCENT,
     QUARTERS,
-    colour_models,
+    color_models,
     column_by_labels,
     dodge,
-    frame_places,
+    frame_positions,
     shape_models,
     tip,
 )
@@ -40,10 +40,10 @@ MISSING = "none"
 
 
 def draw_heatmap(cells: pd.DataFrame) -> alt.FacetChart:
-    """Return test accuracy as models x (labels, samples), the number in each cell, in per cent.
+    """Return test accuracy (%) as models x (labels, samples), with the number in each box.
 
-    ``cells`` is what ``analysis.stats.cells.average_seeds`` gives; a cell without a result is an
-    empty box that says 'none'.
+    ``cells`` comes from ``analysis.stats.cells.average_seeds``; a cell without a result is an empty
+    box that says 'none'.
     """
     frame = cells[CELL_FIELDS].round(5)
     frame["has_result"] = frame["accuracy"].notna()
@@ -106,13 +106,13 @@ def draw_sample_curves(cells: pd.DataFrame) -> alt.FacetChart:
     """Return test accuracy against samples: a panel per label count, a line per model.
 
     Whiskers are 95 % Wilson intervals of the test set, side by side; the dotted line is chance;
-    baselines are dashed. ``cells`` is what ``analysis.stats.cells.average_seeds`` gives.
+    baselines are dashed. ``cells`` comes from ``analysis.stats.cells.average_seeds``.
     """
     frame = cells.loc[cells["accuracy"].notna(), CELL_FIELDS].round(5)
     sizes = sorted(cells["n_samples"].unique().tolist())
     frame["x"] = dodge(frame["n_samples"], frame["model"], list_models(cells)).round(3)
     axis = alt.Axis(values=sizes, format="d", grid=False)
-    x = alt.X("x:Q", title="samples (training texts)", scale=frame_places(sizes), axis=axis)
+    x = alt.X("x:Q", title="samples (training texts)", scale=frame_positions(sizes), axis=axis)
     layers = alt.layer(_draw_chance(205), *_draw_lines(cells, x), data=frame)
     chart = layers.properties(width=205, height=260).facet(column=column_by_labels(), spacing=14)
     counts = _join(cells["n_labels"])
@@ -123,15 +123,15 @@ def draw_sample_curves(cells: pd.DataFrame) -> alt.FacetChart:
 def draw_label_curves(cells: pd.DataFrame) -> alt.FacetChart:
     """Return test accuracy against the label count: a panel per sample size, a line per model.
 
-    Drawn like ``draw_sample_curves``; label counts stand at even distances.
+    Drawn like ``draw_sample_curves``, with label counts at equal distances.
     """
     frame = cells.loc[cells["accuracy"].notna(), CELL_FIELDS].round(5)
     counts = sorted(int(count) for count in cells["n_labels"].unique())
-    places = list(range(len(counts)))
-    frame["place"] = frame["n_labels"].map(counts.index)
-    frame["x"] = dodge(frame["place"], frame["model"], list_models(cells)).round(4)
-    axis = alt.Axis(values=places, labelExpr=f"{counts}[datum.value]", grid=False)
-    x = alt.X("x:Q", title="labels", scale=frame_places(places), axis=axis)
+    positions = list(range(len(counts)))
+    frame["position"] = frame["n_labels"].map(counts.index)
+    frame["x"] = dodge(frame["position"], frame["model"], list_models(cells)).round(4)
+    axis = alt.Axis(values=positions, labelExpr=f"{counts}[datum.value]", grid=False)
+    x = alt.X("x:Q", title="labels", scale=frame_positions(positions), axis=axis)
     lines = _draw_lines(cells, x)
     layers = alt.layer(_draw_chance_curve(), *lines, data=frame).properties(width=250, height=260)
     header = alt.Header(labelExpr="datum.value + ' samples'")
@@ -142,12 +142,11 @@ def draw_label_curves(cells: pd.DataFrame) -> alt.FacetChart:
 
 
 def _draw_lines(cells: pd.DataFrame, x: alt.X) -> list[alt.Chart]:
-    """Return whiskers, lines and points of every model, at ``x``."""
     models, baselines = list_models(cells), list_baselines(cells)
-    colour = colour_models(models, baselines)
+    color = color_models(models, baselines)
     y = alt.Y("accuracy:Q", title="test accuracy (%)", scale=alt.Scale(domain=[0, 1]))
     y = y.axis(alt.Axis(labelExpr=AS_PERCENT, values=QUARTERS))
-    base = alt.Chart().encode(x=x, color=colour, tooltip=_cell_tooltip())
+    base = alt.Chart().encode(x=x, color=color, tooltip=_cell_tooltip())
     whiskers = base.mark_rule(strokeWidth=1.5, opacity=0.6)
     lines = base.mark_line(strokeWidth=1.8).encode(y=y)
     points = base.mark_point(filled=True, size=55, opacity=1).encode(y=y)
@@ -172,9 +171,9 @@ def _draw_chance(width: int) -> alt.LayerChart:
 
 
 def _draw_chance_curve() -> alt.Chart:
-    base = alt.Chart().transform_aggregate(chance="mean(chance)", groupby=["place", "n_samples"])
+    base = alt.Chart().transform_aggregate(chance="mean(chance)", groupby=["position", "n_samples"])
     line = base.mark_line(strokeDash=[2, 3], color="currentColor", opacity=0.7)
-    return line.encode(x=alt.X("place:Q"), y=alt.Y("chance:Q"))
+    return line.encode(x=alt.X("position:Q"), y=alt.Y("chance:Q"))
 
 
 def _describe_curves(cells: pd.DataFrame, what: str) -> str:
@@ -198,5 +197,5 @@ def _cell_tooltip() -> list[alt.Tooltip]:
         tip("accuracy_high:Q", "to", PERCENT),
         tip("n_test:Q", "test texts"),
         tip("chance:Q", "chance", PERCENT),
-        tip("score:Q", "chance-normalised score", ".2f"),
+        tip("score:Q", "chance-normalized score", ".2f"),
     ]

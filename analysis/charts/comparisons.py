@@ -8,7 +8,7 @@ from analysis.charts.encodings import (
     AS_POINTS,
     PERCENT,
     QUARTERS,
-    colour_models,
+    color_models,
     column_by_labels,
     dodge,
     shape_models,
@@ -27,7 +27,7 @@ def draw_differences(pairs: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """Return how far each model is behind the best: a panel per label count and sample size.
 
     Whiskers are 95 % intervals of the paired difference; a filled mark is a real difference, a
-    hollow one too close to call. ``pairs`` is what ``analysis.stats.pairs.orient_pairs`` gives.
+    hollow one too close to call. ``pairs`` comes from ``analysis.stats.pairs.orient_pairs``.
     """
     frame = _arrange_differences(pairs)
     x = alt.X(
@@ -56,7 +56,7 @@ def draw_differences(pairs: pd.DataFrame, models: list[str]) -> alt.FacetChart:
 
 
 def _arrange_differences(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per rival, and one at zero for the best model, ready to draw."""
+    """Return one row per other model, and one at zero for the best model."""
     shared = ["n_labels", "n_samples"]
     rivals = pairs.assign(
         model=pairs["model_b"],
@@ -110,8 +110,8 @@ def _count_verdicts(pairs: pd.DataFrame) -> str:
 def draw_optimism(results: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """Return validation minus test accuracy of each cell: a panel per label count.
 
-    A tick marks each model's mean. ``results`` is what ``analysis.stats.cells.measure_optimism``
-    gives.
+    A tick marks each model's mean. ``results`` comes from
+    ``analysis.stats.cells.measure_optimism``.
     """
     fields = ["model", "n_labels", "n_samples", "seed", "val_accuracy", "test_accuracy", "optimism"]
     frame = results[fields].round(5)
@@ -144,22 +144,22 @@ def draw_optimism(results: pd.DataFrame, models: list[str]) -> alt.FacetChart:
 
 
 def draw_extrapolation(curves: pd.DataFrame, cells: pd.DataFrame) -> alt.FacetChart:
-    """Return measured accuracies and the power laws through them, to twice the largest size.
+    """Return measured accuracies and the power laws through them, up to twice the largest size.
 
-    The dashed part is not measured; whiskers at its end hold 95 % of the refitted curves.
-    ``curves`` is what ``analysis.stats.extrapolation.extrapolate`` gives.
+    The dashed part is not measured; whiskers at its end span 95 % of the refitted curves.
+    ``curves`` comes from ``analysis.stats.extrapolation.extrapolate``.
     """
     models = list_models(cells)
     frame = _join_points(curves, cells)
     shown = [model for model in models if model in set(curves["model"])]
-    colour = colour_models(models, list_baselines(cells), values=shown)
+    color = color_models(models, list_baselines(cells), values=shown)
     y = alt.Y("accuracy:Q", title="test accuracy (%)", scale=alt.Scale(domain=[0, 1]))
     y = y.axis(alt.Axis(labelExpr=AS_PERCENT, values=QUARTERS))
     ticks = sorted({*cells["n_samples"], 2 * cells["n_samples"].max()})
     axis = alt.Axis(values=ticks, grid=False, format="d", labelOverlap="greedy")
     x = alt.X("x:Q", title="samples (training texts)", axis=axis)
     x = x.scale(alt.Scale(zero=False, nice=False, padding=12))
-    base = alt.Chart().encode(x=x, color=colour, tooltip=_curve_tooltip())
+    base = alt.Chart().encode(x=x, color=color, tooltip=_curve_tooltip())
     lines = base.mark_line(strokeWidth=1.8).encode(y=y)
     points = base.transform_filter("datum.part === 'point'").mark_point(size=45, filled=True)
     ends = base.transform_filter("datum.part === 'end'").mark_rule(strokeWidth=1.5)
@@ -180,7 +180,7 @@ def draw_extrapolation(curves: pd.DataFrame, cells: pd.DataFrame) -> alt.FacetCh
 
 
 def _join_points(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return curve parts, measured points and end whiskers in one frame, told apart by ``part``."""
+    """Return curve parts, measured points and end whiskers in one frame; ``part`` says which."""
     shown = [model for model in list_models(cells) if model in set(curves["model"])]
     inside = curves["measured"].astype(bool)
     joint = inside & ~inside.shift(-1, fill_value=True)
@@ -211,7 +211,7 @@ def _curve_tooltip() -> list[alt.Tooltip]:
 def draw_confusion(labels: list[str], matrix: list[list[int]]) -> alt.LayerChart:
     """Return a confusion matrix: true labels down, predicted across, test texts in each box.
 
-    The fill is the share of the true label's texts. ``labels`` and ``matrix`` are those of
+    The fill is the share of the true label's texts. ``labels`` and ``matrix`` come from
     ``analysis.stats.confusion.list_confusions``.
     """
     fill = alt.Color("share:Q", title="share of the label's texts (%)")

@@ -9,7 +9,7 @@ from analysis.charts.encodings import (
     AS_PERCENT,
     PERCENT,
     QUARTERS,
-    colour_models,
+    color_models,
     column_by_labels,
     shape_models,
     tip,
@@ -18,14 +18,14 @@ from analysis.charts.palette import style_chart
 from analysis.stats.costs import MEASURES, RUN_PARTS, melt_costs
 
 _AXIS_FORMATS = {"seconds": "~g", "tokens": "~s", "memory": ",.0f"}
-PART_COLOURS = ["#1d4e7e", "#9ccdc0", "#dcdcd6", "#d55e00", "#b3b3ab"]
+PART_COLORS = ["#1d4e7e", "#9ccdc0", "#dcdcd6", "#d55e00", "#b3b3ab"]
 
 
 def draw_costs(costs: pd.DataFrame, models: list[str], baselines: list[str]) -> alt.VConcatChart:
     """Return test accuracy against cost: a row per measure, a column per label count.
 
-    The line is the Pareto front: nothing cheaper is more accurate than a point on it. ``costs`` is
-    what ``analysis.stats.costs.tabulate_costs`` gives.
+    The line is the Pareto front: nothing cheaper is more accurate than a point on it. ``costs``
+    comes from ``analysis.stats.costs.tabulate_costs``.
     """
     frame = melt_costs(costs).round(5)
     names = [name for name in MEASURES if name in set(frame["measure"])]
@@ -58,7 +58,7 @@ def _draw_measure(
     shown = [model for model in models if model in set(frame["model"])]
     base = alt.Chart().encode(x=x, y=y)
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
-        color=colour_models(models, baselines, values=shown),
+        color=color_models(models, baselines, values=shown),
         shape=shape_models(models, values=shown),
         tooltip=tooltip,
     )
@@ -73,12 +73,12 @@ def _draw_measure(
 def draw_epochs(epochs: pd.DataFrame, models: list[str]) -> alt.LayerChart:
     """Return a bar per model: epochs of the full grid, trained and not trained, and why not.
 
-    ``epochs`` is what ``analysis.stats.costs.count_epochs`` gives.
+    ``epochs`` comes from ``analysis.stats.costs.count_epochs``.
     """
     parts = [part for part in RUN_PARTS if part in set(epochs["part"])]
-    colours = [PART_COLOURS[RUN_PARTS.index(part)] for part in parts]
+    colors = [PART_COLORS[RUN_PARTS.index(part)] for part in parts]
     frame = epochs.round(2)
-    fill = alt.Color("part:N", title=None, scale=alt.Scale(domain=parts, range=colours))
+    fill = alt.Color("part:N", title=None, scale=alt.Scale(domain=parts, range=colors))
     order = [model for model in models if model in set(epochs["model"])]
     base = alt.Chart(frame).encode(
         x=alt.X(

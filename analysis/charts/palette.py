@@ -1,4 +1,4 @@
-"""Colours, shapes and type of every chart, legible on a light and on a dark page and on paper."""
+"""Colors, shapes and fonts of all charts, legible on light and dark pages and in print."""
 
 from typing import TypeVar
 
@@ -6,7 +6,9 @@ import altair as alt
 
 AnyChart = TypeVar("AnyChart", alt.Chart, alt.LayerChart, alt.FacetChart, alt.VConcatChart)
 
-MODEL_COLOURS = [
+# Distinguishable with every common color-vision deficiency: M. Okabe and K. Ito, "Color Universal
+# Design" (2008), the darker ones first.
+MODEL_COLORS = [
     "#0072b2",
     "#d55e00",
     "#009e73",
@@ -16,8 +18,7 @@ MODEL_COLOURS = [
     "#8c6bb1",
     "#a6761d",
 ]
-"""Told apart with every common colour-vision deficiency: M. Okabe and K. Ito, "Color Universal
-Design" (2008), the darker ones first."""
+# Seven, with eight colors: a pair repeats only after 56 models.
 MODEL_SHAPES = [
     "circle",
     "square",
@@ -27,19 +28,18 @@ MODEL_SHAPES = [
     "triangle-down",
     "triangle-right",
 ]
-"""Seven, against eight colours: 56 models before a pair repeats."""
-BASELINE_COLOUR = "#7f7f7f"
+BASELINE_COLOR = "#7f7f7f"
 BASELINE_DASH = [6, 4]
 MODEL_DASHES = [[1, 0], [8, 3], [2, 3], [10, 3, 2, 3], [5, 2]]
 
+# From 0 to 1, light to dark, so that the order survives black-and-white printing.
 FILL_RANGE = ["#f3f6ee", "#9ccdc0", "#3b8ea5", "#1d4e7e", "#14284f"]
-"""From 0 to 1, light to dark, so that the order survives grey printing."""
 WHITE, BLACK = "#ffffff", "#000000"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 
 def style_chart(chart: AnyChart) -> AnyChart:
-    """Return ``chart`` in the report's type; lines and text take the page's text colour."""
+    """Return ``chart`` in the report's fonts, with lines and text in the page's text color."""
     axis = {"gridOpacity": 0.13, "domainOpacity": 0.6, "tickOpacity": 0.6, "labelLimit": 240}
     ink = {"labelColor": "currentColor", "titleColor": "currentColor", "labelFontSize": 12}
     words = {**ink, "titleFontSize": 12, "titleFontWeight": "normal"}
@@ -51,35 +51,35 @@ def style_chart(chart: AnyChart) -> AnyChart:
         legend={**words, "labelLimit": 240, "orient": "top", "symbolStrokeWidth": 2},
         header={**words, "labelFontWeight": "bold", "labelLimit": 240},
         view={"stroke": None},
-        # The drawing is one image with a description; its table has the single marks.
+        # For screen readers a chart is one image with a description; the table has the numbers.
         mark={"aria": False},
     )
 
 
 def blend_fill(accuracy: float) -> tuple[float, float, float]:
     """Return the heatmap's fill at ``accuracy``, as red, green and blue from 0 to 1."""
-    place = min(max(accuracy, 0.0), 1.0) * (len(FILL_RANGE) - 1)
-    i = min(int(place), len(FILL_RANGE) - 2)
-    low, high = (_split_colour(colour) for colour in FILL_RANGE[i : i + 2])
-    r, g, b = (a + (z - a) * (place - i) for a, z in zip(low, high, strict=True))
+    position = min(max(accuracy, 0.0), 1.0) * (len(FILL_RANGE) - 1)
+    i = min(int(position), len(FILL_RANGE) - 2)
+    low, high = (_split_color(color) for color in FILL_RANGE[i : i + 2])
+    r, g, b = (a + (z - a) * (position - i) for a, z in zip(low, high, strict=True))
     return r, g, b
 
 
-def find_luminance(colour: tuple[float, float, float]) -> float:
-    """Return the relative luminance of an sRGB colour, 0 to 1 (WCAG 2.2, 'relative luminance')."""
+def find_luminance(color: tuple[float, float, float]) -> float:
+    """Return the relative luminance of an sRGB color, 0 to 1 (WCAG 2.2, 'relative luminance')."""
     red, green, blue = (
-        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in colour
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in color
     )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def find_ink_threshold() -> float:
-    """Return the accuracy from which white text reads better on the heatmap's fill than black.
+    """Return the accuracy from which white text is more legible on the heatmap's fill than black.
 
-    Black and white read equally well at luminance 0.179, both with contrast 4.58, above WCAG's 4.5.
+    At luminance 0.179 both have the same contrast, 4.58, which is above WCAG's 4.5.
     """
     return next(i / 1000 for i in range(1001) if find_luminance(blend_fill(i / 1000)) < 0.179)
 
 
-def _split_colour(colour: str) -> tuple[float, float, float]:
-    return int(colour[1:3], 16) / 255, int(colour[3:5], 16) / 255, int(colour[5:7], 16) / 255
+def _split_color(color: str) -> tuple[float, float, float]:
+    return int(color[1:3], 16) / 255, int(color[3:5], 16) / 255, int(color[5:7], 16) / 255

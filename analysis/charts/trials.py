@@ -1,4 +1,4 @@
-"""Charts of trials: one pure function each, a frame in, an Altair chart out."""
+"""Charts of trials: their learning curves, and the candidates."""
 
 import altair as alt
 import pandas as pd
@@ -7,27 +7,27 @@ from analysis.charts.encodings import (
     AS_PERCENT,
     PERCENT,
     QUARTERS,
-    colour_models,
+    color_models,
     column_by_labels,
     dash_models,
     tip,
 )
 from analysis.charts.palette import style_chart
 
+# More lines than this in a panel hide each other.
 CROWDED = 12
-"""Lines in a panel beyond which they hide each other."""
-MOST_POINTS = 12_000
-"""Epochs in the learning curves beyond which a page is slow to open: 2 MB of it."""
+# More epochs than this in the learning curves (2 MB) make a page slow to open.
+MAX_POINTS = 12_000
 RATE_TICKS = [digit * 10.0**power for power in range(-7, 0) for digit in (1, 2, 5)]
 
 
 def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """Return validation accuracy against epoch: a panel per label count and sample size.
 
-    One line per trial (of many, see ``thin_curves``); the trial that stands for its cell is bold; a
-    mark shows where a trial ended early. A menu chooses whose trials are shown: where panels would
-    be crowded it starts with those that stand for their cells. ``curves`` is what
-    ``analysis.stats.cells.list_curves`` gives; ``models`` is the order of the colours.
+    One line per trial (for very many, see ``thin_curves``); the best trial of each cell is bold; a
+    mark shows where a trial ended early. A menu selects the trials to show: if panels would be
+    crowded, first the best of each cell. ``curves`` comes from
+    ``analysis.stats.cells.list_curves``; ``models`` is the order of the colors.
     """
     fields = [
         "trial_id",
@@ -59,27 +59,24 @@ def draw_learning_curves(curves: pd.DataFrame, models: list[str]) -> alt.FacetCh
 def _name_omission(
     chart: alt.FacetChart, shown: pd.DataFrame, measured: pd.DataFrame
 ) -> alt.FacetChart:
-    """Return the chart with a title that says how many trials are left out, if any are."""
     drawn, trials = shown["trial_id"].nunique(), measured["trial_id"].nunique()
     if drawn == trials:
         return chart
-    title = (
-        f"{drawn} of {trials} trials are drawn: the best of the cells first, then an even choice"
-    )
+    title = f"{drawn} of {trials} trials are drawn: the best of each cell, then an even selection"
     words = alt.Title(title, anchor="start", color="currentColor", fontSize=12, fontWeight="normal")
     return chart.properties(title=words)
 
 
-def thin_curves(curves: pd.DataFrame, most_points: int = MOST_POINTS) -> pd.DataFrame:
-    """Return the epochs of as many trials as fit into about ``most_points`` epochs.
+def thin_curves(curves: pd.DataFrame, max_points: int = MAX_POINTS) -> pd.DataFrame:
+    """Return the epochs of as many trials as fit into about ``max_points`` epochs.
 
-    Trials that stand for their cells go first; of those that do not all fit, an even choice over
-    the order of the plan is kept. A trial is drawn whole or not at all.
+    The best trial of each cell comes first; of those that do not all fit, an even selection over
+    the order of the plan is kept. A trial is drawn completely or not at all.
     """
-    if len(curves) <= most_points:
+    if len(curves) <= max_points:
         return curves
     trials = curves.groupby("trial_id", sort=False)["best_of_cell"].any()
-    room = max(1, most_points * len(trials) // len(curves))
+    room = max(1, max_points * len(trials) // len(curves))
     best, others = trials.index[trials], trials.index[~trials]
     chosen = [*_choose_evenly(best, room)]
     chosen += _choose_evenly(others, room - len(chosen))
@@ -92,7 +89,6 @@ def _choose_evenly(items: pd.Index, count: int) -> list[str]:
 
 
 def _choose_trials(frame: pd.DataFrame, models: list[str]) -> alt.Parameter:
-    """Return the menu: every trial, the best of each cell, or one model's."""
     panels = frame.groupby(["n_labels", "n_samples"])["trial_id"].nunique()
     first = BEST_TRIALS if panels.max() > CROWDED else ALL_TRIALS
     shown = [model for model in models if model in set(frame["model"])]
@@ -112,7 +108,7 @@ _SAMPLES_HEADER = "datum.value + ' samples'"
 
 
 def _frame_epochs(epochs: pd.Series) -> alt.Scale:
-    # Set, since what the menu leaves out may be all that there is.
+    # Fixed, since the menu may hide all trials at either end.
     low, high = (int(epochs.min()), int(epochs.max())) if len(epochs) else (0, 1)
     room = 0.06 * (high - low) or 0.5
     return alt.Scale(domain=[low - room, high + room], nice=False, zero=False)
@@ -127,7 +123,7 @@ def _base_of_trials(models: list[str], scale: alt.Scale) -> alt.Chart:
         .encode(
             x=x.axis(alt.Axis(tickMinStep=1, format="d", grid=False)),
             y=y.axis(alt.Axis(labelExpr=AS_PERCENT, values=QUARTERS)),
-            color=colour_models(models, symbolType="stroke", symbolSize=300),
+            color=color_models(models, symbolType="stroke", symbolSize=300),
             detail="trial_id:N",
             tooltip=[
                 tip("model:N", "model"),
@@ -159,8 +155,8 @@ def _mark_ends(base: alt.Chart) -> alt.Chart:
 def draw_candidates(candidates: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """Return each candidate at its learning rate and rank: a panel per model.
 
-    The number is how far the candidate stays behind the best of its cells, in percentage points of
-    validation accuracy. ``candidates`` is what ``analysis.stats.cells.compare_candidates`` gives.
+    The number is how far the candidate is behind the best of its cells, in percentage points of
+    validation accuracy. ``candidates`` comes from ``analysis.stats.cells.compare_candidates``.
     """
     frame = candidates.round(5)
     frame["text"] = [f"{100 * value:.1f}" for value in frame["shortfall"]]

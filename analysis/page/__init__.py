@@ -1,1 +1,6 @@
-"""The report's page: one HTML file, everything escaped, nothing fetched."""
+"""The page of a report: one HTML file, everything escaped, nothing fetched.
+
+``html`` renders it from ``templates``, ``contents`` prepares its charts and values, ``formats``
+writes numbers, and ``images`` writes the charts as PNG and SVG. Imports analysis.study,
+analysis.charts and below, never analysis.report.
+"""

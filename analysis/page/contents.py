@@ -1,4 +1,4 @@
-"""What the report's page shows: its charts, and the values of its sentences and tables."""
+"""What the page shows: the charts, and the values for its sentences and tables."""
 
 from itertools import count
 from typing import Any
@@ -75,8 +75,8 @@ def _draw_trial_charts(study: Study) -> dict[str, Any]:
 
 
 def choose_confusion(study: Study) -> int:
-    """Return the place in ``study.confusions`` of the cell shown first: most labels, most samples,
-    the most accurate there. Raises ValueError if there is none."""
+    """Return the index in ``study.confusions`` of the cell to show first: most labels, then most
+    samples, then most accurate. Raises ValueError if there is none."""
     axes = ["model", "n_labels", "n_samples"]
     accuracy = study.cells.set_index(axes)["accuracy"].to_dict()
     ranks = [
@@ -86,8 +86,8 @@ def choose_confusion(study: Study) -> int:
     return -max(ranks)[-1]
 
 
-def collect_words(study: Study) -> dict[str, Any]:
-    """Return what the template's sentences and tables are made from."""
+def collect_values(study: Study) -> dict[str, Any]:
+    """Return the values that the template needs for its sentences and tables."""
     run, cells = study.run, study.cells
     return {
         "models": study.models,
@@ -98,7 +98,7 @@ def collect_words(study: Study) -> dict[str, Any]:
         "several_seeds": run.plan["seed"].nunique() > 1,
         "cells": list_rows(cells.sort_values(["n_labels", "n_samples"], kind="stable")),
         "results": list_rows(list_cells(run)),
-        "label_sets": name_label_sets(run.plan),
+        "label_sets": list_label_sets(run.plan),
         "figures": count(1),
         "tables": count(1),
         **_collect_answers(study),
@@ -135,7 +135,7 @@ def _collect_comparisons(study: Study) -> dict[str, Any]:
         "steps": list_rows(study.steps),
         "last_steps": list_rows(last),
         "forecast": list_rows(forecast),
-        "optimism": list_rows(summarise_optimism(study.optimism)),
+        "optimism": list_rows(summarize_optimism(study.optimism)),
         "mean_optimism": study.optimism["optimism"].mean(),
         "cell_choices": study.confusions,
         "shown_cell": shown,
@@ -178,7 +178,7 @@ def _collect_origin(study: Study) -> dict[str, Any]:
 
 
 def tabulate_data(account: DataAccount) -> list[dict[str, Any]]:
-    """Return a row per split: where it came from, its columns, rows, what was left out and why."""
+    """Return a row per split: its origin, columns and rows, and what was left out and why."""
     return [
         {
             "split": split.split,
@@ -193,8 +193,8 @@ def tabulate_data(account: DataAccount) -> list[dict[str, Any]]:
     ]
 
 
-def name_label_sets(plan: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return each label count with its label names and, as ``new``, those no smaller set has."""
+def list_label_sets(plan: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return each label count with its label names and, as ``new``, those not in a smaller set."""
     sets, known = [], set[str]()
     for row in list_rows(plan.drop_duplicates("n_labels").sort_values("n_labels")):
         names = [str(name) for name in row["labels"]]
@@ -205,7 +205,7 @@ def name_label_sets(plan: pd.DataFrame) -> list[dict[str, Any]]:
     return sets
 
 
-def summarise_optimism(optimism: pd.DataFrame) -> pd.DataFrame:
+def summarize_optimism(optimism: pd.DataFrame) -> pd.DataFrame:
     """Return each model's mean, lowest and highest validation minus test, and how many cells."""
     grouped = optimism.groupby("model", sort=False)["optimism"]
     return grouped.agg(["mean", "min", "max", "size"]).reset_index()

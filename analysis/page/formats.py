@@ -1,4 +1,4 @@
-"""Numbers as the report writes them."""
+"""How the report writes numbers."""
 
 import shlex
 from datetime import UTC, datetime
@@ -12,12 +12,12 @@ NOTHING = "\N{EN DASH}"
 
 
 def format_percent(value: float | None) -> str:
-    """Return a fraction as per cent with one decimal, without the sign."""
+    """Return a fraction as a percentage with one decimal, without the sign."""
     return NOTHING if value is None or pd.isna(value) else f"{100 * value:.1f}"
 
 
 def format_chance(value: float) -> str:
-    """Return a chance level as per cent, as short as it is exact: 50, 12.5, 6.25."""
+    """Return a chance level as a percentage with as few digits as it needs: 50, 12.5, 6.25."""
     return f"{100 * value:.3g}"
 
 
@@ -27,9 +27,8 @@ def format_points(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
-def format_decimal(value: float | None, places: int = 1) -> str:
-    """Return a number with ``places`` decimals."""
-    return NOTHING if value is None or pd.isna(value) else f"{value:.{places}f}"
+def format_decimal(value: float | None, decimals: int = 1) -> str:
+    return NOTHING if value is None or pd.isna(value) else f"{value:.{decimals}f}"
 
 
 def format_digits(value: float | None) -> str:
@@ -43,7 +42,7 @@ def format_time(value: float) -> str:
 
 
 def format_interval(low: float | None, high: float | None) -> str:
-    """Return two fractions as per cent: 'low to high'; a dash where there is no interval."""
+    """Return two fractions as percentages: 'low to high'; a dash where there is no interval."""
     if low is None or high is None or pd.isna(low) or pd.isna(high):
         return NOTHING
     return f"{format_percent(low)} to {format_percent(high)}"
@@ -55,17 +54,15 @@ def format_range(low: float, high: float) -> str:
 
 
 def format_p(value: float) -> str:
-    """Return a p-value with three decimals, or that it is smaller."""
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def format_count(value: float | None) -> str:
-    """Return a whole number with thousands set apart."""
+    """Return an integer with thousands separators."""
     return NOTHING if value is None or pd.isna(value) else f"{value:,.0f}"
 
 
 def format_duration(seconds: float | None) -> str:
-    """Return a time in the unit that leaves one to three digits before the point."""
     if seconds is None or pd.isna(seconds):
         return NOTHING
     return errors.format_duration(seconds)

@@ -1,4 +1,4 @@
-"""Makes the report's HTML: everything in one file, everything escaped, nothing fetched."""
+"""Builds the HTML page: everything in one file, everything escaped, nothing fetched."""
 
 import base64
 import functools
@@ -14,12 +14,12 @@ from markupsafe import Markup
 
 from analysis.charts.palette import AnyChart
 from analysis.load import Run
-from analysis.page.contents import collect_words, draw_charts
+from analysis.page.contents import collect_values, draw_charts
 from analysis.page.formats import FILTERS, format_interval, format_range
 from analysis.study import build_study
 
 TEMPLATES = Path(__file__).parent / "templates"
-# What could end a <script> element or a JavaScript line, as JSON escapes that parse back the same.
+# Characters that could end a <script> element or a JavaScript line, as equivalent JSON escapes.
 JSON_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
@@ -36,7 +36,7 @@ def build_page(run: Run) -> str:
         "style": Markup(style),
         "specs": {name: encode_spec(c) for name, c in draw_charts(study).items()},
         "confusions": encode_json(study.confusions),
-        **collect_words(study),
+        **collect_values(study),
     }
     return build_environment().get_template("report.html.j2").render(values)
 
@@ -50,7 +50,7 @@ def encode_spec(chart: AnyChart) -> Markup:
 
 def encode_json(value: Any) -> Markup:
     """Return ``value`` as JSON that is safe inside a ``<script>`` element."""
-    # NaN is no JSON: better an error here than a chart that no browser draws.
+    # NaN is not JSON: better an error here than a chart that no browser draws.
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(JSON_ESCAPES))
 
@@ -63,12 +63,12 @@ def load_library() -> str:
 
 
 def build_policy(scripts: list[str], styles: list[str]) -> str:
-    """Return a Content-Security-Policy that lets these scripts and styles run and nothing load."""
-    allowed = " ".join(_hash_source(script) for script in scripts)
-    dressed = " ".join(_hash_source(style) for style in styles)
+    """Return a Content-Security-Policy that allows these scripts and styles, and no requests."""
+    script_hashes = " ".join(_hash_source(script) for script in scripts)
+    style_hashes = " ".join(_hash_source(style) for style in styles)
     return (
-        f"default-src 'none'; script-src {allowed}; style-src {dressed}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {script_hashes}; style-src {style_hashes}; img-src "
+        "data:; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -78,7 +78,7 @@ def _hash_source(text: str) -> str:
 
 
 def build_environment() -> jinja2.Environment:
-    """Return the template environment: everything escaped, a misspelt name is an error."""
+    """Return the template environment: everything is escaped, and an unknown name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

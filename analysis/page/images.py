@@ -10,15 +10,15 @@ from analysis.load import load_run
 from analysis.page.contents import draw_charts
 from analysis.study import build_study
 
+# Pixels per unit of length: sharp in print at the size that the page shows.
 PNG_SCALE = 2
-"""Pixels per unit of length: sharp on paper at the size the page shows."""
 
 
 def write_charts(folder: Path, out: Path) -> list[Path]:
     """Write every chart of the run in ``folder`` into ``out`` and return the files' paths.
 
-    Each is a PNG on white and an SVG without ground. Raises RunFolderError when ``folder`` is no
-    run, OSError when ``out`` cannot be written.
+    Each is a PNG on white and a transparent SVG. Raises RunFolderError if ``folder`` is not a run,
+    OSError if ``out`` cannot be written.
     """
     charts = draw_charts(build_study(load_run(folder)))
     out.mkdir(parents=True, exist_ok=True)

@@ -16,32 +16,29 @@ Row = dict[str, Any]
 class Answer:
     """The most accurate model of a label count, over all sample sizes."""
 
+    # The row of ``average_seeds`` with the highest test accuracy.
     best: Row
-    """The row of ``average_seeds`` with the highest test accuracy."""
+    # The best other model at the same sample size, if any.
     runner_up: Row | None
-    """The best other model at the same sample size; None where there is none."""
-
+    # The pair of the best model (A) and the runner-up (B); None if they share no texts.
     rival: Row | None = None
-    """The pair of the best model (A) and the runner-up (B); None where they share no texts."""
+    # The pair of the best model (A) and TF-IDF (B); None if it has no result.
     reference: Row | None = None
-    """The pair of the best model (A) and TF-IDF (B); None where it has no result."""
 
     @property
     def tied(self) -> bool:
-        """Return whether the runner-up is as accurate as the best model."""
+        """Whether the runner-up is as accurate as the best model."""
         other = self.runner_up
         return other is not None and abs(other["accuracy"] - self.best["accuracy"]) < 1e-9
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How much of the plan has a result."""
-
     cells_planned: int
     cells_done: int
     trials_planned: int
+    # Trials by status, most frequent first.
     statuses: tuple[tuple[str, int], ...]
-    """Trials by status, most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -58,32 +55,30 @@ class MissingCell:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """How many differences are real, at the level that ``analysis.stats.tests.judge`` asks for."""
+    """How many differences are real, at the level of ``analysis.stats.tests.judge``."""
 
+    # Of all pairs of models and baselines.
     pairs: int
     real: int
-    """Of all pairs of models and baselines."""
+    # Label counts x sample sizes with a best model and another one; and of these, those whose best
+    # model is better than every other model.
     combinations: int
-    """Label counts x sample sizes with a best model and another."""
     clear: int
-    """Combinations whose best model is better than every other model."""
+    # Combinations whose best model is better than TF-IDF, those where that is too close to call,
+    # and those where TF-IDF is better than every model.
     beaten: int
-    """Combinations whose best model is better than TF-IDF."""
     open: int
-    """Combinations where that is too close to call."""
     lost: int
-    """Combinations where TF-IDF is better than every model."""
 
     @property
     def referenced(self) -> int:
-        """Return how many combinations have TF-IDF to compare with."""
+        """Number of combinations that have TF-IDF to compare with."""
         return self.beaten + self.open + self.lost
 
 
 def count_verdicts(
     pairs: pd.DataFrame, against_best: pd.DataFrame, baselines: list[str]
 ) -> Verdicts:
-    """Return the counts over the pairs of the grid and over those with the best model."""
     is_reference = against_best["model_b"].isin(baselines)
     rivals, references = against_best[~is_reference], against_best[is_reference]
     clear = rivals["verdict"].eq("A better").groupby([rivals["n_labels"], rivals["n_samples"]])
@@ -104,8 +99,7 @@ def find_answers(
 ) -> list[Answer]:
     """Return one answer per label count that has a result, fewest labels first.
 
-    ``against_best`` holds the pairs with the best model, as ``analysis.stats.pairs.orient_pairs``
-    gives.
+    ``against_best`` comes from ``analysis.stats.pairs.orient_pairs``.
     """
     done = cells[cells["accuracy"].notna() & cells["kind"].eq("model")]
     answers = (_find_answer(group) for _, group in done.groupby("n_labels", sort=True))
@@ -139,16 +133,16 @@ def select_winners(cells: pd.DataFrame) -> pd.DataFrame:
     Models that tie all win; baselines do not compete.
     """
     done = cells[cells["accuracy"].notna() & cells["kind"].eq("model")]
-    # Means over seeds may differ in the last bit where the counts behind them are the same.
+    # Means over seeds may differ in the last bit even if the counts behind them are the same.
     exact = done["accuracy"].round(9)
     top = exact.groupby([done["n_labels"], done["n_samples"]]).transform("max")
     return done[exact.eq(top)]
 
 
 def count_wins(cells: pd.DataFrame) -> tuple[int, list[tuple[str, int]]]:
-    """Return how many label counts x sample sizes have a result, and each model's wins of them.
+    """Return how many label counts x sample sizes have a result, and how many each model wins.
 
-    Most wins first; a tie is a win for each model in it.
+    Most wins first; a tie counts for each model in it.
     """
     winners = select_winners(cells)
     wins = [(str(model), int(n)) for model, n in winners["model"].value_counts().items()]
@@ -156,9 +150,9 @@ def count_wins(cells: pd.DataFrame) -> tuple[int, list[tuple[str, int]]]:
 
 
 def tabulate_best(cells: pd.DataFrame) -> Iterator[tuple[int, list[Row | None]]]:
-    """Yield label count, and the winner's row for each sample size (None where none has a result).
+    """Yield each label count with the winner's row per sample size (None without a result).
 
-    ``models`` of a row names all that tie for it.
+    ``models`` of a row names all models that tie.
     """
     winners = _list_rows(select_winners(cells))
     for n_labels in sorted(cells["n_labels"].unique().tolist()):
@@ -172,7 +166,6 @@ def _join_ties(rows: list[Row]) -> Row | None:
 
 
 def count_progress(run: Run) -> Progress:
-    """Return how many cells and trials were planned and what became of them."""
     statuses = list_trials(run)["status"].value_counts()
     best = select_best(run.results)
     best = best[best["kind"].eq("model")]

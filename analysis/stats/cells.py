@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.load import Run
 from analysis.stats.tests import (
     chance_level,
-    normalise_accuracy,
+    normalize_accuracy,
     split_spread,
     t_interval,
     wilson_interval,
@@ -18,14 +18,13 @@ SPREADS = ["test_spread", "seed_spread", "seed_low", "seed_high"]
 
 
 def select_best(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that stand for their cells: validation's choice, and every baseline with a
-    result."""
+    """Return the result of each cell: the trial that validation chose, or the baseline's."""
     chosen = results["best_of_cell"].eq(True) | results["kind"].eq("baseline")
     return results[chosen & results["test_accuracy"].notna()]
 
 
 def list_known_cells(run: Run, columns: list[str]) -> pd.DataFrame:
-    """Return ``columns`` of the plan's trials and of every baseline, a failed one too."""
+    """Return ``columns`` of the planned trials and of every baseline, failed ones included."""
     baselines = run.results[run.results["kind"].eq("baseline")]
     return pd.concat([run.plan[columns], baselines[columns]])
 
@@ -35,7 +34,7 @@ def average_seeds(run: Run) -> pd.DataFrame:
 
     Columns: the axes; ``kind``; ``seeds_planned`` and ``seeds_done``; ``accuracy`` and
     ``macro_f1`` (test, mean over seeds, NaN without a result); ``n_test``; ``chance``;
-    ``accuracy_low`` and ``accuracy_high`` (Wilson, 95 %); ``score`` (chance-normalised);
+    ``accuracy_low`` and ``accuracy_high`` (Wilson, 95 %); ``score`` (chance-normalized);
     ``test_spread`` and ``seed_spread`` (standard deviations, see ``analysis.stats.tests.Spread``);
     ``seed_low`` and ``seed_high`` (Student, 95 %; NaN with one seed).
     """
@@ -60,7 +59,6 @@ def average_seeds(run: Run) -> pd.DataFrame:
 
 
 def _measure_spreads(best: pd.DataFrame) -> pd.DataFrame:
-    """Return the two kinds of spread, and the interval over seeds, of each group of ``AXES``."""
     rows = []
     for key, group in best.groupby(AXES, sort=False):
         spread = split_spread(group["test_accuracy"], float(group["n_test"].max()))
@@ -75,15 +73,15 @@ def _add_statistics(frame: pd.DataFrame) -> pd.DataFrame:
         chance=chance_level(frame["n_labels"]),
         accuracy_low=low,
         accuracy_high=high,
-        score=normalise_accuracy(frame["accuracy"], frame["n_labels"]),
+        score=normalize_accuracy(frame["accuracy"], frame["n_labels"]),
     )
 
 
 def list_cells(run: Run) -> pd.DataFrame:
-    """Return one row per planned cell with the result that stands for it, or with empty columns.
+    """Return one row per planned cell with its result, or with empty columns.
 
-    Baselines follow in their place; ``top`` marks the highest test accuracy for the same labels
-    and samples.
+    Baselines come last for each label count and sample size; ``top`` marks the highest test
+    accuracy there.
     """
     keys = ["cell_id", *AXES, "seed"]
     best = select_best(run.results)
@@ -99,10 +97,10 @@ def list_cells(run: Run) -> pd.DataFrame:
 
 
 def measure_optimism(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that stand for their cells with ``optimism``: validation minus test accuracy.
+    """Return the result of each cell with ``optimism``: validation minus test accuracy.
 
-    Validation chose the candidate and the epoch, so its accuracy flatters; the majority class,
-    which has nothing to choose, is left out.
+    Validation chose the candidate and the epoch, so its accuracy is biased upward; the majority
+    class, which has nothing to choose, is left out.
     """
     best = select_best(results)
     best = best[best["val_accuracy"].notna() & best["model"].ne("majority")]
@@ -117,13 +115,12 @@ def list_models(cells: pd.DataFrame) -> list[str]:
 
 
 def list_baselines(cells: pd.DataFrame) -> list[str]:
-    """Return the names of the reference methods among ``cells``."""
     names = cells.loc[cells["kind"].eq("baseline"), "model"]
     return [str(name) for name in names.unique()]
 
 
 def list_trials(run: Run) -> pd.DataFrame:
-    """Return one row per planned trial with its result; ``status`` is 'no result yet' without."""
+    """Return one row per planned trial with its result; ``status`` may be 'no result yet'."""
     shared = [name for name in run.plan.columns if name != "trial_id"]
     results = run.results.drop(columns=shared)
     frame = run.plan.merge(results, on="trial_id", how="left")
@@ -134,8 +131,8 @@ def list_trials(run: Run) -> pd.DataFrame:
 def list_curves(history: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     """Return ``history`` with each trial's ``best_of_cell`` and ``end``, the latter on last epochs.
 
-    ``end`` is the trial's status where the epoch is its last and the status is not 'finished',
-    else missing: it is what the learning curves mark.
+    ``end`` is the trial's status at its last epoch if that is not 'finished', else missing: the
+    learning curves mark it.
     """
     facts = results[["trial_id", "best_of_cell", "status"]]
     curves = history.merge(facts, on="trial_id", how="left")
@@ -147,11 +144,11 @@ def list_curves(history: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_candidates(results: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per model and candidate: how far it stays behind the best of its cells.
+    """Return one row per model and candidate: how far it is behind the best of its cells.
 
     ``shortfall`` is the mean over cells of the cell's highest validation accuracy minus the
-    candidate's (fraction); ``cells`` is how many cells that mean covers. An ASHA-stopped trial
-    counts with what it had reached.
+    candidate's (fraction); ``cells`` is how many cells that mean covers. A trial that ASHA
+    stopped counts with what it had reached.
     """
     trials = results[results["kind"].eq("model") & results["val_accuracy"].notna()]
     best = trials.groupby("cell_id")["val_accuracy"].transform("max")

@@ -1,4 +1,4 @@
-"""Which labels are taken for which: confusion matrices and scores per label."""
+"""Which labels are mistaken for which: confusion matrices and scores per label."""
 
 from typing import Any, cast
 
@@ -41,17 +41,17 @@ def score_labels(labels: list[str], matrix: list[list[int]]) -> pd.DataFrame:
     A label that is never predicted has precision and F1 zero, as in scikit-learn's macro average.
     """
     counts = np.array(matrix)
-    right, texts, named = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    right, texts, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     frame = pd.DataFrame({"label": labels, "texts": texts})
-    frame["precision"] = right / np.maximum(named, 1)
+    frame["precision"] = right / np.maximum(predicted, 1)
     frame["recall"] = right / np.maximum(texts, 1)
-    frame["f1"] = 2 * right / np.maximum(texts + named, 1)
+    frame["f1"] = 2 * right / np.maximum(texts + predicted, 1)
     return frame
 
 
 def melt_confusion(labels: list[str], matrix: list[list[int]]) -> pd.DataFrame:
     """Return one row per pair of labels: ``truth``, ``predicted``, ``texts``, and ``share``, the
-    part of the true label's texts that got the predicted one."""
+    fraction of the true label's texts that got the predicted one."""
     rows = [
         {"truth": truth, "predicted": predicted, "texts": n, "share": n / max(sum(counts), 1)}
         for truth, counts in zip(labels, matrix, strict=True)

@@ -8,12 +8,12 @@ from analysis.load import Run
 from analysis.stats.cells import AXES, select_best
 from analysis.stats.pairs import MAJORITY
 
+# Measure -> column of the results, and its title; memory is in MiB.
 MEASURES = {
     "seconds": ("train_seconds", "training time (s)"),
     "tokens": ("train_tokens", "training tokens"),
     "memory": ("peak_memory_bytes", "peak memory (MiB)"),
 }
-"""Measure -> column of the results and the title it goes by; memory is shown in MiB."""
 MIB = 2**20
 RUN_PARTS = ("trained", "saved by ASHA", "ended by itself", "lost to a failure", "no result yet")
 _PART_OF_STATUS = {"stopped": RUN_PARTS[1], "finished": RUN_PARTS[2], "no result yet": RUN_PARTS[4]}
@@ -22,10 +22,10 @@ _PART_OF_STATUS = {"stopped": RUN_PARTS[1], "finished": RUN_PARTS[2], "no result
 def tabulate_costs(run: Run) -> pd.DataFrame:
     """Return one row per model, label count and sample size: test accuracy and what it took.
 
-    ``seconds``, ``tokens`` and ``memory`` (MiB) are the chosen trial's, means over seeds;
+    ``seconds``, ``tokens`` and ``memory`` (MiB) are the chosen trial's, averaged over seeds;
     ``cell_seconds`` is the training time of all candidates of the cell; ``front_seconds`` and so on
-    tell whether no other row of the label count is both cheaper and more accurate. The majority
-    class, which costs nothing, is left out.
+    say whether the row is on the Pareto front of its label count. The majority class, which costs
+    nothing, is left out.
     """
     best = select_best(run.results)
     best = best[best["model"].ne(MAJORITY)]
@@ -49,7 +49,7 @@ def _mark_front(frame: pd.DataFrame, measure: str) -> pd.Series:
 
 
 def _mark_pareto(group: pd.DataFrame, measure: str) -> pd.Series:
-    """Return whether a row is on the Pareto front: nothing at most as dear is more accurate."""
+    """Return whether each row is on the Pareto front: no cheaper one is as accurate."""
     ordered = group.dropna(subset=[measure])
     ordered = ordered.sort_values([measure, "accuracy"], ascending=[True, False])
     before = ordered["accuracy"].cummax().shift(fill_value=-1.0)
@@ -72,7 +72,7 @@ def count_epochs(run: Run) -> pd.DataFrame:
     """Return epochs by model and part: trained, and why the rest of the full grid was not.
 
     Columns: ``model``, ``part`` (one of RUN_PARTS), ``epochs``, and ``seconds``, which for epochs
-    not run is what they would have taken at their trial's own pace (0 where it ran none).
+    that did not run is an estimate from their trial's pace (0 if it ran none).
     """
     trials = _list_epochs(run)
     left = trials["max_epochs"] - trials["epochs"]
@@ -88,7 +88,6 @@ def count_epochs(run: Run) -> pd.DataFrame:
 
 
 def _list_epochs(run: Run) -> pd.DataFrame:
-    """Return one row per planned trial: status, epochs trained and the seconds they took."""
     columns = ["train_seconds", "eval_seconds"]
     done = run.history.groupby("trial_id")[columns].sum().sum(axis=1).rename("spent")
     epochs = run.history.groupby("trial_id").size().rename("epochs")
@@ -102,10 +101,10 @@ def _list_epochs(run: Run) -> pd.DataFrame:
 
 
 def compare_forecast(run: Run) -> list[dict[str, Any]]:
-    """Return for each start of the run its predicted and its actual seconds.
+    """Return the predicted and the actual seconds of each start of the run.
 
-    Keys: ``time``, ``low``, ``likely``, ``high``, ``actual`` and ``within``. Starts whose journal
-    holds no forecast of time are left out.
+    Keys: ``time``, ``low``, ``likely``, ``high``, ``actual`` and ``within``. Starts without a
+    forecast in the journal are left out.
     """
     rows = []
     for event, end in zip(run.opened, run.ended, strict=True):
@@ -119,7 +118,7 @@ def compare_forecast(run: Run) -> list[dict[str, Any]]:
 
 
 def compare_memory(run: Run) -> list[dict[str, Any]]:
-    """Return for each model with a forecast its predicted and its highest measured memory (MiB)."""
+    """Return predicted and highest measured memory (MiB) of each model that has a forecast."""
     predicted: dict[str, float] = {}
     for event in run.opened:
         predicted |= (event.get("predicted") or {}).get("memory_bytes") or {}
@@ -132,8 +131,7 @@ def compare_memory(run: Run) -> list[dict[str, Any]]:
 
 
 def list_failures(run: Run) -> list[dict[str, Any]]:
-    """Return one row per status and reason of the trials and baselines that failed, most frequent
-    first."""
+    """Return one row per status and reason of failed trials and baselines, most frequent first."""
     failed = run.results[run.results["status"].isin(["failed", "diverged", "oom"])]
     failed = failed.assign(error=failed["error"].fillna("no reason recorded"))
     groups = failed.groupby(["status", "error"], sort=False)

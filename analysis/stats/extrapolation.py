@@ -1,18 +1,18 @@
-"""What more samples would bring: a power law through the measured sizes, with its uncertainty."""
+"""What more samples would bring: a power law through the measured sizes, and its uncertainty."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.stats.pairs import Right
+from analysis.stats.pairs import Correct
 from analysis.stats.tests import Array
 
+# Decay exponents to try; learning curves of text classifiers are well within this range.
 EXPONENTS = np.geomspace(0.1, 2.0, 40)
-"""Decay exponents tried; learning curves of text classifiers lie well inside."""
 RESAMPLES = 400
+# With fewer sizes, the fit of a curve with three parameters cannot be checked.
 FEW_SIZES = 4
-"""Below this many sizes a curve of three parameters cannot be checked against the points."""
 COLUMNS = ["model", "n_labels", "n_samples", "accuracy", "low", "high", "sizes", "measured"]
 
 
@@ -32,7 +32,7 @@ class PowerLaw:
 def fit_power_laws(sizes: Array, accuracies: Array) -> PowerLaw:
     """Return the least-squares power law of each row of ``accuracies`` (rows x sizes).
 
-    The limit stays at most 1 and the scale at least 0: more samples never hurt. Source of the form:
+    The limit is at most 1 and the scale at least 0: more samples never hurt. Source of the form:
     R. L. Figueroa et al., "Predicting sample size required for classification performance", BMC
     Medical Informatics and Decision Making 12 (2012), 8.
     """
@@ -46,9 +46,9 @@ def fit_power_laws(sizes: Array, accuracies: Array) -> PowerLaw:
 def _fit_with_decay(sizes: Array, accuracies: Array, decay: float) -> tuple[Array, Array, Array]:
     """Return limit, scale and squared error of each row for one exponent."""
     x = sizes**-decay
-    centred = x - x.mean()
+    centered = x - x.mean()
     means = accuracies.mean(axis=1)
-    scales = np.maximum(0, -(accuracies @ centred) / (centred @ centred))
+    scales = np.maximum(0, -(accuracies @ centered) / (centered @ centered))
     limits = means + scales * x.mean()
     above = limits > 1
     scales = np.where(above, ((1 - accuracies) @ x) / (x @ x), scales)
@@ -57,12 +57,12 @@ def _fit_with_decay(sizes: Array, accuracies: Array, decay: float) -> tuple[Arra
     return limits, scales, np.asarray((misses**2).sum(axis=1))
 
 
-def extrapolate(right: Right, models: list[str]) -> pd.DataFrame:
-    """Return for each model and label count the curve up to twice the largest sample size.
+def extrapolate(right: Correct, models: list[str]) -> pd.DataFrame:
+    """Return the curve of each model and label count, up to twice the largest sample size.
 
     Columns: ``n_samples`` (a grid of sizes), ``accuracy``, ``low`` and ``high`` (95 % of the curves
     refitted to resampled test texts), ``sizes`` (how many sizes were measured) and ``measured``
-    (whether the size is within them). Two sizes or fewer give no curve.
+    (whether the size is within their range). Two sizes or fewer give no curve.
     """
     frames = [
         _extrapolate_one(model, k, sizes, right)
@@ -73,7 +73,7 @@ def extrapolate(right: Right, models: list[str]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
 
 
-def _extrapolate_one(model: str, n_labels: int, sizes: list[int], right: Right) -> pd.DataFrame:
+def _extrapolate_one(model: str, n_labels: int, sizes: list[int], right: Correct) -> pd.DataFrame:
     measured = np.array([right[n_labels, n, model].mean(axis=0) for n in sizes])
     grid = np.unique(np.linspace(sizes[0], 2 * sizes[-1], 25).round(-1).tolist() + sizes)
     known = np.array(sizes, dtype=float)
@@ -86,10 +86,10 @@ def _extrapolate_one(model: str, n_labels: int, sizes: list[int], right: Right) 
 
 
 def _resample(right: Array) -> Array:
-    """Return accuracies (resamples x sizes) on test texts drawn again with replacement.
+    """Return accuracies (resamples x sizes) on test texts resampled with replacement.
 
-    All sizes share the texts, so they share the draw. Source: B. Efron, "Bootstrap methods: another
-    look at the jackknife", Annals of Statistics 7 (1979), 1-26.
+    All sizes have the same texts, so they share the sample. Source: B. Efron, "Bootstrap methods:
+    another look at the jackknife", Annals of Statistics 7 (1979), 1-26.
     """
     texts = right.shape[1]
     weights = np.random.default_rng(0).multinomial(texts, np.full(texts, 1 / texts), RESAMPLES)
@@ -100,7 +100,7 @@ def tabulate_forecast(curves: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ``curves`` at the largest measured size and at twice that, side by side.
 
     Columns: ``model``, ``n_labels``, ``sizes``; ``n_now`` and ``now``; ``n_then``, ``then``,
-    ``low``, ``high``; ``weak`` where too few sizes were measured to check the curve.
+    ``low``, ``high``; ``weak`` if too few sizes were measured to check the curve.
     """
     rows = []
     for (model, n_labels), curve in curves.groupby(["model", "n_labels"], sort=False):

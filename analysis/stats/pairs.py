@@ -1,4 +1,4 @@
-"""Paired comparisons: which texts each model has right, and which differences are real."""
+"""Paired comparisons: which texts each model gets right, and which differences are real."""
 
 from collections.abc import Iterable, Iterator
 from itertools import combinations, pairwise
@@ -9,13 +9,13 @@ import pandas as pd
 
 from analysis.stats.tests import Array, adjust_holm, difference_interval, judge, sign_flip_p
 
+# The baseline that needs no test against it: it ignores the text.
 MAJORITY = "majority"
-"""The baseline that no one needs a test against: it knows nothing of the text."""
-Place = tuple[int, int, str]
-"""Label count, sample size and model."""
-Right = dict[Place, pd.DataFrame]
-"""For each place a frame of 0 and 1, a row per seed and a column per test text."""
-Places = Iterable[tuple[Place, pd.DataFrame]]
+# Label count, sample size and model.
+GridPoint = tuple[int, int, str]
+# For each grid point, a frame of 0 and 1 with a row per seed and a column per test text.
+Correct = dict[GridPoint, pd.DataFrame]
+Groups = Iterable[tuple[GridPoint, pd.DataFrame]]
 PAIR_COLUMNS = [
     "n_labels",
     "n_samples",
@@ -47,23 +47,23 @@ STEP_COLUMNS = [
 ]
 
 
-def mark_right(predictions: pd.DataFrame) -> Right:
-    """Return for each label count, sample size and model which test texts it has right."""
+def mark_correct(predictions: pd.DataFrame) -> Correct:
+    """Return which test texts each model gets right, for each label count and sample size."""
     marked = predictions.assign(right=predictions["label"].eq(predictions["predicted"]).astype(int))
-    places = marked.groupby(["n_labels", "n_samples", "model"], sort=False)
+    groups = marked.groupby(["n_labels", "n_samples", "model"], sort=False)
     return {
         (k, n, model): group.pivot(index="seed", columns="item", values="right")
-        for (k, n, model), group in cast(Places, places)
+        for (k, n, model), group in cast(Groups, groups)
     }
 
 
-def compare_models(right: Right, models: list[str]) -> pd.DataFrame:
+def compare_models(right: Correct, models: list[str]) -> pd.DataFrame:
     """Return one row per pair of ``models`` and per label count and sample size they share.
 
     ``difference`` is A's accuracy minus B's with its 95 % interval; ``only_a`` and ``only_b`` count
-    texts that one alone has right (over the seeds both have); ``p`` is McNemar's exact, or its
-    extension to several seeds; ``p_holm`` is adjusted for every pair of the grid, so that it also
-    holds for the pair one picks after looking. The majority class is left out.
+    texts that only that model gets right (over the seeds that both have); ``p`` is McNemar's exact
+    p, or its extension to several seeds; ``p_holm`` is adjusted for all pairs of the grid, so that
+    it also holds for a pair that was picked after looking. The majority class is left out.
     """
     rivals = [model for model in models if model != MAJORITY]
     grid = sorted({(k, n) for k, n, _ in right})
@@ -75,7 +75,7 @@ def compare_models(right: Right, models: list[str]) -> pd.DataFrame:
         and (second := right.get((k, n, b))) is not None
         and _share_seeds(first, second)
     ]
-    return _finish(rows, PAIR_COLUMNS, "difference")
+    return _add_verdicts(rows, PAIR_COLUMNS, "difference")
 
 
 def _compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
@@ -98,13 +98,13 @@ def _share_seeds(first: pd.DataFrame, second: pd.DataFrame) -> bool:
 
 
 def _subtract(first: pd.DataFrame, second: pd.DataFrame) -> Array:
-    """Return -1, 0 or 1 for each shared seed and test text."""
+    """Return -1, 0 or 1 for each shared seed (rows) and test text (columns)."""
     seeds = first.index.intersection(second.index)
     texts = first.columns.intersection(second.columns)
     return np.asarray(first.loc[seeds, texts] - second.loc[seeds, texts], dtype=float)
 
 
-def _finish(rows: list[dict[str, Any]], columns: list[str], difference: str) -> pd.DataFrame:
+def _add_verdicts(rows: list[dict[str, Any]], columns: list[str], difference: str) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[name for name in columns if name not in _JUDGED])
     frame["p_holm"] = adjust_holm(frame["p"].to_numpy(dtype=float))
     pairs = zip(frame[difference], frame["p_holm"], strict=True)
@@ -116,9 +116,9 @@ _JUDGED = {"p_holm", "verdict"}
 
 
 def orient_pairs(pairs: pd.DataFrame, winners: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs in which the most accurate model takes part, it always as A.
+    """Return the pairs with the most accurate model, always as A.
 
-    ``winners`` has a ``model`` for each label count and sample size; of several the first counts.
+    ``winners`` has a ``model`` for each label count and sample size; of several, the first counts.
     """
     keys = ["n_labels", "n_samples"]
     best = winners.drop_duplicates(keys)[[*keys, "model"]].rename(columns={"model": "best"})
@@ -130,11 +130,11 @@ def orient_pairs(pairs: pd.DataFrame, winners: pd.DataFrame) -> pd.DataFrame:
 
 
 def swap_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return ``pairs`` with A and B exchanged."""
+    """Return ``pairs`` with A and B swapped."""
     names = {"model_a": "model_b", "model_b": "model_a", "only_a": "only_b", "only_b": "only_a"}
-    turned = pairs.rename(columns=names)[list(pairs.columns)]
+    swapped = pairs.rename(columns=names)[list(pairs.columns)]
     other = {"A better": "B better", "B better": "A better"}
-    return turned.assign(
+    return swapped.assign(
         difference=-pairs["difference"],
         low=-pairs["high"],
         high=-pairs["low"],
@@ -142,7 +142,7 @@ def swap_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def measure_steps(right: Right, models: list[str]) -> pd.DataFrame:
+def measure_steps(right: Correct, models: list[str]) -> pd.DataFrame:
     """Return what each step to the next sample size brings, averaged over ``models``.
 
     One row per label count and step; the mean is over the models and seeds that have both sizes, on
@@ -154,11 +154,11 @@ def measure_steps(right: Right, models: list[str]) -> pd.DataFrame:
         for small, large in pairwise(sorted({n for count, n, _ in right if count == k}))
         if (step := _measure_step(right, models, k, small, large))
     ]
-    return _finish(rows, STEP_COLUMNS, "gain")
+    return _add_verdicts(rows, STEP_COLUMNS, "gain")
 
 
 def _measure_step(
-    right: Right, models: list[str], n_labels: int, smaller: int, larger: int
+    right: Correct, models: list[str], n_labels: int, smaller: int, larger: int
 ) -> dict[str, Any]:
     signs = list(_list_steps(right, models, n_labels, smaller, larger))
     if not signs:
@@ -176,7 +176,7 @@ def _measure_step(
 
 
 def _list_steps(
-    right: Right, models: list[str], n_labels: int, smaller: int, larger: int
+    right: Correct, models: list[str], n_labels: int, smaller: int, larger: int
 ) -> Iterator[Array]:
     for model in models:
         first, second = right.get((n_labels, smaller, model)), right.get((n_labels, larger, model))

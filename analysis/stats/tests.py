@@ -1,4 +1,4 @@
-"""The statistics of the report: pure functions of numbers, each with its source."""
+"""Tests and intervals: pure functions of numbers, each with its source."""
 
 import math
 from dataclasses import dataclass
@@ -26,16 +26,16 @@ def wilson_interval(
     p, n = np.asarray(accuracy, dtype=float), np.asarray(n_texts, dtype=float)
     z = float(stats.norm.ppf(0.5 + confidence / 2))
     scale = 1 + z**2 / n
-    centre = (p + z**2 / (2 * n)) / scale
+    center = (p + z**2 / (2 * n)) / scale
     half = z / scale * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     # At p = 0 and p = 1 the ends are exactly 0 and 1; rounding may miss them.
-    low = np.where(p == 0, 0.0, centre - half)
-    high = np.where(p == 1, 1.0, centre + half)
+    low = np.where(p == 0, 0.0, center - half)
+    high = np.where(p == 1, 1.0, center + half)
     return low, high
 
 
-def normalise_accuracy(accuracy: Numbers, n_labels: Numbers) -> Array:
-    """Return the chance-normalised score: 0 at chance, 1 when every text is right.
+def normalize_accuracy(accuracy: Numbers, n_labels: Numbers) -> Array:
+    """Return the chance-normalized score: 0 at chance, 1 if every text is right.
 
     ``(accuracy - 1/k) / (1 - 1/k)`` for ``k`` balanced labels: Cohen's kappa where the true labels
     are balanced. Source: J. Cohen, "A coefficient of agreement for nominal scales", Educational
@@ -53,12 +53,12 @@ def chance_level(n_labels: Numbers) -> Array:
 
 @dataclass(frozen=True)
 class Spread:
-    """Two reasons why an accuracy would come out otherwise, as standard deviations (fractions)."""
+    """Two reasons why an accuracy could have been different, as standard deviations (fractions)."""
 
+    # Another sample of as many test texts, with the same trained model.
     test: float
-    """Another draw of as many test texts, the same trained model."""
+    # Another seed, with the same test texts; NaN with one seed, which says nothing about it.
     seed: float
-    """Another seed, the same test texts; NaN with one seed, where nothing is known of it."""
 
 
 def split_spread(accuracies: Numbers, n_texts: float) -> Spread:
@@ -79,7 +79,7 @@ def t_interval(values: Numbers, confidence: float = 0.95) -> tuple[float, float]
     """Return Student's interval of the mean of ``values``: where the mean over all seeds lies.
 
     ``mean +- t(n - 1) * s / sqrt(n)``; NaN for fewer than two values, since one seed says nothing
-    of the spread between seeds. Source: Student, "The probable error of a mean", Biometrika 6
+    about the spread between seeds. Source: Student, "The probable error of a mean", Biometrika 6
     (1908), 1-25.
     """
     array = np.asarray(values, dtype=float)
@@ -93,23 +93,24 @@ def t_interval(values: Numbers, confidence: float = 0.95) -> tuple[float, float]
 def mcnemar_p(only_a: int, only_b: int) -> float:
     """Return the two-sided exact p of McNemar's test.
 
-    ``only_a`` texts are right by A alone, ``only_b`` by B alone. Under the null each is as likely,
-    so ``only_a`` is binomial with 1/2: ``min(1, 2 * P(X <= min(only_a, only_b)))``. Never above its
-    nominal rate of false positives. Source: Q. McNemar, "Note on the sampling error of the
-    difference between correlated proportions or percentages", Psychometrika 12 (1947), 153-157.
+    A alone gets ``only_a`` texts right, B alone ``only_b``. Under the null both are equally likely,
+    so ``only_a`` is binomial with 1/2: ``min(1, 2 * P(X <= min(only_a, only_b)))``. Its rate of
+    false positives never exceeds the nominal one. Source: Q. McNemar, "Note on the sampling error
+    of the difference between correlated proportions or percentages", Psychometrika 12 (1947),
+    153-157.
     """
     fewer, both = min(only_a, only_b), only_a + only_b
     return min(1.0, 2 * float(stats.binom.cdf(fewer, both, 0.5)))
 
 
 def sign_flip_p(differences: Numbers) -> float:
-    """Return the two-sided exact p of the sign-flip test on integer ``differences``, one a text.
+    """Return the two-sided exact p of the sign-flip test on integer ``differences``, one per text.
 
-    A text's difference is how many of A's seeds are right on it, less how many of B's. Under the
-    null its sign is a coin's, so the sum's distribution is a convolution of scaled binomials. With
-    one seed each, this is McNemar's exact test; with more, texts stay the unit and seeds are not
-    mistaken for further texts. Source: R. A. Fisher, "The Design of Experiments" (1935), section
-    21.
+    A text's difference is how many of A's seeds get it right minus how many of B's. Under the null
+    its sign is a coin flip, so the sum's distribution is a convolution of scaled binomials. With
+    one seed each, this is McNemar's exact test; with more, the unit is still the text, and seeds
+    are not mistaken for more texts. Source: R. A. Fisher, "The Design of Experiments" (1935),
+    section 21.
     """
     sizes = np.abs(np.asarray(differences, dtype=int))
     total = abs(int(np.asarray(differences, dtype=int).sum()))
@@ -121,35 +122,33 @@ def sign_flip_p(differences: Numbers) -> float:
 
 
 def _flip_signs(size: int, count: int) -> Array:
-    """Return the distribution of the sum of ``count`` coins worth ``-size`` or ``size``.
-
-    Index 0 stands for the sum ``-size * count``.
-    """
+    """Return the distribution of the sum of ``count`` coins worth ``-size`` or ``size``, from the
+    sum ``-size * count`` up."""
     chances = np.zeros(2 * size * count + 1)
     chances[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
     return chances
 
 
 def difference_interval(differences: Numbers, confidence: float = 0.95) -> tuple[float, float]:
-    """Return an interval for the mean of paired ``differences``, one a text, each in -1 to 1.
+    """Return an interval for the mean of paired ``differences``, one per text, each from -1 to 1.
 
     Wald's interval after adding one text to each side (+1 and -1). Source: D. G. Bonett and R. M.
     Price, "Adjusted Wald confidence interval for a difference of binomial proportions based on
     paired data", Journal of Educational and Behavioral Statistics 37 (2012), 479-488; with one seed
-    per model it is theirs, with several the differences are means over seeds.
+    per model it is theirs; with several, the differences are means over seeds.
     """
     padded = np.concatenate([np.asarray(differences, dtype=float), [1.0, -1.0]])
-    centre = float(padded.mean())
+    center = float(padded.mean())
     z = float(stats.norm.ppf(0.5 + confidence / 2))
     half = z * float(padded.std()) / math.sqrt(padded.size)
-    return max(-1.0, centre - half), min(1.0, centre + half)
+    return max(-1.0, center - half), min(1.0, center + half)
 
 
 def adjust_holm(p_values: Numbers) -> Array:
-    """Return the p-values adjusted for all of them being looked at, in the order given.
+    """Return the p-values, adjusted for the number of them, in the order given.
 
-    With these, the chance that any true null is rejected stays at the level, however the tests
-    depend on each other. Source: S. Holm, "A simple sequentially rejective multiple test
+    With these, the chance of rejecting any true null stays at the level, however the tests depend
+    on each other. Source: S. Holm, "A simple sequentially rejective multiple test
     procedure", Scandinavian Journal of Statistics 6 (1979), 65-70.
     """
     p = np.asarray(p_values, dtype=float)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sweep.storage.folders import MANIFEST, Storage, open_storage
 
+CHECKPOINTS_NAME = "checkpoints"
+
 
 @dataclass(frozen=True)
 class CheckpointStore:
@@ -24,8 +26,8 @@ class CheckpointStore:
         """Return the local folder of the trial's checkpoints, the newest whole one in it that is
         not past the epoch ``up_to``."""
         if self.storage is None:
-            return self.run_folder / "checkpoints" / trial_id
-        target = scratch / "checkpoints"
+            return self.run_folder / CHECKPOINTS_NAME / trial_id
+        target = scratch / CHECKPOINTS_NAME
         shutil.rmtree(target, ignore_errors=True)  # another trial's
         target.mkdir()
         for name in self._names(trial_id):
@@ -55,7 +57,7 @@ class CheckpointStore:
     def keep_newest(self, trial_id: str, count: int) -> None:
         """Delete all but the ``count`` newest checkpoints of a trial."""
         if self.storage is None:
-            keep_newest(self.run_folder / "checkpoints" / trial_id, count)
+            keep_newest(self.run_folder / CHECKPOINTS_NAME / trial_id, count)
             return
         for name in self._names(trial_id)[count:]:
             self.storage.delete_folder(name)

@@ -6,6 +6,7 @@ from sweep.config import Config, dump_config
 from sweep.errors import RunFolderError
 from sweep.startup.home import is_writable
 from sweep.storage.journal import JOURNAL_NAME
+from sweep.storage.replace import replace_file
 
 CONFIG_NAME = "config.yaml"
 
@@ -64,9 +65,8 @@ def open_run_folder(out: Path, name: str, resume: bool) -> Path:
 
 def save_config(folder: Path, config: Config) -> None:
     """Write the resolved configuration into the run folder."""
-    beside = folder / f".{CONFIG_NAME}"
-    beside.write_text(dump_config(config), encoding="utf-8")
-    beside.replace(folder / CONFIG_NAME)
+    with replace_file(folder / CONFIG_NAME) as temporary:
+        temporary.write_text(dump_config(config), encoding="utf-8")
 
 
 def explain_blindness(folder: Path, hosts: list[str]) -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from sweep.storage.journal import read_events
 from sweep.storage.record import RunRecord, TrialRecord, choose_best, sort_events
+from sweep.storage.replace import replace_file
 
 RESULTS_NAME = "results.parquet"
 HISTORY_NAME = "history.parquet"
@@ -129,15 +130,10 @@ def write_table(path: Path, columns: list[Column], content: list[Row] | Lists) -
     )
     build = pa.Table.from_pydict if isinstance(content, dict) else pa.Table.from_pylist
     table = build(content, schema=schema)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replace_file(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _cell_values(record: TrialRecord) -> Row:

@@ -17,13 +17,13 @@ from analysis.charts.comparisons import draw_confusion, draw_differences
 from analysis.charts.encodings import dodge
 from analysis.charts.palette import (
     FILL_RANGE,
-    MODEL_COLOURS,
+    MODEL_COLORS,
     MODEL_SHAPES,
     blend_fill,
     find_ink_threshold,
     find_luminance,
 )
-from analysis.charts.trials import MOST_POINTS, draw_learning_curves, thin_curves
+from analysis.charts.trials import MAX_POINTS, draw_learning_curves, thin_curves
 from analysis.load import load_run
 from analysis.page.contents import draw_charts
 from analysis.page.images import write_charts
@@ -84,7 +84,7 @@ def test_heatmap_fill_darkens_with_accuracy() -> None:
     assert len(set(FILL_RANGE)) == len(FILL_RANGE)
 
 
-def test_sample_curves_tell_models_by_colour_and_shape(cells: pd.DataFrame) -> None:
+def test_sample_curves_tell_models_by_color_and_shape(cells: pd.DataFrame) -> None:
     spec, rows = read_spec(draw_sample_curves(cells))
     assert len(rows) == cells["accuracy"].notna().sum()
     for channel in ("color", "shape"):
@@ -93,8 +93,8 @@ def test_sample_curves_tell_models_by_colour_and_shape(cells: pd.DataFrame) -> N
         assert len(set(scale["range"])) >= len(MODELS)
 
 
-def test_no_pair_of_colour_and_shape_repeats_within_fifty_models() -> None:
-    n, m = len(MODEL_COLOURS), len(MODEL_SHAPES)
+def test_no_pair_of_color_and_shape_repeats_within_fifty_models() -> None:
+    n, m = len(MODEL_COLORS), len(MODEL_SHAPES)
     assert len({(i % n, i % m) for i in range(50)}) == 50
 
 
@@ -201,12 +201,12 @@ def copy_trials(curves: pd.DataFrame, copies: int) -> pd.DataFrame:
 
 def test_many_trials_are_thinned_and_the_chart_says_so(study: Study) -> None:
     many = copy_trials(study.curves, 100)
-    assert len(many) > MOST_POINTS
+    assert len(many) > MAX_POINTS
     with alt.data_transformers.enable("default", max_rows=None):
         spec, rows = read_spec(draw_learning_curves(many, list(MODELS)))
     drawn = len({row["trial_id"] for row in rows})
     assert spec["title"]["text"].startswith(f"{drawn} of {many['trial_id'].nunique()} trials")
-    assert len(rows) <= 1.1 * MOST_POINTS
+    assert len(rows) <= 1.1 * MAX_POINTS
     best = set(many.loc[many["best_of_cell"], "trial_id"])
     assert best <= {row["trial_id"] for row in rows}
 
@@ -217,7 +217,7 @@ def test_few_trials_are_all_drawn(study: Study) -> None:
 
 
 def test_thinned_trials_stay_whole(study: Study) -> None:
-    thin = thin_curves(study.curves, most_points=40)
+    thin = thin_curves(study.curves, max_points=40)
     assert 0 < thin["trial_id"].nunique() < study.curves["trial_id"].nunique()
     whole = study.curves.groupby("trial_id").size()
     assert thin.groupby("trial_id").size().to_dict().items() <= whole.to_dict().items()
@@ -264,10 +264,8 @@ def test_analysis_imports_neither_torch_nor_ray() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy, _, own = done.stdout.partition("] ")
     assert heavy == "["
-    read = {"journal", "events", "fields", "account", "record", "history", "unmarked", "strays"}
-    told = {"errors", "phrases", "findings", "options", "streams", "home", "searchpath"}
-    told |= {"values", "space"}
-    assert set(re.findall(r"sweep\.(\w+)", own)) <= {*read, "tables", *told}
+    packages = {"storage", "plan", "config", "cli", "startup", "errors"}
+    assert set(re.findall(r"sweep\.(\w+)", own)) <= packages
 
 
 def test_more_rows_than_altairs_limit_are_drawn(cells: pd.DataFrame) -> None:

@@ -20,7 +20,13 @@ from analysis.stats.costs import (
     tabulate_costs,
 )
 from analysis.stats.extrapolation import extrapolate, fit_power_laws, tabulate_forecast
-from analysis.stats.pairs import compare_models, mark_right, measure_steps, orient_pairs, swap_pairs
+from analysis.stats.pairs import (
+    compare_models,
+    mark_correct,
+    measure_steps,
+    orient_pairs,
+    swap_pairs,
+)
 from analysis.stats.tests import adjust_holm, mcnemar_p
 from analysis.study import Study, build_study
 
@@ -58,7 +64,7 @@ def make_predictions(right: dict[tuple[int, str, int], list[int]]) -> pd.DataFra
 
 def test_a_pair_is_compared_text_by_text() -> None:
     hits = {(800, "x", 0): [1] * 9 + [0, 1, 1], (800, "y", 0): [0] * 9 + [1, 1, 0]}
-    (row,) = compare_models(mark_right(make_predictions(hits)), ["x", "y"]).itertuples()
+    (row,) = compare_models(mark_correct(make_predictions(hits)), ["x", "y"]).itertuples()
     assert (row.only_a, row.only_b, row.n_test) == (10, 1, 12)
     assert row.difference == pytest.approx(9 / 12)
     assert row.p == pytest.approx(mcnemar_p(10, 1))
@@ -68,10 +74,10 @@ def test_a_pair_is_compared_text_by_text() -> None:
 
 def test_only_seeds_that_both_models_have_are_compared() -> None:
     hits = {(800, "x", 0): [1, 1], (800, "x", 1): [0, 0], (800, "y", 0): [1, 0]}
-    (row,) = compare_models(mark_right(make_predictions(hits)), ["x", "y"]).itertuples()
+    (row,) = compare_models(mark_correct(make_predictions(hits)), ["x", "y"]).itertuples()
     assert (row.seeds, row.only_a, row.only_b) == (1, 1, 0)
     hits = {(800, "x", 1): [0, 0], (800, "y", 0): [1, 0]}
-    assert compare_models(mark_right(make_predictions(hits)), ["x", "y"]).empty
+    assert compare_models(mark_correct(make_predictions(hits)), ["x", "y"]).empty
 
 
 def test_every_pair_of_the_grid_is_adjusted_for_all_of_them(study: Study) -> None:
@@ -122,7 +128,7 @@ def test_a_step_is_the_mean_gain_of_the_models_on_the_same_texts() -> None:
         (1600, "y", 0): [1] * 6 + [0] * 4,
         (1600, "z", 0): [1] * 10,
     }
-    (row,) = measure_steps(mark_right(make_predictions(hits)), ["x", "y", "z"]).itertuples()
+    (row,) = measure_steps(mark_correct(make_predictions(hits)), ["x", "y", "z"]).itertuples()
     assert (row.smaller, row.larger, row.models) == (800, 1600, 2)
     assert row.gain == pytest.approx((0.7 + 0.6) / 2)
     assert row.low < row.gain < row.high
@@ -157,7 +163,7 @@ def test_an_extrapolation_says_how_unsure_it_is_and_that_three_sizes_are_few(stu
 
 def test_two_sizes_give_no_curve(tmp_path: Path) -> None:
     run = load_run(write_fake_run(tmp_path / "run", counts=(2,), samples=(800, 1600)))
-    assert extrapolate(mark_right(run.predictions), list(MODELS)).empty
+    assert extrapolate(mark_correct(run.predictions), list(MODELS)).empty
 
 
 # Costs

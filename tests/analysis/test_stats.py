@@ -15,7 +15,7 @@ from analysis.stats.tests import (
     difference_interval,
     judge,
     mcnemar_p,
-    normalise_accuracy,
+    normalize_accuracy,
     sign_flip_p,
     split_spread,
     t_interval,
@@ -45,8 +45,8 @@ def test_wilson_interval_of_nothing_is_nothing() -> None:
 
 
 def test_chance_is_zero_and_perfection_is_one() -> None:
-    assert normalise_accuracy([0.5, 1.0, 0.25], [2, 2, 4]).tolist() == [0, 1, 0]
-    assert normalise_accuracy(0.0, 2) == -1
+    assert normalize_accuracy([0.5, 1.0, 0.25], [2, 2, 4]).tolist() == [0, 1, 0]
+    assert normalize_accuracy(0.0, 2) == -1
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95])

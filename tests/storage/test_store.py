@@ -208,9 +208,9 @@ def test_node_that_does_not_share_the_storage_is_named() -> None:
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("checkpoints", "is no place that every machine finds"),
-        ("ftp://host/x", "is no place that every machine finds"),
-        ("s3://", "is no place that every machine finds"),
+        ("checkpoints", "is not a storage that every machine can reach"),
+        ("ftp://host/x", "is not a storage that every machine can reach"),
+        ("s3://", "is not a storage that every machine can reach"),
         ("s3://KEY:SECRET@bucket/x", "holds a user name or password"),
     ],
 )

@@ -72,7 +72,7 @@
     });
   }
 
-  // On paper nothing can be unfolded, so all is.
+  // On paper nothing can be unfolded, so unfold everything before printing.
   let folded = [];
   addEventListener("beforeprint", () => {
     folded = [...document.querySelectorAll("details:not([open])")];
