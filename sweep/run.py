@@ -14,7 +14,7 @@ from sweep.cli.run_options import (
     check_options,
     format_resume_command,
 )
-from sweep.cluster.autoscaler import expect_machine, read_launched
+from sweep.cluster.autoscaler import expect_machine, read_cluster_spec
 from sweep.cluster.environment import check_ray, check_tracker_packages
 from sweep.cluster.hardware import inspect_machine
 from sweep.config.loader import load_config
@@ -22,8 +22,8 @@ from sweep.config.schema import Config
 from sweep.data.subsets import Subsets
 from sweep.display.plan import list_outline, list_plan, outline_to_dict, plan_to_dict
 from sweep.errors import ConfigError, Finding, SweepError
-from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates
-from sweep.preflight.inputs import KnownSubsets, Reached, reach_inputs
+from sweep.plan import Plan, build_plan, draw_candidates
+from sweep.preflight.inputs import Reached, reach_inputs
 from sweep.preflight.paths import make_absolute
 from sweep.preflight.preflight import (
     Preflight,
@@ -32,13 +32,14 @@ from sweep.preflight.preflight import (
     show_preflight,
     show_warnings,
 )
+from sweep.preflight.setup import RunSetup, Target
 from sweep.signals import one_way_to_stop
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
 from sweep.storage.failed_baselines import summarize_failures
 from sweep.storage.journal import JOURNAL_NAME, Journal, read_events
-from sweep.storage.orphans import describe_strays
-from sweep.storage.record import RunRecord, choose_planned, sort_events
+from sweep.storage.orphans import describe_orphaned_trials
+from sweep.storage.record import RunRecord, choose_planned, replay
 from sweep.storage.run_folder import (
     CONFIG_NAME,
     check_run,
@@ -82,14 +83,13 @@ def _run(options: argparse.Namespace) -> int:
     done = _list_done(record, options.retry_failed)
     # Where another machine trains, this one's processors and memory say nothing.
     remote = (options.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
-    machine = None if remote else inspect_machine()
-    launched = read_launched() if remote else None
-    expected = expect_machine(launched) if launched else None
-    preflight = check_plan(config, reached, plan, done, folder, machine, expected)
+    spec = read_cluster_spec() if remote else None
+    target = Target(None if remote else inspect_machine(), expect_machine(spec) if spec else None)
+    preflight = check_plan(config, reached, plan, done, folder, target)
     obstacle = "" if options.resume else find_obstacle(folder)
     if options.dry_run and obstacle:
         preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {obstacle}"))
-    strays = describe_strays(map(TrialSpec.to_dict, plan.trials), record) if plan else []
+    strays = describe_orphaned_trials(plan.trials, record) if plan else []
     if options.dry_run:
         _print_plan(config, plan, preflight, done, strays, options.json)
         return 2 if preflight.errors() else 0
@@ -112,7 +112,7 @@ def _build_plan(config: Config, reached: Reached) -> Plan | None:
     if reached.subsets is None or len(reached.models) < len(config.grid.models):
         return None
     revisions = {name: found.revision for name, found in reached.models.items()}
-    return build_plan(config, KnownSubsets(reached.subsets), revisions)
+    return build_plan(config, reached.subsets, revisions)
 
 
 def _read_config(options: argparse.Namespace) -> Config:
@@ -140,7 +140,7 @@ def _explain_absence(folder: Path) -> str:
 def _read_record(folder: Path) -> RunRecord:
     if not (folder / JOURNAL_NAME).is_file():
         return RunRecord()
-    return sort_events(read_events(folder))
+    return replay(read_events(folder))
 
 
 def _list_done(record: RunRecord, retry_failed: bool) -> frozenset[str]:
@@ -184,6 +184,8 @@ def _train(
 
         check_cluster(options.address)
     folder = open_run_folder(options.out, config.name, options.resume)
+    forecast, pace = preflight.forecast(), preflight.pace()
+    setup = RunSetup(config, plan, subsets, folder, forecast, pace, preflight.data)
     if not options.resume:
         # Before the journal: whenever this process is killed, --resume finds the configuration.
         save_config(folder, config)
@@ -208,19 +210,7 @@ def _train(
             console.print(line, highlight=False, soft_wrap=True, markup=False)
         resume = format_resume_command(config.name, options.out, options.address)
         try:
-            record = run_plan(
-                config,
-                plan,
-                subsets,
-                folder,
-                journal,
-                options.address,
-                console,
-                predicted=preflight.predicted(),
-                account=preflight.data,
-                pace=preflight.pace(),
-                retry_failed=options.retry_failed,
-            )
+            record = run_plan(setup, journal, options.address, console, options.retry_failed)
         except KeyboardInterrupt:
             # The second Ctrl-C, or one before the trials began: no report, at once.
             print(f"interrupted: what is done is kept; go on with: {resume}")

@@ -16,7 +16,7 @@ from sweep.data.corpus import Corpus
 from sweep.data.rows import Row
 from sweep.data.subsets import Subsets
 from sweep.plan import Plan, build_plan
-from sweep.storage.record import RunRecord, add_event
+from sweep.storage.record import RunRecord, apply
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -118,5 +118,5 @@ def record(plan: Plan) -> RunRecord:
     """Return the record of a run that has planned its trials and begun none."""
     run = RunRecord()
     for spec in plan.trials:
-        add_event(run, {"event": "planned", "time": 0.0, "trial": spec.to_dict()})
+        apply(run, {"event": "planned", "time": 0.0, "trial": spec})
     return run

@@ -7,6 +7,7 @@ import pandas as pd
 from analysis.load import Run
 from analysis.stats.cells import AXES, select_best
 from analysis.stats.pairs import MAJORITY
+from sweep.storage.events import FAILURES
 
 MEASURES = {
     "seconds": ("train_seconds", "training time (s)"),
@@ -109,9 +110,9 @@ def compare_forecast(run: Run) -> list[dict[str, Any]]:
     """
     rows = []
     for event, end in zip(run.opened, run.ended, strict=True):
-        seconds = (event.get("predicted") or {}).get("seconds")
-        if seconds:
-            low, likely, high = seconds
+        forecast = event.get("predicted")
+        if forecast and forecast.seconds:
+            low, likely, high = forecast.seconds
             actual = end - event["time"]
             facts = {"time": event["time"], "actual": actual, "within": low <= actual <= high}
             rows.append({**facts, "low": low, "likely": likely, "high": high})
@@ -122,7 +123,8 @@ def compare_memory(run: Run) -> list[dict[str, Any]]:
     """Return for each model with a forecast its predicted and its highest measured memory (MiB)."""
     predicted: dict[str, float] = {}
     for event in run.opened:
-        predicted |= (event.get("predicted") or {}).get("memory_bytes") or {}
+        forecast = event.get("predicted")
+        predicted |= (forecast.memory_bytes if forecast else None) or {}
     measured = run.results.groupby("model")["peak_memory_bytes"].max().dropna()
     return [
         {"model": model, "predicted": predicted[model] / MIB, "measured": measured[model] / MIB}
@@ -134,7 +136,7 @@ def compare_memory(run: Run) -> list[dict[str, Any]]:
 def list_failures(run: Run) -> list[dict[str, Any]]:
     """Return one row per status and reason of the trials and baselines that failed, most frequent
     first."""
-    failed = run.results[run.results["status"].isin(["failed", "diverged", "oom"])]
+    failed = run.results[run.results["status"].isin(FAILURES)]
     failed = failed.assign(error=failed["error"].fillna("no reason recorded"))
     groups = failed.groupby(["status", "error"], sort=False)
     rows = [

@@ -16,6 +16,7 @@ from sweep.display.counts import Tally
 from sweep.display.pace import GAIN
 from sweep.display.survival import Arrivals
 from sweep.plan import TrialSpec
+from sweep.storage.forecast import Forecast, PaceForecast
 from sweep.storage.record import RunRecord
 
 RUN_START_SECONDS = 12.0
@@ -37,10 +38,10 @@ class TimeLeft:
     def __init__(self, tally: Tally, record: RunRecord) -> None:
         self._tally = tally
         self._left_before = tally.trials_left
-        opened = record.opened[-1] if record.opened else {}
-        self._expected = (opened.get("pace") or {}).get("trials_at_a_time")
+        forecast, pace = (record.list_forecasts() or [(Forecast(), PaceForecast())])[-1]
+        self._expected = pace.trials_at_a_time
         """Trials at once, as the preflight expects; None where it does not know."""
-        self._whole = ((opened.get("predicted") or {}).get("seconds") or [None] * 3)[1]
+        self._whole = forecast.seconds[1] if forecast.seconds else None
         """The whole run's seconds, likewise."""
         self._seen: deque[tuple[float, int]] = deque()
         self._first_start: float | None = None

@@ -204,7 +204,7 @@ def write_weights(
     from sweep.export import bundle
 
     bundle.silence_progress()
-    spec, best_epoch = winner.spec, winner.ended["best_epoch"]
+    spec, best_epoch = winner.spec, winner.ended["best_epoch"] or 0
     weights = bundle.read_best_weights(run_folder, storage, spec.trial_id, best_epoch)
     source = str(find_tiny(winner, run_folder))
     if not spec.model.path.startswith(TINY_PREFIX) or not Path(source).is_dir():
@@ -239,12 +239,13 @@ def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Res
     truth = [test.labels[index] for index in test.classes]
     accuracy = sum(map(operator.eq, found, truth)) / len(truth)
     changed = min(sum(map(operator.ne, found, before)) for before in list_recorded(winner, test))
-    off, part = LIMITS.get(winner.ended.get("dtype", ""), HALF_LIMITS)
-    wrong = abs(accuracy - winner.ended["test_accuracy"]) > off or changed > part * len(truth)
+    off, part = LIMITS.get(winner.ended.get("dtype") or "", HALF_LIMITS)
+    told = winner.ended["test_accuracy"] or 0.0
+    wrong = abs(accuracy - told) > off or changed > part * len(truth)
     if wrong:
         raise RunFolderError(
             f"{folder}: the exported model scores {accuracy:.4f} on the test texts where the run "
-            f"has {winner.ended['test_accuracy']:.4f}, and {changed} of {len(truth)} predictions "
+            f"has {told:.4f}, and {changed} of {len(truth)} predictions "
             "differ: it is not the model that was measured, so do not use it"
         )
     return Rescored(accuracy, changed, {name: version(name) for name in PACKAGES})

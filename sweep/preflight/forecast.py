@@ -13,7 +13,7 @@ from sweep.data.subsets import Subsets
 from sweep.models.files import ReachedModel
 from sweep.models.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
 from sweep.models.shape import ModelShape, count_parameters, count_weights, read_shape
-from sweep.plan import draw_candidates
+from sweep.plan import CellKey, draw_candidates
 from sweep.preflight.runtime import (
     GPU_LOAD_BYTES_PER_SECOND,
     LOAD_BYTES_PER_SECOND,
@@ -35,8 +35,6 @@ HISTORY_SPREAD = (0.8, 1.3)
 UNKNOWN_TEXTS = 500
 """Validation texts assumed where the data cannot be read."""
 
-CellKey = tuple[str, int, int, int]
-"""Model name, n_labels, n_samples, seed."""
 TextKey = tuple[int, int, int]
 """n_labels, n_samples, seed."""
 

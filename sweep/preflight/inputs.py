@@ -96,25 +96,6 @@ def reach_model(index: int, model: ModelConfig) -> ReachedModel:
     return ReachedModel(revision, read_tree(path), path.parent, names)
 
 
-class KnownSubsets:
-    """What the plan asks of the data, each fingerprint made once for all models."""
-
-    def __init__(self, subsets: Subsets) -> None:
-        self._subsets = subsets
-        self._fingerprints: dict[tuple[int, int, int], str] = {}
-
-    def labels_for(self, n_labels: int) -> tuple[str, ...]:
-        """Return the label names of the set of that size."""
-        return self._subsets.labels_for(n_labels)
-
-    def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
-        """Return the hash of a cell's texts and labels."""
-        key = n_labels, n_samples, seed
-        if key not in self._fingerprints:
-            self._fingerprints[key] = self._subsets.fingerprint(*key)
-        return self._fingerprints[key]
-
-
 def check_counts(config: Config, subsets: Subsets) -> list[Finding]:
     """Return an error for each label set or sample size that the data cannot give."""
     findings: dict[str, Finding] = {}

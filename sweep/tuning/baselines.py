@@ -15,7 +15,7 @@ from sweep.config.schema import ResourcesConfig
 from sweep.data.subsets import Subsets
 from sweep.errors import cut
 from sweep.plan import Plan, TrialSpec
-from sweep.storage.events import FAILED
+from sweep.storage.events import TrialStatus
 from sweep.storage.failed_baselines import describe_failure
 from sweep.tuning.callbacks import SessionCallback
 from sweep.tuning.recorder import Recorder
@@ -68,7 +68,7 @@ class BaselineTasks(SessionCallback):
             axes
             for axes in list_baselines(names, plan)
             # An id says nothing of what the classes are called.
-            if known.get(axes["trial_id"], {}).get("labels") != axes["labels"]
+            if axes["trial_id"] not in known or known[axes["trial_id"]]["labels"] != axes["labels"]
         ]
 
     def start(self) -> None:
@@ -144,7 +144,7 @@ class BaselineTasks(SessionCallback):
             test_set = self._recorder.test_sets.get(tuple(axes["labels"]))
             self._recorder.write("baseline", **axes, **outcome, test_set=test_set)
             return
-        self._recorder.write("baseline", **axes, status=FAILED, **outcome)
+        self._recorder.write("baseline", **axes, status=TrialStatus.FAILED, **outcome)
         kind = (axes["model"], outcome["error"])
         if kind not in self._told:
             self._told.add(kind)

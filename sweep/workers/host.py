@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweep.data.subsets import Subsets
+    from sweep.plan import TrialSpec
     from sweep.training.packed.engine import PackedEngine
 
 CALLS_AT_A_TIME = 256
@@ -46,12 +47,9 @@ class Host:
         threading.Thread(target=self._serve, daemon=True, name="training").start()
 
     def start(
-        self, spec_tree: dict[str, Any], checkpoints: str, resume_epoch: int, half_batches: bool
+        self, spec: "TrialSpec", checkpoints: str, resume_epoch: int, half_batches: bool
     ) -> Answer:
         """Take in a trial; return the facts of its start."""
-        from sweep.plan import TrialSpec
-
-        spec = TrialSpec.from_dict(spec_tree)
 
         def run() -> Answer:
             self._answer(spec.trial_id, {"lost": "the trial was started anew"})

@@ -49,7 +49,7 @@ class HostedEngine:
             self._host = self._find(spec.trial_id, model)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
             raise HostLostError(f"no host can be had: {join_lines(error)}") from None
-        return self._ask("start", spec.to_dict(), str(checkpoints), resume_epoch, half_batches)
+        return self._ask("start", spec, str(checkpoints), resume_epoch, half_batches)
 
     def _find(self, trial_id: str, model: str) -> Any:
         place, start = find_place(), time.monotonic()

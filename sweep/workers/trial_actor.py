@@ -66,7 +66,7 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._spec = TrialSpec.from_dict(config["trial"])
+        self._spec: TrialSpec = config["trial"]
         self._resume_epoch = int(config["resume_epoch"])
         # How often the trial has run out of memory; the driver counts the workers lost to it.
         self._memory_losses = int(config.get("memory_losses", 0))

@@ -8,7 +8,7 @@ import pytest
 
 from sweep.display.counts import Tally
 from sweep.plan import Plan
-from sweep.storage.record import RunRecord, add_event
+from sweep.storage.record import RunRecord, apply
 
 STATUSES = ("finished", "stopped", "diverged", "failed")
 
@@ -66,7 +66,7 @@ def test_caught_up_counts_equal_a_recount(plan: Plan, record: RunRecord, seed: i
     draw, tally = random.Random(seed), Tally(plan, record)
     for _ in range(30):
         for _ in range(draw.randint(0, 3)):
-            add_event(record, draw_event(plan, draw))
+            apply(record, draw_event(plan, draw))
         tally.catch_up()
         assert read_counts(tally) == recount(plan, record)
 
@@ -75,7 +75,7 @@ def test_cells_stand_in_the_order_in_which_they_finished(plan: Plan, record: Run
     tally = Tally(plan, record)
     for spec in reversed(plan.trials):
         end = {"event": "ended", "time": 1.0, "trial_id": spec.trial_id, "status": "failed"}
-        add_event(record, end)
+        apply(record, end)
     tally.catch_up()
     assert tally.finished == [cell.cell_id for cell in reversed(plan.cells)]
 
@@ -84,7 +84,7 @@ def test_trials_of_another_plan_do_not_count(plan: Plan, record: RunRecord) -> N
     part = Plan(plan.cells[:1], plan.candidates, plan.trials[:2])
     tally = Tally(part, record)
     stranger = {"time": 1.0, "trial_id": plan.trials[-1].trial_id}
-    add_event(record, {"event": "epoch", **stranger, "epoch": 1, "val_accuracy": 0.9})
-    add_event(record, {"event": "ended", **stranger, "status": "stopped"})
+    apply(record, {"event": "epoch", **stranger, "epoch": 1, "val_accuracy": 0.9})
+    apply(record, {"event": "ended", **stranger, "status": "stopped"})
     tally.catch_up()
     assert (tally.trials, tally.trials_left, tally.best) == (2, 2, {})

@@ -243,7 +243,7 @@ def test_measured_trial_lies_near_its_prediction(name: str, tmp_path: Path) -> N
     predicted = events[0]["predicted"]
     seconds = events[-1]["time"] - events[0]["time"]
     peak = next(e["peak_memory_bytes"] for e in events if e["event"] == "ended")
-    print(f"{name}: {seconds:.0f} s, predicted {predicted['seconds']}; {peak / 1e9:.2f} GB,")
-    print(f"predicted {predicted['memory_bytes']['real'] / 1e9:.2f} GB")
-    assert predicted["memory_bytes"]["real"] == pytest.approx(peak, rel=0.25)
-    assert 0.5 < seconds / predicted["seconds"][1] < 2
+    print(f"{name}: {seconds:.0f} s, predicted {predicted.seconds}; {peak / 1e9:.2f} GB,")
+    print(f"predicted {predicted.memory_bytes['real'] / 1e9:.2f} GB")
+    assert predicted.memory_bytes["real"] == pytest.approx(peak, rel=0.25)
+    assert 0.5 < seconds / predicted.seconds[1] < 2

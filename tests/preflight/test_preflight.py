@@ -36,7 +36,9 @@ from sweep.preflight.preflight import (
     show_seconds,
     show_warnings,
 )
+from sweep.preflight.setup import RunSetup, Target
 from sweep.run import main
+from sweep.storage.forecast import Forecast
 
 WriteConfig = Callable[..., Path]
 GB = 10**9
@@ -63,7 +65,7 @@ def preflight_of(
     grid = {"models": [model], "n_labels": [2], "n_samples": [64]}
     config = load_config(write_config(grid=grid, **changes))
     folder = Path("/nowhere/run")
-    return check_plan(config, reach_inputs(config), None, frozenset(), folder, machine)
+    return check_plan(config, reach_inputs(config), None, frozenset(), folder, Target(machine))
 
 
 def sentences(preflight: Preflight, level: str = "error") -> list[str]:
@@ -217,7 +219,7 @@ def test_unknown_shape_is_a_note_and_leaves_time_unknown(
     preflight = preflight_of(write_config, {"name": "a", "path": str(folder)})
     assert sentences(preflight) == []
     assert "memory and time are unknown" in sentences(preflight, "note")[0]
-    assert preflight.predicted() == {"seconds": None, "memory_bytes": {}, "slot_bytes": {}}
+    assert preflight.forecast() == Forecast(None, {}, {})
 
 
 def test_gated_model_names_its_page_and_the_variable() -> None:
@@ -326,22 +328,25 @@ def test_run_is_refused_with_the_first_error_and_makes_no_folder(
 def test_run_journals_what_was_predicted(
     write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[str, Any] = {}
+    seen: list[RunSetup] = []
 
-    def stand_in(*arguments: Any, **named: Any) -> Any:
-        seen.update(named)
+    def stand_in(setup: RunSetup, *arguments: Any) -> Any:
+        seen.append(setup)
         raise ClusterError("stopped here")
 
     monkeypatch.setattr("sweep.tuning.driver.run_plan", stand_in)
     assert main([str(write_config()), "--out", str(tmp_path / "runs"), *SMALL]) == 2
-    assert set(seen["predicted"]) == {"seconds", "memory_bytes", "slot_bytes"}
-    assert len(seen["predicted"]["seconds"]) == 3
-    assert set(seen["predicted"]["memory_bytes"]) == {"tiny-llama"}
-    assert seen["account"].source == "synthetic"
-    assert len(seen["pace"]["epoch_seconds"]) == 2
-    assert all(min(pair) > 0 for pair in seen["pace"]["epoch_seconds"].values())
-    assert seen["pace"]["rungs"] == [[1, 0.75], [2, 0.8333]]
-    assert seen["pace"]["trials_at_a_time"] >= 1
+    (setup,) = seen
+    assert setup.forecast.seconds
+    assert len(setup.forecast.seconds) == 3
+    assert set(setup.forecast.memory_bytes or ()) == set(setup.forecast.slot_bytes or ())
+    assert set(setup.forecast.memory_bytes or ()) == {"tiny-llama"}
+    assert setup.account
+    assert setup.account.source == "synthetic"
+    assert len(setup.pace.epoch_seconds or ()) == 2
+    assert all(min(pair) > 0 for pair in (setup.pace.epoch_seconds or {}).values())
+    assert setup.pace.rungs == ((1, 0.75), (2, 0.8333))
+    assert (setup.pace.trials_at_a_time or 0) >= 1
 
 
 def test_dry_run_loads_neither_torch_nor_ray(write_config: WriteConfig) -> None:

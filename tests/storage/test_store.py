@@ -234,7 +234,7 @@ def take_trial(
     alone = SimpleNamespace(get_assigned_resources=dict)
     monkeypatch.setattr("sweep.workers.solo_actor.ray.get_runtime_context", lambda: alone)
     trial = object.__new__(SweepTrial)
-    config = {"trial": plan.trials[0].to_dict(), "resume_epoch": 0}
+    config = {"trial": plan.trials[0], "resume_epoch": 0}
     trial.setup(config, subsets=subsets, run_folder=str(folder), **more)
     result: dict[str, Any] = trial.step()
     trial.cleanup()

@@ -23,7 +23,7 @@ from sweep.models.base import materialise
 from sweep.plan import ModelRef
 from sweep.run import main
 from sweep.storage.journal import read_events
-from sweep.storage.record import choose_best, choose_planned, sort_events
+from sweep.storage.record import choose_best, choose_planned, replay
 
 WORDS = {
     "praise": ["great", "lovely", "superb", "kind"],
@@ -312,10 +312,10 @@ def test_resume_that_cannot_be_planned_leaves_the_run_untouched(
 def test_winner_comes_from_the_present_plan_and_an_earlier_cell_only_by_its_id(
     root: Path, resume: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    earlier = set(choose_best(sort_events(read_events(root / "runs" / "base"))))
+    earlier = set(choose_best(replay(read_events(root / "runs" / "base"))))
     take_other_test(root)
     run = resume()
-    record = sort_events(read_events(run))
+    record = replay(read_events(run))
     assert not earlier & set(choose_planned(record))
     assert earlier < set(choose_best(record))
     assert export([str(run), "--best", "--out", str(root / "winner")]) == 0

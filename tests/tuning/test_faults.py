@@ -19,7 +19,7 @@ from sweep.run import main
 from sweep.storage.events import Event
 from sweep.storage.folders import MANIFEST
 from sweep.storage.journal import read_events
-from sweep.storage.record import sort_events
+from sweep.storage.record import replay
 from sweep.workers.solo_actor import SweepTrial
 
 # Workers cannot import this file, so what it defines travels with the trials.
@@ -196,13 +196,13 @@ def test_diverged_and_failed_trials_are_never_best(rows: dict[str, dict[str, Any
 
 
 def test_retry_runs_failed_trials_anew_and_only_those(run: Path) -> None:
-    before = sort_events(read_events(run))
+    before = replay(read_events(run))
     failed = [i for i, trial in before.trials.items()
               if trial.ended and trial.ended["status"] in ("failed", "oom")]  # fmt: skip
     again = ["--name", "faults", "--out", str(run.parent), "--resume", "--retry-failed"]
     address = ray.get_runtime_context().gcs_address if ray.is_initialized() else None
     assert main([*again, *(["--address", address] if address else [])]) == 0
-    after = sort_events(read_events(run))
+    after = replay(read_events(run))
     assert len(failed) == 4
     for trial_id, trial in after.trials.items():
         assert trial.ended

@@ -7,7 +7,7 @@ from ray.tune.experiment import Experiment, Trial
 
 from sweep.config.schema import Config
 from sweep.plan import Plan
-from sweep.storage.record import RunRecord, add_event
+from sweep.storage.record import RunRecord, apply
 from sweep.tuning.callbacks import slim_trial
 from sweep.tuning.search import AXES, PlanSearch, build_param_space, key_of, list_cells
 
@@ -18,7 +18,7 @@ def train(config: dict[str, Any]) -> None:
 
 def end(record: RunRecord, trial_id: str) -> None:
     event = {"event": "ended", "time": 1.0, "trial_id": trial_id, "status": "stopped"}
-    add_event(record, event)
+    apply(record, event)
 
 
 def start_search(config: Config, plan: Plan, record: RunRecord) -> PlanSearch:
@@ -42,7 +42,7 @@ def test_trials_come_in_the_order_of_the_plan(
     trials = draw_all(start_search(config, plan, record))
     assert [trial.trial_id for trial in trials] == [spec.trial_id for spec in plan.trials]
     assert [trial.config["position"] for trial in trials] == list(range(len(plan.trials)))
-    assert [trial.config["trial"] for trial in trials] == [s.to_dict() for s in plan.trials]
+    assert [trial.config["trial"] for trial in trials] == list(plan.trials)
 
 
 def test_a_trial_stands_at_its_place_on_the_axes(

@@ -26,7 +26,7 @@ def specs(plan: Plan) -> list[TrialSpec]:
 
 @pytest.fixture
 def start(host: Host, tmp_path: Path) -> Callable[[TrialSpec], dict[str, Any]]:
-    return lambda spec: host.start(spec.to_dict(), str(tmp_path / spec.trial_id), 0, False)
+    return lambda spec: host.start(spec, str(tmp_path / spec.trial_id), 0, False)
 
 
 def test_trials_get_their_epochs_side_by_side(
