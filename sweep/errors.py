@@ -1,5 +1,5 @@
-"""The errors a user can meet: each is one sentence that says what to do next; findings of the
-preflight; and how names and values stand in such sentences."""
+"""The errors a user can meet, each one sentence that says what to do next; the findings of the
+preflight; and how names, values and quantities are written in such sentences."""
 
 import re
 import reprlib
@@ -14,7 +14,7 @@ class SweepError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        return show_line(super().__str__())
+        return format_line(super().__str__())
 
 
 class ConfigError(SweepError):
@@ -34,21 +34,22 @@ class RunFolderError(SweepError):
 
 
 class StorageError(SweepError):
-    """The disk does not take what must be kept; the run ends, and what is written stays."""
+    """A file that the run needs cannot be written; the run ends, and what was written stays."""
 
     exit_code = 1
 
 
 class ClusterError(SweepError):
-    """The Ray cluster cannot be reached or cannot hold a trial."""
+    """The Ray cluster cannot be reached or has no room for a trial."""
 
 
+# Line breaks, terminal control codes, bidirectional overrides and lone surrogates.
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Ends a line, steers a terminal, turns the reading direction, or is half a character."""
 
-# Names to be copied from a sentence: shards of the Hub have 45 characters, a survey's columns 90.
+# Wide enough to copy a name from a sentence: Hub shards have 45 characters, survey columns 90.
 CHOICE_WIDTH = 100
-SENTENCE_LENGTH = 2000
+MAX_SENTENCE = 2000
+# Of a longer sentence the end is kept too: the remedy comes last.
 KEPT_END = 500
 
 _SHORT = reprlib.Repr()
@@ -57,57 +58,86 @@ _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 4
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
-def cut(text: str, most: int) -> str:
-    """Return ``text`` in ``most`` characters at most, with dots for what is left out."""
-    return text if len(text) <= most else text[: most - 3] + "..."
+def truncate(text: str, limit: int) -> str:
+    """Return ``text``, ending in dots where it is longer than ``limit`` characters."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def shorten(message: object, limit: int) -> str:
+    """Return ``message`` on one line, its runs of whitespace collapsed, and truncated."""
+    return truncate(" ".join(str(message).split()), limit)
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what ``error`` says, or the name of its class."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    """Return the first line of the error's message, or the name of its class."""
+    lines = str(error).strip().splitlines()
+    return (lines or [type(error).__name__])[0][:200]
 
 
-def name_error(error: BaseException) -> str:
-    """Return the class of ``error`` and what it says, on one line of bounded length."""
-    kind, text = type(error).__name__, cut(" ".join(str(error).split()), 300)
+def explain_cause(error: BaseException) -> str:
+    """Return what the operating system says of an OSError, else the error's first line."""
+    # Without the number and the path: the sentence around it names the file.
+    return getattr(error, "strerror", None) or first_line(error)
+
+
+def format_error(error: BaseException) -> str:
+    """Return the error's class and message on one line of bounded length."""
+    kind, text = type(error).__name__, shorten(error, 300)
     return f"{kind}: {text}" if text else kind
 
 
-def show_line(text: str) -> str:
-    """Return ``text`` on one line that a terminal shows as it is; of a very long one, both ends:
-    the remedy stands last."""
-    if len(text) > SENTENCE_LENGTH:
-        text = f"{text[: SENTENCE_LENGTH - KEPT_END]} ... {text[-KEPT_END:]}"
+def format_line(text: str) -> str:
+    """Return ``text`` on one line that is safe to print, both ends of it if it is very long."""
+    if len(text) > MAX_SENTENCE:
+        text = f"{text[: MAX_SENTENCE - KEPT_END]} ... {text[-KEPT_END:]}"
     return UNSAFE.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
-def show_value(value: Any) -> str:
-    """Return what ``value`` looks like in Python, in 60 characters at most, whatever its size."""
-    text = _show_number(value) if isinstance(value, int) else _SHORT.repr(value)
-    return cut(text, 60)
+def format_value(value: Any) -> str:
+    """Return the ``repr`` of ``value`` in at most 60 characters, whatever its size."""
+    text = _format_number(value) if isinstance(value, int) else _SHORT.repr(value)
+    return truncate(text, 60)
 
 
-def _show_number(value: int) -> str:
-    # Python refuses to write out a whole number of more than 4,300 digits.
+def _format_number(value: int) -> str:
+    # Python refuses to write out an integer of more than 4,300 digits.
     return repr(value) if value.bit_length() < 10_000 else "a number of thousands of digits"
 
 
-def show_names(names: Iterable[str], most: int = 20, width: int = 40) -> str:
-    """Return ``names`` with commas between them, long ones cut to ``width`` characters and only the
-    first ``most``."""
-    short = [cut(name, width) for name in names]
-    more = f" and {len(short) - most} more" if len(short) > most else ""
-    return (", ".join(short[:most]) + more) or "none"
+def format_names(names: Iterable[str], limit: int = 20, width: int = 40) -> str:
+    """Return the first ``limit`` names, separated by commas, each in at most ``width`` characters,
+    and how many more there are."""
+    short = [truncate(name, width) for name in names]
+    more = f" and {len(short) - limit} more" if len(short) > limit else ""
+    return (", ".join(short[:limit]) + more) or "none"
 
 
-def show_choices(names: Iterable[str], most: int = 20) -> str:
-    """Return ``names`` as ``show_names`` does, but long enough that one of them can be copied."""
-    return show_names(names, most, CHOICE_WIDTH)
+def format_choices(names: Iterable[str], limit: int = 20) -> str:
+    """Return ``names`` as ``format_names`` does, but wide enough to copy one of them."""
+    return format_names(names, limit, CHOICE_WIDTH)
 
 
-def cut_instead(split: str) -> str:
-    """Return the remedy for a split whose own file cannot be used."""
-    return f"set data.splits.{split}=null to cut {split} from the training data instead"
+def format_bytes(count: float) -> str:
+    """Return a size in decimal units, e.g. ``1.5 GB``."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def format_duration(seconds: float, rough: bool = False) -> str:
+    """Return a duration in the largest unit that it holds at least two of, e.g. ``2.5 h``; a
+    ``rough`` one, such as an estimate, without decimals from 10 units up."""
+    for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            count = seconds / size
+            return f"{count:.{0 if rough and count >= 10 else 1}f} {unit}"
+    return f"{seconds:.0f} s" if rough or seconds >= 10 else f"{seconds:.2g} s"
+
+
+def format_split_remedy(split: str) -> str:
+    """Return what to do about a split whose own file cannot be used."""
+    return f"set data.splits.{split}=null to hold out {split} from the training data instead"
 
 
 Level = Literal["error", "warning", "note"]
@@ -115,9 +145,11 @@ Level = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One fact found before training: an ``error`` keeps the run from starting."""
+    """What a check before training found; an ``error`` keeps the run from starting.
+
+    ``key`` is the key of the configuration that it concerns, e.g. ``grid.models.0``.
+    """
 
     level: Level
     key: str
-    """The key of the configuration it concerns, e.g. ``grid.models.0``."""
     sentence: str

@@ -10,19 +10,8 @@ from functools import cache
 from itertools import product
 from typing import Annotated, Any, Protocol
 
-from sweep.config.schema import Config, ModelConfig, TuneConfig
-from sweep.config.search_space import Space, draw_distinct
-from sweep.config.strict import (
-    Amount,
-    Count,
-    Epoch,
-    Flag,
-    Fraction,
-    Id,
-    NameTuple,
-    Ordinal,
-    Text,
-)
+from sweep.config import Config, ModelConfig, Space, TuneConfig, draw_distinct
+from sweep.config.strict import Amount, Count, Epoch, Flag, Fraction, Id, NameTuple, Ordinal, Text
 from sweep.errors import ConfigError
 
 # Raised whenever training code changes what a trial with equal settings would give.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.loader import load_config
+from sweep.config import load_config
 from sweep.run import main
 from sweep.storage.run_folder import open_run_folder, save_config
 
@@ -57,8 +57,8 @@ SMALL = ["--set", "grid.n_samples=[64]"]
         (["--name", "../x"], "--name: '../x' is not a usable name"),
         (["--json"], "--json goes with --dry-run"),
         (["--retry-failed"], "--retry-failed goes with --resume"),
-        (["--set", "grid.n_labels=[17]", "--set", "grid.n_samples=[1700]"], "17 labels asked"),
-        (["--set", "grid.n_samples=[80000]"], "take at most"),
+        (["--set", "grid.n_labels=[17]", "--set", "grid.n_samples=[1700]"], "17 labels requested"),
+        (["--set", "grid.n_samples=[80000]"], "use at most"),
         (["--set", "data.source=files", "--set", "data.path=/nowhere"],
          "/nowhere: there is no such file"),
         (["--set", "grid.models=[{name: a, path: /nowhere}]"], "no config.json"),

@@ -7,11 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.check import build_account
-from sweep.data.corpus import Corpus
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subsets
+from sweep.config import DataConfig
+from sweep.data import Corpus, Subsets, build_account, load_corpus
 from sweep.errors import DataError
 
 ROWS = [("joy", "anger")[i % 2] for i in range(20)]
@@ -79,7 +76,7 @@ def test_files_beside_those_named_inside_an_archive_are_found(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"its files: set/a.csv, set/dev.csv, set/more.csv\)"):
         load(tmp_path / "x.zip")
     corpus = load(tmp_path / "x.zip", splits={"train": "set/a.csv"})
-    assert corpus.cut == ("test",)
+    assert corpus.held_out == ("test",)
     assert corpus.unused == (f"{tmp_path}/x.zip/set/more.csv",)
 
 

@@ -30,7 +30,7 @@ from analysis.study import Study
 from sweep.storage.account import (
     DataAccount,
     format_columns,
-    format_cut_off,
+    format_given_up,
     format_left_out,
     list_origins,
 )
@@ -185,7 +185,7 @@ def tabulate_data(account: DataAccount) -> list[dict[str, Any]]:
             "origin": list_origins(split, account),
             "columns": format_columns(split) if split.text_columns else "",
             "rows": split.read + split.from_training,
-            "cut_off": format_cut_off(split, account) if split.cut_off else "",
+            "cut_off": format_given_up(split, account) if split.cut_off else "",
             "left_out": [format_left_out(each) for each in split.left_out],
             "usable": split.usable,
         }

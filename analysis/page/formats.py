@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from sweep import errors
+
 NOTHING = "\N{EN DASH}"
 
 
@@ -66,10 +68,7 @@ def format_duration(seconds: float | None) -> str:
     """Return a time in the unit that leaves one to three digits before the point."""
     if seconds is None or pd.isna(seconds):
         return NOTHING
-    for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return errors.format_duration(seconds)
 
 
 def format_command(command: Any) -> str:

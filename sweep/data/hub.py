@@ -5,23 +5,23 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.files.arrow import build_table
 from sweep.data.files.names import SPLIT_NAMES, SPLITS
 from sweep.data.files.table import Table
-from sweep.errors import DataError, first_line, show_value
+from sweep.errors import DataError, first_line, format_value
 
 CONNECT_SECONDS = 5.0
+# Tells an HF_HUB_OFFLINE that this module set from one that the user set.
 SET_BY_US = "SWEEP_FOUND_HUB_SILENT"
-"""Tells a HF_HUB_OFFLINE that this module has set from a user's."""
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def go_offline_if_silent() -> str | None:
-    """Set HF_HUB_OFFLINE for this process and its workers if the Hub does not answer, so that the
-    cache is used at once; return the sentence that says so, or None.
+    """Set HF_HUB_OFFLINE for this process and its workers if the Hub does not answer, so that
+    libraries use the cache at once; return a sentence that says so, or None.
 
-    A proxy is trusted to reach it: only the client knows how to ask one.
+    A proxy is trusted to reach the Hub: only the client knows how to ask one.
     """
     if os.environ.get("HF_HUB_OFFLINE") or any(os.environ.get(name) for name in PROXIES):
         return None
@@ -33,14 +33,14 @@ def go_offline_if_silent() -> str | None:
         os.environ["HF_HUB_OFFLINE"] = os.environ[SET_BY_US] = "1"
         reason = error.strerror or "no answer"
         return (
-            f"{host} cannot be reached ({reason}): going on as with HF_HUB_OFFLINE=1, with what "
+            f"{host} cannot be reached ({reason}): continuing as with HF_HUB_OFFLINE=1, with what "
             "is in the cache"
         )
     return None
 
 
 def explain_offline() -> tuple[str, str]:
-    """Return why only the cache is looked at, and what to do to have a model downloaded."""
+    """Return why only the cache is used, and what to do to have a model downloaded."""
     if os.environ.get(SET_BY_US):
         address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
         host = urlsplit(address).hostname or address
@@ -49,8 +49,7 @@ def explain_offline() -> tuple[str, str]:
 
 
 def load_from_hub(config: DataConfig) -> dict[str, Table]:
-    """Load the splits of the dataset ``config.path`` at ``config.revision`` from the Hub."""
-    # Slow to import, and only the Hub needs them.
+    # Imported here: slow, and only the Hub needs them.
     import huggingface_hub.constants
     from datasets import load_dataset
 
@@ -62,7 +61,7 @@ def load_from_hub(config: DataConfig) -> dict[str, Table]:
             why, fetch = explain_offline()
             reason, remedy = f"{reason}; {why}", f"check the name, or {fetch}"
         raise DataError(
-            f"data.path: the dataset {show_value(config.path)} cannot be loaded from the Hugging "
+            f"data.path: the dataset {format_value(config.path)} cannot be loaded from the Hugging "
             f"Face Hub ({reason}); {remedy}, or use data.source=files"
         ) from error
     names = {split: _find_hub_split(dataset, split, config) for split in SPLITS}
@@ -78,7 +77,7 @@ def load_from_hub(config: DataConfig) -> dict[str, Table]:
 
 
 def _find_hub_split(dataset: Any, split: str, config: DataConfig) -> str | None:
-    """Return the name of ``split`` in ``dataset``; None if it has to be cut from training."""
+    """Return the name of ``split`` in ``dataset``; None if it is to be held out from training."""
     chosen = {str(key): name for key, name in (config.splits or {}).items()}
     wanted, usual = chosen.get(split), SPLIT_NAMES[split]
     if split in chosen and wanted is None:
@@ -87,6 +86,6 @@ def _find_hub_split(dataset: Any, split: str, config: DataConfig) -> str | None:
     if name is None and (wanted or split == "train"):
         raise DataError(
             f"data.splits: {config.path!r} has the splits {', '.join(dataset)} and none named "
-            f"{wanted or ' or '.join(usual)}; name one of these in data.splits.{split}"
+            f"{wanted or ' or '.join(usual)}; set data.splits.{split} to one of these"
         )
     return name

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from sweep.errors import show_value
+from sweep.errors import format_value
 
-# What str() makes of a NumPy array: parted by spaces, which no list is.
+# What str() makes of a NumPy array: separated by spaces, unlike any list.
 ARRAY = re.compile(
     r"""\[\s*(?:[-+.\d]+(?:\s+[-+.\d]+)+|(['"])[^'"]*\1(?:\s+(['"])[^'"]*\2)+)\s*\]"""
 )
@@ -26,9 +26,9 @@ def parse_labels(
 ) -> tuple[str, ...]:
     """Return the label names that ``value`` holds, each once; empty when it holds none.
 
-    Whole numbers are indices into ``names``, counted from 0 (-1 means unlabelled, as on the Hub);
-    without ``names`` numbers are their own text, whole ones without a decimal point. ``separator``
-    cuts texts such as ``joy,anger``. A text in brackets that is no list, ``[Bug]``, is a name.
+    Integers are indices into ``names``, from 0 (-1 means unlabeled, as on the Hub); without
+    ``names`` a number is its own name, an integer without a decimal point. ``separator`` splits
+    texts such as ``joy,anger``. A text in brackets that is not a list, ``[Bug]``, is a name.
     Raises ValueError with a phrase that says what is wrong.
     """
     found = (_name_label(part, names) for part in _split_value(value, separator))
@@ -38,7 +38,7 @@ def parse_labels(
 
 
 def check_characters(what: str, text: str) -> None:
-    """Raise ValueError if ``text`` holds what no file can: half of a character's two parts."""
+    """Raise ValueError if ``text`` holds a lone surrogate, which no file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -58,23 +58,25 @@ def _split_value(value: Any, separator: str | None) -> Sequence[Any]:
 
 
 def _read_list(text: str) -> Sequence[Any] | None:
-    """Return the list in a text, as JSON or as Python (which pandas writes into CSV files); None
-    if it holds none."""
+    """Return the list in a text, as JSON or as Python (which pandas writes into CSV files), or
+    None."""
     if ARRAY.fullmatch(text):
-        raise ValueError(f"{show_value(text)} is a NumPy array as text, not a list such as [0, 3]")
+        raise ValueError(
+            f"{format_value(text)} is a NumPy array as text, not a list such as [0, 3]"
+        )
     try:
         return list(json.loads(text))
     except RecursionError:
-        raise ValueError(f"{show_value(text)} is not a readable list") from None
+        raise ValueError(f"{format_value(text)} is not a readable list") from None
     except ValueError:
         pass
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes inside strings
+            warnings.simplefilter("ignore")  # about odd escapes inside strings
             found = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         if QUOTED_START.match(text):
-            raise ValueError(f"{show_value(text)} is not a readable list") from None
+            raise ValueError(f"{format_value(text)} is not a readable list") from None
         return None
     return found if isinstance(found, list) else None
 
@@ -92,7 +94,7 @@ def _name_label(value: Any, names: Sequence[str] | None) -> str:
     elif isinstance(value, int) or _is_finite(value):
         text = _write_number(value)
     else:
-        raise ValueError(f"{show_value(value)} is neither a name nor a number")
+        raise ValueError(f"{format_value(value)} is neither a name nor a number")
     return _look_up(text, names) if names else text
 
 
@@ -110,16 +112,16 @@ def _look_up(text: str, names: Sequence[str]) -> str:
     index = _read_index(text, len(names))
     if not -1 <= index < len(names):
         raise ValueError(
-            f"{show_value(text)} is neither one of the {len(names)} label names nor an index from "
-            f"0 to {len(names) - 1}"
+            f"{format_value(text)} is neither one of the {len(names)} label names nor an index "
+            f"from 0 to {len(names) - 1}"
         )
     return "" if index == -1 else names[index]
 
 
 def _read_index(text: str, count: int) -> int:
-    """Return the index that ``text`` holds; -2 if it holds none."""
+    """Return the index that ``text`` holds, or -2."""
     match = INDEX.fullmatch(text)
     if match is None:
         return BOOLEANS.get(text.lower(), -2) if count == len(BOOLEANS) else -2
-    # Longer ones are no index, and Python refuses to read them.
+    # Longer ones are not indices, and Python refuses to read very long ones.
     return int(match[1]) if len(match[1]) < 20 else -2

@@ -1,4 +1,4 @@
-"""The rows of each split, parted into usable ones by label and those left out by reason."""
+"""The rows of each split: the usable ones by label, the others by why they are left out."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -14,18 +14,17 @@ SHARED = {"test": Reason.IN_TEST, "validation": Reason.IN_VALIDATION}
 
 @dataclass(frozen=True)
 class Pool:
-    """What the rows of one split came to; each row is counted once."""
+    """What became of the rows of one split; each row is counted once."""
 
+    # Row numbers and texts by label, in file order.
     usable: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-    """Row numbers and texts by label, in file order."""
     left_out: Counter[Reason] = field(default_factory=Counter)
+    # The rows left out, under each of their labels.
     by_label: defaultdict[str, Counter[Reason]] = field(
         default_factory=lambda: defaultdict(Counter)
     )
-    """The rows left out, under each of their labels."""
 
     def size(self, label: str) -> int:
-        """Return how many usable texts ``label`` has."""
         return len(self.usable.get(label, ()))
 
 
@@ -54,14 +53,14 @@ def _fill_pool(
     usable: Collection[str],
     later: Mapping[str, Reason],
 ) -> Pool:
-    """Part ``rows``; ``later`` holds the texts of the splits after theirs."""
-    told: dict[str, set[tuple[str, ...]]] = {}
+    # ``later`` holds the texts of the splits that come after this one.
+    labels_of: dict[str, set[tuple[str, ...]]] = {}
     for row in rows:
-        told.setdefault(row.text, set()).add(row.labels)
+        labels_of.setdefault(row.text, set()).add(row.labels)
     pool, taken = Pool(), set[str]()
     for number, row in enumerate(rows):
-        reason = _judge_labels(row, unusable, usable) or later.get(row.text)
-        if reason is None and len(told[row.text]) > 1:
+        reason = _check_labels(row, unusable, usable) or later.get(row.text)
+        if reason is None and len(labels_of[row.text]) > 1:
             reason = Reason.CONFLICTING_LABELS
         if reason is None and row.text in taken:
             reason = Reason.REPEATED
@@ -75,11 +74,11 @@ def _fill_pool(
     return pool
 
 
-def _judge_labels(
+def _check_labels(
     row: Row, unusable: Mapping[str, Reason], usable: Collection[str]
 ) -> Reason | None:
     if len(row.labels) != 1:
-        # A row without any label is none that reading lets through; a corpus made by hand may.
+        # Reading lets no row without a label through, but a corpus may be built by hand.
         return Reason.SEVERAL_LABELS if row.labels else Reason.WITHOUT_LABEL
     (label,) = row.labels
     if label in usable:

@@ -1,16 +1,16 @@
-"""The rows of a table: a text and its labels each, and what reading them left out."""
+"""The rows of a table: a text and its labels each, and what was left out in reading them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.columns import USUAL, Columns
 from sweep.data.files.headers import check_first_row
 from sweep.data.files.table import Table
 from sweep.data.labels import check_characters, parse_labels
 from sweep.data.spellings import unify_spellings
-from sweep.errors import DataError, cut_instead, show_names, show_value
+from sweep.errors import DataError, format_names, format_split_remedy, format_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class SplitSource:
-    """Where the rows of one split came from, and what reading them left out."""
+    """Where the rows of one split came from, and what was left out in reading them."""
 
+    # Absolute or as the user wrote them; or the Hub dataset and its split.
     files: tuple[str, ...] = ()
-    """The files (absolute or as the user wrote them), or the Hub dataset and its split."""
     text_columns: tuple[str, ...] = ()
     label_column: str = ""
+    # Rows read, those left out included.
     rows: int = 0
-    """Rows read, those left out included."""
     without_text: int = 0
     without_label: int = 0
+    # The columns found by content: neither configured nor called by a usual name.
     guessed: tuple[str, ...] = ()
-    """Those of the columns that were found by look, neither asked for nor called as usual."""
 
 
 def check_keys(tables: Iterable[Table], config: DataConfig) -> None:
@@ -50,13 +50,13 @@ def check_keys(tables: Iterable[Table], config: DataConfig) -> None:
     key = next((key for key, is_given in given.items() if is_given), None)
     if key is not None:
         raise DataError(
-            f"{others[0].place}: {key} is for CSV and TSV files, and this is none: its columns are "
-            f"{show_names(others[0].columns)}; leave {key} out"
+            f"{others[0].location}: {key} is for CSV and TSV files, and this is neither: its "
+            f"columns are {format_names(others[0].columns)}; leave {key} out"
         )
 
 
-def read_unlabelled(table: Table, columns: Columns) -> tuple[list[Row], SplitSource]:
-    """Return no rows, and where the texts without labels came from."""
+def read_unlabeled(table: Table, columns: Columns) -> tuple[list[Row], SplitSource]:
+    """Return no rows, and the source of the texts without labels."""
     texts = zip(*(table.columns[name] for name in columns.texts), strict=True)
     without_text = sum(all(map(_is_missing, values)) for values in texts)
     source = SplitSource(table.sources, columns.texts, "", table.n_rows, without_text)
@@ -80,9 +80,9 @@ def _is_missing(value: Any) -> bool:
 def read_rows(
     table: Table, columns: Columns, names: Sequence[str] | None, separator: str | None
 ) -> tuple[list[Row], SplitSource]:
-    """Return the rows of ``table`` that have a text and a label, and where they came from.
+    """Return the rows of ``table`` that have a text and a label, and their source.
 
-    ``names`` are the label names behind whole numbers. Raises DataError with the row that cannot
+    ``names`` are the label names behind integers. Raises DataError that names the row that cannot
     be read.
     """
     rows = []
@@ -106,8 +106,8 @@ def read_rows(
 def find_names(
     table: Table, others: Iterable[Table], columns: Columns, separator: str | None
 ) -> list[str] | None:
-    """Return the names behind the whole numbers of the label column: the table's own, else those of
-    the first of ``others`` that has any, if each label of the table is one of them or its index."""
+    """Return the names behind the integers of the label column: the table's own, else those of
+    the first of ``others`` that has any, if they fit every label of the table."""
     if table.class_names.get(columns.label):
         return table.class_names[columns.label]
     found = (other.class_names.get(columns.label) for other in others)
@@ -121,15 +121,15 @@ def find_names(
 
 
 def are_names(values: Iterable[Any], names: Sequence[str], separator: str | None) -> bool:
-    """Return whether labels, which can be read, say the same without ``names``."""
+    """Return whether the labels are the same without ``names``, which they then do not need."""
     return all(
         parse_labels(value, None, separator) == parse_labels(value, names, separator)
         for value in values
     )
 
 
-def spell_alike(rows: dict[str, list[Row]]) -> dict[str, str]:
-    """Put the number labels of all splits into one form, in ``rows``; return what it changed."""
+def normalize_spellings(rows: dict[str, list[Row]]) -> dict[str, str]:
+    """Write the number labels in ``rows`` one way in all splits; return spelling -> label."""
     labels = [{label for row in kept for label in row.labels} for kept in rows.values()]
     spellings = unify_spellings(labels)
     if spellings:
@@ -143,46 +143,46 @@ def _spell(labels: Iterable[str], spellings: dict[str, str]) -> tuple[str, ...]:
 
 
 def check_columns(split: str, table: Table, columns: Columns) -> None:
-    """Raise DataError if the ``table`` of ``split`` lacks one of ``columns``, which the training
-    data have."""
+    """Raise DataError if ``table`` lacks a column that the training data have."""
     for name in (*columns.texts, columns.label):
         if name in table.unreadable:
             raise DataError(
-                f"{table.place}: the column {show_value(name)} {table.unreadable[name]}; write it "
-                f"as in the training data, or {cut_instead(split)}"
+                f"{table.location}: the column {format_value(name)} {table.unreadable[name]}; "
+                f"write it as in the training data, or {format_split_remedy(split)}"
             )
         if name in table.repeated:
-            raise DataError(f"{table.place}: has two columns named {show_value(name)}; rename one")
+            raise DataError(
+                f"{table.location}: has two columns named {format_value(name)}; rename one"
+            )
         if name not in table.columns:
-            raise DataError(_explain_lack(split, table, name))
+            raise DataError(_explain_missing(split, table, name))
     for part in table.parts or (table,):
         if part.headless:
             check_first_row(part, USUAL)
 
 
-def _explain_lack(split: str, table: Table, name: str) -> str:
-    remedy = f"rename one of {show_names(table.columns)}"
+def _explain_missing(split: str, table: Table, name: str) -> str:
+    remedy = f"rename one of {format_names(table.columns)}"
     if table.delimiter is not None and not table.headless:
         remedy += ", put a line of column names above it if it has none"
     return (
-        f"{table.place}: has no column {name!r} as the training data have; {remedy}, or "
-        f"{cut_instead(split)}"
+        f"{table.location}: has no column {name!r} as the training data have; {remedy}, or "
+        f"{format_split_remedy(split)}"
     )
 
 
 def _join_texts(values: Iterable[Any]) -> str:
-    """Return the texts of a row, each on its own line; empty when all are missing or blank."""
+    # Each text on a line of its own; empty where all are missing or blank.
     return "\n".join(filter(None, map(_read_text, values)))
 
 
 def _read_text(value: Any) -> str:
-    """Return the text of a value; empty when it is missing or blank."""
     if value is None or value != value:
         return ""
     if not isinstance(value, str | int | float):
         raise ValueError(
-            f"the text column holds no text but {show_value(value)} (data.text_column may name "
-            "another)"
+            f"the text column holds {format_value(value)}, which is not text (data.text_column may "
+            "name another column)"
         )
     text = str(value)
     check_characters("the text", text)

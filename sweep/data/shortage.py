@@ -1,4 +1,4 @@
-"""Why a corpus cannot give a subset, in one sentence: what was left out, and what to do."""
+"""Why a corpus cannot provide a subset, in one sentence: what was left out, and what to do."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -6,38 +6,37 @@ from dataclasses import dataclass
 
 from sweep.data.corpus import Corpus
 from sweep.data.pools import Pool
-from sweep.errors import show_names, show_value
+from sweep.errors import format_names, format_value
 from sweep.storage.account import Reason, format_reason, join_phrases
 
-# More labels than these make a sentence that nobody reads.
+# A sentence with more labels than this is one that nobody reads.
 SHOWN_LABELS = 5
 OTHER_SPLIT = {Reason.IN_TEST: "test", Reason.IN_VALIDATION: "validation"}
+# Reasons that a change to the data files removes, so that the rows count.
 FIXABLE = (*OTHER_SPLIT, Reason.CONFLICTING_LABELS)
-"""Reasons that a change of the data files takes away, so that the rows count."""
 
 
 @dataclass(frozen=True)
 class Supply:
-    """What there is to draw from, without the rows that are left out."""
+    """What there is to draw from, and what the sentences about a lack of it need."""
 
     pools: Mapping[str, Pool]
     order: tuple[str, ...]
     order_is_given: bool
-    cut: tuple[str, ...]
-    """The splits that were cut from training."""
-    cut_off: Mapping[str, int]
-    """How many training rows with each label alone were cut for other splits."""
-    places: Mapping[str, str]
-    """The file that the rows of each split stand in, or the split's name."""
+    # The splits that were held out from training.
+    held_out: tuple[str, ...]
+    # How many training rows with each label alone were held out for other splits.
+    given_up: Mapping[str, int]
+    # The file that holds the rows of each split, or the split's name.
+    files: Mapping[str, str]
 
     def count_left_out(self, split: str, labels: Collection[str]) -> Counter[Reason]:
-        """Return how many rows of ``split`` with these labels are left out, by reason."""
         total: Counter[Reason] = Counter()
         for label in labels:
             total += self.pools[split].by_label.get(label, Counter())
         return total
 
-    def find_served(self, per_label: int) -> list[str]:
+    def find_sufficient(self, per_label: int) -> list[str]:
         """Return the labels with ``per_label`` training texts and one of each other split."""
         needs = {"train": per_label, "validation": 1, "test": 1}
         return [
@@ -50,15 +49,14 @@ class Supply:
 def measure_supply(
     corpus: Corpus, pools: Mapping[str, Pool], order: tuple[str, ...], order_is_given: bool
 ) -> Supply:
-    """Return what sentences about ``pools`` need to know of ``corpus``."""
-    rows = (row for split in corpus.cut for row in corpus.splits[split])
-    cut_off = Counter(row.labels[0] for row in rows if len(row.labels) == 1)
-    places = {split: _find_place(corpus, split) for split in corpus.splits}
-    return Supply(pools, order, order_is_given, corpus.cut, cut_off, places)
+    rows = (row for split in corpus.held_out for row in corpus.splits[split])
+    given_up = Counter(row.labels[0] for row in rows if len(row.labels) == 1)
+    files = {split: _name_files(corpus, split) for split in corpus.splits}
+    return Supply(pools, order, order_is_given, corpus.held_out, given_up, files)
 
 
-def _find_place(corpus: Corpus, split: str) -> str:
-    source = corpus.sources.get("train" if split in corpus.cut else split)
+def _name_files(corpus: Corpus, split: str) -> str:
+    source = corpus.sources.get("train" if split in corpus.held_out else split)
     if source is None or not source.files:
         return f"the {split} split"
     more = f" and {len(source.files) - 1} more" if len(source.files) > 1 else ""
@@ -68,53 +66,52 @@ def _find_place(corpus: Corpus, split: str) -> str:
 def explain_label_order(
     corpus: Corpus, name: str, excluded: Collection[str], known: Collection[str]
 ) -> str:
-    """Return why ``name`` cannot stand in ``data.label_order``."""
-    start = f"data.label_order: {show_value(name)}"
+    """Return why ``name`` cannot be in ``data.label_order``."""
+    start = f"data.label_order: {format_value(name)}"
     rows = [row for row in corpus.splits["train"] if name in row.labels]
     if name in excluded and any(len(row.labels) == 1 for row in rows):
         rest = ", ".join(sorted(set(excluded) - {name}))
         return (
             f"{start} is left out by data.exclude_labels; set data.exclude_labels=[{rest}], or "
-            "take it out of data.label_order"
+            "remove it from data.label_order"
         )
     why = f" ({format_reason(Reason.SEVERAL_LABELS, len(rows))})" if rows else ""
     return (
-        f"{start} labels no training text on its own{why}; take it out, the labels are "
-        f"{show_names(sorted(known))}"
+        f"{start} labels no training text on its own{why}; remove it; the labels are "
+        f"{format_names(sorted(known))}"
     )
 
 
 def explain_few_labels(supply: Supply, asked: int) -> str:
-    """Return why there are fewer labels than ``asked``."""
     have = len(supply.order)
-    named = f"{have}: {show_names(supply.order)}"
-    start, most = f"grid.n_labels: {asked} labels asked, but", f"take at most {have}"
+    named = f"{have}: {format_names(supply.order)}"
+    start, at_most = f"grid.n_labels: {asked} labels requested, but", f"use at most {have}"
     if supply.order_is_given:
-        remedy = f"{most}, or name more there" if have > 1 else "name more there"
+        remedy = f"{at_most}, or name more there" if have > 1 else "name more there"
         return f"{start} data.label_order names {named}; {remedy}"
-    excluded = _list_single(supply, Reason.EXCLUDED_LABEL)
-    beside = _list_beside(supply)
-    notes = [f"data.exclude_labels leaves out {show_names(excluded)}"] if excluded else []
-    notes += [f"{show_names(beside)} only in rows with several labels"] if beside else []
+    excluded = _list_left_out(supply, Reason.EXCLUDED_LABEL)
+    combined = _list_only_combined(supply)
+    notes = [f"data.exclude_labels leaves out {format_names(excluded)}"] if excluded else []
+    notes += [f"{format_names(combined)} only in rows with several labels"] if combined else []
     note = f" ({'; '.join(notes)})" if notes else ""
-    remedies = [most] if have > 1 else []
+    remedies = [at_most] if have > 1 else []
     everything = have + len(excluded)
     if excluded and everything >= asked:
         remedies.append("set data.exclude_labels=[]")
     elif excluded and everything > 1:
-        remedies.append(f"take at most {everything} and set data.exclude_labels=[]")
-    if beside and have + len(beside) >= asked:
+        remedies.append(f"use at most {everything} and set data.exclude_labels=[]")
+    if combined and have + len(combined) >= asked:
         remedies.append("give more rows a single label (those with several do not count)")
     otherwise = "a classifier needs two: name another column in data.label_column"
     return f"{start} the data have {named}{note}; {', or '.join(remedies) or otherwise}"
 
 
-def _list_single(supply: Supply, reason: Reason) -> list[str]:
+def _list_left_out(supply: Supply, reason: Reason) -> list[str]:
     by_label = supply.pools["train"].by_label
     return sorted(label for label, reasons in by_label.items() if reasons[reason])
 
 
-def _list_beside(supply: Supply) -> list[str]:
+def _list_only_combined(supply: Supply) -> list[str]:
     """Return the labels that no training row has alone."""
     by_label = supply.pools["train"].by_label
     several = (label for label, reasons in by_label.items() if set(reasons) == {"several_labels"})
@@ -126,7 +123,7 @@ def explain_few_texts(supply: Supply, labels: Sequence[str], n_samples: int, per
     sizes = {label: supply.pools["train"].size(label) for label in labels}
     short = [label for label in labels if sizes[label] < per_label]
     listed = [
-        f"{show_names([label])} has {sizes[label]}{_explain_size(supply, label)}"
+        f"{format_names([label])} has {sizes[label]}{_explain_size(supply, label)}"
         for label in short[:SHOWN_LABELS]
     ]
     listed += [f"{len(short) - SHOWN_LABELS} more have too few"] * (len(short) > SHOWN_LABELS)
@@ -140,8 +137,8 @@ def explain_few_texts(supply: Supply, labels: Sequence[str], n_samples: int, per
 def _explain_size(supply: Supply, label: str) -> str:
     counts = supply.count_left_out("train", [label])
     reasons = [format_reason(reason, counts[reason]) for reason in Reason if counts[reason]]
-    cut_off = supply.cut_off.get(label, 0)
-    reasons += [f"{cut_off:,} cut off for {join_phrases(supply.cut)}"] if cut_off else []
+    given_up = supply.given_up.get(label, 0)
+    reasons += [f"{given_up:,} held out for {join_phrases(supply.held_out)}"] if given_up else []
     return f" (not counted: {join_phrases(reasons)})" if reasons else ""
 
 
@@ -149,15 +146,15 @@ def _list_training_remedies(
     supply: Supply, sizes: Mapping[str, int], short: Sequence[str], per_label: int
 ) -> list[str]:
     most = min(sizes.values()) * len(sizes)
-    remedies = [f"take at most {most}"] if most else []
+    remedies = [f"use at most {most}"] if most else []
     if not most:
         remedies += _find_other_labels(supply, list(sizes), [per_label * len(sizes)])
     reason = _choose_fixable(supply.count_left_out("train", short))
     gains = {label: supply.count_left_out("train", [label]) for label in short}
     if reason and (not most or all(sizes[x] + gains[x][reason] >= per_label for x in short)):
         remedies.append(_fix(supply, "train", reason))
-    elif _cut_less_suffices(supply, sizes, short, per_label):
-        fractions = [f"data.{split}_fraction" for split in supply.cut]
+    elif _smaller_fractions_suffice(supply, sizes, short, per_label):
+        fractions = [f"data.{split}_fraction" for split in supply.held_out]
         remedies.append(f"lower {join_phrases(fractions)}")
     return remedies
 
@@ -167,12 +164,12 @@ def _choose_fixable(counts: Counter[Reason]) -> Reason | None:
     return max(found, key=lambda reason: counts[reason], default=None)
 
 
-def _cut_less_suffices(
+def _smaller_fractions_suffice(
     supply: Supply, sizes: Mapping[str, int], short: Sequence[str], per_label: int
 ) -> bool:
     # However small its fraction, a split takes one text of each label.
     gains = {
-        label: sum(max(supply.pools[split].size(label) - 1, 0) for split in supply.cut)
+        label: sum(max(supply.pools[split].size(label) - 1, 0) for split in supply.held_out)
         for label in short
     }
     return all(sizes[label] + gains[label] >= per_label for label in short)
@@ -181,27 +178,26 @@ def _cut_less_suffices(
 def _find_other_labels(
     supply: Supply, labels: Sequence[str], n_samples: Sequence[int]
 ) -> list[str]:
-    """Return the remedies of fewer or other labels, where those have enough texts for each of
-    ``n_samples``."""
+    """Return the remedy of fewer or other labels, where those have enough texts for each of
+    ``n_samples``, as a list of at most one."""
     for fewer in range(len(labels) - 1, 1, -1):
         balanced = not any(n % fewer for n in n_samples)
         need = max(n_samples, default=fewer) // fewer
-        if balanced and set(labels[:fewer]) <= set(supply.find_served(need)):
+        if balanced and set(labels[:fewer]) <= set(supply.find_sufficient(need)):
             return [f"lower grid.n_labels to {fewer}"]
-    served = supply.find_served(max(n_samples, default=len(labels)) // len(labels))
-    if len(served) >= len(labels):
-        return [f"name labels that have enough in data.label_order ({show_names(served)})"]
+    sufficient = supply.find_sufficient(max(n_samples, default=len(labels)) // len(labels))
+    if len(sufficient) >= len(labels):
+        return [f"name labels that have enough in data.label_order ({format_names(sufficient)})"]
     return []
 
 
 def _fix(supply: Supply, split: str, reason: Reason) -> str:
     if reason not in OTHER_SPLIT:
-        return f"keep one label for each text in {supply.places[split]}"
+        return f"keep one label for each text in {supply.files[split]}"
     other = OTHER_SPLIT[reason]
-    place = supply.places[other]
     return (
-        f"take those texts out of {place} (a split left without rows is cut from training), or "
-        f"set data.splits.{other} to other data or null"
+        f"remove those texts from {supply.files[other]} (a split left without rows is held out "
+        f"from training), or set data.splits.{other} to other data or null"
     )
 
 
@@ -211,12 +207,12 @@ def explain_missing_label(
     """Return which of ``labels`` have no text in ``split`` (validation or test), and why;
     ``n_samples`` are the sizes that training has to give as well."""
     missing = [label for label in labels if not supply.pools[split].size(label)]
-    listed = [show_value(label) for label in missing[:SHOWN_LABELS]]
+    listed = [format_value(label) for label in missing[:SHOWN_LABELS]]
     listed += [f"{len(missing) - SHOWN_LABELS} more labels"] * (len(missing) > SHOWN_LABELS)
     remedies = _find_other_labels(supply, labels, n_samples)
     remedies.append(_fill(supply, split, missing))
     return (
-        f"data: the {split} split has no text labelled only {' or '.join(listed)}"
+        f"data: the {split} split has no text labeled only {' or '.join(listed)}"
         f"{_explain_absence(supply, split, missing)}; {', or '.join(remedies)}"
     )
 
@@ -224,17 +220,17 @@ def explain_missing_label(
 def _explain_absence(supply: Supply, split: str, missing: Sequence[str]) -> str:
     counts = supply.count_left_out(split, missing)
     reasons = [format_reason(reason, counts[reason]) for reason in Reason if counts[reason]]
-    foreign = list_foreign(supply.pools[split])
+    unknown = list_unknown(supply.pools[split])
     if reasons:
         return f" (not counted: {join_phrases(reasons)})"
-    if foreign:
-        return f" (its rows are labelled {show_names(foreign, SHOWN_LABELS)})"
-    if split in supply.cut:
-        return " (training has too few to cut one off)"
+    if unknown:
+        return f" (its rows are labeled {format_names(unknown, SHOWN_LABELS)})"
+    if split in supply.held_out:
+        return " (training has too few to hold one out)"
     return ""
 
 
-def list_foreign(pool: Pool) -> list[str]:
+def list_unknown(pool: Pool) -> list[str]:
     """Return the labels of a split that training does not have, the most frequent first."""
     reason = Reason.LABEL_NOT_IN_TRAINING
     found = {label: counts[reason] for label, counts in pool.by_label.items() if counts[reason]}
@@ -242,14 +238,13 @@ def list_foreign(pool: Pool) -> list[str]:
 
 
 def _fill(supply: Supply, split: str, missing: Sequence[str]) -> str:
-    """Return what gives ``split`` texts with the labels that it lacks."""
     reason = _choose_fixable(supply.count_left_out(split, missing))
     if reason:
         return _fix(supply, split, reason)
-    if split in supply.cut:
-        return f"give each label three or more texts in {supply.places['train']}"
-    if list_foreign(supply.pools[split]):
-        return f"write the labels of {supply.places['train']} and {supply.places[split]} alike"
+    if split in supply.held_out:
+        return f"give each label three or more texts in {supply.files['train']}"
+    if list_unknown(supply.pools[split]):
+        return f"write labels the same way in {supply.files['train']} and {supply.files[split]}"
     return (
-        f"add such rows to {supply.places[split]}, or set data.splits.{split} to other data or null"
+        f"add such rows to {supply.files[split]}, or set data.splits.{split} to other data or null"
     )

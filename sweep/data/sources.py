@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import (
-    Corpus,
-    build_corpus,
-)
+from sweep.config import DataConfig
+from sweep.data.corpus import Corpus, build_corpus
 from sweep.data.files.delimited import ColumnCountError, Layout
 from sweep.data.files.layouts import FileLayout, find_layout
 from sweep.data.files.named import resolve
@@ -25,15 +22,13 @@ from sweep.data.files.readers import read_tables, split_lines
 from sweep.data.files.split import read_split
 from sweep.data.files.table import Table
 from sweep.data.hub import load_from_hub
-from sweep.data.rows import (
-    Row,
-)
+from sweep.data.rows import Row
 from sweep.data.synthetic import build_synthetic_corpus
-from sweep.errors import DataError, cut_instead, show_names
+from sweep.errors import DataError, format_names, format_split_remedy
 
 
 def load_corpus(config: DataConfig) -> Corpus:
-    """Return the corpus that ``config`` names; raise DataError saying what to do when it fails."""
+    """Return the corpus that ``config`` names; raise DataError that says what to do."""
     if config.source == "synthetic":
         splits = build_synthetic_corpus()
         return Corpus({name: [Row(*row) for row in rows] for name, rows in splits.items()})
@@ -49,7 +44,6 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def load_from_files(config: DataConfig) -> Corpus:
-    """Return the corpus in files on disk, as ``layouts`` finds them."""
     layout = find_layout(name_official_files(config))
     official = find_official_names(layout.splits, config)
     if official is not None:
@@ -58,7 +52,7 @@ def load_from_files(config: DataConfig) -> Corpus:
         corpus = build_corpus(_read_layout(layout, config), config, _read_names(config))
     others = [resolve(config, config.labels_file)] if config.labels_file else []
     unused = layout.list_unused(others)
-    # The official layout has names in place of its indices already.
+    # The official layout has already replaced its indices by names.
     unused_names = corpus.unused_names and official is None
     return replace(corpus, unused=unused, unused_names=unused_names)
 
@@ -89,20 +83,20 @@ def _read_layout(layout: FileLayout, config: DataConfig) -> dict[str, Table]:
             if split == "train":
                 raise
             # The names are right for training: the file itself has other columns.
-            remedy = f"give it the columns of the training data, or {cut_instead(split)}"
+            remedy = f"give it the columns of the training data, or {format_split_remedy(split)}"
             raise DataError(f"{error.fact}; {remedy}") from None
         if "" not in found and split not in found:
             raise DataError(
-                f"{files.nodes[0]}: holds the splits {show_names(found)} and none for {split}; "
+                f"{files.nodes[0]}: holds the splits {format_names(found)} and none for {split}; "
                 f"name another file in data.splits.{split}"
             )
         tables[split] = found.get("") or found[split]
         if split == "train":
-            tables |= _list_inner(found, layout, config)
+            tables |= _take_inner(found, layout, config)
     return {split: tables[split] for split in SPLITS if split in tables}
 
 
-def _list_inner(
+def _take_inner(
     found: Mapping[str, Table], layout: FileLayout, config: DataConfig
 ) -> dict[str, Table]:
     chosen = config.splits or {}
@@ -110,7 +104,7 @@ def _list_inner(
     twice = next((s for s in inner if s != "train" and s in layout.splits), None)
     if twice:
         raise DataError(
-            f"{inner[twice].place}: is for {twice}, and so is {layout.splits[twice].nodes[0]}; "
+            f"{inner[twice].location}: is for {twice}, and so is {layout.splits[twice].nodes[0]}; "
             f"set data.splits.{twice} to one of the two files"
         )
     return inner
@@ -122,8 +116,7 @@ def _read_names(config: DataConfig) -> list[str] | None:
     path = resolve(config, config.labels_file)
     if not path.exists():
         raise DataError(
-            f"{path}: there is no such file; check data.labels_file, which is looked for where the "
-            "data are"
+            f"{path}: there is no such file; check data.labels_file, which is relative to the data"
         )
     return _read_name_lines(path, "data.labels_file", config.encoding)
 
@@ -137,6 +130,6 @@ def _read_name_lines(path: Node, key: str, encoding: str | None = None) -> list[
     names = names or lines
     if len(set(names)) < max(2, len(names)):
         raise DataError(
-            f"{path}: {key} needs two or more different names, one a line; fix the file"
+            f"{path}: {key} needs two or more different names, one per line; fix the file"
         )
     return names

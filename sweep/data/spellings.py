@@ -1,9 +1,9 @@
 """One spelling for number labels that files write in several ways: 1, 1.0 and +1, true and True.
 
-pandas writes ``1.0`` for ``1`` in a column that lacks a label in any row, and each format has its
-own true and false. The labels of all splits are looked at together: they are put into one form only
-if each is a number (or each is true or false, or 0 or 1) and files differ in how they write one.
-Otherwise, and if one file tells ``1.0`` from ``1`` (as versions do), all stay as they are written.
+pandas writes ``1.0`` for ``1`` in a column where any row lacks a label, and each format has its own
+true and false. The labels of all splits are considered together. They get one spelling only if each
+is a number (or each is true or false, or 0 or 1) and files differ in how they write one. Otherwise,
+and if one file has both ``1.0`` and ``1`` (as versions do), all stay as written.
 """
 
 import re
@@ -15,7 +15,7 @@ BOOLEANS = {"true": "1", "false": "0"}
 
 
 def unify_spellings(splits: Collection[Set[str]]) -> dict[str, str]:
-    """Return the common form of each label of ``splits`` that is to be written otherwise."""
+    """Return spelling -> common spelling, for the labels of ``splits`` that have to change."""
     labels = set[str]().union(*splits)
     values = {label: _read_value(label) for label in labels}
     known = {value for value in values.values() if value is not None}
@@ -32,8 +32,8 @@ def unify_spellings(splits: Collection[Set[str]]) -> dict[str, str]:
 
 
 def find_label(name: str, labels: Collection[str]) -> str:
-    """Return the one of ``labels`` that ``name`` is, or writes in another way (``1.0`` for 1);
-    ``name`` itself where that is none of them, or several."""
+    """Return the label that ``name`` is, or spells differently (``1.0`` for ``1``); ``name`` itself
+    where that is none of ``labels``, or several."""
     value = _read_value(name)
     if name in labels or value is None:
         return name
@@ -46,7 +46,7 @@ def find_label(name: str, labels: Collection[str]) -> str:
 
 
 def _read_value(label: str) -> str | None:
-    """Return the shortest way to write the number ``label``; None if it is none."""
+    """Return the shortest spelling of the number ``label``; None if it is not a number."""
     if label.lower() in BOOLEANS:
         return BOOLEANS[label.lower()]
     if not NUMBER.fullmatch(label):

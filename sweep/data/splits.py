@@ -1,10 +1,10 @@
-"""Cut validation and test splits out of the training rows: by seed, the same every time."""
+"""Holds validation and test splits out of the training rows: by seed, the same every time."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 
 
-def cut_splits(
+def hold_out_splits(
     texts: Sequence[str],
     labels: Sequence[tuple[str, ...]],
     fractions: Mapping[str, float],
@@ -12,13 +12,13 @@ def cut_splits(
 ) -> list[str]:
     """Return the split of each row: a key of ``fractions``, or ``train`` for the rest.
 
-    Each label (or set of labels) gives its fraction of its texts, and at least one text when it
-    has three. Texts are ordered by a hash of seed and text, so equal texts fall into one split
-    and an added or moved row moves at most a few others.
+    Stratified: each label (or set of labels) gives that fraction of its texts, and at least one
+    text if it has three. Texts are ordered by a hash of seed and text, so equal texts fall into
+    the same split, and an added or moved row moves at most a few others.
     """
     strata: dict[str, tuple[str, ...]] = {}
     for text, names in zip(texts, labels, strict=True):
-        # Of a text with several label sets the smallest one counts, whatever the row order.
+        # A text with several label sets counts under the smallest one, whatever the row order.
         key = tuple(sorted(names))
         strata[text] = min(strata.get(text, key), key)
     groups: dict[tuple[str, ...], list[str]] = {}
@@ -26,11 +26,11 @@ def cut_splits(
         groups.setdefault(key, []).append(text)
     chosen: dict[str, str] = {}
     for group in groups.values():
-        chosen |= _cut_group(sorted(group, key=lambda text: _rank(seed, text)), fractions)
+        chosen |= _split_group(sorted(group, key=lambda text: _rank(seed, text)), fractions)
     return [chosen.get(text, "train") for text in texts]
 
 
-def _cut_group(ordered: list[str], fractions: Mapping[str, float]) -> dict[str, str]:
+def _split_group(ordered: list[str], fractions: Mapping[str, float]) -> dict[str, str]:
     chosen: dict[str, str] = {}
     start = 0
     for split, fraction in fractions.items():
@@ -41,5 +41,5 @@ def _cut_group(ordered: list[str], fractions: Mapping[str, float]) -> dict[str, 
 
 
 def _rank(seed: int, text: str) -> bytes:
-    # The prefix keeps this order apart from the one that subsets are drawn by.
+    # The prefix makes this order independent of the one that subsets are drawn in.
     return hashlib.sha256(f"split\0{seed}\0{text}".encode("utf-8", "backslashreplace")).digest()

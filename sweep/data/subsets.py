@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sweep.config.schema import Config, DataConfig
+from sweep.config import Config, DataConfig
 from sweep.data.corpus import Corpus
 from sweep.data.pools import fill_pools
 from sweep.data.shortage import (
@@ -18,8 +18,8 @@ from sweep.data.shortage import (
 from sweep.data.sources import load_corpus
 from sweep.errors import DataError
 
+# Row number, text and class index.
 Drawn = tuple[int, str, int]
-"""Row number, text and class index."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,19 @@ class Subset:
 
 @dataclass(frozen=True)
 class CellData:
-    """The three subsets of a cell."""
-
     training: Subset
     validation: Subset
     test: Subset
 
 
 class Subsets:
-    """All subsets that a corpus can give.
+    """All subsets that a corpus can provide.
 
-    Only rows with exactly one label count. Labels are ordered by their training frequency, so
-    the set of 2 lies inside that of 4; within a label, texts are ordered by a hash of seed and
-    text, so 800 samples lie inside 1600. A text that stands in more than one split is dropped
-    from training (and from validation where it stands in test); of a text that is repeated
-    inside a split with the same label one copy stays, with different labels none.
+    Only rows with exactly one label count. Labels are ordered by training frequency, so the set
+    of 2 is part of the set of 4; within a label, texts are ordered by a hash of seed and text, so
+    800 samples are part of 1600. A text in more than one split is dropped from training (and from
+    validation if it is in test); of a text that is repeated within a split, one copy is kept if
+    its labels are the same, and none if they differ.
     """
 
     def __init__(
@@ -68,8 +66,7 @@ class Subsets:
         label_order: Iterable[str] | None = None,
         max_eval_per_label: int | None = None,
     ) -> None:
-        """Sort ``corpus`` by split and label; raise DataError if ``label_order`` names a label
-        that has no single-label training row."""
+        """Raises DataError if ``label_order`` names a label that no training row has alone."""
         self._excluded = frozenset(exclude_labels)
         self._max_eval = max_eval_per_label
         wanted = None if label_order is None else tuple(label_order)
@@ -82,7 +79,6 @@ class Subsets:
         self.training_texts = [row.text for row in corpus.splits["train"]]
         self._ranked: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
         self.pools = fill_pools(corpus, self._excluded, self.label_order)
-        """What the rows of each split came to."""
         self._supply = measure_supply(corpus, self.pools, self.label_order, wanted is not None)
 
     def _order_labels(self, corpus: Corpus, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -112,7 +108,6 @@ class Subsets:
         return _build_subset(labels, sorted(self._draw("train", labels, per_label, str(seed))))
 
     def of_cell(self, n_labels: int, n_samples: int, seed: int) -> CellData:
-        """Return the three subsets of a cell."""
         return CellData(
             self.training(n_labels, n_samples, seed),
             self.evaluation("validation", n_labels, [n_samples]),
@@ -123,9 +118,9 @@ class Subsets:
         """Return the balanced ``validation`` or ``test`` subset of a label set: as many texts of
         each label as its rarest label has (at most ``max_eval_per_label``).
 
-        Their order follows from the texts alone: predictions of one trial stand beside those of
-        another, made after the rows were sorted anew. Raises DataError where a label has none; its
-        remedy leaves ``n_samples`` possible.
+        Their order depends on the texts alone, so that predictions of different trials line up
+        even if the rows were reordered in between. Raises DataError if a label has no text, with a
+        remedy that keeps ``n_samples`` possible.
         """
         labels = self.labels_for(n_labels)
         rarest = min(map(self.pools[split].size, labels))
@@ -183,13 +178,15 @@ def _rank(seed: str, text: str) -> bytes:
 
 
 def build_subsets(config: Config) -> Subsets:
-    """Load the corpus and return the subsets that it can give."""
-    return _draw_subsets(load_corpus(config.data), config.data)
+    """Load the corpus of ``config`` and return its subsets."""
+    return draw_subsets(load_corpus(config.data), config.data)
 
 
-def _draw_subsets(corpus: Corpus, data: DataConfig) -> Subsets:
+def draw_subsets(corpus: Corpus, data: DataConfig) -> Subsets:
+    """Return the subsets of ``corpus`` with the labels that ``data`` excludes and orders."""
     exclude = [corpus.find_label(name) for name in data.exclude_labels]
     order = data.label_order and [corpus.find_label(name) for name in data.label_order]
     if order and len({*order}) < len(order):
-        order = data.label_order  # two spellings of one label: refused by the one that no row has
+        # Two spellings of one label: Subsets refuses the one that no row has.
+        order = data.label_order
     return Subsets(corpus, exclude, order, data.max_eval_per_label)

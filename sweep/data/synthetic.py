@@ -1,4 +1,4 @@
-"""A seeded generator of short emotion comments, so that a sweep can run with nothing downloaded."""
+"""A seeded generator of short emotion comments, so that a sweep can run without a download."""
 
 import random
 import re
@@ -11,19 +11,19 @@ Row = tuple[str, tuple[str, ...]]
 
 
 class Voice(NamedTuple):
-    """How one emotion speaks: words for a thing, phrases that stand alone; common ones first."""
+    """How one emotion speaks: adjectives, and phrases of their own; the most common ones first."""
 
     adjectives: tuple[str, ...]
     phrases: tuple[str, ...]
-    neighbours: tuple[str, ...]
+    neighbors: tuple[str, ...]
 
 
 def _words(text: str, separator: str = " ") -> tuple[str, ...]:
     return tuple(text.split(separator))
 
 
-def _voice(adjectives: str, phrases: str, neighbours: str) -> Voice:
-    return Voice(_words(adjectives), _words(phrases, ", "), _words(neighbours))
+def _voice(adjectives: str, phrases: str, neighbors: str) -> Voice:
+    return Voice(_words(adjectives), _words(phrases, ", "), _words(neighbors))
 
 
 # Most frequent first: the order of this table is the order of the labels' training frequency.
@@ -150,7 +150,7 @@ HELD_OUT_ROWS, NEUTRAL_TRAIN_ROWS, NEUTRAL_HELD_OUT_ROWS = 70, 1200, 120
 TWO_LABEL_SHARE, DUPLICATE_SHARE, LEAK_SHARE, LABEL_NOISE = 0.06, 0.015, 0.05, 0.04
 NO_CUE, NEUTRAL_NO_CUE, TWO_CUES = 0.12, 0.7, 0.42
 FEWEST_SPACES = 5
-NEIGHBOUR_CUE, ANY_CUE = 0.14, 0.06
+NEIGHBOR_CUE, ANY_CUE = 0.14, 0.06
 
 SUBJECTS = _words(
     "game match player coach referee goal team season movie scene actor ending trailer soundtrack "
@@ -192,7 +192,7 @@ ADVERBS = _words("really, so, pretty, quite, very, kind of, always, just, truly,
 
 @cache
 def _falling_weights(count: int) -> tuple[float, ...]:
-    # A long tail (Zipf, shifted): rare words are what a larger sample still has to teach.
+    # A long tail (shifted Zipf): a larger sample still has rare words to teach.
     return tuple(accumulate(1.0 / (rank + 3.0) for rank in range(count)))
 
 
@@ -201,12 +201,12 @@ def _pick(rng: random.Random, words: Sequence[str]) -> str:
 
 
 def _subjects_of(label: str) -> list[str]:
-    # Each label prefers its own subjects: weak evidence, learnt only from many rows.
+    # Each label prefers its own subjects: weak evidence, learned only from many rows.
     return random.Random(f"subjects of {label}").sample(SUBJECTS, len(SUBJECTS))
 
 
 class _Writer:
-    """Writes comments that have not been written before."""
+    """Writes comments, each only once."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(f"synthetic corpus {seed}")
@@ -242,8 +242,8 @@ class _Writer:
         draw = self.rng.random()
         if label == NEUTRAL or draw < ANY_CUE:
             return self.rng.choice(EMOTIONS)
-        if draw < ANY_CUE + NEIGHBOUR_CUE:
-            return self.rng.choice(VOICES[label].neighbours)
+        if draw < ANY_CUE + NEIGHBOR_CUE:
+            return self.rng.choice(VOICES[label].neighbors)
         return label
 
     def _clause(self, label: str) -> str:
@@ -267,12 +267,12 @@ def _write_rows(writer: _Writer, counts: dict[str, int]) -> list[Row]:
 def _noisy(rng: random.Random, label: str) -> str:
     if label == NEUTRAL or rng.random() >= LABEL_NOISE:
         return label
-    return rng.choice(VOICES[label].neighbours)
+    return rng.choice(VOICES[label].neighbors)
 
 
 def _write_two_label_rows(writer: _Writer, count: int) -> list[Row]:
     firsts = writer.rng.choices(EMOTIONS, k=count)
-    pairs = [(first, writer.rng.choice(VOICES[first].neighbours)) for first in firsts]
+    pairs = [(first, writer.rng.choice(VOICES[first].neighbors)) for first in firsts]
     return [(writer.write_new(pair), pair) for pair in pairs]
 
 
@@ -283,9 +283,9 @@ def _sample(rng: random.Random, rows: list[Row], share: float) -> list[Row]:
 def build_synthetic_corpus(seed: int = 0) -> dict[str, list[Row]]:
     """Return the splits "train", "validation" and "test" as rows of (text, label names).
 
-    Like the real thing it has two-label rows, repeated texts within train, and texts that stand in
-    train and in another split; without them every emotion keeps enough single-label rows for
-    2, 4, 8 or 16 labels in balanced subsets of 2,400. The same seed gives the same rows.
+    Like real data it has two-label rows, repeated texts within train, and texts that are in train
+    and in another split. Without those, every emotion has enough single-label rows for 2, 4, 8 or
+    16 labels in balanced subsets of 2,400. The same seed gives the same rows.
     """
     writer = _Writer(seed)
     held_out = dict.fromkeys(EMOTIONS, HELD_OUT_ROWS) | {NEUTRAL: NEUTRAL_HELD_OUT_ROWS}

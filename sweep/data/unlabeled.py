@@ -7,11 +7,11 @@ from sweep.data.columns import LABEL_NAMES, Columns
 from sweep.data.files.table import Table
 
 
-def is_unlabelled(table: Table, train: Table, columns: Columns) -> bool:
+def is_unlabeled(table: Table, train: Table, columns: Columns) -> bool:
     """Return whether ``table`` has the text columns of ``train`` but no column of labels at all.
 
-    A column that the training data lack might be the labels under another name if it has a usual
-    name for them, training labels as values, or few values that come back.
+    A column that the training data lack might be the labels under another name: it has a usual
+    name for them, training labels as values, or few values that repeat.
     """
     known = {*table.columns, *table.unreadable, *table.repeated}
     if columns.label in known or not table.columns.keys() >= set(columns.texts):

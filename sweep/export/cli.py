@@ -11,11 +11,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sweep.cli.options import OptionParser, read_path
-from sweep.config.loader import load_config
-from sweep.config.schema import Config, ModelConfig
-from sweep.data.hub import go_offline_if_silent
-from sweep.data.subsets import Subsets, build_subsets
-from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError, first_line
+from sweep.config import Config, ModelConfig, load_config
+from sweep.data import Subsets, build_subsets, go_offline_if_silent
+from sweep.errors import (
+    ConfigError,
+    DataError,
+    ModelError,
+    RunFolderError,
+    SweepError,
+    explain_cause,
+    first_line,
+)
 from sweep.export.model_card import Rescored, Shape, build_card, build_record
 from sweep.export.winner import Winner, find_winner, has_hub_base, list_recorded
 from sweep.models.sources import TINY_PREFIX, resolve_revision
@@ -220,7 +226,7 @@ def write_weights(
             bundle.write_adapter(model, base, target, str(Path(source).absolute()), None)
         bundle.write_tokenizer(base, spec.recipe.max_length, target)
     except OSError as error:
-        reason = error.strerror or first_line(error)
+        reason = explain_cause(error)
         raise RunFolderError(
             f"{target}: cannot be written ({reason}); choose another --out"
         ) from None

@@ -5,13 +5,10 @@ Defaults are not told of, written or not: a run's own config.yaml writes them al
 
 from collections.abc import Iterator, Mapping
 from math import prod
-from pathlib import Path
 
-from sweep.config.schema import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
-from sweep.data.corpus import Corpus
-from sweep.data.files.raw_bytes import BINARY_KINDS, decode_text, read_data
-from sweep.data.subsets import Subsets
-from sweep.errors import Finding, SweepError
+from sweep.config import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
+from sweep.data import Corpus, Subsets, is_read_differently
+from sweep.errors import Finding
 from sweep.models.files import CODE_NAMED_IN, ReachedModel, list_model_files, read_part
 from sweep.models.sources import TINY_PREFIX, is_local
 from sweep.models.weight_files import choose_entry
@@ -112,14 +109,14 @@ def check_engine(resources: ResourcesConfig, has_gpus: bool) -> Iterator[Finding
 
 
 def check_data_values(data: DataConfig, corpus: Corpus) -> Iterator[Finding]:
-    """Yield a warning for each setting of cut splits where nothing is cut like that."""
+    """Yield a warning for each setting of held-out splits where nothing is held out that way."""
     for split in ("validation", "test"):
         key = f"{split}_fraction"
         default = DataConfig.model_fields[key].default
-        if split not in corpus.cut and getattr(data, key) != default:
+        if split not in corpus.held_out and getattr(data, key) != default:
             yield _warn(f"data.{key}", f"since the data have a {split} split of their own")
-    if data.split_seed and not corpus.cut:
-        yield _warn("data.split_seed", "since no split is cut from training")
+    if data.split_seed and not corpus.held_out:
+        yield _warn("data.split_seed", "since no split is held out from training")
     if data.source == "synthetic":
         yield from _check_synthetic(data)
         return
@@ -152,18 +149,7 @@ def _check_synthetic(data: DataConfig) -> Iterator[Finding]:
 def _needs(encoding: str, corpus: Corpus) -> bool:
     """Return whether a data file may be read in another way without ``encoding``."""
     places = {file for source in corpus.sources.values() for file in source.files}
-    return any(_is_read_otherwise(place, encoding) for place in places)
-
-
-def _is_read_otherwise(place: str, encoding: str) -> bool:
-    try:
-        kind, data = read_data(Path(place))
-        if kind in BINARY_KINDS.values():
-            return False
-        return decode_text(place, data) != decode_text(place, data, encoding)
-    except SweepError:
-        # In an archive; or not UTF-8, which was read with the encoding's help.
-        return True
+    return any(is_read_differently(place, encoding) for place in places)
 
 
 def _warn(key: str, where: str) -> Finding:

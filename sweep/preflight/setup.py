@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweep.cluster.hardware import Machine
-from sweep.config.schema import Config
-from sweep.data.subsets import Subsets
+from sweep.config import Config
+from sweep.data import Subsets
 from sweep.plan import Plan
 from sweep.storage.account import DataAccount
 from sweep.storage.forecast import Forecast, PaceForecast

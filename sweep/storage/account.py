@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from sweep.errors import Finding, show_line, show_names
+from sweep.errors import Finding, format_line, format_names
 
 Rows = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 
@@ -67,15 +67,15 @@ class SplitAccount:
 
     split: Annotated[str, Field(pattern="^(train|validation|test)$")]
     files: tuple[str, ...] = ()
-    """Its files, or the Hub dataset and its split; empty for cut and for synthetic splits."""
+    """Its files, or the Hub dataset and its split; empty for held-out and for synthetic splits."""
     text_columns: tuple[str, ...] = ()
     label_column: str = ""
     read: Rows = 0
     """Rows read from ``files``."""
     from_training: Rows = 0
-    """Rows cut from the training rows."""
+    """Rows held out from the training rows."""
     fraction: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The part of the training texts that was cut for this split; None: it has its own."""
+    """The part of the training texts that was held out for this split; None: it has its own."""
     cut_off: Rows = 0
     """Rows that this split gave to others."""
     usable: Rows = 0
@@ -104,8 +104,8 @@ class DataAccount:
     remarks: tuple[Finding, ...] = ()
 
     @property
-    def cut(self) -> tuple[str, ...]:
-        """Return the splits that were cut from training."""
+    def held_out(self) -> tuple[str, ...]:
+        """Return the splits that were held out from training."""
         return tuple(each.split for each in self.splits if each.fraction is not None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def format_account(account: DataAccount) -> list[str]:
     if account.source == "synthetic":
         return _format_synthetic(account)
     lines = [_format_split(each, account) for each in account.splits]
-    return ["data:", *(f"  {show_line(line)}" for line in lines)]
+    return ["data:", *(f"  {format_line(line)}" for line in lines)]
 
 
 def _format_synthetic(account: DataAccount) -> list[str]:
@@ -159,12 +159,12 @@ def add_up(splits: Sequence[SplitAccount]) -> list[LeftOut]:
 
 def _format_split(split: SplitAccount, account: DataAccount) -> str:
     columns = f" ({format_columns(split)})" if split.text_columns else ""
-    files, cut = format_files(split), format_cut(split, account)
+    files, held_out = format_files(split), format_held_out(split, account)
     parts = [f"{files}{columns}: {format_rows(split.read)} read"] if files else []
-    parts += [f"{cut}: {format_rows(split.from_training)}"] if cut else []
+    parts += [f"{held_out}: {format_rows(split.from_training)}"] if held_out else []
     parts = parts or [format_rows(split.read)]
     left_out = join_phrases([format_left_out(each) for each in split.left_out])
-    parts += [format_cut_off(split, account)] if split.cut_off else []
+    parts += [format_given_up(split, account)] if split.cut_off else []
     parts += [f"left out: {left_out}"] if left_out else []
     if not (left_out or split.cut_off):
         return f"{split.split}: {'; '.join(parts)}, all usable"
@@ -174,7 +174,7 @@ def _format_split(split: SplitAccount, account: DataAccount) -> str:
 def list_origins(split: SplitAccount, account: DataAccount) -> list[str]:
     """Return where the rows of a split came from: its files, the training rows, or both (where
     its files have no label)."""
-    origins = [format_files(split), format_cut(split, account)]
+    origins = [format_files(split), format_held_out(split, account)]
     origins += ["the built-in synthetic corpus"] if account.source == "synthetic" else []
     return [origin for origin in origins if origin]
 
@@ -197,22 +197,22 @@ def format_columns(split: SplitAccount) -> str:
 
 
 def _join_names(names: Sequence[str]) -> str:
-    return join_phrases([show_names([name]) for name in names])
+    return join_phrases([format_names([name]) for name in names])
 
 
-def format_cut(split: SplitAccount, account: DataAccount) -> str:
-    """Return how a split was cut from training; empty where it was not."""
+def format_held_out(split: SplitAccount, account: DataAccount) -> str:
+    """Return how a split was held out from training; empty where it was not."""
     if split.fraction is None:
         return ""
     return (
-        f"cut from training (data.{split.split}_fraction={split.fraction:g}, "
+        f"held out from training (data.{split.split}_fraction={split.fraction:g}, "
         f"data.split_seed={account.split_seed})"
     )
 
 
-def format_cut_off(split: SplitAccount, account: DataAccount) -> str:
-    """Return how many rows a split gave to those that were cut from it, and which."""
-    return f"{split.cut_off:,} cut off for {join_phrases(account.cut)}"
+def format_given_up(split: SplitAccount, account: DataAccount) -> str:
+    """Return how many rows of a split were held out for others, and which."""
+    return f"{split.cut_off:,} held out for {join_phrases(account.held_out)}"
 
 
 def format_left_out(left_out: LeftOut) -> str:
@@ -222,8 +222,8 @@ def format_left_out(left_out: LeftOut) -> str:
     if not labels:
         return text
     if len(labels) == 1:
-        return f"{text} ({show_names(labels)})"
-    return f"{text} ({show_names((f'{name} {count:,}' for name, count in labels.items()), 5)})"
+        return f"{text} ({format_names(labels)})"
+    return f"{text} ({format_names((f'{name} {count:,}' for name, count in labels.items()), 5)})"
 
 
 def format_reason(reason: Reason, rows: int) -> str:

@@ -40,7 +40,7 @@ from sweep.config.strict import (
     Time,
     Words,
 )
-from sweep.errors import RunFolderError, show_names, show_value
+from sweep.errors import RunFolderError, format_names, format_value
 from sweep.plan import TrialSpec
 from sweep.storage.account import DataAccount, read_account
 from sweep.storage.forecast import Forecast, PaceForecast
@@ -410,10 +410,10 @@ def explain(error: ValidationError, line: bytes) -> str:
     if missing:
         return f"{missing.path[-1]!r} is missing"
     first = misfits[0]
-    name = show_names([first.path[-1]])
+    name = format_names([first.path[-1]])
     if not first.words:
         return f"{name!r} is not an object"
-    return f"{name!r} is not {first.words}: {show_value(_look_up(tree, first.path))}"
+    return f"{name!r} is not {first.words}: {format_value(_look_up(tree, first.path))}"
 
 
 class Misfit(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweep.errors import cut, show_line
+from sweep.errors import format_line, shorten
 from sweep.plan import Plan
 from sweep.storage.events import Baseline, TrialStatus
 from sweep.storage.record import RunRecord
@@ -34,7 +34,7 @@ def describe_failure(event: Mapping[str, Any]) -> str:
     """Return in one line which baseline failed, and why."""
     return (
         f"baseline {event['model']}, {event['n_labels']} labels x {event['n_samples']} samples, "
-        f"seed {event['seed']}: failed ({_shorten(event['error'])})"
+        f"seed {event['seed']}: failed ({_explain(event)})"
     )
 
 
@@ -44,7 +44,7 @@ def summarize_failures(record: RunRecord, plan: Plan, retry: str) -> str:
     failed = list_failed(record, plan)
     if not failed:
         return ""
-    reasons = {event["model"]: _shorten(event["error"]) for event in failed}
+    reasons = {event["model"]: _explain(event) for event in failed}
     listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     return (
         f"{len(failed)} of {len(_list_baselines(record, plan))} baselines failed ({listed}); the "
@@ -52,5 +52,5 @@ def summarize_failures(record: RunRecord, plan: Plan, retry: str) -> str:
     )
 
 
-def _shorten(error: str | None) -> str:
-    return cut(show_line(" ".join((error or "no reason given").split())), 300)
+def _explain(event: Mapping[str, Any]) -> str:
+    return format_line(shorten(event["error"] or "no reason given", 300))

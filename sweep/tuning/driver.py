@@ -17,7 +17,7 @@ from rich.console import Console
 from sweep.cluster.autoscaler import read_cluster_spec
 from sweep.cluster.nodes import check_storage
 from sweep.cluster.session import LOCAL, choose_address, connect, disconnect
-from sweep.config.schema import Config
+from sweep.config import Config
 from sweep.errors import ConfigError, StorageError
 from sweep.models.sources import COMMIT
 from sweep.plan import Plan

@@ -14,8 +14,8 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
 from sweep.cluster.environment import check_tracker_packages
-from sweep.config.schema import MlflowConfig, TrackersConfig, WandbConfig
-from sweep.errors import ConfigError
+from sweep.config import MlflowConfig, TrackersConfig, WandbConfig
+from sweep.errors import ConfigError, first_line
 from sweep.plan import TrialSpec
 from sweep.storage.events import FAILURES
 from sweep.storage.history import EPOCH_METRICS
@@ -225,6 +225,5 @@ def _build_wandb(config: WandbConfig, folder: Path) -> LoggerCallback:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
     # A server's address from the environment may hold a password.
-    return re.sub(r"//[^/@\s]*@", "//", lines[0])[:200]
+    return re.sub(r"//[^/@\s]*@", "//", first_line(error))

@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sweep.cluster.allocation import choose_slots, packed_resources, trial_resources
 from sweep.cluster.autoscaler import ClusterSpec
 from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
-from sweep.config.schema import Config, ResourcesConfig
+from sweep.config import Config, ResourcesConfig
 from sweep.preflight.setup import RunSetup
 from sweep.storage.forecast import Forecast
 from sweep.workers.host_pool import Hosts

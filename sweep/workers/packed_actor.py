@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from sweep.errors import cut
+from sweep.errors import shorten
 from sweep.plan import TrialSpec
 from sweep.workers.trial_actor import TuneTrial
 
@@ -48,7 +48,7 @@ class HostedEngine:
         try:
             self._host = self._find(spec.trial_id, model)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
-            raise HostLostError(f"no host can be had: {join_lines(error)}") from None
+            raise HostLostError(f"no host can be had: {shorten(error, 200)}") from None
         return self._ask("start", spec, str(checkpoints), resume_epoch, half_batches)
 
     def _find(self, trial_id: str, model: str) -> Any:
@@ -74,9 +74,9 @@ class HostedEngine:
             ray.kill(self._host)
             raise HostLostError("its host gave no epoch in time") from None
         except ray.exceptions.OutOfMemoryError as error:
-            raise HostLostError(f"OutOfMemoryError: {join_lines(error)}") from None
+            raise HostLostError(f"OutOfMemoryError: {shorten(error, 200)}") from None
         except ray.exceptions.RayActorError as error:
-            raise HostLostError(f"its host has ended: {join_lines(error)}") from None
+            raise HostLostError(f"its host has ended: {shorten(error, 200)}") from None
         if "lost" in answer:
             raise HostLostError(answer["lost"])
         if "failed" in answer:
@@ -122,11 +122,6 @@ class ThinTrial(TuneTrial):
         from sweep.workers.failures import explain_failure  # brings torch, for once
 
         return explain_failure(error)
-
-
-def join_lines(error: Exception) -> str:
-    """Return what ``error`` says, Ray's details below its first line too, on one line."""
-    return cut(" ".join(str(error).split()), 200)
 
 
 def find_place() -> tuple[str, str | None]:

@@ -194,9 +194,9 @@ def read_rows(page: str, name: str) -> list[str]:
 
 def test_report_tells_what_became_of_the_data(page: str) -> None:
     assert read_rows(page, "table-data") == [
-        "train data/train.csv columns text and label 12,000 1,000 cut off for validation "
+        "train data/train.csv columns text and label 12,000 1,000 held out for validation "
         "400 with several labels 700 excluded by data.exclude_labels (desire) 100 repeated 9,800",
-        "validation cut from training (data.validation_fraction=0.1, data.split_seed=0) 1,000 "
+        "validation held out from training (data.validation_fraction=0.1, data.split_seed=0) 1,000 "
         "none 1,000",
         "test data/test.csv columns text and label 1,000 none 1,000",
     ]

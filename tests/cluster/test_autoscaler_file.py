@@ -17,7 +17,7 @@ from sweep.cluster.autoscaler import (
     parse_cluster_spec,
     read_cluster_spec,
 )
-from sweep.config.loader import load_config
+from sweep.config import load_config
 from sweep.run import main
 
 ROOT = Path(__file__).parents[2]

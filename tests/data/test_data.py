@@ -9,11 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row
-from sweep.data.sources import load_corpus
-from sweep.data.synthetic import build_synthetic_corpus
+from sweep.config import DataConfig
+from sweep.data import Corpus, Row, build_synthetic_corpus, load_corpus
 from sweep.errors import DataError
 
 
@@ -97,20 +94,24 @@ def hub(monkeypatch: pytest.MonkeyPatch, **splits: Any) -> None:
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
 
 
-def test_split_that_the_hub_lacks_is_cut_from_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_split_that_the_hub_lacks_is_held_out_from_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     train = {"text": [f"t{i}" for i in range(40)], "label": ["a", "b"] * 20}
     hub(monkeypatch, train=train, test={"text": ["x"], "label": ["a"]})
     corpus = load_corpus(DataConfig(source="hub", path="org/name"))
     assert {split: len(rows) for split, rows in corpus.splits.items()} == {
         "train": 36, "validation": 4, "test": 1,
     }  # fmt: skip
-    assert corpus.cut == ("validation",)
+    assert corpus.held_out == ("validation",)
 
 
 def test_split_named_but_absent_on_the_hub_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     hub(monkeypatch, train={"text": ["x"], "label": ["a"]})
     config = DataConfig(source="hub", path="org/name", splits={"test": "held"})
-    with pytest.raises(DataError, match=r"the splits train and none named held; name one of"):
+    with pytest.raises(
+        DataError, match=r"the splits train and none named held; set data.splits.test to"
+    ):
         load_corpus(config)
 
 
@@ -120,7 +121,7 @@ def test_hub_without_training_split_is_refused(monkeypatch: pytest.MonkeyPatch) 
         load_corpus(DataConfig(source="hub", path="org/name"))
 
 
-def test_unlabelled_split_counts_as_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unlabeled_split_counts_as_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = datasets.ClassLabel(names=["a", "b"])
     features = datasets.Features({"text": datasets.Value("string"), "label": labels})
     train = {"text": [f"t{i}" for i in range(40)], "label": [0, 1] * 20}
@@ -128,7 +129,7 @@ def test_unlabelled_split_counts_as_lacking(monkeypatch: pytest.MonkeyPatch) -> 
     found = {k: datasets.Dataset.from_dict(v, features) for k, v in splits.items()}
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(found))
     corpus = load_corpus(DataConfig(source="hub", path="org/name"))
-    assert corpus.cut == ("validation", "test")
+    assert corpus.held_out == ("validation", "test")
     assert corpus.sources["test"].without_label == 2
 
 
@@ -144,7 +145,7 @@ def test_folder_with_one_file_per_split_is_read(tmp_path: Path) -> None:
         "validation": [Row("v", ("anger", "joy"))],
         "test": [Row("t", ("joy",))],
     }
-    assert corpus.cut == ()
+    assert corpus.held_out == ()
 
 
 def write_split(path: Path, text: str) -> Path:
@@ -179,20 +180,20 @@ def test_rows_without_text_or_label_are_left_out_and_counted(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("files", "settings", "sentence"),
     [
-        ({"notes.csv": "a"}, {}, r"no file for training such as train.csv \(its files: notes"),
+        ({"notes.csv": "a"}, {}, r"no training file such as train.csv \(its files: notes"),
         ({}, {}, r"\(its files: none of a known kind\); name one in data.splits.train"),
         ({"train.csv": "a", "train.tsv": "a"}, {},
          r"several files for train \(train.csv, train.tsv\); name one in data.splits.train"),
         ({"train.csv": "text,label\na,b", "dev.csv": "text,mood\na,b"}, {},
          r"dev.csv: has no column 'label' as the training data have; rename one of text, mood, .*"
-         r"set data.splits.validation=null to cut validation from the training data instead"),
+         r"set data.splits.validation=null to hold out validation from the training data instead"),
         ({"train.csv": "text,label\n,b"}, {}, "has no row with a text in 'text' and a label in"),
         ({"train.csv": "text,label\na,b", "n": "x\nx"}, {"labels_file": "n"},
          "data.labels_file needs two or more different names"),
         ({"train.csv": "text,label\na,b\nc,7", "n": "b\nc"}, {"labels_file": "n"},
          r"train.csv: line 3: '7' is neither one of the 2 label names .* 0 to 1; fix or delete"),
         ({"train.jsonl": '{"text": "\\ud800", "label": "b"}'}, {}, "line 1: the text holds half a"),
-        ({"train.jsonl": '{"text": ["a"], "label": "b"}'}, {}, "line 1: the text column holds no"),
+        ({"train.jsonl": '{"text": ["a"], "label": "b"}'}, {}, "the text column .* not text"),
         ({"train.csv": "text,label\na,b"}, {"splits": {"test": "no.csv"}}, "there is no such file"),
     ],
 )  # fmt: skip
@@ -225,7 +226,7 @@ def test_path_that_looks_like_a_hub_id_or_holds_a_variable_says_so(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"there is no such file .*needs data.source=hub"):
         load(tmp_path / "owner" / "dataset")
-    with pytest.raises(DataError, match=r"no such file .variables such as \$HOME are not filled"):
+    with pytest.raises(DataError, match=r"no such file .variables such as \$HOME are not expanded"):
         load(tmp_path / "${DATA}" / "train.csv")
 
 

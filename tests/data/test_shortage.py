@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row, SplitSource
-from sweep.data.subsets import Subsets
+from sweep.data import Corpus, Row, SplitSource, Subsets
 from sweep.errors import DataError
 
 
@@ -37,8 +35,8 @@ def test_texts_that_stand_in_test_too_are_the_reason_and_leave_the_test_file() -
     train = rows(20, "a") + rows(20, "b")
     text = explain(corpus(train, test=train))
     assert "a has 0 (not counted: 20 also in the test split), b has 0" in text
-    assert "take at most" not in text
-    assert "take those texts out of test.csv" in text
+    assert "use at most" not in text
+    assert "remove those texts from test.csv" in text
     assert Subsets(corpus(train)).of_cell(2, 20, 0)
 
 
@@ -55,23 +53,21 @@ def test_reasons_are_counted_for_each_label() -> None:
     text = explain(corpus(train))
     assert (
         "b has 9 (not counted: 38 with several labels, 3 also in the test split and 2 repeated); "
-        "take at most 18, or take those texts out of test.csv"
+        "use at most 18, or remove those texts from test.csv"
     ) in text
 
 
 def test_remedy_that_would_not_suffice_is_not_given() -> None:
     train = rows(20, "a") + rows(2, "b") + rows(3, "b", "t")
-    assert explain(corpus(train)).endswith("take at most 4")
+    assert explain(corpus(train)).endswith("use at most 4")
 
 
 def test_texts_cut_off_for_other_splits_are_counted() -> None:
     held = {split: rows(3, "a", split) + rows(3, "b", split) for split in ("validation", "test")}
     found = corpus(rows(9, "a") + rows(9, "b"), **held)
-    text = explain(replace(found, cut=("validation", "test")))
-    assert "a has 9 (not counted: 6 cut off for validation and test)" in text
-    assert text.endswith(
-        "take at most 18, or lower data.validation_fraction and data.test_fraction"
-    )
+    text = explain(replace(found, held_out=("validation", "test")))
+    assert "a has 9 (not counted: 6 held out for validation and test)" in text
+    assert text.endswith("use at most 18, or lower data.validation_fraction and data.test_fraction")
 
 
 def test_fewer_labels_are_offered_where_those_have_enough() -> None:
@@ -92,17 +88,15 @@ def test_other_labels_are_offered_where_those_have_enough() -> None:
 
 def test_labels_written_otherwise_in_test_are_named() -> None:
     text = explain(corpus(rows(20, "a") + rows(20, "b"), test=rows(9, "A") + rows(8, "B")))
-    assert (
-        "the test split has no text labelled only 'a' or 'b' (its rows are labelled A, B)" in text
-    )
-    assert text.endswith("write the labels of train.csv and test.csv alike")
+    assert "the test split has no text labeled only 'a' or 'b' (its rows are labeled A, B)" in text
+    assert text.endswith("write labels the same way in train.csv and test.csv")
 
 
 def test_validation_that_is_a_copy_of_test_is_told() -> None:
     held = rows(3, "a", "h") + rows(3, "b", "h")
     text = explain(corpus(rows(20, "a") + rows(20, "b"), held, held))
-    assert "the validation split has no text labelled only 'a' or 'b'" in text
-    assert "(not counted: 6 also in the test split); take those texts out of test.csv" in text
+    assert "the validation split has no text labeled only 'a' or 'b'" in text
+    assert "(not counted: 6 also in the test split); remove those texts from test.csv" in text
 
 
 def test_lower_label_count_is_offered_only_where_it_divides_the_samples() -> None:

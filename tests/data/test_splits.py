@@ -1,4 +1,4 @@
-"""Validation and test splits that are cut from training rows."""
+"""Validation and test splits that are held out from training rows."""
 
 import csv
 from collections import Counter
@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.sources import load_corpus
-from sweep.data.splits import cut_splits
+from sweep.config import DataConfig
+from sweep.data import Corpus, load_corpus
+from sweep.data.splits import hold_out_splits
 
 
 def load(path: Path, **settings: Any) -> Corpus:
@@ -76,7 +75,7 @@ def test_split_seed_and_fractions_change_the_split(tmp_path: Path) -> None:
 )
 def test_cut_gives_equal_texts_one_split(rows: list[tuple[str, str]], seed: int) -> None:
     texts, labels = [text for text, _ in rows], [(label,) for _, label in rows]
-    places = cut_splits(texts, labels, {"validation": 0.2, "test": 0.2}, seed)
+    places = hold_out_splits(texts, labels, {"validation": 0.2, "test": 0.2}, seed)
     assert len(set(zip(texts, places, strict=True))) == len(set(texts))
-    turned = cut_splits(texts[::-1], labels[::-1], {"validation": 0.2, "test": 0.2}, seed)
+    turned = hold_out_splits(texts[::-1], labels[::-1], {"validation": 0.2, "test": 0.2}, seed)
     assert turned == places[::-1]

@@ -5,11 +5,8 @@ from collections import Counter
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subset, Subsets
+from sweep.config import DataConfig
+from sweep.data import Corpus, Row, Subset, Subsets, load_corpus
 from sweep.errors import DataError
 from sweep.storage.account import Reason
 
@@ -126,13 +123,13 @@ def test_unknown_label_in_the_order_is_refused(corpus: Corpus) -> None:
 
 
 def test_too_many_labels_are_refused_with_their_names(subsets: Subsets) -> None:
-    with pytest.raises(DataError, match="5 labels asked, but the data have 4: joy, anger"):
+    with pytest.raises(DataError, match="5 labels requested, but the data have 4: joy, anger"):
         subsets.training(5, 10, 0)
 
 
 def test_too_many_samples_are_refused_with_the_counts(subsets: Subsets) -> None:
     with pytest.raises(
-        DataError, match=r"need 30 training texts of each, but fear has 28; take at most 112"
+        DataError, match=r"need 30 training texts of each, but fear has 28; use at most 112"
     ):
         subsets.training(4, 120, 0)
 
@@ -143,14 +140,12 @@ def test_evaluation_can_be_bounded(corpus: Corpus) -> None:
 
 def test_label_without_test_text_is_refused(corpus: Corpus) -> None:
     rows = [row for row in corpus.splits["test"] if row.labels != ("fear",)]
-    with pytest.raises(DataError, match="test split has no text labelled only 'fear'"):
+    with pytest.raises(DataError, match="test split has no text labeled only 'fear'"):
         Subsets(Corpus({**corpus.splits, "test": rows})).evaluation("test", 4)
 
 
 def test_label_left_out_by_default_is_named_where_labels_are_short() -> None:
     rows = [Row(f"{label} {i}", (label,)) for label in ("good", "bad", "neutral") for i in "ab"]
     subsets = Subsets(make_corpus(rows, rows[:0], rows[:0]))
-    with pytest.raises(
-        DataError, match=r"data.exclude_labels leaves out neutral\); take at most 2"
-    ):
+    with pytest.raises(DataError, match=r"data.exclude_labels leaves out neutral\); use at most 2"):
         subsets.labels_for(3)

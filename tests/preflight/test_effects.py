@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.loader import load_config
+from sweep.config import load_config
 from sweep.run import main
 
 WriteConfig = Callable[..., Path]
@@ -27,7 +27,11 @@ def corpus(tmp_path: Path) -> Path:
     [
         (["data.validation_fraction=0.2"], 0, "warning: data.validation_fraction has no effect"),
         (["data.test_fraction=0.2"], 0, "warning: data.test_fraction has no effect since"),
-        (["data.split_seed=3"], 0, "warning: data.split_seed has no effect since no split is cut"),
+        (
+            ["data.split_seed=3"],
+            0,
+            "warning: data.split_seed has no effect since no split is held out",
+        ),
         (["data.label_separator=;"], 0, "data.label_separator has no effect since no training"),
         (["resources.slots=4"], 0, "resources.slots has no effect with engine solo"),
         (["resources.engine=packed", "resources.gpus_per_trial=0"], 0, "gpus_per_trial has no"),
@@ -81,7 +85,7 @@ def test_same_weights_under_two_names_are_refused(
 def test_defaults_that_are_written_out_are_not_told_of(
     write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sweep.config.loader import dump_config
+    from sweep.config import dump_config
 
     config = load_config(write_config())
     (tmp_path / "all.yaml").write_text(dump_config(config))

@@ -7,12 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.check import build_account
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row, SplitSource
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subsets
+from sweep.config import DataConfig
+from sweep.data import Corpus, Row, SplitSource, Subsets, build_account, load_corpus
 from sweep.run import main
 from sweep.storage.account import (
     DataAccount,
@@ -72,10 +68,10 @@ def test_line_of_a_split_names_file_columns_and_rows(tmp_path: Path) -> None:
 def test_line_of_a_cut_split_names_fraction_and_seed(tmp_path: Path) -> None:
     account = take(write(tmp_path, train=pairs(40)), validation_fraction=0.2, split_seed=7)
     assert line_of(account, "validation") == (
-        "  validation: cut from training (data.validation_fraction=0.2, data.split_seed=7): "
+        "  validation: held out from training (data.validation_fraction=0.2, data.split_seed=7): "
         "8 rows, all usable"
     )
-    assert "40 rows read; 12 cut off for validation and test; 28 usable" in line_of(
+    assert "40 rows read; 12 held out for validation and test; 28 usable" in line_of(
         account, "train"
     )
 
@@ -164,7 +160,7 @@ def test_hostile_names_stay_on_their_line(tmp_path: Path) -> None:
 def test_unused_files_are_named_with_the_keys_that_take_them() -> None:
     rows = {"train": pairs(20), "validation": pairs(4, tag="v"), "test": pairs(4, tag="t")}
     splits = {name: [Row(text, (label,)) for text, label in part] for name, part in rows.items()}
-    corpus = Corpus(splits, cut=("validation",), unused=("/data/eval.csv", "/data/notes.csv"))
+    corpus = Corpus(splits, held_out=("validation",), unused=("/data/eval.csv", "/data/notes.csv"))
     account = account_of(corpus, DataConfig(source="files", path="/data"))
     assert sentences(account) == [
         "data.splits: eval.csv, notes.csv are not used; name what a split should use in "
@@ -189,7 +185,7 @@ def test_excluded_label_that_no_row_has_is_named_with_the_nearest(tmp_path: Path
     write(tmp_path, train=pairs(30, ("joy", "fear", "Neutral")))
     assert sentences(take(tmp_path, exclude_labels=["neutral.", "zzz"])) == [
         "data.exclude_labels: no row has the label 'neutral.'; did you mean 'Neutral'?",
-        "data.exclude_labels: no row has the label 'zzz'; take it out, the labels are Neutral, "
+        "data.exclude_labels: no row has the label 'zzz'; remove it; the labels are Neutral, "
         "fear, joy",
     ]
 
@@ -200,7 +196,7 @@ def test_large_share_left_out_is_one_warning_for_training_and_what_was_cut_from_
     write(tmp_path, train=pairs(40) * 2)
     assert sentences(take(tmp_path)) == [
         "data: 40 of the 80 rows of train, validation and test (50 %) are left out: 40 repeated; "
-        "one copy of each counts; delete the others, or go on"
+        "one copy of each counts; delete the others, or ignore this"
     ]
 
 
@@ -213,13 +209,15 @@ def test_share_with_several_labels_is_no_warning(tmp_path: Path) -> None:
     assert sentences(take(write(tmp_path, train=pairs(40) + both))) == []
 
 
-def test_file_without_labels_is_named_where_its_split_is_cut(tmp_path: Path) -> None:
+def test_file_without_labels_is_named_where_its_split_is_held_out(tmp_path: Path) -> None:
     write(tmp_path, train=pairs(40), test=[(text, "") for text, _ in pairs(9, tag="bare")])
     account = take(tmp_path)
     (sentence,) = sentences(account)
-    assert "test.csv has no row with a text and a label, so test is cut from training" in sentence
     assert (
-        "9 rows read; cut from training (data.test_fraction=0.1, data.split_seed=0): 4 rows; "
+        "test.csv has no row with a text and a label, so test is held out from training" in sentence
+    )
+    assert (
+        "9 rows read; held out from training (data.test_fraction=0.1, data.split_seed=0): 4 rows; "
         in (line_of(account, "test"))
     )
 
@@ -302,7 +300,7 @@ def test_every_shortage_is_told_and_that_of_a_split_first(
     errors = [line for line in capsys.readouterr().out.splitlines() if "error: " in line]
     assert "the validation split has no text" in errors[0]
     assert "give each label three or more texts" in errors[0]
-    assert errors[-1].endswith("take at most 2")
+    assert errors[-1].endswith("use at most 2")
 
 
 def test_column_that_tells_splits_apart_is_named_where_they_are_cut(tmp_path: Path) -> None:
@@ -311,7 +309,7 @@ def test_column_that_tells_splits_apart_is_named_where_they_are_cut(tmp_path: Pa
     (tmp_path / "all.csv").write_text("\n".join(["text,label,fold", *rows]))
     (sentence,) = sentences(take(tmp_path / "all.csv"))
     assert "the column 'fold' says which split each row is for, but is not read" in sentence
-    assert "validation and test are cut from all rows" in sentence
+    assert "validation and test are held out from all rows" in sentence
 
 
 @pytest.mark.parametrize(
@@ -326,4 +324,6 @@ def test_labels_that_look_alike_are_named(
 ) -> None:
     (sentence,) = sentences(take(write(tmp_path, train=pairs(30, labels))))
     assert shown in sentence
-    assert sentence.endswith("count as different labels; if they are the same, write them alike")
+    assert sentence.endswith(
+        "count as different labels; if they are the same, write them the same way"
+    )

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from sweep.config.loader import load_config
-from sweep.data.subsets import Subsets
+from sweep.config import load_config
+from sweep.data import Subsets
 from sweep.plan import Plan, build_plan
 from sweep.storage.orphans import count_reasons, describe_orphaned_trials, list_orphaned_trials
 from sweep.storage.record import replay

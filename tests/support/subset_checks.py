@@ -5,10 +5,7 @@ from collections import Counter
 
 from cases import REACHED, check_sentence
 
-from sweep.data.corpus import Corpus
-from sweep.data.files.names import SPLITS
-from sweep.data.rows import Row
-from sweep.data.subsets import Subset, Subsets
+from sweep.data import SPLITS, Corpus, Row, Subset, Subsets
 from sweep.errors import DataError
 
 
@@ -65,7 +62,7 @@ def check_remedies(
     most, fewer, names = (
         re.search(pattern, remedy)
         for pattern in (
-            r"take at most (\d+)(?! and)",
+            r"use at most (\d+)(?! and)",
             r"lower grid.n_labels to (\d+)",
             r"in data.label_order \(([\w, ]+)\)",
         )

@@ -14,8 +14,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from sweep.cluster import environment
-from sweep.config.loader import load_config
-from sweep.config.schema import Config, TrackersConfig
+from sweep.config import Config, TrackersConfig, load_config
 from sweep.errors import ConfigError
 from sweep.plan import Candidate
 from sweep.tuning.trackers import build_trackers, hide_variable, read_hyperparameters, read_metrics
@@ -75,7 +74,7 @@ from pathlib import Path
 import ray
 from types import SimpleNamespace
 from ray import tune
-from sweep.config.schema import TrackersConfig
+from sweep.config import TrackersConfig
 from sweep.plan import Candidate
 from sweep.tuning.trackers import build_trackers
 

@@ -9,38 +9,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.data.files.table import Table
-from sweep.errors import DataError, cut
+from sweep.errors import DataError, explain_cause, truncate
 
 ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
 
 
-def read_parquet(place: str, data: bytes) -> Table:
+def read_parquet(location: str, data: bytes) -> Table:
     """Return the table in a Parquet file; raise DataError if it is damaged."""
-    return _read(place, "Parquet", lambda source: pq.ParquetFile(source).read(), data)
+    return _read(location, "Parquet", lambda source: pq.ParquetFile(source).read(), data)
 
 
-def read_arrow(place: str, data: bytes) -> Table:
-    """Return the table in an Arrow or Feather file, or in a stream as ``datasets`` caches it."""
+def read_arrow(location: str, data: bytes) -> Table:
+    """Return the table in an Arrow or Feather file, or in a stream, as ``datasets`` caches it."""
     open_it = pa.ipc.open_file if data.startswith(b"ARROW1") else pa.ipc.open_stream
-    return _read(place, "Arrow", lambda source: open_it(source).read_all(), data)
+    return _read(location, "Arrow", lambda source: open_it(source).read_all(), data)
 
 
-def _read(place: str, kind: str, read: Callable[[Any], pa.Table], data: bytes) -> Table:
+def _read(location: str, kind: str, read: Callable[[Any], pa.Table], data: bytes) -> Table:
     try:
-        return build_table(place, read(pa.BufferReader(data)))
+        return build_table(location, read(pa.BufferReader(data)))
     except ARROW_ERRORS as error:
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
+        reason = explain_cause(error)
         raise DataError(
-            f"{place}: cannot be read as {kind} ({reason[:200]}); check the file or write it again"
+            f"{location}: cannot be read as {kind} ({reason}); check the file or write it again"
         ) from None
 
 
-def build_table(place: str, table: pa.Table, schema: pa.Schema | None = None) -> Table:
+def build_table(location: str, table: pa.Table, schema: pa.Schema | None = None) -> Table:
     """Return the columns of an Arrow table that can hold a text or labels.
 
-    Bytes are read as UTF-8 and decimals as numbers; what a struct holds becomes columns such as
-    ``post.text``. ``schema`` carries the class names that the ``datasets`` library writes
-    (default: its own).
+    Bytes are read as UTF-8 and decimals as numbers; the fields of a struct become columns such as
+    ``post.text``. ``schema`` (default: the table's own) carries the class names that the
+    ``datasets`` library writes.
     """
     columns: dict[str, list[Any]] = {}
     unreadable: dict[str, str] = {}
@@ -50,9 +50,9 @@ def build_table(place: str, table: pa.Table, schema: pa.Schema | None = None) ->
         if values is not None:
             columns[name] = values
         elif name not in columns:
-            unreadable[name] = "is there twice" if name in twice else _explain(column.type)
+            unreadable[name] = "occurs twice" if name in twice else _explain(column.type)
     class_names = _read_class_names(schema or table.schema)
-    return Table(place, columns, class_names=class_names, unreadable=unreadable)
+    return Table(location, columns, class_names=class_names, unreadable=unreadable)
 
 
 def _flatten(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
@@ -72,7 +72,7 @@ def _flatten_column(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, p
 
 
 def _read_values(column: pa.ChunkedArray) -> list[Any] | None:
-    """Return the values of a column; None if its type can hold neither texts nor labels."""
+    """Return the values of a column; None if it can hold neither texts nor labels."""
     if not _is_plain(column.type):
         return None
     leaf = _find_leaf(column.type)
@@ -104,7 +104,7 @@ def _to_text(value: bytes) -> str:
 def _explain(kind: pa.DataType) -> str:
     if _is_binary(_find_leaf(kind)):
         return "holds bytes that are not UTF-8 text"
-    return f"is of type {cut(str(kind), 80)}"
+    return f"is of type {truncate(str(kind), 80)}"
 
 
 def _find_leaf(kind: pa.DataType) -> pa.DataType:
@@ -114,7 +114,7 @@ def _find_leaf(kind: pa.DataType) -> pa.DataType:
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether a column's type can hold a text or labels; images and vectors stay unread."""
+    """Return whether a column's type can hold a text or labels, unlike images and vectors."""
     types = pa.types
     leaf = _find_leaf(kind)
     if _is_list(kind):

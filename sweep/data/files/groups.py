@@ -7,23 +7,23 @@ from pathlib import PurePath
 from sweep.data.files.names import FOREIGN, FileName, find_role, is_data, parse_name
 from sweep.data.files.nodes import Node, holds_data
 from sweep.data.files.text_pairs import TextPair
-from sweep.errors import DataError, show_choices
+from sweep.errors import DataError, format_choices
 
 
 @dataclass(frozen=True)
 class Group:
-    """Files that make up one split together."""
+    """Files that together make up one split."""
 
     nodes: tuple[Node, ...]
+    # The words of the name besides the split, which the files of one data set share.
     rest: tuple[str, ...] = ()
-    """The words of the name beside the split: files of one set have them in common."""
+    # False where a name is ambiguous: ``train_2.csv`` is a shard, or a version.
     sure: bool = True
-    """False where a name may mean another thing: ``train_2.csv`` is a shard, or a version."""
     pair: TextPair | None = None
 
     @property
     def name(self) -> str:
-        """The file's name, or a pattern that fits all names."""
+        """The file's name, or a pattern that matches all names."""
         first = self.nodes[0].name
         if len(self.nodes) == 1 or self.pair:
             return first
@@ -42,7 +42,7 @@ Groups = dict[str, list[Group]]
 
 
 def sort_entries(entries: Iterable[Node]) -> Groups:
-    """Return the groups of each split (and of ``evaluation``) that the names of files say."""
+    """Return the groups of each split (and of ``evaluation``), by the names of the files."""
     entries = list(entries)
     sorted_files: dict[tuple[str, tuple[str, ...], str], list[Node]] = {}
     for entry in entries:
@@ -91,28 +91,27 @@ def _pair_texts(entries: Sequence[Node]) -> list[tuple[str, Group]]:
 
 
 def choose_group(
-    groups: Groups, split: str, place: str, rest: tuple[str, ...] | None = ()
+    groups: Groups, split: str, location: str, rest: tuple[str, ...] | None = ()
 ) -> Group | None:
     """Return the group for ``split``; raise DataError if there are several.
 
-    ``rest`` are the words that its name must have beside the split; None: whichever there are,
-    names without any before others.
+    ``rest`` are the words that its name must have besides the split; None: any, preferably none.
     """
     found = groups.get(split, [])
     wanted = [group for group in found if group.rest == (rest or ())]
     if rest is None and not wanted:
         wanted = found
-    alike = [group for group in wanted if group.sure] or wanted
-    if len(alike) > 1:
+    matches = [group for group in wanted if group.sure] or wanted
+    if len(matches) > 1:
         raise DataError(
-            f"data.path: {place} has several files for {split} "
-            f"({show_choices(group.name for group in alike)}); name one in data.splits.{split}"
+            f"data.path: {location} has several files for {split} "
+            f"({format_choices(group.name for group in matches)}); name one in data.splits.{split}"
         )
-    return alike[0] if alike else None
+    return matches[0] if matches else None
 
 
 def check_shards(group: Group) -> None:
-    """Raise DataError if shards are missing, by what the names of the others say."""
+    """Raise DataError if shards are missing, judging by the names of the others."""
     names = [parse_name(node.name) for node in group.nodes]
     total = names[0].total
     if total is None:
@@ -121,17 +120,17 @@ def check_shards(group: Group) -> None:
     # Some tools count from 1.
     first = 1 if total in found and 0 not in found else 0
     missing = [index for index in range(first, first + total) if index not in found]
-    place, sample = group.nodes[0], names[0]
+    location, sample = group.nodes[0], names[0]
     if missing:
-        listed = show_choices((_name_shard(sample, index) for index in missing), 5)
+        listed = format_choices((_name_shard(sample, index) for index in missing), 5)
         raise DataError(
-            f"{place}: is one of {total} shards, of which {listed} cannot be found; download the "
-            f"rest, or name those to be used in data.splits, such as {group.name}"
+            f"{location}: is one of {total} shards, of which {listed} cannot be found; download "
+            f"the rest, or name those to use in data.splits, such as {group.name}"
         )
     if len(found) > total:
         raise DataError(
-            f"{place}: is one of {total} shards, but there are {len(found)} such files; move away "
-            "those that do not belong"
+            f"{location}: is one of {total} shards, but there are {len(found)} such files; move "
+            "away those that do not belong"
         )
 
 
@@ -142,7 +141,7 @@ def _name_shard(sample: FileName, index: int) -> str:
 
 
 def find_foreign(entries: Iterable[Node], split: str | None = None) -> list[Node]:
-    """Return the files with a split's name whose ending says that they are not read."""
+    """Return the files with a split's name whose ending is not supported."""
     return [
         entry
         for entry in entries

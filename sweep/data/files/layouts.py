@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.files.groups import Group, choose_group, find_foreign, sort_entries
-from sweep.data.files.named import DEEPEST, find_named, list_matches, open_root
+from sweep.data.files.named import MAX_DEPTH, find_named, list_matches, open_root
 from sweep.data.files.names import SPLITS, find_kind, find_role, find_split_of, is_data, parse_name
 from sweep.data.files.nodes import (
     Node,
@@ -28,26 +28,25 @@ from sweep.data.files.split import (
     is_split_folder,
     is_table_folder,
 )
-from sweep.errors import DataError, show_choices
+from sweep.errors import DataError, format_choices
 
-# How files for training were told: by name; as parts of one table; by a name whose ending is not
-# read, which is refused with the reason.
+# How training files were recognized, the surest way first: by name, as parts of one table, or by a
+# name whose ending is not supported (which is then refused with the reason).
 NAMED, PARTS, FOREIGN = range(3)
-# Bytes that a JSON file without rows may have; a larger one is not read to find out.
-LARGEST_SETTING = 1_000_000
+# A JSON file larger than this (in bytes) counts as data without a look inside.
+MAX_SETTING_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
 class FileLayout:
-    """The files of each split, and where they were looked for."""
+    """The files of each split, and where they were found."""
 
     splits: dict[str, SplitFiles] = field(default_factory=dict)
+    # The folders that were searched, and files outside of them that were considered.
     folders: tuple[Node, ...] = ()
-    """The folders that were looked through."""
     beside: tuple[Node, ...] = ()
-    """Files that were looked at outside of those folders."""
+    # How the training files were recognized.
     rank: int = NAMED
-    """How sure it is that the files are for training."""
 
     def list_unused(self, others: Iterable[Node] = ()) -> tuple[str, ...]:
         """Return the data files that neither a split uses nor ``others`` names."""
@@ -55,17 +54,16 @@ class FileLayout:
         nodes = [node for files in self.splits.values() for node in files.nodes]
         parents = {str(parent_of(node)).rstrip("/") for node in nodes}
         found = [node for folder in (*self.folders, *own) for node in _list_candidates(folder)]
-        # Of a folder that holds a used file, the others are told, not the folder.
+        # Of a folder that holds a used file, list the other files, not the folder.
         inner = [n for n in found if str(n).rstrip("/") in parents and n.is_dir()]
         found += [node for folder in inner for node in _list_candidates(folder)]
-        passed = (*nodes, *self.folders, *own, *inner, *others)
-        used = {str(node).rstrip("/") for node in passed}
+        used_nodes = (*nodes, *self.folders, *own, *inner, *others)
+        used = {str(node).rstrip("/") for node in used_nodes}
         names = dict.fromkeys(str(node) for node in (*found, *self.beside))
         return tuple(name for name in names if name.rstrip("/") not in used)
 
 
 def _list_candidates(folder: Node) -> list[Node]:
-    """Return what could be a split, or a part of one, in ``folder``."""
     if is_saved(folder):
         return []
     entries = list_visible(folder)
@@ -76,10 +74,10 @@ def _list_candidates(folder: Node) -> list[Node]:
 
 
 def _is_setting(node: Node) -> bool:
-    """Whether ``node`` is a JSON file without rows, such as a list of label names."""
+    """Return whether ``node`` is a JSON file without rows, such as a list of label names."""
     if find_kind(node.name) != ".json" or find_split_of(node.name):
         return False
-    if isinstance(node, Path) and node.stat().st_size > LARGEST_SETTING:
+    if isinstance(node, Path) and node.stat().st_size > MAX_SETTING_BYTES:
         return False
     try:
         return all(table.n_rows < 2 for table in read_tables(node).values())
@@ -88,11 +86,11 @@ def _is_setting(node: Node) -> bool:
 
 
 def find_layout(config: DataConfig) -> FileLayout:
-    """Return the files of each split: as named in ``config.splits`` (None: there is none), else
-    by the usual names in the folder, archive or pattern that ``config.path`` is.
+    """Return the files of each split: those named in ``config.splits`` (None: there is none), else
+    those with the usual names in the folder, archive or pattern ``config.path``.
 
-    Raises DataError when a path does not exist, when no file is for training, when two could be
-    the same split, and when shards are missing.
+    Raises DataError if a path does not exist, no file is for training, several files could be the
+    same split, or shards are missing.
     """
     chosen = {str(split): name for split, name in (config.splits or {}).items()}
     named = {
@@ -101,7 +99,7 @@ def find_layout(config: DataConfig) -> FileLayout:
     free = [split for split in SPLITS if split not in chosen]
     if not config.path:
         return FileLayout(named)
-    # A mapping of labels serves every split.
+    # All splits may share one mapping of labels.
     shared = {files.pair.mapping for files in named.values() if files.pair}
     taken = {
         str(node)
@@ -114,7 +112,7 @@ def find_layout(config: DataConfig) -> FileLayout:
         found = _look_beside(named["train"], found, free, taken)
     layout = FileLayout({**found.splits, **named}, found.folders, found.beside)
     if "train" not in layout.splits:
-        raise DataError(_explain_lack(config.path, found))
+        raise DataError(_explain_missing(config.path, found))
     return layout
 
 
@@ -127,13 +125,13 @@ def _look(path: str, free: Collection[str], taken: Collection[str]) -> FileLayou
         beside = list_visible(parent) if parent.is_dir() else []
         files = {"train": expand(root, "train")} if "train" in free else {}
         return FileLayout(files, beside=tuple(n for n in beside if _could_be_split(n)))
-    return _look_in_folder(root, free, taken, DEEPEST)
+    return _look_in_folder(root, free, taken, MAX_DEPTH)
 
 
 def _look_beside(
     train: SplitFiles, found: FileLayout, free: Collection[str], taken: Collection[str]
 ) -> FileLayout:
-    """Return the splits beside files for training that were named below ``data.path``."""
+    """Return the splits beside training files that ``data.splits`` names below ``data.path``."""
     folder = parent_of(train.folder or train.nodes[0])
     root = found.folders[0] if found.folders else None
     if root is None or not str(folder).startswith(f"{str(root).rstrip('/')}/"):
@@ -167,10 +165,10 @@ def _look_in_folder(
         return FileLayout(splits, (folder,))
     below = _look_below(entries, free, taken, depth) if depth else []
     if len(below) > 1:
-        names = show_choices(layout.folders[-1].name for layout in below)
+        names = format_choices(layout.folders[-1].name for layout in below)
         raise DataError(
-            f"data.path: {folder} has no file for training itself, but several of its folders "
-            f"have one ({names}); {_choose_folder(folder)}"
+            f"data.path: {folder} has no training file itself, but several of its folders have "
+            f"one ({names}); {_choose_folder(folder)}"
         )
     if below:
         return replace(below[0], folders=(folder, *below[0].folders))
@@ -188,20 +186,20 @@ def _look_in_folder(
 def _look_below(
     entries: Iterable[Node], free: Collection[str], taken: Collection[str], depth: int
 ) -> list[FileLayout]:
-    """Return the surest of the layouts with a file for training below a folder."""
+    """Return the best-ranked of the layouts with a training file below a folder."""
     found = []
     for folder in _list_folders(entries):
         try:
             layout = _look_in_folder(folder, free, taken, depth - 1)
         except PermissionError:
-            continue  # what may not be read is no place of the user's data
+            continue  # the user's data are not in a folder that the user cannot read
         if "train" in layout.splits:
             found.append(layout)
     return [layout for layout in found if layout.rank == min(other.rank for other in found)]
 
 
 def _list_folders(entries: Iterable[Node]) -> list[Node]:
-    """Return the folders that are no split themselves; ZIP archives where there is none."""
+    """Return the folders that are not splits themselves, or, without any, the ZIP archives."""
     entries = list(entries)
     folders = [entry for entry in entries if entry.is_dir() and not _is_split_name(entry)]
     if folders:
@@ -216,62 +214,61 @@ def _is_split_name(node: Node) -> bool:
 
 
 def _list_empty_folders(entries: Iterable[Node]) -> list[Node]:
-    """Return folders named for training that hold no data file."""
     folders = [entry for entry in entries if entry.is_dir() and _is_split_name(entry)]
     return [folder for folder in folders if parse_name(folder.name).split == "train"]
 
 
 def _holds_splits(node: Node) -> bool:
-    """Whether ``node`` is a JSON file with its rows below the names of splits."""
+    """Return whether ``node`` is a JSON file with its rows below the names of splits."""
     if find_kind(node.name) not in (".json", ".jsonl"):
         return False
     try:
         return "train" in read_tables(node)
     except DataError:
-        return False  # what is wrong with it matters to those who name it
+        return False  # reported once the user names the file
 
 
 def _choose_folder(folder: Node) -> str:
     if isinstance(folder, zipfile.Path):
         return "name the files in data.splits, or unpack it and set data.path to one of them"
-    return "set data.path to one of them, or name what is inside in data.splits"
+    return "set data.path to one of them, or name the files inside in data.splits"
 
 
 def _sort(
-    entries: Iterable[Node], place: str, free: Collection[str], taken: Collection[str]
+    entries: Iterable[Node], location: str, free: Collection[str], taken: Collection[str]
 ) -> dict[str, SplitFiles]:
-    """Return the files of each free split by their names; nothing if training is free and lacks."""
+    """Return the files of each free split by name; nothing if training is free but not found."""
     entries = list(entries)
     groups = sort_entries(entry for entry in entries if str(entry) not in taken)
     rest: tuple[str, ...] = ()
     if "train" in free:
-        # A JSON file may hold the split that it is named for beside the one for training.
+        # A JSON file may hold the split that it is named for as well as the training split.
         groups["train"] = sort_entries(entries).get("train", [])
-        train = choose_group(groups, "train", place, None)
+        train = choose_group(groups, "train", location, None)
         if train is None:
             return {}
         rest = train.rest
     chosen: dict[str, Group | None] = {
-        split: choose_group(groups, split, place, rest) for split in free
+        split: choose_group(groups, split, location, rest) for split in free
     }
-    lacking = [split for split in ("validation", "test") if chosen.get(split, groups) is None]
-    if lacking:
-        chosen[lacking[0]] = choose_group(groups, "evaluation", place, rest)
+    missing = [split for split in ("validation", "test") if chosen.get(split, groups) is None]
+    if missing:
+        chosen[missing[0]] = choose_group(groups, "evaluation", location, rest)
     return {split: expand_group(group, split) for split, group in chosen.items() if group}
 
 
 def _list_below(folder: Node) -> list[str]:
-    """Return the data files below ``folder``, named as ``data.splits`` takes them."""
-    files = [node for node in walk_files(folder, DEEPEST + 1) if is_data(node.name)]
+    """Return the data files below ``folder`` by the names that ``data.splits`` takes."""
+    files = [node for node in walk_files(folder, MAX_DEPTH + 1) if is_data(node.name)]
     return [str(node).removeprefix(str(folder)).lstrip("/") for node in files]
 
 
-def _explain_lack(path: str, layout: FileLayout) -> str:
+def _explain_missing(path: str, layout: FileLayout) -> str:
     files = [node.name for folder in layout.folders for node in list_data(folder)]
     files = files or [node.name for node in layout.beside]
     files = files or [name for folder in layout.folders for name in _list_below(folder)]
-    listed = show_choices(files or ["none of a known kind"])
+    listed = format_choices(files or ["none of a known kind"])
     return (
-        f"data.path: {path} has no file for training such as train.csv (its files: {listed}); "
+        f"data.path: {path} has no training file such as train.csv (its files: {listed}); "
         "name one in data.splits.train, or set data.path to a single file"
     )

@@ -1,10 +1,11 @@
-"""What the name of a data file says: its split, its kind, and its place among shards."""
+"""What the name of a data file says: its split, its kind, and its position among shards."""
 
 import re
 from dataclasses import dataclass
 
+# The usual endings, which error messages list.
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-"""The usual endings, which error messages list."""
+# Every supported ending, and the kind of file behind it.
 KINDS = {
     **{ending: ending for ending in ENDINGS},
     ".tab": ".tsv",
@@ -13,7 +14,6 @@ KINDS = {
     ".arrow": ".arrow",
     ".feather": ".arrow",
 }
-"""Every ending that is read, and the kind of file behind it."""
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".zstd", ".lz4", ".zip")
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {
@@ -21,13 +21,13 @@ SPLIT_NAMES = {
     "validation": ("validation", "dev", "valid", "val", "development"),
     "test": ("test", "testing"),
 }
+# Either validation or test, whichever is missing.
 EVALUATION_NAMES = ("eval", "evaluation")
-"""Either validation or test, whichever is not there."""
 TEXT_ROLES = ("text", "texts", "sentence", "sentences")
 LABEL_ROLES = ("label", "labels")
-# What other tools put beside data: descriptions of them.
+# Descriptions that other tools put beside the data.
 DESCRIPTIONS = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
-# Endings of files that may hold data, but not in a form that is read.
+# Endings of files that may hold data, but in a form that is not supported.
 FOREIGN = (
     *COMPRESSIONS, ".txt", ".text", ".xlsx", ".xlsm", ".xls", ".ods", ".tar", ".tgz", ".7z", ".rar",
     ".pkl", ".pickle", ".npy", ".npz", ".h5", ".hdf5", ".orc", ".avro", ".xml", ".html", ".htm",
@@ -45,18 +45,17 @@ _SPLIT_WORDS |= dict.fromkeys(EVALUATION_NAMES, "evaluation")
 class FileName:
     """The parts of a data file's name."""
 
+    # The name without its endings.
     base: str
-    """The name without its endings."""
+    # The known endings in lower case, such as ``.csv.gz``; empty where there is none.
     ending: str
-    """The known endings in lower case, such as ``.csv.gz``; empty where there is none."""
+    # A split, ``evaluation``, or None.
     split: str | None = None
-    """A split, ``evaluation``, or None."""
+    # The words of the name besides the split and the shard's number.
     rest: tuple[str, ...] = ()
-    """The words of the name beside the split and the shard's number."""
+    # The number of the shard, and how many there are, where the name says so.
     index: int | None = None
-    """The number of the shard."""
     total: int | None = None
-    """How many shards there are, where the name says so."""
 
 
 def parse_name(name: str) -> FileName:
@@ -76,22 +75,22 @@ def parse_name(name: str) -> FileName:
 
 def split_ending(name: str) -> tuple[str, str]:
     """Return ``name`` without its endings, and those of a known kind in lower case."""
-    base, packed = _cut(name, COMPRESSIONS)
-    base, kind = _cut(base, tuple(KINDS))
+    base, packed = _strip_ending(name, COMPRESSIONS)
+    base, kind = _strip_ending(base, tuple(KINDS))
     if not kind:
         return (base, packed) if packed == ".zip" else (name, "")
     # Spark names the compression inside: part-00000.snappy.parquet.
-    return _cut(base, (".snappy", *COMPRESSIONS))[0], kind + packed
+    return _strip_ending(base, (".snappy", *COMPRESSIONS))[0], kind + packed
 
 
-def _cut(name: str, endings: tuple[str, ...]) -> tuple[str, str]:
+def _strip_ending(name: str, endings: tuple[str, ...]) -> tuple[str, str]:
     lower = name.lower()
     ending = next((e for e in endings if lower.endswith(e) and len(lower) > len(e)), "")
     return name.removesuffix(name[len(name) - len(ending) :]) if ending else name, ending
 
 
 def find_kind(name: str) -> str:
-    """Return the kind of file that ``name`` says, compressed or not; empty where it says none."""
+    """Return the kind of a file by its name, compressed or not; empty for an unknown ending."""
     ending = split_ending(name)[1]
     for packed in COMPRESSIONS:
         ending = ending.removesuffix(packed)
@@ -99,12 +98,12 @@ def find_kind(name: str) -> str:
 
 
 def is_data(name: str) -> bool:
-    """Whether ``name`` is that of a file which is read."""
+    """Return whether a file of that name is read as data."""
     return bool(split_ending(name)[1]) and name not in DESCRIPTIONS
 
 
 def is_part(name: str) -> bool:
-    """Whether ``name`` is that of one part of a table, as Spark and others number them."""
+    """Return whether a file of that name is one part of a table, as Spark numbers them."""
     return bool(is_data(name) and _PART.match(split_ending(name)[0]))
 
 
@@ -114,14 +113,14 @@ def find_split(name: str) -> str | None:
 
 
 def find_split_of(name: str) -> str | None:
-    """Return the split that a file's name says, be it one of a table or of plain texts."""
+    """Return the split in the name of a table or of a plain text file."""
     return parse_name(name).split or find_role(name)[1][0]
 
 
 def find_role(name: str) -> tuple[str, tuple[str | None, tuple[str, ...]]]:
-    """Return what a plain text file holds line by line (``text``, ``label`` or nothing), and what
-    its name says beside: the split and other words."""
-    base, ending = _cut(_cut(name, COMPRESSIONS)[0], (".txt",))
+    """Return what a plain text file holds line by line (``text``, ``label`` or nothing), and the
+    split and the other words of its name."""
+    base, ending = _strip_ending(_strip_ending(name, COMPRESSIONS)[0], (".txt",))
     words = [word for word in re.split(r"[-_. ]+", base.lower()) if word]
     roles = [word for word in words if word in (*TEXT_ROLES, *LABEL_ROLES)]
     if len(roles) != 1 or find_kind(name):

@@ -1,21 +1,21 @@
-"""Files and folders on disk or inside a ZIP archive, as one kind of thing."""
+"""Files and folders, on disk or inside a ZIP archive alike."""
 
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from sweep.data.files.names import find_role, is_data, split_ending
-from sweep.errors import DataError, first_line, show_choices
+from sweep.errors import DataError, first_line, format_choices
 
 Node = Path | zipfile.Path
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
-# Members that only an office file has: these are ZIP archives too.
+# Members that tell an office file, which is a ZIP archive too.
 OFFICE_MEMBERS = ("[Content_Types].xml", "mimetype", "Index/Document.iwa")
-DEEPEST = 4
+MAX_DEPTH = 4
 
 
 def open_archive(path: Path) -> zipfile.Path | None:
-    """Return the root of the ZIP archive ``path``; None if it is none, or an office file.
+    """Return the root of the ZIP archive ``path``, or None if it is not one or an office file.
 
     Raises DataError if it is damaged.
     """
@@ -37,7 +37,7 @@ def open_archive(path: Path) -> zipfile.Path | None:
 
 
 def list_visible(folder: Node) -> list[Node]:
-    """Return what ``folder`` holds, by name, without what systems hide or put there themselves."""
+    """Return the sorted contents of ``folder``, without what operating systems and tools hide."""
     found: list[Node] = [entry for entry in folder.iterdir() if not _is_hidden(entry)]
     return sorted(found, key=lambda entry: entry.name)
 
@@ -50,66 +50,65 @@ def _is_hidden(entry: Node) -> bool:
 
 
 def parent_of(node: Node) -> Node:
-    """Return the folder that ``node`` stands in."""
     parent: Node = node.parent  # type: ignore[assignment]
     return parent
 
 
 def list_data(folder: Node) -> list[Node]:
-    """Return the data files that stand in ``folder`` itself."""
+    """Return the data files directly in ``folder``."""
     return [entry for entry in list_visible(folder) if is_data(entry.name) and entry.is_file()]
 
 
-def walk_files(folder: Node, deepest: int = DEEPEST) -> Iterator[Node]:
+def walk_files(folder: Node, max_depth: int = MAX_DEPTH) -> Iterator[Node]:
     """Yield the visible files in and below ``folder``."""
     try:
         entries = list_visible(folder)
     except PermissionError:
-        return  # what may not be read is no place of the user's data
+        return  # the user's data are not in a folder that the user cannot read
     for entry in entries:
         if not entry.is_dir():
             yield entry
-        elif deepest > 1:
-            yield from walk_files(entry, deepest - 1)
+        elif max_depth > 1:
+            yield from walk_files(entry, max_depth - 1)
 
 
-def find_only_file(root: zipfile.Path, place: str) -> Node:
-    """Return the one data file of an archive; raise DataError naming its files if there are more.
+def find_only_file(root: zipfile.Path, location: str) -> Node:
+    """Return the only data file of an archive; raise DataError that lists its files if it has more.
 
-    The only file of an archive that is itself called ``x.csv.zip`` needs no ending.
+    The only file of an archive called ``x.csv.zip`` needs no ending of its own.
     """
     files = list(walk_files(root))
     data = [file for file in files if is_data(file.name)]
-    if not data and len(files) == 1 and split_ending(Path(place).name)[1] != ".zip":
+    if not data and len(files) == 1 and split_ending(Path(location).name)[1] != ".zip":
         return files[0]
     if len(data) == 1:
         return data[0]
-    names = show_choices(inner_name(file) for file in data or files)
+    names = format_choices(inner_name(file) for file in data or files)
     if not data:
         raise DataError(
-            f"{place}: is a ZIP archive without a data file (it holds: {names}); "
-            "put one that ends in .csv, .tsv, .jsonl or .parquet into it"
+            f"{location}: is a ZIP archive without a data file (it holds: {names}); "
+            "add one that ends in .csv, .tsv, .jsonl or .parquet"
         )
     raise DataError(
-        f"{place}: is a ZIP archive of several data files ({names}); unpack it and name one"
+        f"{location}: is a ZIP archive of several data files ({names}); unpack it and name one"
     )
 
 
 def inner_name(node: Node) -> str:
-    """Return the name of a file with its folders inside the archive."""
+    """Return the path of a file inside its archive."""
     return str(getattr(node, "at", node.name))
 
 
 def is_saved(folder: Node) -> bool:
-    """Whether ``Dataset.save_to_disk`` wrote ``folder``; one that may not be read counts as not."""
+    """Return whether ``Dataset.save_to_disk`` wrote ``folder``; an unreadable one counts as not."""
     try:
         return (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     except PermissionError:
-        return False  # such as lost+found, which no one asked for
+        return False  # such as lost+found
 
 
 def holds_data(folder: Node) -> bool:
-    """Whether data files stand in ``folder`` itself, or texts and labels side by side."""
+    """Return whether ``folder`` directly holds data files, or texts and labels side by side."""
     if is_saved(folder) or list_data(folder):
         return True
     return "text" in {find_role(entry.name)[0] for entry in list_visible(folder)}

@@ -1,4 +1,4 @@
-"""The bytes of a data file: unpacked, and refused by what they are where they are no data."""
+"""The bytes of a data file: unpacked, decoded, and refused with a remedy if they are not data."""
 
 import bz2
 import gzip
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sweep.data.files.names import COMPRESSIONS, ENDINGS, find_kind
 from sweep.data.files.nodes import OFFICE_MEMBERS, ZIP_MAGIC, Node, find_only_file
-from sweep.errors import DataError, cut, first_line, show_value
+from sweep.errors import DataError, explain_cause, first_line, format_value, truncate
 
 SHEET = "save its sheet as CSV UTF-8 and name that file, one that ends in .csv"
 SHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
@@ -63,29 +63,29 @@ UNPACKING = (
 
 
 class EmptyFileError(DataError):
-    """A file holds nothing at all."""
+    """A file is empty."""
 
 
-# A table inside an archive inside an archive is deeper than anyone packs one on purpose.
-MOST_LAYERS = 3
+# Nobody wraps a table in more layers of compression and archives than this on purpose.
+MAX_LAYERS = 3
 
 
 def read_data(node: Node) -> tuple[str, bytes]:
     """Return the kind of a data file (a value of ``KINDS``) and its bytes, unpacked.
 
-    Compression and binary formats are told by the bytes, whatever the name says. Raises
-    DataError with the true kind of what is no table, and with what to do about it.
+    Compression and binary formats are recognized by the bytes, whatever the name says. Raises
+    DataError that says what the file really is, if not a table, and what to do about it.
     """
-    place = str(node)
+    location = str(node)
     name, data = _unwrap(node)
     kind = next((kind for magic, kind in BINARY_KINDS.items() if data.startswith(magic)), None)
     kind = kind or find_kind(name)
     if not kind:
-        raise DataError(f"{place}: {_name_foreign(name)}")
+        raise DataError(f"{location}: {_explain_foreign(name)}")
     if kind in BINARY_KINDS.values() and _is_text(data):
         raise DataError(
-            f"{place}: holds text, not {'Parquet' if kind == '.parquet' else 'Arrow'} data; give "
-            "it the ending that fits, such as .csv or .jsonl"
+            f"{location}: holds text, not {'Parquet' if kind == '.parquet' else 'Arrow'} data; "
+            "give it the right ending, such as .csv or .jsonl"
         )
     return kind, data
 
@@ -98,7 +98,7 @@ def read_text(node: Node, encoding: str | None = None) -> str:
 def _unwrap(node: Node) -> tuple[str, bytes]:
     """Return the name and the bytes of what ``node`` holds below compression and archives."""
     name, data = node.name, read_bytes(node)
-    for _ in range(MOST_LAYERS):
+    for _ in range(MAX_LAYERS):
         _refuse_foreign_bytes(str(node), data)
         codec = next((codec for magic, codec in CODECS.items() if data.startswith(magic)), None)
         if data.startswith(ZIP_MAGIC):
@@ -111,44 +111,43 @@ def _unwrap(node: Node) -> tuple[str, bytes]:
 
 
 def read_bytes(node: Node) -> bytes:
-    """Return the bytes of ``node``; raise DataError if they cannot be had."""
     try:
         return node.read_bytes()
     except UNPACKING as error:
         if not isinstance(node, Path):
             raise DataError(f"{node}: {_explain_zip(error)}") from None
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = explain_cause(error)
         raise DataError(
             f"{node}: cannot be read ({reason}); check data.path and data.splits"
         ) from None
 
 
-def decode_text(place: str, data: bytes, encoding: str | None = None) -> str:
-    """Return text without its byte order mark, line ends as they are.
+def decode_text(location: str, data: bytes, encoding: str | None = None) -> str:
+    """Return the text without its byte order mark, line breaks unchanged.
 
-    A byte order mark says UTF-8, UTF-16 or UTF-32. Without one it is UTF-8, else ``encoding``
-    (which also counts where all bytes are ASCII, as those of ISO-2022-JP are).
+    A byte order mark decides between UTF-8, UTF-16 and UTF-32. Without one it is UTF-8, else
+    ``encoding`` (which comes first if all bytes are ASCII, as in ISO-2022-JP).
     """
     for mark, name in _MARKS.items():
         if data.startswith(mark):
-            return _decode_marked(place, data, name)
+            return _decode_marked(location, data, name)
     if encoding and data.isascii():
-        return _decode_as(place, data, encoding)
+        return _decode_as(location, data, encoding)
     if not encoding and _is_unmarked_utf16(data):
         little = data[1] == 0
         raise DataError(
-            f"{place}: is UTF-16 without a byte order mark; set "
+            f"{location}: is UTF-16 without a byte order mark; set "
             f"data.encoding=utf-16-{'le' if little else 'be'}, or convert it to UTF-8"
         )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         if encoding:
-            return _decode_as(place, data, encoding)
-        raise DataError(f"{place}: {_explain_bytes(data, error)}") from None
+            return _decode_as(location, data, encoding)
+        raise DataError(f"{location}: {_explain_bytes(data, error)}") from None
 
 
-# The longer marks first: that of UTF-32 begins like that of UTF-16.
+# The longer marks first: the one of UTF-32 starts with the one of UTF-16.
 _MARKS = {
     b"\xff\xfe\0\0": "utf-32",
     b"\0\0\xfe\xff": "utf-32",
@@ -158,25 +157,38 @@ _MARKS = {
 }
 
 
-def _decode_marked(place: str, data: bytes, name: str) -> str:
+def is_read_differently(location: str, encoding: str) -> bool:
+    """Return whether a data file may give different text without ``encoding``."""
+    try:
+        kind, data = read_data(Path(location))
+        if kind in BINARY_KINDS.values():
+            return False
+        return decode_text(location, data) != decode_text(location, data, encoding)
+    except DataError:
+        # In an archive, or not UTF-8 and read only thanks to ``encoding``.
+        return True
+
+
+def _decode_marked(location: str, data: bytes, name: str) -> str:
     try:
         return data.decode(name)
     except UnicodeDecodeError as error:
         if name == "utf-8-sig":
-            raise DataError(f"{place}: {_explain_bytes(data, error, 3)}") from None
+            raise DataError(f"{location}: {_explain_bytes(data, error, 3)}") from None
         raise DataError(
-            f"{place}: begins like {name.upper()} text but is none (byte {error.start}: "
+            f"{location}: begins like {name.upper()} text but is not (byte {error.start}: "
             f"{error.reason}); copy it again, or convert it to UTF-8"
         ) from None
 
 
-def _decode_as(place: str, data: bytes, encoding: str) -> str:
+def _decode_as(location: str, data: bytes, encoding: str) -> str:
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeError as error:
         start = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
         raise DataError(
-            f"{place}: is neither UTF-8 nor {encoding} text{start}; set data.encoding to what it is"
+            f"{location}: is neither UTF-8 nor {encoding} text{start}; set data.encoding to what "
+            "it is"
         ) from None
 
 
@@ -191,42 +203,42 @@ def _explain_bytes(data: bytes, error: UnicodeDecodeError, skipped: int = 0) -> 
     line = data.count(b"\n", 0, start) + 1
     control = sum(byte < 9 or 13 < byte < 27 for byte in data[:4096])
     if control * 20 > len(data[:4096]):
-        return "holds binary data, not text; name a file of texts, or give it the ending that fits"
-    # What Excel on Windows writes, and the most usual by far of all that is not UTF-8.
+        return "holds binary data, not text; name a text file, or give it the right ending"
+    # What Excel on Windows writes, by far the most common encoding after UTF-8.
     guess = data.split(b"\n")[line - 1].decode("cp1252", "replace").strip()
     return (
         f"is not UTF-8 text (byte {start}, line {line}); convert it to UTF-8, or set data.encoding "
-        f"to what it is (cp1252 makes that line {show_value(cut(guess, 60))})"
+        f"to what it is (cp1252 makes that line {format_value(truncate(guess, 60))})"
     )
 
 
-def _refuse_foreign_bytes(place: str, data: bytes) -> None:
+def _refuse_foreign_bytes(location: str, data: bytes) -> None:
     reason = next((why for magic, why in FOREIGN_BYTES.items() if data.startswith(magic)), None)
     if data[257:262] == b"ustar":
         reason = f"is a tar archive; {ARCHIVE}"
     start = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         reason = (
-            "is an HTML page, as a download that needs a login or a 'raw' link gives; download "
-            "the file itself"
+            "is an HTML page, as from a download that needs a login or a 'raw' link; download the "
+            "file itself"
         )
     elif start.startswith(b"<?xml"):
         reason = "is XML; write its rows as CSV or JSON lines"
     if reason:
-        raise DataError(f"{place}: {reason}")
+        raise DataError(f"{location}: {reason}")
 
 
-def _open_zip(place: str, name: str, data: bytes) -> tuple[str, bytes]:
+def _open_zip(location: str, name: str, data: bytes) -> tuple[str, bytes]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         if any(member in archive.namelist() for member in OFFICE_MEMBERS):
-            raise DataError(f"{place}: is an Office file (such as .xlsx or .ods); {SHEET}")
-        archive.filename = place
-        member = find_only_file(zipfile.Path(archive), place)
+            raise DataError(f"{location}: is an Office file (such as .xlsx or .ods); {SHEET}")
+        archive.filename = location
+        member = find_only_file(zipfile.Path(archive), location)
         inner = member.name if find_kind(member.name) else name.removesuffix(PurePath(name).suffix)
         return inner, member.read_bytes()
     except UNPACKING as error:
-        raise DataError(f"{place}: {_explain_zip(error)}") from None
+        raise DataError(f"{location}: {_explain_zip(error)}") from None
 
 
 def _explain_zip(error: BaseException) -> str:
@@ -235,13 +247,13 @@ def _explain_zip(error: BaseException) -> str:
     return f"is a damaged ZIP archive ({first_line(error)}); copy or download it again"
 
 
-def _unpack(place: str, data: bytes, codec: str, unpack: Callable[[bytes], bytes]) -> bytes:
+def _unpack(location: str, data: bytes, codec: str, unpack: Callable[[bytes], bytes]) -> bytes:
     try:
         return unpack(data)
     except UNPACKING as error:
         raise DataError(
-            f"{place}: is damaged or cut {codec} data ({first_line(error)}); copy or download it "
-            "again"
+            f"{location}: is damaged or truncated {codec} data ({first_line(error)}); copy or "
+            "download it again"
         ) from None
 
 
@@ -249,10 +261,10 @@ def _inflate(data: bytes, codec: str) -> bytes:
     return bytes(pa.CompressedInputStream(pa.BufferReader(data), codec).read())
 
 
-def _name_foreign(name: str) -> str:
+def _explain_foreign(name: str) -> str:
     ending = PurePath(name).suffix.lower()
     known = ", ".join(ENDINGS[:-1]) + f" or {ENDINGS[-1]}"
-    return FOREIGN_NAMES.get(ending, f"is of no known kind; name a file that ends in {known}")
+    return FOREIGN_NAMES.get(ending, f"is of an unknown kind; name a file that ends in {known}")
 
 
 def _is_text(data: bytes) -> bool:

@@ -4,25 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweep.data.files.arrow import build_table, read_arrow, read_parquet
+from sweep.data.files.arrow import read_arrow, read_parquet
 from sweep.data.files.delimited import Layout, parse_delimited
 from sweep.data.files.json import EXAMPLE, read_json
-from sweep.data.files.names import ENDINGS
 from sweep.data.files.nodes import Node, is_saved
-from sweep.data.files.raw_bytes import EmptyFileError, decode_text, read_data, read_text
+from sweep.data.files.raw_bytes import EmptyFileError, decode_text, read_data
 from sweep.data.files.saved import read_saved
 from sweep.data.files.table import Table
-from sweep.errors import DataError, show_names
-
-__all__ = [
-    "ENDINGS",
-    "Table",
-    "build_table",
-    "read_table",
-    "read_tables",
-    "read_text",
-    "split_lines",
-]
+from sweep.errors import DataError, format_names
 
 PLAIN = Layout()
 
@@ -33,28 +22,28 @@ def read_tables(
     """Return the tables that a file (or a folder saved by ``datasets``) holds: by split, or the
     only one under the key ``""``.
 
-    ``layout`` says how CSV and TSV files are written, and ``encoding`` what text is that is not
-    UTF-8. Raises DataError with the file and, where one row is damaged, its line.
+    ``layout`` says how CSV and TSV files are written, and ``encoding`` what text is in that is not
+    UTF-8. Raises DataError that names the file and, if a row is damaged, its line.
     """
     if path.is_dir() and is_saved(path):
         return {"": read_saved(path)}
     if not path.is_file():
         raise DataError(f"{path}: {_explain_absence(path)}; check data.path and data.splits")
     kind, data = read_data(path)
-    place = str(path)
+    location = str(path)
     if kind == ".parquet":
-        return {"": read_parquet(place, data)}
+        return {"": read_parquet(location, data)}
     if kind == ".arrow":
-        return {"": read_arrow(place, data)}
-    text = decode_text(place, data, encoding)
+        return {"": read_arrow(location, data)}
+    text = decode_text(location, data, encoding)
     is_json = kind in (".json", ".jsonl")
     if not text.strip():
         needs = f"rows such as {EXAMPLE}" if is_json else "a line of column names and rows below it"
-        raise EmptyFileError(f"{place}: is empty; it needs {needs}")
+        raise EmptyFileError(f"{location}: is empty; it needs {needs}")
     if is_json:
-        return read_json(place, text)
-    _refuse_json(place, text)
-    return {"": _read_delimited(place, text, "," if kind == ".csv" else "\t", layout)}
+        return read_json(location, text)
+    _refuse_json(location, text)
+    return {"": _read_delimited(location, text, "," if kind == ".csv" else "\t", layout)}
 
 
 def read_table(
@@ -69,14 +58,14 @@ def read_table(
     tables = read_tables(path, layout, encoding)
     if "" not in tables:
         raise DataError(
-            f"{path}: holds the splits {show_names(tables)}; set data.path to this file alone"
+            f"{path}: holds the splits {format_names(tables)}; set data.path to this file alone"
         )
     return tables[""]
 
 
 def _explain_absence(path: Node) -> str:
     if isinstance(path, Path) and path.is_symlink():
-        return f"is a link to {path.readlink()}, which is not there"
+        return f"is a link to {path.readlink()}, which does not exist"
     if path.is_dir():
         return "is a folder, not a file"
     if path.exists():
@@ -85,17 +74,15 @@ def _explain_absence(path: Node) -> str:
 
 
 def _hint(path: Path) -> str:
-    """Return what else a path that is not there may have been meant to be."""
     if "$" in str(path):
-        return " (variables such as $HOME are not filled in)"
+        return " (variables such as $HOME are not expanded)"
     here = Path.cwd()
     inside = path.relative_to(here).parts if path.is_relative_to(here) else path.parts
     is_id = len(inside) == 2 and not path.suffix and not path.parent.exists()
     return " (a dataset of the Hugging Face Hub needs data.source=hub)" if is_id else ""
 
 
-def _refuse_json(place: str, text: str) -> None:
-    """Raise DataError if what should be CSV or TSV is JSON."""
+def _refuse_json(location: str, text: str) -> None:
     start = text.lstrip()
     if not start.startswith(("{", "[{")):
         return
@@ -103,21 +90,19 @@ def _refuse_json(place: str, text: str) -> None:
         json.JSONDecoder().raw_decode(start)
     except (ValueError, RecursionError):
         return
-    raise DataError(f"{place}: holds JSON; give it the ending .jsonl or .json")
+    raise DataError(f"{location}: holds JSON; give it the ending .jsonl or .json")
 
 
 def split_lines(text: str) -> list[str]:
-    """Return the lines of ``text``.
-
-    Only a line feed ends one: texts hold other characters that ``splitlines`` would cut at.
-    """
+    """Return the lines of ``text``, which only line feeds end: texts hold other characters that
+    ``splitlines`` would split at."""
     return text.replace("\r\n", "\n").split("\n")
 
 
-def _read_delimited(place: str, text: str, usual: str, layout: Layout) -> Table:
-    found = parse_delimited(place, text, usual, layout)
+def _read_delimited(location: str, text: str, usual: str, layout: Layout) -> Table:
+    found = parse_delimited(location, text, usual, layout)
     return Table(
-        place,
+        location,
         dict(found.columns),
         found.lines,
         repeated=dict(found.repeated),

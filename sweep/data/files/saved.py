@@ -10,7 +10,6 @@ from sweep.errors import DataError, first_line
 
 
 def read_saved(folder: Node) -> Table:
-    """Return the table of one saved split; raise DataError if it cannot be loaded."""
     if not isinstance(folder, Path):
         raise DataError(
             f"{str(folder).rstrip('/')}: is a dataset saved to disk inside an archive; unpack it "
@@ -32,7 +31,7 @@ def read_saved(folder: Node) -> Table:
         ) from error
     files = tuple(str(folder / name) for name in _list_shards(folder))
     return Table(
-        table.place,
+        table.location,
         table.columns,
         class_names=table.class_names,
         unreadable=table.unreadable,
@@ -59,4 +58,4 @@ def check_saved_splits(folder: Node) -> None:
         ) from None
     gone = next((name for name in names if not (folder / name).is_dir()), None)
     if gone is not None:
-        raise DataError(f"{path}: names the split {gone}, which is not there; save it again")
+        raise DataError(f"{path}: names the split {gone}, which does not exist; save it again")

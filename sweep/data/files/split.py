@@ -11,7 +11,7 @@ from sweep.data.files.raw_bytes import EmptyFileError
 from sweep.data.files.saved import check_saved_splits
 from sweep.data.files.table import Table, join_tables
 from sweep.data.files.text_pairs import TextPair, read_pair
-from sweep.errors import DataError, show_choices, show_names
+from sweep.errors import DataError, format_choices, format_names
 
 Read = Callable[[Node], dict[str, Table]]
 
@@ -21,15 +21,17 @@ class SplitFiles:
     """The files of one split, in order."""
 
     nodes: tuple[Node, ...]
+    # Texts and labels side by side, instead of tables.
     pair: TextPair | None = None
-    """Texts and labels side by side, in place of tables."""
+    # The folder that was searched for them, if it belongs to this split alone.
     folder: Node | None = None
-    """The folder that was looked through for them, where it is the split's own."""
 
 
 def expand(node: Node, split: str) -> SplitFiles:
-    """Return the files that ``node``, named for ``split``, stands for: itself, or what a folder
-    holds. Raises DataError if a folder holds nothing that is read, or several kinds of files."""
+    """Return the files of ``split`` at ``node``: the file itself, or what the folder holds.
+
+    Raises DataError if a folder holds no data file, or several kinds of them.
+    """
     if not node.is_dir():
         return _expand_file(node)
     if is_saved(node):
@@ -46,7 +48,7 @@ def expand(node: Node, split: str) -> SplitFiles:
 
 
 def expand_group(group: Group, split: str, folder: Node | None = None) -> SplitFiles:
-    """Return the files of ``group``, its folders looked through; see ``expand``."""
+    """Return the files of ``group``, with its folder expanded; see ``expand``."""
     if group.pair:
         return SplitFiles(group.nodes, group.pair, folder)
     if len(group.nodes) == 1 and group.nodes[0].is_dir():
@@ -56,12 +58,12 @@ def expand_group(group: Group, split: str, folder: Node | None = None) -> SplitF
 
 
 def _expand_file(node: Node) -> SplitFiles:
-    """Return ``node``, with the file of labels that stands beside a file of texts."""
+    """Return ``node``, together with the labels beside it if it is a file of texts."""
     role, key = find_role(node.name)
     if role == "label" and node.is_file():
         raise DataError(
-            f"{node}: holds labels alone, by its name; name the file of texts beside it, such as "
-            "train_text.txt"
+            f"{node}: holds only labels, judging by its name; name the file of texts beside it, "
+            "such as train_text.txt"
         )
     if role != "text" or not node.is_file():
         return SplitFiles((node,))
@@ -75,15 +77,15 @@ def _expand_file(node: Node) -> SplitFiles:
 
 
 def check_kinds(folder: Node, files: list[Node], entries: list[Node]) -> tuple[Node, ...]:
-    """Return ``files`` of ``folder``; raise DataError if there is none, or several kinds."""
+    """Return ``files``; raise DataError if there are none, or several kinds, or missing shards."""
     if not files:
-        listed = show_choices(entry.name for entry in entries)
+        listed = format_choices(entry.name for entry in entries)
         raise DataError(
-            f"{folder}: holds no data file (it holds: {listed}); put files there that end in "
+            f"{folder}: holds no data file (it holds: {listed}); add files that end in "
             f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
         )
     if len({find_kind(file.name) for file in files}) > 1:
-        listed = show_choices(file.name for file in files)
+        listed = format_choices(file.name for file in files)
         raise DataError(
             f"{folder}: holds files of several kinds ({listed}); "
             "name those of one kind in data.splits, such as train: 'FOLDER/*.csv'"
@@ -93,12 +95,12 @@ def check_kinds(folder: Node, files: list[Node], entries: list[Node]) -> tuple[N
 
 
 def is_split_folder(node: Node) -> bool:
-    """Whether the folder ``node`` is a split, or a part of one, by its name and what it holds."""
+    """Return whether the folder ``node`` is a split or a part of one, by its name and content."""
     return is_saved(node) or bool(parse_name(node.name).split and holds_data(node))
 
 
 def is_table_folder(folder: Node) -> bool:
-    """Whether ``folder`` holds the parts of one table, without the names of splits."""
+    """Return whether ``folder`` holds the parts of one table, without the names of splits."""
     files = list_data(folder)
     named = bool(find_kind(folder.name)) and isinstance(folder, Path)
     return bool(files) and (named or all(map(_is_piece, files)))
@@ -111,15 +113,15 @@ def _is_piece(file: Node) -> bool:
 def read_split(
     split: str, files: SplitFiles, read: Read, encoding: str | None = None
 ) -> dict[str, Table]:
-    """Return the table of one split under the key ``""``, or several of a JSON file by split.
+    """Return the table of one split under the key ``""``, or the tables of a JSON file by split.
 
-    Of several files the empty ones hold no rows. Raises DataError if none has any.
+    Some of several files may be empty. Raises DataError if all of them are.
     """
     if files.pair:
         if files.pair.labels is None and split == "train":
             raise DataError(
                 f"{files.nodes[0]}: has no file of labels beside it, such as train_labels.txt; "
-                "put one there"
+                "add one"
             )
         return {"": read_pair(files.pair, encoding)}
     if len(files.nodes) == 1:
@@ -137,7 +139,7 @@ def _read_shard(node: Node, read: Read) -> Table:
         return Table(str(node), {})
     if "" not in tables:
         raise DataError(
-            f"{node}: holds the splits {show_names(tables)} and is one of several files; name it "
-            "alone in data.splits.train"
+            f"{node}: holds the splits {format_names(tables)} and is one of several files; name "
+            "only this one in data.splits.train"
         )
     return tables[""]

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.sources import load_corpus
+from sweep.config import DataConfig
+from sweep.data import Corpus, load_corpus
 from sweep.errors import DataError
 
 TEXTS = [f"some words {i}" for i in range(6)]
@@ -105,7 +104,7 @@ def test_column_that_is_there_twice_matters_only_if_it_is_needed(tmp_path: Path)
     pq.write_table(table, tmp_path / "train.parquet")
     config = DataConfig(source="files", path=str(tmp_path))
     assert labels_of(load_corpus(config)) == {"joy", "anger"}
-    with pytest.raises(DataError, match="the column 'x' is there twice"):
+    with pytest.raises(DataError, match="the column 'x' occurs twice"):
         load_corpus(config.model_copy(update={"label_column": "x"}))
 
 
@@ -115,5 +114,5 @@ def test_shards_with_other_label_names_are_refused(tmp_path: Path) -> None:
         rows = {"text": ["x y", "z w"], "label": [0, 1]}
         part = datasets.Dataset.from_dict(rows, datasets.Features(features))
         part.to_parquet(tmp_path / f"train-0000{index}-of-00002.parquet")
-    with pytest.raises(DataError, match=r"has other label names in .*train-00001-of-00002"):
+    with pytest.raises(DataError, match=r"has different label names in .*train-00001-of-00002"):
         load_corpus(DataConfig(source="files", path=str(tmp_path)))

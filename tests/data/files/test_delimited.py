@@ -6,12 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sweep.config.loader import load_config
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
+from sweep.config import DataConfig, load_config
+from sweep.data import Corpus, load_corpus
 from sweep.data.files.readers import read_table
 from sweep.data.files.table import Table
-from sweep.data.sources import load_corpus
 from sweep.errors import DataError
 
 TEXTS = [f"order {i} came late again" for i in range(12)]
@@ -86,7 +84,9 @@ def test_delimiter_that_cannot_be_one_is_refused(given: str) -> None:
 
 def test_given_delimiter_that_does_not_occur_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", join(";"))
-    with pytest.raises(DataError, match=r"data.delimiter '\\t' does not part line 1; leave it out"):
+    with pytest.raises(
+        DataError, match=r"data.delimiter '\\t' does not separate line 1; leave it out"
+    ):
         load(path, delimiter="tab")
 
 
@@ -149,8 +149,8 @@ def test_needed_name_of_two_columns_is_refused(
     [
         ("text;label\na;b;c\n", True, "line 2 has 3 fields .* put quotes around .* ';'"),
         ("text,label\na,b\nc\n", True, "line 3 has 1 field where the header has 2; put quotes"),
-        ("text,label\na,b,c\n", False, "line 2 has 3 fields .* take the separator ',' out"),
-        ('text,label\n"a, b" c,d\n', True, r"quote out of place .* each quote inside it twice"),
+        ("text,label\na,b,c\n", False, "line 2 has 3 fields .* remove the separator ','"),
+        ('text,label\n"a, b" c,d\n', True, r"misplaced quote .* each quote inside it twice"),
     ],
 )
 def test_row_that_does_not_fit_is_refused_with_a_remedy_that_fits(
@@ -211,8 +211,7 @@ def test_text_columns_that_cannot_be_are_refused(
 
 @pytest.mark.parametrize("asked", ["body", ["title", "body"]])
 def test_text_columns_survive_the_saved_configuration(tmp_path: Path, asked: Any) -> None:
-    from sweep.config.loader import dump_config
-    from sweep.config.schema import Config
+    from sweep.config import Config, dump_config
 
     grid = {"models": [{"name": "m", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [8]}
     columns = ["title", "body", "label"]

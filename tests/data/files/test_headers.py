@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.sources import load_corpus
+from sweep.config import DataConfig
+from sweep.data import Corpus, load_corpus
 from sweep.errors import DataError
 
 WORDS = ["parcel", "refund", "account", "card", "bill", "courier", "depot"]
@@ -158,4 +157,4 @@ def test_remedy_for_a_test_file_with_other_columns_than_the_given_ones_works(
     write(tmp_path / "test.csv", "", ("x", "y"), "{text}")
     with pytest.raises(DataError, match=r"test.csv: .* 1 field.*set data.splits.test=null"):
         load(tmp_path, columns=["text", "label"])
-    assert load(tmp_path, columns=["text", "label"], splits={"test": None}).cut
+    assert load(tmp_path, columns=["text", "label"], splits={"test": None}).held_out

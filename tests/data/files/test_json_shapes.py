@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
+from sweep.data import load_corpus
 from sweep.data.files.readers import read_table, read_tables
-from sweep.data.sources import load_corpus
 from sweep.errors import DataError
 
 ROWS = [{"text": f"some words {i}", "label": "ab"[i % 2]} for i in range(6)]
@@ -73,7 +73,7 @@ def test_splits_may_be_keys_of_one_file(tmp_path: Path, name: str, test: str) ->
         "train": 6, "validation": 6, "test": 2,
     }  # fmt: skip
     assert corpus.sources["test"].files == (str(tmp_path / name),)
-    assert corpus.cut == ()
+    assert corpus.held_out == ()
 
 
 def test_split_in_two_files_is_refused_with_a_remedy_that_works(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_any_json_gives_a_corpus_or_one_sentence(
 def test_key_beside_those_of_splits_is_named(tmp_path: Path) -> None:
     pairs = [["a b", "joy"], ["c d", "anger"]]
     path = write(tmp_path, {"train": pairs, "val": pairs, "oos": pairs})
-    with pytest.raises(DataError, match=r"several keys \(train, val, oos\); take oos out"):
+    with pytest.raises(DataError, match=r"several keys \(train, val, oos\); remove oos"):
         read_tables(path)
 
 
@@ -166,9 +166,7 @@ def test_split_without_rows_is_none(tmp_path: Path, empty: Any) -> None:
 def test_other_text_under_the_ending_of_json_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("text,label\na b,joy\n")
-    with pytest.raises(
-        DataError, match=r"line 1 is not JSON .* the ending that fits, such as .csv"
-    ):
+    with pytest.raises(DataError, match=r"line 1 is not JSON .* the right ending, such as .csv"):
         read_tables(path)
 
 

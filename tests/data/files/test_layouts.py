@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.sources import load_corpus
+from sweep.config import DataConfig
+from sweep.data import Corpus, load_corpus
 from sweep.errors import DataError
 
 
@@ -117,7 +116,7 @@ def test_numbered_files_are_shards_unless_a_plain_one_is_there(tmp_path: Path) -
 )
 def test_usual_layouts_give_training_and_test(tmp_path: Path, names: list[str]) -> None:
     corpus = load(write_all(tmp_path, *names))
-    assert corpus.cut == ("validation",)
+    assert corpus.held_out == ("validation",)
     assert corpus.unused == ()
     assert sum(source.rows for source in corpus.sources.values()) == 10 * len(names)
 
@@ -180,19 +179,19 @@ def test_two_files_for_one_split_are_refused_with_remedies_that_work(tmp_path: P
     assert "(dev.csv, valid.csv); name one in data.splits.validation" in refuse(tmp_path)
     corpus = load(tmp_path, splits={"validation": "dev.csv"})
     assert [Path(name).name for name in corpus.unused] == ["valid.csv"]
-    assert load(tmp_path, splits={"validation": None}).cut == ("validation", "test")
+    assert load(tmp_path, splits={"validation": None}).held_out == ("validation", "test")
 
 
 def test_file_that_is_named_for_one_split_is_not_taken_for_another(tmp_path: Path) -> None:
     write_all(tmp_path, "train.csv", "test.csv")
-    assert load(tmp_path, splits={"validation": "test.csv"}).cut == ("test",)
+    assert load(tmp_path, splits={"validation": "test.csv"}).held_out == ("test",)
 
 
-def test_test_file_without_labels_is_told_and_cut_from_training(tmp_path: Path) -> None:
+def test_test_file_without_labels_is_reported_and_held_out(tmp_path: Path) -> None:
     write(tmp_path / "train.csv")
     (tmp_path / "test.csv").write_text("id,text\n1,a b\n2,c d\n3,\n")
     corpus = load(tmp_path)
-    assert corpus.cut == ("validation", "test")
+    assert corpus.held_out == ("validation", "test")
     source = corpus.sources["test"]
     assert (source.rows, source.without_text, source.without_label) == (3, 1, 2)
 
@@ -201,16 +200,16 @@ def test_labels_that_are_all_minus_one_are_none(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"a {i},1\n" for i in range(20)))
     (tmp_path / "test.csv").write_text("text,label\nb 1,-1\nb 2,-1\n")
     corpus = load(tmp_path)
-    assert corpus.cut == ("validation", "test")
+    assert corpus.held_out == ("validation", "test")
     assert corpus.sources["test"].without_label == 2
 
 
 def test_labels_under_another_name_are_refused_with_a_remedy_that_works(tmp_path: Path) -> None:
     write(tmp_path / "train.csv")
     (tmp_path / "test.csv").write_text("text,mood\na b,joy\n")
-    assert "data.splits.test=null to cut test from" in refuse(tmp_path)
+    assert "data.splits.test=null to hold out test from" in refuse(tmp_path)
     corpus = load(tmp_path, splits={"test": None})
-    assert corpus.cut == ("validation", "test")
+    assert corpus.held_out == ("validation", "test")
     assert [Path(name).name for name in corpus.unused] == ["test.csv"]
 
 
@@ -226,7 +225,7 @@ def test_archive_is_read_like_its_folder(tmp_path: Path) -> None:
     write_all(tmp_path / "x", "my/train.csv", "my/test.csv", "my/more.csv", "__MACOSX/my/train.csv")
     corpus = load(pack(tmp_path / "x.zip", tmp_path / "x"))
     assert corpus.sources["train"].files == (f"{tmp_path}/x.zip/my/train.csv",)
-    assert corpus.cut == ("validation",)
+    assert corpus.held_out == ("validation",)
     assert corpus.unused == (f"{tmp_path}/x.zip/my/more.csv",)
 
 
@@ -253,7 +252,7 @@ def test_pattern_joins_files_or_finds_splits(tmp_path: Path) -> None:
     corpus = load(f"{tmp_path}/*.csv")
     assert files_of(corpus) == ["train.csv"]
     assert [Path(name).name for name in corpus.unused] == ["2021.csv", "2022.csv"]
-    assert "no data file fits the pattern" in refuse(f"{tmp_path}/*.tsv")
+    assert "no data file matches the pattern" in refuse(f"{tmp_path}/*.tsv")
 
 
 def test_splits_may_be_patterns_folders_and_compressed_files(tmp_path: Path) -> None:
@@ -272,7 +271,7 @@ def test_home_folder_trailing_slash_and_links_are_followed(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load("~/mine/").sources["train"].rows == 10
     (tmp_path / "real" / "x.csv").unlink()
-    assert "is a link to ../real/x.csv, which is not there" in refuse("~/mine")
+    assert "is a link to ../real/x.csv, which does not exist" in refuse("~/mine")
 
 
 def save(folder: Path, **splits: int) -> Path:
@@ -313,7 +312,7 @@ def test_saved_splits_of_other_names_can_be_named(tmp_path: Path) -> None:
 def test_damaged_saved_dataset_is_refused(tmp_path: Path) -> None:
     save(tmp_path, train=20, test=4)
     shutil.rmtree(tmp_path / "test")
-    assert "names the split test, which is not there" in refuse(tmp_path)
+    assert "names the split test, which does not exist" in refuse(tmp_path)
     (tmp_path / "train" / "data-00000-of-00001.arrow").write_bytes(b"x")
     assert "cannot be loaded as a dataset saved to disk" in refuse(tmp_path / "train")
 
@@ -350,9 +349,9 @@ def test_label_that_the_mapping_lacks_is_named(tmp_path: Path) -> None:
     assert "train_labels.txt: line 2 holds '1', which" in refuse(tmp_path)
 
 
-def test_texts_without_labels_are_an_unlabelled_test_split(tmp_path: Path) -> None:
+def test_texts_without_labels_are_an_unlabeled_test_split(tmp_path: Path) -> None:
     (tweets(tmp_path) / "test_labels.txt").unlink()
-    assert load(tmp_path).cut == ("test",)
+    assert load(tmp_path).held_out == ("test",)
     (tmp_path / "train_labels.txt").unlink()
     assert "has no file of labels beside it, such as train_labels.txt" in refuse(tmp_path)
 
@@ -392,14 +391,17 @@ def test_mapping_serves_the_splits_that_are_not_named_too(tmp_path: Path) -> Non
 
 def test_file_of_labels_named_for_a_split_is_refused(tmp_path: Path) -> None:
     sentence = refuse(tweets(tmp_path), splits={"train": "train_labels.txt"})
-    assert "holds labels alone, by its name; name the file of texts beside it" in sentence
+    assert "holds only labels, judging by its name; name the file of texts beside it" in sentence
 
 
 def test_file_named_for_two_splits_is_refused_with_a_remedy_that_works(tmp_path: Path) -> None:
     write(tmp_path / "a.csv")
     sentence = refuse(tmp_path, splits={"train": "a.csv", "test": "a.csv"})
     assert "a.csv: is named for train and for test; name another file for one" in sentence
-    assert load(tmp_path, splits={"train": "a.csv", "test": None}).cut == ("validation", "test")
+    assert load(tmp_path, splits={"train": "a.csv", "test": None}).held_out == (
+        "validation",
+        "test",
+    )
 
 
 def test_folder_that_may_not_be_read_matters_only_where_it_is_asked_for(

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.sources import load_corpus
+from sweep.config import DataConfig
+from sweep.data import Corpus, load_corpus
 from sweep.errors import DataError
 
 ROWS = [(f"text {i}", i % 2) for i in range(40)]
@@ -34,17 +33,19 @@ def labels_of(corpus: Corpus) -> set[str]:
     return {label for row in corpus.splits["train"] for label in row.labels}
 
 
-def test_split_set_to_null_is_cut_from_training(folder: Path) -> None:
+def test_split_set_to_null_is_held_out_from_training(folder: Path) -> None:
     corpus = load(folder, splits={"test": None})
-    assert corpus.cut == ("test",)
+    assert corpus.held_out == ("test",)
     assert labels_of(corpus) == {"joy", "anger"}
 
 
 def test_remedy_for_a_missing_file_works(folder: Path) -> None:
     (folder / "test.tsv").unlink()
-    with pytest.raises(DataError, match=r"set data.splits.test=null to cut test from the training"):
+    with pytest.raises(
+        DataError, match=r"set data.splits.test=null to hold out test from the training"
+    ):
         load(folder)
-    assert load(folder, splits={"test": None}).cut == ("test",)
+    assert load(folder, splits={"test": None}).held_out == ("test",)
 
 
 def test_file_in_another_encoding_is_read_as_such(folder: Path) -> None:

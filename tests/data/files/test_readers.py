@@ -16,13 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
+from sweep.data import Corpus, load_corpus
 from sweep.data.columns import find_columns
-from sweep.data.corpus import Corpus
 from sweep.data.files.readers import read_table
 from sweep.data.files.table import Table
 from sweep.data.labels import parse_labels
-from sweep.data.sources import load_corpus
 from sweep.errors import DataError
 
 Write = Callable[[Path, list[str], list[str]], None]
@@ -157,20 +156,28 @@ def test_categories_and_other_types_of_pandas_are_read_or_left(tmp_path: Path) -
         (
             "a.csv",
             b"\xff\xfet",
-            r"begins like UTF-16 text but is none \(byte 2: .*copy it",
+            r"begins like UTF-16 text but is not \(byte 2: .*copy it",
         ),
         ("a.csv", b"", "is empty; it needs a line of column names"),
         ("a.csv", b"text,label\na,b,c\n", "line 2 has 3 fields where the header has 2; put quotes"),
-        ("a.csv", b'text,label\na,b\n"c,d\n', r"row at line 3 has a quote out of place .*quoted=f"),
-        ("a.tsv", b'text\tlabel\n"a" b\tc\n', "row at line 2 has a quote out of place"),
+        ("a.csv", b'text,label\na,b\n"c,d\n', r"row at line 3 has a misplaced quote .*quoted=f"),
+        ("a.tsv", b'text\tlabel\n"a" b\tc\n', "row at line 2 has a misplaced quote"),
         ("a.csv", b"text,text\na,b\n", "has two columns named 'text'; rename one"),
-        ("a.jsonl", b'{"text": "a"}\n{"text"\n', r"line 2 is not JSON \(.*write one object a line"),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n{"text"\n',
+            r"line 2 is not JSON \(.*write one object per line",
+        ),
         ("a.jsonl", b'{"text": "a"}\n\n3\n', "line 3 is not a JSON object such as"),
         ("a.json", b'[{"text": "a"},\n{]', "line 2 is not JSON"),
         ("a.json", b'[{"text": "a"}, 3]', "row 2 is not a JSON object"),
         ("a.jsonl", b"[" * 100_000, "line 1 is not JSON"),
         ("a.parquet", b"PAR1", "cannot be read as Parquet .*check the file or write it again"),
-        ("a.docx", b"", "of no known kind; name a file that ends in .csv, .tsv, .jsonl, .json or"),
+        (
+            "a.docx",
+            b"",
+            "of an unknown kind; name a file that ends in .csv, .tsv, .jsonl, .json or",
+        ),
         ("a.xlsx", b"", "is a spreadsheet; save its sheet as CSV UTF-8 and name that file"),
     ],
 )
@@ -311,7 +318,9 @@ def test_pipe_is_told_from_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_columns_of_lists_are_not_offered_for_the_text(tmp_path: Path) -> None:
     rows = [{"tag": "greet", "patterns": ["hi there", "hello you"]}] * 3
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    with pytest.raises(DataError, match=r"\(patterns: lists, so write one text a row\).* of tag$"):
+    with pytest.raises(
+        DataError, match=r"\(patterns: lists, so write one text per row\).* of tag$"
+    ):
         load_corpus(DataConfig(source="files", path=str(tmp_path / "a.json")))
 
 
@@ -324,7 +333,7 @@ def test_missing_labels_file_names_its_key(tmp_path: Path) -> None:
 def test_label_column_named_for_the_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\na b,joy\nc d,anger\n")
     data = DataConfig(source="files", path=str(tmp_path / "a.csv"), text_column=["text", "label"])
-    with pytest.raises(DataError, match=r"'label' is named in data.text_column; take it out there"):
+    with pytest.raises(DataError, match=r"'label' is named in data.text_column; remove it there"):
         load_corpus(data)
 
 
