@@ -30,7 +30,7 @@ from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encod
 
 
 @dataclass
-class Trainer(Trial):
+class SoloTrial(Trial):
     """One candidate in training, alone on one base model."""
 
     base: Base
@@ -153,9 +153,9 @@ class Trainer(Trial):
         detach_adapter(self.base, self.model)
 
 
-def build_trainer(
+def build_solo_trial(
     spec: TrialSpec, base: Base, encoder: Encoder, data: CellData, half_batches: bool = False
-) -> Trainer:
+) -> SoloTrial:
     """Return ``spec`` ready for its first epoch on ``base``; ``half_batches`` takes each batch
     in parts (see ``bound_tokens``)."""
     if base.device.type == "cuda":
@@ -166,7 +166,7 @@ def build_trainer(
     wanted, rank = spec.recipe.gradient_checkpointing, spec.candidate.lora_rank
     set_checkpointing(base, needs_checkpointing(base, wanted, rank, widest))
     optimizer = build_optimizer(model.parameters(), spec.candidate)
-    return Trainer(
+    return SoloTrial(
         spec,
         texts.training,
         texts.validation,
@@ -187,7 +187,7 @@ class SoloEngine(Engine):
 
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
         super().__init__(subsets, models_folder)
-        self._trainer: Trainer | None = None
+        self._current: SoloTrial | None = None
         self._keeper: Keeper | None = None
 
     def start(
@@ -205,15 +205,15 @@ class SoloEngine(Engine):
         started = time.perf_counter()
         base, encoder = self.take_base(spec)
         data = self.cut_data(spec.cell)
-        self._trainer = build_trainer(spec, base, encoder, data, half_batches)
-        self._keeper = Keeper(self._trainer, checkpoints, started)
+        self._current = build_solo_trial(spec, base, encoder, data, half_batches)
+        self._keeper = Keeper(self._current, checkpoints, started)
         return self.describe(base, started, self._keeper.restore(resume_epoch))
 
     @property
-    def _trial(self) -> Trainer:
-        if self._trainer is None:
+    def _trial(self) -> SoloTrial:
+        if self._current is None:
             raise RuntimeError("no trial has been started")
-        return self._trainer
+        return self._current
 
     def run_epoch(self) -> dict[str, Any]:
         """Train one epoch, keep its checkpoint, and return its metrics with the trial's totals."""
@@ -226,11 +226,11 @@ class SoloEngine(Engine):
 
     def close(self) -> None:
         """End the trial; the base model stays for the next one."""
-        if self._trainer is not None:
-            self._trainer.close()
-            self._trainer = self._keeper = None
+        if self._current is not None:
+            self._current.close()
+            self._current = self._keeper = None
 
     def discard(self) -> None:
         """End the trial and drop the base model too, which the next trial then loads afresh."""
-        self._trainer = self._keeper = None
+        self._current = self._keeper = None
         super().discard()

@@ -7,7 +7,7 @@ from typing import Any
 from sweep.data.subsets import Subsets
 from sweep.plan import TrialSpec
 from sweep.training.engine import Engine, Keeper
-from sweep.training.packed.trainer import PackedTrainer
+from sweep.training.packed.trainer import PackTrainer
 
 Outcome = dict[str, Any] | Exception
 """An epoch's metrics with the trial's totals, or why there are none."""
@@ -22,7 +22,7 @@ class PackedEngine(Engine):
 
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
         super().__init__(subsets, models_folder)
-        self._trainer: PackedTrainer | None = None
+        self._trainer: PackTrainer | None = None
         self._keepers: dict[str, Keeper] = {}
 
     def start(
@@ -39,9 +39,9 @@ class PackedEngine(Engine):
         if self._base is not None and self._base.ref != spec.model:
             self.discard()
         base, encoder = self.take_base(spec)
-        trainer = self._trainer = self._trainer or PackedTrainer(base)
-        slot = trainer.join(spec, encoder, self.cut_data(spec.cell), half_batches)
-        keeper = self._keepers[spec.trial_id] = Keeper(slot, checkpoints, started)
+        trainer = self._trainer = self._trainer or PackTrainer(base)
+        trial = trainer.join(spec, encoder, self.cut_data(spec.cell), half_batches)
+        keeper = self._keepers[spec.trial_id] = Keeper(trial, checkpoints, started)
         try:
             return self.describe(base, started, keeper.restore(resume_epoch))
         except Exception:
@@ -50,9 +50,9 @@ class PackedEngine(Engine):
 
     def begin_epoch(self, trial_id: str) -> None:
         """Let a trial begin its next epoch."""
-        if self._trainer is None or trial_id not in self._trainer.slots:
+        if self._trainer is None or trial_id not in self._trainer.trials:
             raise RuntimeError(f"trial {trial_id} has not been started")
-        self._trainer.slots[trial_id].begin_epoch()
+        self._trainer.trials[trial_id].begin_epoch()
 
     @property
     def busy(self) -> bool:
@@ -70,8 +70,8 @@ class PackedEngine(Engine):
         if self._trainer is None:
             return {}
         return {
-            slot.spec.trial_id: self._keep(slot.spec.trial_id, outcome)
-            for slot, outcome in self._trainer.advance()
+            trial.spec.trial_id: self._keep(trial.spec.trial_id, outcome)
+            for trial, outcome in self._trainer.advance()
         }
 
     def _keep(self, trial_id: str, outcome: Outcome) -> Outcome:

@@ -1,4 +1,4 @@
-"""A slot: one trial inside a pack, with the batches it has still to bring."""
+"""One trial inside a pack, with the batches it has still to bring."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encod
 
 
 class Phase(Enum):
-    """What a slot does."""
+    """What a trial does."""
 
     WAITING = "waiting"
     TRAINING = "training"
@@ -30,7 +30,7 @@ class Phase(Enum):
 
 
 @dataclass
-class Slot(Trial):
+class PackedTrial(Trial):
     """One candidate in training, in a pack with others."""
 
     pack: Pack
@@ -43,7 +43,7 @@ class Slot(Trial):
     position: int = 0
     """How many of ``batches`` are done."""
     seconds: float = 0.0
-    """This slot's share of the time that the phase took."""
+    """This trial's share of the time that the phase took."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """What the epoch gave so far; with ``done`` in it, the epoch is over."""
     failure: Exception | None = None
@@ -51,11 +51,11 @@ class Slot(Trial):
 
     @property
     def row(self) -> int:
-        """The slot's row of the stacks."""
+        """The trial's row of the stacks."""
         return self.pack.row(self.spec.trial_id)
 
     def trained(self) -> NamedTensors:
-        """Return views of the slot's part of the pack."""
+        """Return views of the trial's part of the pack."""
         return self.pack.trained(self.spec.trial_id)
 
     def frozen(self) -> NamedTensors:
@@ -64,7 +64,7 @@ class Slot(Trial):
         return [(n.replace(".base.", "."), p) for n, p in named if not p.requires_grad]
 
     def moments(self) -> Tensors:
-        """Return the slot's AdamW state."""
+        """Return the trial's AdamW state."""
         return self.pack.moments(self.spec.trial_id)
 
     def take_moments(self, flat: Mapping[str, torch.Tensor]) -> None:
@@ -181,9 +181,9 @@ class Slot(Trial):
         return self.judge(encoded, total, predictions)
 
 
-def build_slot(
+def build_packed_trial(
     spec: TrialSpec, pack: Pack, encoder: Encoder, data: CellData, half_batches: bool = False
-) -> Slot:
+) -> PackedTrial:
     """Return ``spec`` in ``pack``, ready for its first epoch (see ``bound_tokens``)."""
     texts = encode_cell(encoder, data)
     max_tokens, widest = bound_tokens(spec, texts.training, half_batches)
@@ -193,7 +193,7 @@ def build_slot(
         Phase.VALIDATING: texts.validation,
         Phase.TESTING: texts.test,
     }
-    return Slot(
+    return PackedTrial(
         spec,
         texts.training,
         texts.validation,

@@ -180,7 +180,7 @@ def test_trial_that_leaves_early_changes_nothing_for_the_others(
         assert_same(curve, curves[trial_id])
 
 
-def test_slot_that_diverges_changes_nothing_for_the_others(
+def test_trial_that_diverges_changes_nothing_for_the_others(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
 ) -> None:
     *specs, guest = build_specs(plan, subsets, "gpt2", 3)
@@ -189,7 +189,7 @@ def test_slot_that_diverges_changes_nothing_for_the_others(
     for spec in (guest, *specs):
         join(engine, spec, tmp_path / "b")
     assert engine._trainer is not None
-    for _, value in engine._trainer.slots[guest.trial_id].trained():
+    for _, value in engine._trainer.trials[guest.trial_id].trained():
         value.fill_(math.nan)
     while engine.busy:
         advance(engine, curves)
@@ -259,7 +259,7 @@ def test_gradient_checkpointing_changes_no_curve(
         assert_same(curves[0][spec.trial_id], curves[1][spec.trial_id])
 
 
-def test_dropout_of_a_slot_does_not_depend_on_who_shares_the_pack(
+def test_dropout_of_a_trial_does_not_depend_on_who_shares_the_pack(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
 ) -> None:
     specs = [
@@ -276,7 +276,7 @@ def test_dropout_of_a_slot_does_not_depend_on_who_shares_the_pack(
         assert_same(alone[spec.trial_id], together[spec.trial_id])
 
 
-def test_slot_out_of_memory_fails_alone(
+def test_trial_out_of_memory_fails_alone(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -285,11 +285,11 @@ def test_slot_out_of_memory_fails_alone(
     for spec in specs:
         engine.start(spec, tmp_path / spec.trial_id)
     assert engine._trainer is not None
-    slots, real = engine._trainer.slots, engine._trainer._pass
-    big = slots[specs[0].trial_id]
+    trials, real = engine._trainer.trials, engine._trainer._pass
+    big = trials[specs[0].trial_id]
 
     def fake(group: Any) -> Any:
-        if any(slot is big for slot, _ in group):
+        if any(trial is big for trial, _ in group):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(group)
 
