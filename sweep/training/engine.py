@@ -75,7 +75,7 @@ class Engine:
             torch.cuda.empty_cache()
 
 
-class Keeper:
+class Checkpointer:
     """A trial's checkpoints in one folder, and the time that has passed on it."""
 
     def __init__(self, trial: Trial, folder: Path, started: float) -> None:
@@ -92,7 +92,7 @@ class Keeper:
                 return self.trial.progress.epoch
         return 0
 
-    def keep(self, metrics: dict[str, Any]) -> dict[str, Any]:
+    def save(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Write the checkpoint of the epoch that gave ``metrics``; return them with the trial's
         totals."""
         progress, now = self.trial.progress, time.perf_counter()

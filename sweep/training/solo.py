@@ -24,7 +24,7 @@ from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.training.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
 from sweep.training.checkpoint import Tensors
-from sweep.training.engine import Engine, Keeper
+from sweep.training.engine import Checkpointer, Engine
 from sweep.training.optimizer import build_optimizer, flatten_moments, restore_moments
 from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
@@ -188,7 +188,7 @@ class SoloEngine(Engine):
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
         super().__init__(subsets, models_folder)
         self._current: SoloTrial | None = None
-        self._keeper: Keeper | None = None
+        self._checkpointer: Checkpointer | None = None
 
     def start(
         self,
@@ -206,8 +206,8 @@ class SoloEngine(Engine):
         base, encoder = self.take_base(spec)
         data = self.cut_data(spec.cell)
         self._current = build_solo_trial(spec, base, encoder, data, half_batches)
-        self._keeper = Keeper(self._current, checkpoints, started)
-        return self.describe(base, started, self._keeper.restore(resume_epoch))
+        self._checkpointer = Checkpointer(self._current, checkpoints, started)
+        return self.describe(base, started, self._checkpointer.restore(resume_epoch))
 
     @property
     def _trial(self) -> SoloTrial:
@@ -218,7 +218,7 @@ class SoloEngine(Engine):
     def run_epoch(self) -> dict[str, Any]:
         """Train one epoch, keep its checkpoint, and return its metrics with the trial's totals."""
         metrics = self._trial.run_epoch()
-        return self._keeper.keep(metrics) if self._keeper else metrics
+        return self._checkpointer.save(metrics) if self._checkpointer else metrics
 
     def save(self, folder: Path) -> None:
         """Write the trial's state to ``folder``."""
@@ -228,9 +228,9 @@ class SoloEngine(Engine):
         """End the trial; the base model stays for the next one."""
         if self._current is not None:
             self._current.close()
-            self._current = self._keeper = None
+            self._current = self._checkpointer = None
 
     def discard(self) -> None:
         """End the trial and drop the base model too, which the next trial then loads afresh."""
-        self._current = self._keeper = None
+        self._current = self._checkpointer = None
         super().discard()

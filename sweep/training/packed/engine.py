@@ -6,7 +6,7 @@ from typing import Any
 
 from sweep.data.subsets import Subsets
 from sweep.plan import TrialSpec
-from sweep.training.engine import Engine, Keeper
+from sweep.training.engine import Checkpointer, Engine
 from sweep.training.packed.trainer import PackTrainer
 
 Outcome = dict[str, Any] | Exception
@@ -23,7 +23,7 @@ class PackedEngine(Engine):
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
         super().__init__(subsets, models_folder)
         self._trainer: PackTrainer | None = None
-        self._keepers: dict[str, Keeper] = {}
+        self._checkpointers: dict[str, Checkpointer] = {}
 
     def start(
         self,
@@ -41,9 +41,11 @@ class PackedEngine(Engine):
         base, encoder = self.take_base(spec)
         trainer = self._trainer = self._trainer or PackTrainer(base)
         trial = trainer.join(spec, encoder, self.cut_data(spec.cell), half_batches)
-        keeper = self._keepers[spec.trial_id] = Keeper(trial, checkpoints, started)
+        checkpointer = self._checkpointers[spec.trial_id] = Checkpointer(
+            trial, checkpoints, started
+        )
         try:
-            return self.describe(base, started, keeper.restore(resume_epoch))
+            return self.describe(base, started, checkpointer.restore(resume_epoch))
         except Exception:
             self.close(spec.trial_id)
             raise
@@ -62,7 +64,7 @@ class PackedEngine(Engine):
     @property
     def trials(self) -> list[str]:
         """The trials at hand, by id."""
-        return list(self._keepers)
+        return list(self._checkpointers)
 
     def advance(self) -> dict[str, Outcome]:
         """Let every trial that is in an epoch take a step; return the outcome of those whose epoch
@@ -70,15 +72,15 @@ class PackedEngine(Engine):
         if self._trainer is None:
             return {}
         return {
-            trial.spec.trial_id: self._keep(trial.spec.trial_id, outcome)
+            trial.spec.trial_id: self._save_checkpoint(trial.spec.trial_id, outcome)
             for trial, outcome in self._trainer.advance()
         }
 
-    def _keep(self, trial_id: str, outcome: Outcome) -> Outcome:
+    def _save_checkpoint(self, trial_id: str, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Exception):
             return outcome
         try:
-            return self._keepers[trial_id].keep(outcome)
+            return self._checkpointers[trial_id].save(outcome)
         except Exception as error:  # one trial's checkpoint is no other trial's failure
             return error
 
@@ -86,10 +88,10 @@ class PackedEngine(Engine):
         """End a trial; base model and other trials stay."""
         if self._trainer is not None:
             self._trainer.leave(trial_id)
-        self._keepers.pop(trial_id, None)
+        self._checkpointers.pop(trial_id, None)
 
     def discard(self) -> None:
         """End all trials and drop the base model too."""
         self._trainer = None
-        self._keepers = {}
+        self._checkpointers = {}
         super().discard()
