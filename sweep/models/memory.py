@@ -36,7 +36,7 @@ class Load:
     """Whether blocks keep only their input and are computed again in the backward pass."""
 
 
-def count_trained(shape: ModelShape, load: Load) -> int:
+def count_trainable(shape: ModelShape, load: Load) -> int:
     """Return the parameters that a trial trains: adapter and classification head."""
     return count_adapter(shape, load.rank, load.targets) + shape.hidden * load.n_labels
 
@@ -91,7 +91,7 @@ def estimate_memory(
     count = parameters or count_parameters(shape)
     weights = count * bytes_per_value
     process = GPU_PROCESS_BYTES if on_gpu else _cpu_process(shape)
-    state = 4 * STATE_COPIES * count_trained(shape, load)
+    state = 4 * STATE_COPIES * count_trainable(shape, load)
     kept = load.train_tokens * _kept_bytes(shape, load, bytes_per_value)
     passing = max(kept, load.eval_tokens * scoring_bytes(shape, bytes_per_value))
     training = state + int(passing * (GPU_ALLOCATOR if on_gpu else CPU_ALLOCATOR))
@@ -103,7 +103,7 @@ def estimate_memory(
 def estimate_slot(shape: ModelShape, load: Load, bytes_per_value: int, on_gpu: bool) -> int:
     """Return the bytes that one more trial of a pack takes: its trained state with its best
     weights, and the activations of its training step."""
-    state = 4 * (STATE_COPIES + 1) * count_trained(shape, load)
+    state = 4 * (STATE_COPIES + 1) * count_trainable(shape, load)
     kept = load.train_tokens * _kept_bytes(shape, load, bytes_per_value)
     return state + int(kept * (GPU_ALLOCATOR if on_gpu else CPU_ALLOCATOR))
 
@@ -124,4 +124,4 @@ def _cpu_process(shape: ModelShape) -> int:
 
 def checkpoint_bytes(shape: ModelShape, load: Load) -> int:
     """Return the bytes of one checkpoint of a trial."""
-    return 4 * SAVED_COPIES * count_trained(shape, load)
+    return 4 * SAVED_COPIES * count_trainable(shape, load)

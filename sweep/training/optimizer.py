@@ -37,7 +37,7 @@ def schedule(step: int, total_steps: int, warmup_ratio: float) -> float:
     return (total_steps - step) / max(1, total_steps - warmup)
 
 
-def flatten_moments(
+def flatten_adamw_state(
     named: list[tuple[str, nn.Parameter]], optimizer: torch.optim.Optimizer
 ) -> Tensors:
     """Return AdamW's state as flat tensors named ``PARAMETER/KEY``."""
@@ -48,12 +48,12 @@ def flatten_moments(
     }
 
 
-def restore_moments(
+def load_adamw_state(
     named: list[tuple[str, nn.Parameter]],
     optimizer: torch.optim.Optimizer,
     flat: Mapping[str, torch.Tensor],
 ) -> None:
-    """Give ``optimizer`` the state that ``flatten_moments`` returned."""
+    """Give ``optimizer`` the state that ``flatten_adamw_state`` returned."""
     for name, parameter in named:
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = flat.get(f"{name}/{key}")

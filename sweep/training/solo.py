@@ -25,7 +25,7 @@ from sweep.seeds import derive_seed
 from sweep.training.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
 from sweep.training.checkpoint import Tensors
 from sweep.training.engine import Checkpointer, Engine
-from sweep.training.optimizer import build_optimizer, flatten_moments, restore_moments
+from sweep.training.optimizer import build_optimizer, flatten_adamw_state, load_adamw_state
 from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
 
@@ -123,22 +123,22 @@ class SoloTrial(Trial):
     def _parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
 
-    def trained(self) -> NamedTensors:
+    def trainable_weights(self) -> NamedTensors:
         """Return the adapter's and the head's parameters."""
         return [*self._parameters()]
 
-    def frozen(self) -> NamedTensors:
+    def frozen_weights(self) -> NamedTensors:
         """Return the base model's weights."""
         named = self.model.get_base_model().named_parameters()
         return [(n.replace(".base_layer.", "."), p) for n, p in named if not p.requires_grad]
 
-    def moments(self) -> Tensors:
+    def optimizer_state(self) -> Tensors:
         """Return AdamW's state."""
-        return flatten_moments(self._parameters(), self.optimizer)
+        return flatten_adamw_state(self._parameters(), self.optimizer)
 
-    def take_moments(self, flat: Mapping[str, torch.Tensor]) -> None:
-        """Give AdamW the state that ``moments`` gave."""
-        restore_moments(self._parameters(), self.optimizer, flat)
+    def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
+        """Give AdamW the state that ``optimizer_state`` gave."""
+        load_adamw_state(self._parameters(), self.optimizer, flat)
 
     def measure(self) -> dict[str, int]:
         """Return the counts of parameters, and the most memory held."""

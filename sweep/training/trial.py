@@ -70,20 +70,20 @@ class Trial(ABC):
     best: Tensors = field(default_factory=dict, kw_only=True)
 
     @abstractmethod
-    def trained(self) -> NamedTensors:
+    def trainable_weights(self) -> NamedTensors:
         """Return the trained weights, by PEFT's names; writing into them changes the trial."""
 
     @abstractmethod
-    def frozen(self) -> NamedTensors:
+    def frozen_weights(self) -> NamedTensors:
         """Return the base model's weights, by names like its own."""
 
     @abstractmethod
-    def moments(self) -> Tensors:
+    def optimizer_state(self) -> Tensors:
         """Return the optimiser's state as flat tensors named ``PARAMETER/KEY``."""
 
     @abstractmethod
-    def take_moments(self, flat: Mapping[str, torch.Tensor]) -> None:
-        """Take up the optimiser's state that ``moments`` gave."""
+    def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
+        """Take up the optimiser's state that ``optimizer_state`` gave."""
 
     @abstractmethod
     def measure(self) -> dict[str, int]:
@@ -142,7 +142,7 @@ class Trial(ABC):
 
     def _explain_divergence(self, kind: str) -> str:
         """Return what to say of a loss that is no number; the base's weights may be at fault."""
-        broken = [name for name, value in self.frozen() if not bool(value.isfinite().all())]
+        broken = [name for name, value in self.frozen_weights() if not bool(value.isfinite().all())]
         if not broken:
             return f"the {kind} loss is not finite"
         return (
@@ -167,7 +167,7 @@ class Trial(ABC):
             progress.val_accuracy = score.accuracy
             progress.val_macro_f1 = score.macro_f1
             progress.val_loss = score.loss
-            self.best = {name: value.detach().clone() for name, value in self.trained()}
+            self.best = {name: value.detach().clone() for name, value in self.trainable_weights()}
 
     def is_last_epoch(self) -> bool:
         """Return whether the trial ends with this epoch: the last one, or patience is over."""
@@ -180,7 +180,7 @@ class Trial(ABC):
     def take_best(self) -> None:
         """Go back to the weights of the best epoch."""
         with torch.no_grad():
-            for name, value in self.trained():
+            for name, value in self.trainable_weights():
                 if name in self.best:
                     value.copy_(self.best[name])
 
@@ -202,8 +202,8 @@ class Trial(ABC):
 
     def save(self, folder: Path) -> None:
         """Write adapter, head, optimiser moments, best epoch and progress to ``folder``."""
-        groups: dict[str, Tensors] = {"adapter": dict(self.trained()), "best": self.best}
-        groups["optimizer"] = self.moments()
+        groups: dict[str, Tensors] = {"adapter": dict(self.trainable_weights()), "best": self.best}
+        groups["optimizer"] = self.optimizer_state()
         progress = asdict(self.progress)
         write_checkpoint(folder, groups, {"trial_id": self.spec.trial_id, "progress": progress})
 
@@ -214,10 +214,10 @@ class Trial(ABC):
             return False
         groups, state = found
         with torch.no_grad():
-            for name, value in self.trained():
+            for name, value in self.trainable_weights():
                 value.copy_(groups["adapter"][name])
-        self.take_moments(groups["optimizer"])
-        device = self.trained()[0][1].device
+        self.load_optimizer_state(groups["optimizer"])
+        device = self.trainable_weights()[0][1].device
         self.best = {name: value.to(device) for name, value in groups["best"].items()}
         self.progress = Progress(**state["progress"])
         return True

@@ -94,12 +94,16 @@ def test_pack_that_a_trial_has_left_starts_the_next_as_a_fresh_one(
     used, fresh = Pack(load(ref)), Pack(load(ref))
     first, second = (replace(spec, model=ref) for spec in plan.trials[:2])
     used.join(first)
-    for _, value in used.trained(first.trial_id):
+    for _, value in used.trainable_weights(first.trial_id):
         value.fill_(7.0)
     used.leave(first.trial_id)
     for pack in (used, fresh):
         pack.join(second)
-    pairs = zip(used.trained(second.trial_id), fresh.trained(second.trial_id), strict=True)
+    pairs = zip(
+        used.trainable_weights(second.trial_id),
+        fresh.trainable_weights(second.trial_id),
+        strict=True,
+    )
     assert all(torch.equal(one, other) for (_, one), (_, other) in pairs)
     frozen, wanted = used.base.model.state_dict(), fresh.base.model.state_dict()
     assert [name for name in wanted if not torch.equal(frozen[name], wanted[name])] == []

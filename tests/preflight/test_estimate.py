@@ -15,7 +15,7 @@ from fake_run import write_fake_run
 from model_configs import GEMMA, GPT2_XL, LLAMA, QWEN
 
 from sweep.cluster.hardware import assume_gpu_flops, measure_cpu_flops, parse_gpus
-from sweep.models.memory import Load, checkpoint_bytes, count_trained, estimate_memory
+from sweep.models.memory import Load, checkpoint_bytes, count_trainable, estimate_memory
 from sweep.models.shape import (
     TINY_CONFIGS,
     ModelShape,
@@ -117,7 +117,7 @@ def test_gradient_checkpointing_trades_memory_for_a_forward_pass() -> None:
 def test_checkpoint_holds_four_float32_values_per_trained_parameter() -> None:
     load = Load(1, 1, 4, 16)
     trained = count_adapter(shape_of(LLAMA), 4) + 2048 * 16
-    assert count_trained(shape_of(LLAMA), load) == trained
+    assert count_trainable(shape_of(LLAMA), load) == trained
     assert checkpoint_bytes(shape_of(LLAMA), load) == 16 * trained
 
 

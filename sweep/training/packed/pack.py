@@ -67,7 +67,7 @@ class Pack:
         kept = list(range(len(self.members)))
         self.members[spec.trial_id] = Member(candidate.lora_rank, spec.cell.n_labels, scaling)
         self._rebuild(kept)
-        for name, value in self.trained(spec.trial_id):
+        for name, value in self.trainable_weights(spec.trial_id):
             value.copy_(drawn.weights[name])
         return drawn.total_parameters
 
@@ -148,7 +148,7 @@ class Pack:
         logits = flat.view(len(batch.slots), -1, flat.shape[-1])
         return logits.masked_fill(layout.pick(self._absent)[:, None], -torch.inf)
 
-    def trained(self, trial_id: str) -> list[tuple[str, torch.Tensor]]:
+    def trainable_weights(self, trial_id: str) -> list[tuple[str, torch.Tensor]]:
         """Return a trial's weights by PEFT's names, as views."""
         return self._named(self.stacks.weights, trial_id)
 
@@ -162,19 +162,19 @@ class Pack:
             named.append((f"{place}.lora_B.default.weight", b[row, :, : member.rank]))
         return [*named, (HEAD, heads[row, : member.classes])]
 
-    def moments(self, trial_id: str) -> Tensors:
-        """Return a trial's AdamW state under the names of ``flatten_moments``."""
+    def optimizer_state(self, trial_id: str) -> Tensors:
+        """Return a trial's AdamW state under the names of ``flatten_adamw_state``."""
         stacks = self.stacks
         step = stacks.steps[self.row(trial_id)]
         flat: Tensors = {}
         for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
             flat |= {f"{name}/{key}": value for name, value in self._named(moments, trial_id)}
         # One step count per parameter, as AdamW keeps it; each its own, or they could not be saved.
-        steps = {f"{name}/step": step.clone() for name, _ in self.trained(trial_id)}
+        steps = {f"{name}/step": step.clone() for name, _ in self.trainable_weights(trial_id)}
         return flat | steps
 
-    def take_moments(self, trial_id: str, flat: Mapping[str, torch.Tensor]) -> None:
-        """Take up the AdamW state that ``moments`` or ``flatten_moments`` returned."""
+    def load_optimizer_state(self, trial_id: str, flat: Mapping[str, torch.Tensor]) -> None:
+        """Take up the AdamW state that ``optimizer_state`` or ``flatten_adamw_state`` returned."""
         stacks = self.stacks
         for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
             for name, value in self._named(moments, trial_id):

@@ -54,27 +54,27 @@ class PackedTrial(Trial):
         """The trial's row of the stacks."""
         return self.pack.row(self.spec.trial_id)
 
-    def trained(self) -> NamedTensors:
+    def trainable_weights(self) -> NamedTensors:
         """Return views of the trial's part of the pack."""
-        return self.pack.trained(self.spec.trial_id)
+        return self.pack.trainable_weights(self.spec.trial_id)
 
-    def frozen(self) -> NamedTensors:
+    def frozen_weights(self) -> NamedTensors:
         """Return the base model's weights."""
         named = self.pack.base.model.named_parameters()
         return [(n.replace(".base.", "."), p) for n, p in named if not p.requires_grad]
 
-    def moments(self) -> Tensors:
+    def optimizer_state(self) -> Tensors:
         """Return the trial's AdamW state."""
-        return self.pack.moments(self.spec.trial_id)
+        return self.pack.optimizer_state(self.spec.trial_id)
 
-    def take_moments(self, flat: Mapping[str, torch.Tensor]) -> None:
-        """Take up the AdamW state that ``moments`` gave."""
-        self.pack.take_moments(self.spec.trial_id, flat)
+    def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
+        """Take up the AdamW state that ``optimizer_state`` gave."""
+        self.pack.load_optimizer_state(self.spec.trial_id, flat)
 
     def measure(self) -> dict[str, int]:
         """Return the counts of parameters, and the most memory that the pack held."""
         return {
-            "trainable_parameters": sum(value.numel() for _, value in self.trained()),
+            "trainable_parameters": sum(value.numel() for _, value in self.trainable_weights()),
             "total_parameters": self.total_parameters,
             "peak_memory_bytes": measure_peak_memory(self.pack.base.device),
         }

@@ -189,7 +189,7 @@ def test_trial_that_diverges_changes_nothing_for_the_others(
     for spec in (guest, *specs):
         join(engine, spec, tmp_path / "b")
     assert engine._trainer is not None
-    for _, value in engine._trainer.trials[guest.trial_id].trained():
+    for _, value in engine._trainer.trials[guest.trial_id].trainable_weights():
         value.fill_(math.nan)
     while engine.busy:
         advance(engine, curves)
