@@ -111,12 +111,12 @@ class SoloTrial(Trial):
                 total += nn.functional.cross_entropy(logits, batch.classes, reduction="sum").item()
                 for index, predicted in zip(part, logits.argmax(-1).tolist(), strict=True):
                     predictions[index] = predicted
-        return self.judge(encoded, total, predictions)
+        return self.compute_metrics(encoded, total, predictions)
 
     def _finish(self) -> dict[str, Any]:
         """Score the test texts once, with the best epoch's weights."""
         start = time.perf_counter()
-        self.take_best()
+        self.restore_best_weights()
         score = self.score(self.test)
         return self.end_test(score, time.perf_counter() - start)
 

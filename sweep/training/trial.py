@@ -150,7 +150,7 @@ class Trial(ABC):
             f"values that are no numbers ({show_names(broken, 2, 100)}); download the model again"
         )
 
-    def judge(self, encoded: Encoded, total_loss: float, predictions: list[int]) -> Score:
+    def compute_metrics(self, encoded: Encoded, total_loss: float, predictions: list[int]) -> Score:
         """Return the score of ``predictions``, in the order of ``encoded``."""
         scores = load_metric().compute(
             predictions=predictions,
@@ -177,7 +177,7 @@ class Trial(ABC):
         waited = progress.epoch - progress.best_epoch
         return recipe.patience is not None and waited >= recipe.patience
 
-    def take_best(self) -> None:
+    def restore_best_weights(self) -> None:
         """Go back to the weights of the best epoch."""
         with torch.no_grad():
             for name, value in self.trainable_weights():

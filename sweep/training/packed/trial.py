@@ -160,7 +160,7 @@ class PackedTrial(Trial):
             self.metrics |= self.end_validation(self._read_score(), seconds)
             if not self.metrics["done"] and self.is_last_epoch():
                 del self.metrics["done"]
-                self.take_best()
+                self.restore_best_weights()
                 self.begin_scoring(Phase.TESTING)
         else:
             self.metrics |= self.end_test(self._read_score(), seconds)
@@ -178,7 +178,7 @@ class PackedTrial(Trial):
         for index, value in zip(indices, predicted, strict=True):
             predictions[index] = value
         total = sum(torch.stack([loss for _, _, loss in self.scored]).tolist())
-        return self.judge(encoded, total, predictions)
+        return self.compute_metrics(encoded, total, predictions)
 
 
 def build_packed_trial(
