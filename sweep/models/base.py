@@ -25,7 +25,7 @@ from sweep.errors import ModelError, name_error
 from sweep.models.device import convert_dtype, is_out_of_memory
 from sweep.models.fused import speed_up
 from sweep.models.heads import Loaded, check_loaded, find_score, read_config
-from sweep.models.last_token import Readout
+from sweep.models.last_token import LastTokenForward
 from sweep.models.memory import activation_bytes
 from sweep.models.shape import read_shape
 from sweep.models.sources import TINY_PREFIX, is_local
@@ -47,7 +47,7 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     dtype: torch.dtype
     device: torch.device
-    readout: Readout
+    last_token_forward: LastTokenForward
     """Its logits, adapters and head included while they are attached."""
     head: nn.Linear
     """The head that it was loaded with, in its place again when a trial is over."""

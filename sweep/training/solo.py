@@ -95,7 +95,7 @@ class SoloTrial(Trial):
     def _logits(self, batch: Batch) -> torch.Tensor:
         """Return float32 logits (texts, classes)."""
         with cast_to(self.base.device, self.base.dtype):
-            return self.base.readout(batch.input_ids, batch.attention_mask).float()
+            return self.base.last_token_forward(batch.input_ids, batch.attention_mask).float()
 
     def score(self, encoded: Encoded) -> Score:
         """Return loss, accuracy, macro-F1 and predicted class of each text, in ``encoded``'s

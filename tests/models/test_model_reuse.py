@@ -49,7 +49,7 @@ def draw_logits(base: Base) -> torch.Tensor:
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     ids[mask == 0] = base.tokenizer.pad_token_id
     with torch.no_grad():
-        return base.readout(ids, mask).clone()
+        return base.last_token_forward(ids, mask).clone()
 
 
 def describe(model: nn.Module) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class Pack:
         layout.index = None if whole else torch.tensor(batch.slots, device=base.device)
         layout.scaling = layout.pick(self._scaling).to(base.dtype)
         with cast_to(base.device, base.dtype):
-            flat = base.readout(batch.input_ids, batch.attention_mask).float()
+            flat = base.last_token_forward(batch.input_ids, batch.attention_mask).float()
         logits = flat.view(len(batch.slots), -1, flat.shape[-1])
         return logits.masked_fill(layout.pick(self._absent)[:, None], -torch.inf)
 

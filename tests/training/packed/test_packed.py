@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets
 from sweep.export.cli import main as export
-from sweep.models.last_token import Readout
+from sweep.models.last_token import LastTokenForward
 from sweep.models.sources import TINY_FAMILIES
 from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.engine import PackedEngine
@@ -71,11 +71,11 @@ def build_specs(plan: Plan, subsets: Subsets, family: str, count: int) -> list[T
 def stock_recipe() -> Iterator[None]:
     """Have trials pass through transformers' own modules and PEFT's, as they come."""
 
-    def whole(model: PreTrainedModel) -> Readout:
+    def whole(model: PreTrainedModel) -> LastTokenForward:
         return lambda ids, mask: model(input_ids=ids, attention_mask=mask, use_cache=False).logits
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweep.models.device.choose_readout", whole)
+        patch.setattr("sweep.models.device.choose_last_token_forward", whole)
         patch.setattr("sweep.models.base.speed_up", lambda model: None)
         yield
 
