@@ -208,7 +208,7 @@ def write_weights(
     weights = bundle.read_best_weights(run_folder, storage, spec.trial_id, best_epoch)
     source = str(find_tiny(winner, run_folder))
     if not spec.model.path.startswith(TINY_PREFIX) or not Path(source).is_dir():
-        source = bundle.materialise(spec.model, run_folder / "models", subsets.training_texts)
+        source = bundle.materialize(spec.model, run_folder / "models", subsets.training_texts)
     base, model = bundle.build_classifier(spec, source, weights)
     try:
         target.mkdir(parents=True)

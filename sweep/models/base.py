@@ -55,7 +55,7 @@ class Base:
     """The class names that it was loaded with."""
 
 
-def materialise(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
+def materialize(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
     """Return what ``from_pretrained`` takes for ``ref``.
 
     A tiny family is first written below ``folder`` as an ordinary model folder, its tokenizer
@@ -101,7 +101,7 @@ def _write_tiny(family: str, target: Path, texts: Iterable[str], mark: str) -> N
 
 
 def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> Base:
-    """Load the base model of ``ref`` from ``source`` (see ``materialise``), frozen, in ``dtype``.
+    """Load the base model of ``ref`` from ``source`` (see ``materialize``), frozen, in ``dtype``.
 
     Raises ModelError with the remedy when weights, tokenizer or padding cannot be had.
     """

@@ -175,7 +175,7 @@ def count_blocks(shape: ModelShape) -> int:
 
 def count_parameters(shape: ModelShape) -> int:
     """Return the parameters of the base model as a classifier loads it: with one token table,
-    without the language-modelling head (which most of these models tie to that table)."""
+    without the language-modeling head (which most of these models tie to that table)."""
     return count_embeddings(shape) + count_blocks(shape)
 
 

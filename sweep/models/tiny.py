@@ -102,7 +102,7 @@ def build_tiny_model(family: str, texts: Iterable[str], folder: Path, seed: int 
     """Write a model folder (config, safetensors weights, tokenizer) of one of
     `sweep.models.sources.TINY_FAMILIES`.
 
-    The vocabulary is learnt from `texts`; the weights are random and fixed by `seed`. The folder
+    The vocabulary is learned from `texts`; the weights are random and fixed by `seed`. The folder
     loads like any other, by `AutoTokenizer` and `AutoModelForSequenceClassification`.
     Raises KeyError for an unknown family.
     """

@@ -44,7 +44,7 @@ RESULT_COLUMNS: list[Column] = [
     ("lora_dropout", REAL, "", "dropout before the adapter"),
     ("learning_rate", REAL, "", "peak learning rate of AdamW"),
     ("weight_decay", REAL, "", "decoupled weight decay"),
-    ("batch_size", WHOLE, "texts", "training texts per optimiser step"),
+    ("batch_size", WHOLE, "texts", "training texts per optimizer step"),
     ("max_length", WHOLE, "tokens", "longer texts are cut to this many tokens"),
     ("max_epochs", WHOLE, "epochs", "epochs of the learning-rate schedule"),
     ("status", TEXT, "", "finished, stopped (by ASHA), diverged, oom or failed"),

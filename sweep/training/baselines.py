@@ -14,7 +14,7 @@ from sweep.data.subsets import Subset
 from sweep.training.metrics import load_metric
 
 STRENGTHS = (1.0, 4.0, 16.0)
-"""Inverse regularisation strengths of the logistic regression; validation chooses."""
+"""Inverse regularization strengths of the logistic regression; validation chooses."""
 
 Predict = Callable[[Sequence[str]], list[int]]
 

@@ -1,4 +1,4 @@
-"""Tokenised texts and the batches they are trained and scored in."""
+"""Tokenized texts and the batches they are trained and scored in."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Batch:
 
 
 class Encoder:
-    """Tokenises each text once and remembers it."""
+    """Tokenizes each text once and remembers it."""
 
     def __init__(self, tokenizer: Any, max_length: int, rows: int | None = None) -> None:
         """Take what ``tokenizer`` makes of a text; ``rows``, if known, is how many tokens the model

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sweep.data.subsets import CellData, Subsets
-from sweep.models.base import Base, load_base, materialise
+from sweep.models.base import Base, load_base, materialize
 from sweep.models.device import choose_attention, keep_freed_memory, name_device
 from sweep.models.sources import TINY_PREFIX
 from sweep.models.vocabulary import count_rows
@@ -24,7 +24,7 @@ from sweep.training.trial import Trial
 
 
 class Engine:
-    """What engines share: the base model, the tokenised texts and the trials' checkpoints."""
+    """What engines share: the base model, the tokenized texts and the trials' checkpoints."""
 
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
         self._subsets = subsets
@@ -38,12 +38,12 @@ class Engine:
         self.base_loads = 0
 
     def take_base(self, spec: TrialSpec) -> tuple[Base, Encoder]:
-        """Return the trial's base model, loaded if it is not at hand, and its tokenised texts."""
+        """Return the trial's base model, loaded if it is not at hand, and its tokenized texts."""
         ref = spec.model
         if self._base is None or self._encoder is None or self._base.ref != ref:
             # Let the old one go first: two do not fit on a small GPU.
             self._base = self._encoder = None
-            self._source = materialise(ref, self._models_folder, self._subsets.training_texts)
+            self._source = materialize(ref, self._models_folder, self._subsets.training_texts)
             self._base = load_base(ref, self._source, spec.recipe.dtype, self._device)
             choose_attention(self._base.model, spec.recipe.max_length)
             rows = count_rows(self._base.model)

@@ -76,7 +76,7 @@ class SoloTrial(Trial):
             yield part, build_batch(encoded, part, pad_id, self.base.device)
 
     def _step(self, indices: list[int]) -> torch.Tensor:
-        """Take one optimiser step; return the mean loss of its texts, a scalar on the device."""
+        """Take one optimizer step; return the mean loss of its texts, a scalar on the device."""
         total = torch.zeros((), device=self.base.device)
         for _, batch in self._parts(self.training, indices):
             losses = nn.functional.cross_entropy(

@@ -49,7 +49,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrialTexts:
-    """The tokenised texts of a trial's cell."""
+    """The tokenized texts of a trial's cell."""
 
     training: Encoded
     validation: Encoded
@@ -79,11 +79,11 @@ class Trial(ABC):
 
     @abstractmethod
     def optimizer_state(self) -> Tensors:
-        """Return the optimiser's state as flat tensors named ``PARAMETER/KEY``."""
+        """Return the optimizer's state as flat tensors named ``PARAMETER/KEY``."""
 
     @abstractmethod
     def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
-        """Take up the optimiser's state that ``optimizer_state`` gave."""
+        """Take up the optimizer's state that ``optimizer_state`` gave."""
 
     @abstractmethod
     def measure(self) -> dict[str, int]:
@@ -201,7 +201,7 @@ class Trial(ABC):
         }
 
     def save(self, folder: Path) -> None:
-        """Write adapter, head, optimiser moments, best epoch and progress to ``folder``."""
+        """Write adapter, head, optimizer moments, best epoch and progress to ``folder``."""
         groups: dict[str, Tensors] = {"adapter": dict(self.trainable_weights()), "best": self.best}
         groups["optimizer"] = self.optimizer_state()
         progress = asdict(self.progress)
@@ -224,7 +224,7 @@ class Trial(ABC):
 
 
 def encode_cell(encoder: Encoder, data: CellData) -> TrialTexts:
-    """Return the texts of a cell, tokenised."""
+    """Return the texts of a cell, tokenized."""
     return TrialTexts(
         *(
             encoder.encode(subset.texts, subset.classes)

@@ -12,7 +12,7 @@ from torch import nn
 
 from sweep.config.schema import ModelConfig
 from sweep.data.subsets import Subsets
-from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialise
+from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialize
 from sweep.models.sources import TINY_FAMILIES, resolve_revision
 from sweep.plan import Candidate, ModelRef, Plan, TrialSpec
 from sweep.training.packed.pack import Pack
@@ -29,7 +29,7 @@ def ref(request: pytest.FixtureRequest, tmp_path: Path) -> ModelRef:
     name = request.param
     if name.startswith("tiny:"):
         tiny = ModelConfig(name="m", path=name)
-        path = materialise(
+        path = materialize(
             ModelRef("m", name, resolve_revision(tiny)), tmp_path, ["what a day", "a day"]
         )
     elif name == "llama, sharded":

@@ -11,7 +11,7 @@ from sweep.config.schema import ModelConfig
 from sweep.data.corpus import Corpus
 from sweep.errors import ModelError
 from sweep.models import device
-from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialise
+from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialize
 from sweep.models.device import choose_attention
 from sweep.models.sources import TINY_FAMILIES, resolve_revision
 from sweep.plan import Candidate, ModelRef
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
     path = tmp_path_factory.mktemp("models")
     texts = [row.text for row in corpus.splits["train"]]
     for family in TINY_FAMILIES:
-        materialise(ref(family), path, texts)
+        materialize(ref(family), path, texts)
     return path
 
 
@@ -204,10 +204,10 @@ def test_attention_is_plain_where_that_is_faster_and_gives_the_same(
 
 def test_tiny_model_belongs_to_the_texts_of_its_tokenizer(tmp_path: Path) -> None:
     one, other = ["a first text", "and a second"], ["others say nothing of the kind"]
-    first = materialise(ref("llama"), tmp_path, one)
+    first = materialize(ref("llama"), tmp_path, one)
     assert first == str(tmp_path / "llama-v1")
-    assert materialise(ref("llama"), tmp_path, reversed(one)) == first
-    second = materialise(ref("llama"), tmp_path, other)
+    assert materialize(ref("llama"), tmp_path, reversed(one)) == first
+    second = materialize(ref("llama"), tmp_path, other)
     assert second != first
-    assert materialise(ref("llama"), tmp_path, other) == second
-    assert materialise(ref("llama"), tmp_path, one) == first
+    assert materialize(ref("llama"), tmp_path, other) == second
+    assert materialize(ref("llama"), tmp_path, one) == first

@@ -12,7 +12,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from sweep.data.corpus import Corpus
 from sweep.data.subsets import Subsets
-from sweep.models.base import load_base, materialise, needs_checkpointing
+from sweep.models.base import load_base, materialize, needs_checkpointing
 from sweep.models.sources import TINY_FAMILIES
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.checkpoints import list_checkpoints
@@ -130,7 +130,7 @@ def test_checkpoint_of_another_trial_is_not_taken(
 
 @pytest.fixture
 def trial(corpus: Corpus, subsets: Subsets, spec: TrialSpec, models_folder: Path) -> SoloTrial:
-    source = materialise(spec.model, models_folder, [r.text for r in corpus.splits["train"]])
+    source = materialize(spec.model, models_folder, [r.text for r in corpus.splits["train"]])
     base = load_base(spec.model, source, "float32", torch.device("cpu"))
     encoder = Encoder(base.tokenizer, 24)
     return build_solo_trial(spec, base, encoder, subsets.of_cell(4, 32, 0))

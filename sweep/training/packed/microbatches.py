@@ -23,7 +23,7 @@ tokens a second within 2,048, and 49,000 without this bound (one at a time: 50,4
 
 @dataclass(frozen=True)
 class TextTensors:
-    """Tokenised texts on the device: ids (texts, longest), lengths and classes (texts,)."""
+    """Tokenized texts on the device: ids (texts, longest), lengths and classes (texts,)."""
 
     ids: torch.Tensor
     lengths: torch.Tensor
@@ -140,7 +140,7 @@ def stack_parts(parts: Sequence[Part], pad_id: int) -> PackBatch:
     width = max(batch.width for _, batch in parts)
     longest = max(batch.ids.shape[1] for _, batch in parts)
     ids = _stack([_widen(batch.ids, longest, pad_id) for _, batch in parts], pad_id)[..., :width]
-    # A row without any token would have no attention to normalise.
+    # A row without any token would have no attention to normalize.
     lengths = _stack([batch.lengths for _, batch in parts], 1).view(-1, 1)
     return PackBatch(
         tuple(row for row, _ in parts),

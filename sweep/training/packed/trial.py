@@ -134,7 +134,7 @@ class PackedTrial(Trial):
         return self.position == len(self.batches)
 
     def next_step(self) -> RowStep:
-        """Return the settings of the batch's optimiser step."""
+        """Return the settings of the batch's optimizer step."""
         steps = len(self.batches)
         taken = (self.progress.epoch - 1) * steps + self.position
         return RowStep(
