@@ -12,7 +12,7 @@ from sweep.data.corpus import Corpus
 from sweep.data.files.raw_bytes import BINARY_KINDS, decode_text, read_data
 from sweep.data.subsets import Subsets
 from sweep.errors import Finding, SweepError
-from sweep.models.files import CODE_NAMED_IN, ReachedModel, list_model_files, read_part
+from sweep.models.files import CODE_NAMED_IN, ResolvedModel, list_model_files, read_part
 from sweep.models.sources import TINY_PREFIX, is_local
 from sweep.models.weight_files import choose_entry
 from sweep.plan import list_spaces
@@ -57,7 +57,7 @@ def _name_kind(model: ModelConfig) -> str:
     return "a folder on this machine" if is_local(model.path) else ""
 
 
-def check_loading(config: Config, reached: Mapping[str, ReachedModel]) -> Iterator[Finding]:
+def check_loading(config: Config, reached: Mapping[str, ResolvedModel]) -> Iterator[Finding]:
     """Yield a warning for each leave that a model is given and makes no use of; ``reached`` holds
     the models that can be had."""
     for index, model in enumerate(config.grid.models):

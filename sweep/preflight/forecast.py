@@ -10,7 +10,7 @@ from sweep.cluster.allocation import count_slots
 from sweep.cluster.hardware import Machine
 from sweep.config.schema import Config
 from sweep.data.subsets import Subsets
-from sweep.models.files import ReachedModel
+from sweep.models.files import ResolvedModel
 from sweep.models.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
 from sweep.models.shape import ModelShape, count_parameters, count_weights, read_shape
 from sweep.plan import draw_candidates
@@ -114,7 +114,7 @@ class Forecaster:
     folder: Path
     left: Mapping[CellKey, int]
 
-    def build_job(self, index: int, found: ReachedModel) -> Job | None:
+    def build_job(self, index: int, found: ResolvedModel) -> Job | None:
         """Return the job of the ``index``-th model, or None if its shape is unknown."""
         shape = read_shape(found.tree)
         if shape is None:

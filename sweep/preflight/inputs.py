@@ -11,7 +11,7 @@ from sweep.data.hub import go_offline_if_silent
 from sweep.data.sources import load_corpus
 from sweep.data.subsets import Subsets, _draw_subsets
 from sweep.errors import DataError, Finding, SweepError
-from sweep.models.files import ReachedModel, check_model, read_tree
+from sweep.models.files import ResolvedModel, check_model, read_tree
 from sweep.models.shape import TINY_CONFIGS
 from sweep.models.sources import (
     TINY_PREFIX,
@@ -30,7 +30,7 @@ from sweep.preflight.effects import (
 from sweep.startup.home import list_home_notes
 from sweep.storage.account import DataAccount
 
-__all__ = ["Reached", "ReachedModel", "check_model", "reach_inputs"]
+__all__ = ["Reached", "ResolvedModel", "check_model", "reach_inputs"]
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Reached:
     """What could be had: models by name, subsets unless the data cannot give every cell,
     what became of the data's rows, and the errors."""
 
-    models: dict[str, ReachedModel] = field(default_factory=dict)
+    models: dict[str, ResolvedModel] = field(default_factory=dict)
     subsets: Subsets | None = None
     account: DataAccount | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -83,17 +83,17 @@ def _needs_hub(config: Config) -> bool:
     )
 
 
-def reach_model(index: int, model: ModelConfig) -> ReachedModel:
+def reach_model(index: int, model: ModelConfig) -> ResolvedModel:
     """Return where the ``index``-th model stands; raise ModelError if it cannot be had."""
     revision = resolve_revision(model)
     if model.path.startswith(TINY_PREFIX):
-        return ReachedModel(revision, dict(TINY_CONFIGS[model.path.removeprefix(TINY_PREFIX)]))
+        return ResolvedModel(revision, dict(TINY_CONFIGS[model.path.removeprefix(TINY_PREFIX)]))
     if is_local(model.path):
         folder = Path(model.path).expanduser()
-        return ReachedModel(revision, read_tree(folder / "config.json"), folder)
+        return ResolvedModel(revision, read_tree(folder / "config.json"), folder)
     path = find_hub_config(f"grid.models.{index}", model.path, revision)
     names = list_hub_files(model.path, revision, path.parent)
-    return ReachedModel(revision, read_tree(path), path.parent, names)
+    return ResolvedModel(revision, read_tree(path), path.parent, names)
 
 
 class KnownSubsets:

@@ -9,7 +9,7 @@ from typing import Any
 from sweep.cluster.hardware import Machine
 from sweep.config.schema import Config
 from sweep.errors import Finding
-from sweep.models.files import ReachedModel, check_model
+from sweep.models.files import ResolvedModel, check_model
 from sweep.models.load_check import check_loading
 from sweep.models.shape import read_positions
 from sweep.plan import Cell, Plan
@@ -158,7 +158,9 @@ def axes_of(cell: Cell) -> CellKey:
     return cell.model, cell.n_labels, cell.n_samples, cell.seed
 
 
-def _check_shape(config: Config, index: int, job: Job | None, found: ReachedModel) -> list[Finding]:
+def _check_shape(
+    config: Config, index: int, job: Job | None, found: ResolvedModel
+) -> list[Finding]:
     key, name = f"grid.models.{index}", config.grid.models[index].name
     length = check_length(key, name, config.train.max_length, read_positions(found.tree))
     if job:
