@@ -11,7 +11,7 @@ from sweep.cluster.hardware import Machine
 from sweep.config.schema import Config
 from sweep.data.subsets import Subsets
 from sweep.models.files import ResolvedModel
-from sweep.models.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
+from sweep.models.memory import BatchSize, checkpoint_bytes, estimate_memory, estimate_slot
 from sweep.models.shape import ModelShape, count_parameters, count_weights, read_shape
 from sweep.plan import draw_candidates
 from sweep.preflight.runtime import (
@@ -70,7 +70,7 @@ class Job:
 
     name: str
     shape: ModelShape
-    load: Load
+    load: BatchSize
     parameters: int
     bytes_per_value: int
 
@@ -128,12 +128,12 @@ class Forecaster:
             self._bytes_per_value(),
         )
 
-    def _build_load(self, index: int) -> Load:
+    def _build_load(self, index: int) -> BatchSize:
         train, grid = self.config.train, self.config.grid
         longest = max(texts.training.longest for texts in self.texts.values())
         limit = max(train.max_batch_tokens, longest)
         targets = grid.models[index].target_modules
-        return Load(
+        return BatchSize(
             min(train.batch_size * longest, limit),
             min(train.eval_batch_size * longest, limit),
             max(candidate.lora_rank for candidate in draw_candidates(self.config)),
