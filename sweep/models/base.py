@@ -129,9 +129,9 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
     check_loaded(model, Loaded.from_info(info), ref.name)
     set_padding(model, tokenizer, ref.name)
     model.requires_grad_(False)
-    model, readout = convert_dtype(model, dtype, device)
+    model, forward = convert_dtype(model, dtype, device)
     return Base(
-        ref, model, tokenizer, model.dtype, device, readout, model.score, model.config.id2label
+        ref, model, tokenizer, model.dtype, device, forward, model.score, model.config.id2label
     )
 
 

@@ -35,7 +35,7 @@ MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_F
 def convert_dtype(
     model: PreTrainedModel, requested: str, device: torch.device
 ) -> tuple[PreTrainedModel, LastTokenForward]:
-    """Return ``model`` on ``device`` in the number format that is asked for, and its readout.
+    """Return ``model`` on ``device`` in the number format that is asked for, and its forward.
 
     ``auto`` means bfloat16 on a GPU that has it. On a CPU it means the format in which this model
     takes a training step faster, measured here: bfloat16 gains much in wide layers, and costs more
@@ -60,9 +60,9 @@ def _measure_gain(
     ids = torch.ones(MEASURED_TEXTS, dtype=torch.long)
     attention = half[0].config._attn_implementation
     choose_attention(half[0], ids.shape[1])
-    for model, readout in (plain, half):
+    for model, forward in (plain, half):
         model.enable_input_require_grads()
-        _pass(model, readout, ids)  # the first one warms up
+        _pass(model, forward, ids)  # the first one warms up
     times: list[tuple[float, float]] = []
     while not times or (len(times) < 10 and sum(map(sum, times)) < 1.0):
         # In turn, so that what else the machine does slows both.
@@ -103,10 +103,10 @@ def keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, 2 * MAPPED_BYTES)
 
 
-def _pass(model: PreTrainedModel, readout: LastTokenForward, ids: torch.Tensor) -> float:
+def _pass(model: PreTrainedModel, forward: LastTokenForward, ids: torch.Tensor) -> float:
     start = time.perf_counter()
     with cast_to(ids.device, model.dtype):
-        logits = readout(ids, torch.ones_like(ids))
+        logits = forward(ids, torch.ones_like(ids))
     torch.autograd.backward(logits.float().sum())
     return time.perf_counter() - start
 

@@ -15,7 +15,7 @@ LastTokenForward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Gives logits (texts, classes) for token ids and attention mask (texts, tokens), padded right."""
 
 AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
-"""How far a readout may lie from the model's own forward pass, as a share of the largest logit."""
+"""How far a forward may lie from the model's own forward pass, as a share of the largest logit."""
 
 
 def choose_last_token_forward(model: PreTrainedModel) -> LastTokenForward:
@@ -38,15 +38,15 @@ def choose_last_token_forward(model: PreTrainedModel) -> LastTokenForward:
     expected = _try_out(model, whole)
     limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
     speed_up_norms(model)
-    for readout in (build(model), whole):
-        if bool((_try_out(model, readout) - expected).abs().max() <= limit):
-            return readout
+    for forward in (build(model), whole):
+        if bool((_try_out(model, forward) - expected).abs().max() <= limit):
+            return forward
     restore_norms(model)
     return whole
 
 
 @torch.no_grad()
-def _try_out(model: PreTrainedModel, readout: LastTokenForward) -> torch.Tensor:
+def _try_out(model: PreTrainedModel, forward: LastTokenForward) -> torch.Tensor:
     """Return the logits of four texts of 2 to 17 tokens."""
     config = model.config.get_text_config()
     ids = torch.arange(4 * 17, device=model.device).view(4, 17).mul(7919) % config.vocab_size
@@ -56,7 +56,7 @@ def _try_out(model: PreTrainedModel, readout: LastTokenForward) -> torch.Tensor:
     ids[~mask] = config.pad_token_id
     training = model.training
     model.eval()
-    logits = readout(ids, mask.long()).float()
+    logits = forward(ids, mask.long()).float()
     model.train(training)
     return logits
 

@@ -37,7 +37,7 @@ class Engine:
         self._source = ""
         self.base_loads = 0
 
-    def take_base(self, spec: TrialSpec) -> tuple[Base, Encoder]:
+    def get_base(self, spec: TrialSpec) -> tuple[Base, Encoder]:
         """Return the trial's base model, loaded if it is not at hand, and its tokenized texts."""
         ref = spec.model
         if self._base is None or self._encoder is None or self._base.ref != ref:
@@ -51,7 +51,7 @@ class Engine:
             self.base_loads += 1
         return self._base, self._encoder
 
-    def cut_data(self, cell: Cell) -> CellData:
+    def get_cell_data(self, cell: Cell) -> CellData:
         """Return the texts of a cell."""
         return self._subsets.of_cell(cell.n_labels, cell.n_samples, cell.seed)
 

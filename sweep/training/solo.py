@@ -203,8 +203,8 @@ class SoloEngine(Engine):
         ``half_batches`` takes each batch in parts, to the same effect with less memory.
         """
         started = time.perf_counter()
-        base, encoder = self.take_base(spec)
-        data = self.cut_data(spec.cell)
+        base, encoder = self.get_base(spec)
+        data = self.get_cell_data(spec.cell)
         self._current = build_solo_trial(spec, base, encoder, data, half_batches)
         self._checkpointer = Checkpointer(self._current, checkpoints, started)
         return self.describe(base, started, self._checkpointer.restore(resume_epoch))

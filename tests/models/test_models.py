@@ -158,7 +158,7 @@ def test_auto_takes_the_format_in_which_this_model_takes_a_step_faster(
     folder: Path, monkeypatch: pytest.MonkeyPatch, half_is_faster: bool
 ) -> None:
     seconds = {torch.float32: 1.0, torch.bfloat16: 0.5 if half_is_faster else 2.0}
-    monkeypatch.setattr(device, "_pass", lambda model, readout, ids: seconds[model.dtype])
+    monkeypatch.setattr(device, "_pass", lambda model, forward, ids: seconds[model.dtype])
     base = load_base(ref("gpt2"), str(folder / ref("gpt2").revision), "auto", CPU)
     assert base.dtype == (torch.bfloat16 if half_is_faster else torch.float32)
     assert base.dtype == next(base.model.parameters()).dtype

@@ -38,9 +38,9 @@ class PackedEngine(Engine):
         self.close(spec.trial_id)
         if self._base is not None and self._base.ref != spec.model:
             self.discard()
-        base, encoder = self.take_base(spec)
+        base, encoder = self.get_base(spec)
         trainer = self._trainer = self._trainer or PackTrainer(base)
-        trial = trainer.join(spec, encoder, self.cut_data(spec.cell), half_batches)
+        trial = trainer.join(spec, encoder, self.get_cell_data(spec.cell), half_batches)
         checkpointer = self._checkpointers[spec.trial_id] = Checkpointer(
             trial, checkpoints, started
         )

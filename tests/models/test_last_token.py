@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from sweep.models import last_token as readout
+from sweep.models import last_token
 from sweep.models.fused import NORMS, FastLinear, speed_up
 from sweep.models.last_token import choose_last_token_forward, find_last
 from sweep.preflight.runtime import READ_AT_LAST
@@ -177,10 +177,10 @@ def test_model_of_other_code_takes_its_own_pass() -> None:
 
 
 def test_pass_that_does_not_agree_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build_wrong(model: Any) -> readout.LastTokenForward:
+    def build_wrong(model: Any) -> last_token.LastTokenForward:
         return lambda ids, mask: torch.zeros(len(ids), 5)
 
-    monkeypatch.setitem(readout.LAST_TOKEN_FORWARDS, "llama", build_wrong)
+    monkeypatch.setitem(last_token.LAST_TOKEN_FORWARDS, "llama", build_wrong)
     # A later release's norm of the same name that adds one to its weight.
     monkeypatch.setitem(NORMS, "LlamaRMSNorm", ("variance_epsilon", 1.0))
     model = build(CONFIGS["llama"])
@@ -190,7 +190,7 @@ def test_pass_that_does_not_agree_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_forecast_knows_the_same_architectures() -> None:
-    assert set(READ_AT_LAST) == set(readout.LAST_TOKEN_FORWARDS)
+    assert set(READ_AT_LAST) == set(last_token.LAST_TOKEN_FORWARDS)
 
 
 def test_last_token_is_found_where_transformers_finds_it() -> None:
