@@ -11,7 +11,7 @@ from analysis.load import load_run
 from analysis.page.html import build_page
 from analysis.page.images import write_charts
 from sweep.cli.options import OptionParser, read_path
-from sweep.errors import ConfigError, SweepError, show_line
+from sweep.errors import ConfigError, SweepError, format_line
 from sweep.startup.streams import steady_streams
 from sweep.storage.journal import JOURNAL_NAME
 
@@ -44,10 +44,10 @@ def _explain(error: OSError, options: argparse.Namespace) -> str:
     """Return which file cannot be read or written, and what to do."""
     reason = error.strerror or error
     if error.filename and Path(error.filename).name == JOURNAL_NAME:
-        return show_line(f"{error.filename}: cannot be read ({reason}); ask its owner for leave")
+        return format_line(f"{error.filename}: cannot be read ({reason}); ask its owner for leave")
     place = options.charts or options.out or options.run / REPORT_NAME
     other = "--charts" if options.charts else "--out"
-    return show_line(f"{place}: cannot be written ({reason}); choose another {other}")
+    return format_line(f"{place}: cannot be written ({reason}); choose another {other}")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -76,7 +76,7 @@ def main() -> None:
                 print(f"  round {number + 1}: {engine} {timing.seconds:.1f} s", flush=True)
                 timings.append(timing)
         floor = _find_floor(task, torch.device(options.device), folder)
-    print(show_table(timings, engines, floor))
+    print(format_table(timings, engines, floor))
     if options.out:
         write_rows(timings, floor, options)
 
@@ -179,7 +179,7 @@ def _find_floor(task: Task, device: torch.device, folder: Path) -> float:
     return total
 
 
-def show_table(timings: list[Timing], engines: list[str], floor: float) -> str:
+def format_table(timings: list[Timing], engines: list[str], floor: float) -> str:
     """Return the table of medians, in Markdown."""
     medians = {
         engine: statistics.median(t.seconds for t in timings if t.engine == engine)

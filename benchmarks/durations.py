@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from sweep.config.loader import load_config
+from sweep.config import load_config
 from sweep.errors import RunFolderError
 from sweep.plan import TrialSpec
 from sweep.storage.journal import read_events

@@ -6,7 +6,7 @@ import time
 import torch
 from torch import nn
 
-from sweep.data.subsets import CellData
+from sweep.data import CellData
 from sweep.models.base import Base
 from sweep.plan import TrialSpec
 from sweep.training.batches import Encoder

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config
 
-from sweep.data.synthetic import build_synthetic_corpus
+from sweep.data import build_synthetic_corpus
 from sweep.models.tiny import build_tokenizer
 
 SIZES = ("qwen2-1.5b", "llama-1b", "llama-135m")

@@ -30,8 +30,7 @@ from benchmarks.durations import (
 )
 from benchmarks.playback import Asha, Fleet, Gain, Outcome, PaperTrial, Playback
 from sweep.cluster.allocation import choose_slots
-from sweep.config.loader import load_config
-from sweep.config.schema import Config
+from sweep.config import Config, load_config
 from sweep.errors import ConfigError, RunFolderError, SweepError
 from sweep.plan import TrialSpec, build_plan
 from sweep.storage.run_folder import CONFIG_NAME
@@ -122,7 +121,7 @@ def simulate(options: argparse.Namespace) -> str:
         for gpus in GPUS
         for engine, fleet in (("solo", solo), ("packed", packed))
     ]
-    return "\n".join([*(f"- {line}" for line in lines), "", show_table(outcomes, options.price)])
+    return "\n".join([*(f"- {line}" for line in lines), "", format_table(outcomes, options.price)])
 
 
 def play(scenario: Scenario, fleet: Fleet) -> Outcome:
@@ -283,7 +282,7 @@ def read_seconds(text: str) -> dict[str, float]:
         raise ConfigError(f"seconds {text}: write a number, or MODEL=NUMBER,...") from None
 
 
-def show_table(outcomes: Sequence[tuple[int, str, Outcome]], price: float | None) -> str:
+def format_table(outcomes: Sequence[tuple[int, str, Outcome]], price: float | None) -> str:
     """Return the table in Markdown; ``price`` is that of one GPU for an hour."""
     lines = [
         "| GPUs | engine | makespan, min | utilisation | GPU hours | cost | epochs |",

@@ -12,9 +12,8 @@ import yaml
 from transformers.pytorch_utils import Conv1D
 
 from benchmarks.random_models import SIZES, write_random_model
-from sweep.config.loader import load_config
-from sweep.config.schema import Config
-from sweep.data.subsets import Subset, Subsets, build_subsets
+from sweep.config import Config, load_config
+from sweep.data import Subset, Subsets, build_subsets
 from sweep.models.base import load_base, materialize
 from sweep.models.sources import resolve_revision
 from sweep.plan import ModelRef, Plan, TrialSpec, build_plan

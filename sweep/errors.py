@@ -14,7 +14,7 @@ class SweepError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        return show_line(super().__str__())
+        return format_line(super().__str__())
 
 
 class ConfigError(SweepError):
@@ -57,7 +57,7 @@ _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 4
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
-def cut(text: str, most: int) -> str:
+def truncate(text: str, most: int) -> str:
     """Return ``text`` in ``most`` characters at most, with dots for what is left out."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -67,13 +67,13 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def name_error(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Return the class of ``error`` and what it says, on one line of bounded length."""
-    kind, text = type(error).__name__, cut(" ".join(str(error).split()), 300)
+    kind, text = type(error).__name__, truncate(" ".join(str(error).split()), 300)
     return f"{kind}: {text}" if text else kind
 
 
-def show_line(text: str) -> str:
+def format_line(text: str) -> str:
     """Return ``text`` on one line that a terminal shows as it is; of a very long one, both ends:
     the remedy stands last."""
     if len(text) > SENTENCE_LENGTH:
@@ -81,31 +81,31 @@ def show_line(text: str) -> str:
     return UNSAFE.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
-def show_value(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return what ``value`` looks like in Python, in 60 characters at most, whatever its size."""
-    text = _show_number(value) if isinstance(value, int) else _SHORT.repr(value)
-    return cut(text, 60)
+    text = _format_number(value) if isinstance(value, int) else _SHORT.repr(value)
+    return truncate(text, 60)
 
 
-def _show_number(value: int) -> str:
+def _format_number(value: int) -> str:
     # Python refuses to write out a whole number of more than 4,300 digits.
     return repr(value) if value.bit_length() < 10_000 else "a number of thousands of digits"
 
 
-def show_names(names: Iterable[str], most: int = 20, width: int = 40) -> str:
+def format_names(names: Iterable[str], most: int = 20, width: int = 40) -> str:
     """Return ``names`` with commas between them, long ones cut to ``width`` characters and only the
     first ``most``."""
-    short = [cut(name, width) for name in names]
+    short = [truncate(name, width) for name in names]
     more = f" and {len(short) - most} more" if len(short) > most else ""
     return (", ".join(short[:most]) + more) or "none"
 
 
-def show_choices(names: Iterable[str], most: int = 20) -> str:
-    """Return ``names`` as ``show_names`` does, but long enough that one of them can be copied."""
-    return show_names(names, most, CHOICE_WIDTH)
+def format_choices(names: Iterable[str], most: int = 20) -> str:
+    """Return ``names`` as ``format_names`` does, but long enough that one of them can be copied."""
+    return format_names(names, most, CHOICE_WIDTH)
 
 
-def cut_instead(split: str) -> str:
+def format_split_remedy(split: str) -> str:
     """Return the remedy for a split whose own file cannot be used."""
     return f"set data.splits.{split}=null to cut {split} from the training data instead"
 

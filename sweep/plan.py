@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, Protocol
 
-from sweep.config.schema import Config, ModelConfig, TuneConfig
-from sweep.config.search_space import Space, draw_distinct
+from sweep.config import Config, ModelConfig, Space, TuneConfig, draw_distinct
 from sweep.errors import ConfigError
 
 RECIPE_VERSION = 1

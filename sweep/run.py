@@ -17,10 +17,9 @@ from sweep.cli.run_options import (
 from sweep.cluster.autoscaler import expect_machine, read_launched
 from sweep.cluster.environment import check_ray, check_tracker_packages
 from sweep.cluster.hardware import inspect_machine
-from sweep.config.loader import load_config
-from sweep.config.schema import Config
-from sweep.data.subsets import Subsets
-from sweep.display.plan import list_outline, list_plan, outline_to_dict, plan_to_dict
+from sweep.config import Config, load_config
+from sweep.data import Subsets
+from sweep.display.plan import format_outline, format_plan, outline_to_dict, plan_to_dict
 from sweep.errors import ConfigError, Finding, SweepError
 from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates
 from sweep.preflight.inputs import KnownSubsets, Reached, reach_inputs
@@ -28,9 +27,9 @@ from sweep.preflight.paths import make_absolute
 from sweep.preflight.preflight import (
     Preflight,
     check_plan,
-    show_data,
-    show_preflight,
-    show_warnings,
+    format_data,
+    format_preflight,
+    format_warnings,
 )
 from sweep.signals import one_way_to_stop
 from sweep.startup.home import settle_home
@@ -162,11 +161,11 @@ def _print_plan(
         tree = plan_to_dict(plan, done) if plan else outline_to_dict(config)
         print(json.dumps(tree | {"preflight": preflight.to_dict()}))
         return
-    print(list_plan(plan, done) if plan else list_outline(config))
+    print(format_plan(plan, done) if plan else format_outline(config))
     print()
     if strays:
         print("\n".join([*strays, ""]))
-    print(show_preflight(preflight))
+    print(format_preflight(preflight))
 
 
 def _train(
@@ -197,7 +196,7 @@ def _train(
         from sweep.tuning.driver import run_plan
 
         console = Console()
-        told = [*show_data(preflight), *show_warnings(preflight), *strays]
+        told = [*format_data(preflight), *format_warnings(preflight), *strays]
         lines = [f"run folder: {folder}", *told]
         if journal.dropped_bytes:
             lines.append(

@@ -10,11 +10,8 @@ import yaml
 from browsing import browser  # noqa: F401  (a fixture)
 from xdist.scheduler import LoadScopeScheduling
 
-from sweep.config.loader import load_config
-from sweep.config.schema import Config
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row
-from sweep.data.subsets import Subsets
+from sweep.config import Config, load_config
+from sweep.data import Corpus, Row, Subsets
 from sweep.plan import Plan, build_plan
 from sweep.storage.record import RunRecord, add_event
 

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.loader import load_config
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row
-from sweep.data.subsets import Subsets
-from sweep.display.plan import list_plan, plan_to_dict
+from sweep.config import load_config
+from sweep.data import Corpus, Row, Subsets
+from sweep.display.plan import format_plan, plan_to_dict
 from sweep.errors import ConfigError
 from sweep.plan import Plan, TrialSpec, build_plan
 
@@ -158,7 +156,7 @@ def test_a_trial_survives_the_way_through_json(plan: Plan) -> None:
 
 def test_listing_and_json_tell_which_trials_are_done(plan: Plan) -> None:
     done = frozenset({plan.trials[0].trial_id})
-    assert f"{plan.trials[0].trial_id}*" in list_plan(plan, done)
+    assert f"{plan.trials[0].trial_id}*" in format_plan(plan, done)
     assert [trial["done"] for trial in plan_to_dict(plan, done)["trials"]].count(True) == 1
 
 

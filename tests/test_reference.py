@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from sweep.config.schema import Config
+from sweep.config import Config
 from tools.reference import PAGE, SCHEMA, build_schema, list_sections, write_page, write_schema
 
 jsonschema = pytest.importorskip("jsonschema")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.loader import load_config
+from sweep.config import load_config
 from sweep.run import main
 from sweep.storage.run_folder import open_run_folder, save_config
 

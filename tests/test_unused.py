@@ -7,11 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.check import build_account
-from sweep.data.corpus import Corpus
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subsets
+from sweep.config import DataConfig
+from sweep.data import Corpus, Subsets, build_account, load_corpus
 from sweep.errors import DataError
 
 ROWS = [("joy", "anger")[i % 2] for i in range(20)]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic.json_schema import GenerateJsonSchema
 
-from sweep.config.schema import Config
+from sweep.config import Config
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "configuration.md"

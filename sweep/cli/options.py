@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sweep.config.types import check_path
-from sweep.errors import ConfigError, cut, show_names, show_value
+from sweep.config import check_path
+from sweep.errors import ConfigError, format_names, format_value, truncate
 
 UNKNOWN = re.compile("unrecognized arguments: (.*)", re.DOTALL)
 
@@ -27,7 +27,7 @@ class Once(argparse.Action):
     ) -> None:
         """Store ``values``; raise ConfigError if this parse has stored others."""
         if self._given and self._given[0] is namespace and self._given[1] != values:
-            first, second = (show_value(str(value)) for value in (self._given[1], values))
+            first, second = (format_value(str(value)) for value in (self._given[1], values))
             raise ConfigError(f"{option_string} is given twice, {first} and {second}; keep one")
         self._given = namespace, values
         setattr(namespace, self.dest, values)
@@ -50,16 +50,16 @@ class OptionParser(argparse.ArgumentParser):
         unknown = UNKNOWN.fullmatch(message)
         if unknown:
             raise ConfigError(self._explain_unknown(unknown[1].split()[0]))
-        raise ConfigError(f"{cut(message, 300)}; see {self.prog} --help")
+        raise ConfigError(f"{truncate(message, 300)}; see {self.prog} --help")
 
     def _explain_unknown(self, word: str) -> str:
-        told = show_value(word)
+        told = format_value(word)
         if not word.startswith("-"):
             return f"{told} is one argument too many; quote a value that holds spaces"
         name = word.partition("=")[0]
         known = [option for option in self._option_string_actions if option.startswith("--")]
         near = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.7)
-        hint = f"did you mean {near[0]}?" if near else f"options are {show_names(known)}"
+        hint = f"did you mean {near[0]}?" if near else f"options are {format_names(known)}"
         return f"{told} is not an option; {hint}"
 
 

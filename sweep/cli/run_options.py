@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from sweep.cli.options import OptionParser, read_path
-from sweep.config.types import check_name
+from sweep.config import check_name
 from sweep.errors import ConfigError
 
 DESCRIPTION = """\

@@ -3,7 +3,7 @@
 import math
 
 from sweep.cluster.hardware import Machine
-from sweep.config.schema import Config, ResourcesConfig
+from sweep.config import Config, ResourcesConfig
 from sweep.errors import ClusterError
 
 USABLE_GPU = 0.92

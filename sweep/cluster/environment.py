@@ -5,8 +5,7 @@ import re
 from importlib.metadata import version
 from importlib.util import find_spec
 
-from sweep.config.schema import TrackersConfig
-from sweep.config.types import holds_password
+from sweep.config import TrackersConfig, holds_password
 from sweep.errors import ClusterError, ConfigError
 from sweep.startup.home import list_own_settings
 

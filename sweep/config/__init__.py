@@ -1,1 +1,50 @@
-"""The configuration: YAML and overrides in, a checked ``Config`` or one sentence out."""
+"""The configuration of a sweep: a YAML file and ``--set`` overrides in, a checked ``Config`` or an
+error of one sentence out.
+
+``types`` are the values a key may hold, ``search_space`` the hyperparameters to tune, ``schema``
+the sections as strict models, ``yaml_tree`` YAML without its traps, ``loader`` what ties them
+together. Imports nothing of this project but ``sweep.errors``, and never torch, transformers, peft
+or ray.
+"""
+
+from sweep.config.loader import dump_config, load_config
+from sweep.config.schema import (
+    AshaConfig,
+    Config,
+    DataConfig,
+    GridConfig,
+    MlflowConfig,
+    ModelConfig,
+    ResourcesConfig,
+    Section,
+    StorageConfig,
+    TrackersConfig,
+    TrainConfig,
+    TuneConfig,
+    WandbConfig,
+)
+from sweep.config.search_space import Space, draw_distinct
+from sweep.config.types import check_name, check_path, holds_password
+
+__all__ = [
+    "AshaConfig",
+    "Config",
+    "DataConfig",
+    "GridConfig",
+    "MlflowConfig",
+    "ModelConfig",
+    "ResourcesConfig",
+    "Section",
+    "Space",
+    "StorageConfig",
+    "TrackersConfig",
+    "TrainConfig",
+    "TuneConfig",
+    "WandbConfig",
+    "check_name",
+    "check_path",
+    "draw_distinct",
+    "dump_config",
+    "holds_password",
+    "load_config",
+]

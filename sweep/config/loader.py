@@ -9,19 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from sweep.config.schema import (
-    AshaConfig,
-    Config,
-    DataConfig,
-    MlflowConfig,
-    ModelConfig,
-    ResourcesConfig,
-    Section,
-    TrackersConfig,
-    TuneConfig,
-    WandbConfig,
-)
-from sweep.config.types import check_name
+from sweep.config.schema import Config, Section
 from sweep.config.yaml_tree import (
     MALFORMED,
     OddNumberError,
@@ -29,23 +17,7 @@ from sweep.config.yaml_tree import (
     parse_value,
     read_tree,
 )
-from sweep.errors import ConfigError, cut, show_names, show_value
-
-__all__ = [
-    "AshaConfig",
-    "Config",
-    "DataConfig",
-    "MlflowConfig",
-    "ModelConfig",
-    "ResourcesConfig",
-    "TrackersConfig",
-    "TuneConfig",
-    "WandbConfig",
-    "check_name",
-    "dump_config",
-    "load_config",
-]
-
+from sweep.errors import ConfigError, format_names, format_value, truncate
 
 SENTENCES = {
     "float_parsing": "needs a number",
@@ -99,15 +71,15 @@ def check_overrides(overrides: Sequence[str]) -> None:
             other, _, new = later.partition("=")
             if f"{key}.".startswith(f"{other}.") and (key, value) != (other, new):
                 raise ConfigError(
-                    f"--set {cut(override, 80)} has no effect, since --set {cut(later, 80)} comes "
-                    "after it; keep one of them"
+                    f"--set {truncate(override, 80)} has no effect, since --set "
+                    f"{truncate(later, 80)} comes after it; keep one of them"
                 )
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     """Set one dotted key, e.g. ``grid.models.0.path=/models/x``, inside ``tree``."""
     key, sign, text = override.partition("=")
-    told = f"--set {cut(override, 80)}"
+    told = f"--set {truncate(override, 80)}"
     if not sign or not key:
         raise ConfigError(f"{told}: write KEY=VALUE, for example train.batch_size=8")
     try:
@@ -128,7 +100,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         node[last] = value
     else:
         raise ConfigError(
-            f"{told}: {show_value(key)} is not a key of the configuration; take off its last part"
+            f"{told}: {format_value(key)} is not a key of the configuration; take off its last part"
         )
 
 
@@ -140,7 +112,7 @@ def _child(node: Any, part: str, told: str) -> Any:
             node[part] = {}
         return node[part]
     raise ConfigError(
-        f"{told}: {show_value(part)} and what follows it stand below a value; take them off"
+        f"{told}: {format_value(part)} and what follows it stand below a value; take them off"
     )
 
 
@@ -150,7 +122,7 @@ def _index(node: list[Any], part: str, told: str) -> int:
         return int(part)
     if not node:
         raise ConfigError(f"{told}: the list is empty there; set the whole list")
-    raise ConfigError(f"{told}: {show_value(part)} is not an index from 0 to {len(node) - 1}")
+    raise ConfigError(f"{told}: {format_value(part)} is not an index from 0 to {len(node) - 1}")
 
 
 def _explain(error: ValidationError) -> str:
@@ -168,7 +140,7 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = SENTENCES.get(first["type"], message)
     plain = first["type"] in ("value_error", "too_short")
-    given = "" if plain else f", not {show_value(first['input'])}"
+    given = "" if plain else f", not {format_value(first['input'])}"
     message = message[0].lower() + message[1:]
     return f"{key}: {message}{given}" if key else message
 
@@ -176,13 +148,13 @@ def _explain(error: ValidationError) -> str:
 def _explain_key(location: Sequence[int | str], key: Any) -> str:
     above = f"{_name_key(location[:-1])}: " if _name_key(location[:-1]) else ""
     words = READ_WITHOUT_QUOTES.get(key) if key is None or isinstance(key, bool) else None
-    given = f"{show_value(key)} (what YAML makes of {words})" if words else show_value(key)
+    given = f"{format_value(key)} (what YAML makes of {words})" if words else format_value(key)
     return f"{above}has the key {given}, which is not a word; delete it"
 
 
 def _explain_no_text(value: Any) -> str:
     """Return what stands where text is needed, and how YAML is made to read it as text."""
-    told = show_value(str(value)) if isinstance(value, date) else show_value(value)
+    told = format_value(str(value)) if isinstance(value, date) else format_value(value)
     words = READ_WITHOUT_QUOTES.get(value) if value is None or isinstance(value, bool) else None
     given = f"{told} (what YAML makes of {words})" if words else told
     return f'needs text, not {given}; put quotes around it (in YAML "...", in --set \'"..."\')'
@@ -200,7 +172,7 @@ def _name_key(location: Sequence[int | str]) -> str:
         elif part in fields:
             parts.append(part)
             model = _section_of(fields[part].annotation)
-    return ".".join(cut(part, 40) for part in parts)
+    return ".".join(truncate(part, 40) for part in parts)
 
 
 def _explain_unknown(location: Sequence[int | str]) -> str:
@@ -214,7 +186,7 @@ def _explain_unknown(location: Sequence[int | str]) -> str:
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5) or _find_elsewhere(word)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
     above = f"{_name_key(parents)}." if parents else ""
-    name = show_names([str(last)]) if str(last) == str(last).strip() != "" else show_value(last)
+    name = format_names([str(last)]) if str(last) == str(last).strip() != "" else format_value(last)
     return f"{above}{name} is not a known key; {hint}"
 
 

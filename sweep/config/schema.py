@@ -34,7 +34,7 @@ from sweep.config.types import (
     holds_password,
     refuse_repeats,
 )
-from sweep.errors import show_value
+from sweep.errors import format_value
 
 
 class Section(BaseModel):
@@ -224,7 +224,7 @@ class GridConfig(Section):
             ]
             twice = next((key for key in keys if keys.count(key) > 1), None)
             if twice:
-                same = show_value(twice[0])
+                same = format_value(twice[0])
                 raise ValueError(f"two models have the same {what} {same}; give each its own")
         return models
 
@@ -391,7 +391,7 @@ def _expand_switch(value: Any) -> Any:
         return {} if value else None
     if value is None or isinstance(value, dict | Section):
         return value
-    raise ValueError(f"write true, false, or the tracker's own keys, not {show_value(value)}")
+    raise ValueError(f"write true, false, or the tracker's own keys, not {format_value(value)}")
 
 
 class MlflowConfig(Section):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
-from sweep.errors import show_value
+from sweep.errors import format_value
 
 KINDS = ("uniform", "loguniform")
 
@@ -82,14 +82,14 @@ def _read_distribution(value: dict[str, Any]) -> Space:
 
 def _read_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{show_value(value)} is not a number")
+        raise ValueError(f"{format_value(value)} is not a number")
     try:
         number = float(value)
     except (ValueError, OverflowError):
         point = "; write a decimal point" if isinstance(value, str) and "," in value else ""
-        raise ValueError(f"{show_value(value)} is not a number{point}") from None
+        raise ValueError(f"{format_value(value)} is not a number{point}") from None
     if not math.isfinite(number):
-        raise ValueError(f"{show_value(value)} is not a finite number")
+        raise ValueError(f"{format_value(value)} is not a finite number")
     return int(number) if isinstance(value, int) else number
 
 

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from sweep.config.search_space import KINDS, Space, dump_space, read_space
-from sweep.errors import show_value
+from sweep.errors import format_value
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -25,7 +25,7 @@ def check_name(value: str) -> str:
     """Return ``value`` if it is safe as a folder name; else raise ValueError."""
     if not NAME_PATTERN.fullmatch(value) or ".." in value:
         raise ValueError(
-            f"{show_value(value)} is not a usable name: take letters, digits, '.', '_' and '-', "
+            f"{format_value(value)} is not a usable name: take letters, digits, '.', '_' and '-', "
             "starting with a letter or digit, at most 100"
         )
     return value
@@ -59,8 +59,8 @@ def check_encoding(value: str) -> str:
         "".encode(value)
     except (LookupError, ValueError):
         raise ValueError(
-            f"{show_value(value)} is no text encoding that Python knows; take one such as cp1252, "
-            "latin-1, utf-16 or gb18030"
+            f"{format_value(value)} is no text encoding that Python knows; take one such as "
+            "cp1252, latin-1, utf-16 or gb18030"
         ) from None
     return value
 
@@ -70,14 +70,15 @@ def check_path(value: str) -> str:
     sizes = [len(part.encode("utf-8", "surrogatepass")) for part in value.split("/")]
     if "\0" in value or max(sizes) > 255 or sum(sizes) > 3000:
         raise ValueError(
-            f"{show_value(value)} can be no path: it is too long (a part takes 255 bytes) or "
+            f"{format_value(value)} can be no path: it is too long (a part takes 255 bytes) or "
             "holds a null character; shorten or fix it"
         )
     try:
         Path(value).expanduser()
     except RuntimeError:
         raise ValueError(
-            f"{show_value(value)} starts in a home folder that is not here; write the complete path"
+            f"{format_value(value)} starts in a home folder that is not here; write the complete "
+            "path"
         ) from None
     return value
 
@@ -101,7 +102,7 @@ def check_place(value: str) -> str:
     if not mark and value.startswith(("/", "~")):
         return check_path(value)
     raise ValueError(
-        f"{show_value(value)} is no place that every machine finds; write s3://BUCKET/PREFIX, "
+        f"{format_value(value)} is no place that every machine finds; write s3://BUCKET/PREFIX, "
         "gs://BUCKET/PREFIX, or a complete path on a disk that all share"
     )
 
@@ -116,8 +117,8 @@ def read_delimiter(value: str) -> str:
     character = DELIMITER_WORDS.get(value.lower(), value)
     if len(character) != 1 or character.isalnum() or character in '"\r\n\0' or is_half(character):
         raise ValueError(
-            f"{show_value(value)} is not a delimiter: take one character that is no letter, digit "
-            "or quote, or one of the words tab, comma, semicolon, pipe, space, colon"
+            f"{format_value(value)} is not a delimiter: take one character that is no letter, "
+            "digit or quote, or one of the words tab, comma, semicolon, pipe, space, colon"
         )
     return character
 

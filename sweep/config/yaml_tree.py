@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from sweep.errors import ConfigError, show_value
+from sweep.errors import ConfigError, format_value
 
 MALFORMED = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What PyYAML raises over a text that is not plain YAML: its readers of numbers, dates and sets
@@ -118,7 +118,7 @@ def read_tree(path: Path) -> dict[str, Any]:
 def _explain_bytes(error: yaml.reader.ReaderError) -> str:
     if isinstance(error.character, int) and error.encoding != "unicode":
         return "is not UTF-8 text; save it as UTF-8"
-    character = show_value(chr(error.character))
+    character = format_value(chr(error.character))
     return f"holds the character {character}, which YAML does not take; delete it"
 
 

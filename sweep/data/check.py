@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.corpus import Corpus
 from sweep.data.files.names import SPLITS, find_split_of
 from sweep.data.pools import Pool
 from sweep.data.rows import SplitSource
 from sweep.data.subsets import Subsets
-from sweep.errors import Finding, cut, show_choices, show_line, show_names, show_value
+from sweep.errors import Finding, format_choices, format_line, format_names, format_value, truncate
 from sweep.storage.account import (
     NAMED,
     DataAccount,
@@ -101,7 +101,7 @@ def _count_labels(pool: Pool, reason: Reason) -> dict[str, int]:
 
 
 def _warn(key: str, sentence: str) -> Finding:
-    return Finding("warning", key, show_line(f"{key}: {sentence}"))
+    return Finding("warning", key, format_line(f"{key}: {sentence}"))
 
 
 def _remark_unused(account: DataAccount, config: DataConfig) -> Iterator[Finding]:
@@ -116,11 +116,11 @@ def _remark_unused(account: DataAccount, config: DataConfig) -> Iterator[Finding
         keys = [f"data.splits.{split}" for split in account.cut or SPLITS]
         yield _warn(
             "data.splits",
-            f"{_list_unused(others, base)}; name what a split should use in {' or '.join(keys)}",
+            f"{_format_unused(others, base)}; name what a split should use in {' or '.join(keys)}",
         )
     if meant:
-        sentence = f"data.splits: {_list_unused(meant, base)}, as data.splits says"
-        yield Finding("note", "data.splits", show_line(sentence))
+        sentence = f"data.splits: {_format_unused(meant, base)}, as data.splits says"
+        yield Finding("note", "data.splits", format_line(sentence))
 
 
 def _remark_split_column(corpus: Corpus, account: DataAccount) -> Iterator[Finding]:
@@ -129,14 +129,14 @@ def _remark_split_column(corpus: Corpus, account: DataAccount) -> Iterator[Findi
         cut = join_phrases(account.cut)
         yield _warn(
             "data.splits",
-            f"the column {show_value(corpus.split_column)} says which split each row is for, but "
+            f"the column {format_value(corpus.split_column)} says which split each row is for, but "
             f"is not read, and {cut} {'is' if len(account.cut) == 1 else 'are'} cut from all rows; "
             "write the rows of each split to a file of its own",
         )
 
 
-def _list_unused(paths: Sequence[str], base: Path) -> str:
-    names = show_choices(_shorten(path, base) for path in paths)
+def _format_unused(paths: Sequence[str], base: Path) -> str:
+    names = format_choices(_shorten(path, base) for path in paths)
     return f"{names} {'is' if len(paths) == 1 else 'are'} not used"
 
 
@@ -154,7 +154,7 @@ def _remark_default(account: DataAccount, config: DataConfig) -> Iterator[Findin
         if left_out.reason == Reason.EXCLUDED_LABEL:
             yield _warn(
                 "data.exclude_labels",
-                f"{show_names(left_out.labels)} is left out by default "
+                f"{format_names(left_out.labels)} is left out by default "
                 f"({format_rows(left_out.rows)} of training); set data.exclude_labels=[] to keep "
                 f"it, or data.exclude_labels=[{', '.join(left_out.labels)}] if that is meant",
             )
@@ -169,7 +169,8 @@ def _remark_excluded(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
         if corpus.find_label(name) not in corpus.labels:
             yield _warn(
                 "data.exclude_labels",
-                f"no row has the label {show_value(name)}; {_suggest(name, sorted(corpus.labels))}",
+                f"no row has the label {format_value(name)}; "
+                f"{_suggest(name, sorted(corpus.labels))}",
             )
 
 
@@ -181,7 +182,7 @@ def _remark_alike(corpus: Corpus) -> Iterator[Finding]:
         groups.setdefault(normalize("NFKC", label).casefold(), []).append(label)
     for group in [group for group in groups.values() if len(group) > 1][:MOST_ALIKE]:
         same = len({normalize("NFC", label) for label in group}) < len(group)
-        shown = [cut(ascii(label), 60) if same else show_value(label) for label in group]
+        shown = [truncate(ascii(label), 60) if same else format_value(label) for label in group]
         yield _warn(
             "data",
             f"{join_phrases(shown)} count as different labels; if they are the same, write them "
@@ -193,8 +194,8 @@ def _suggest(name: str, known: Sequence[str]) -> str:
     by_small = {label.lower(): label for label in known}
     near = difflib.get_close_matches(name.lower()[:80], by_small, n=1, cutoff=0.6)
     if near:
-        return f"did you mean {show_value(by_small[near[0]])}?"
-    return f"take it out, the labels are {show_names(known)}"
+        return f"did you mean {format_value(by_small[near[0]])}?"
+    return f"take it out, the labels are {format_names(known)}"
 
 
 def _remark_unlabelled(splits: Sequence[SplitAccount]) -> Iterator[Finding]:

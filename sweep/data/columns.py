@@ -8,7 +8,7 @@ from sweep.data.files.headers import check_first_line, may_be_data, suggest_colu
 from sweep.data.files.looks import looks_like_labels, looks_like_text
 from sweep.data.files.names import find_split
 from sweep.data.files.table import Table
-from sweep.errors import DataError, show_choices, show_names, show_value
+from sweep.errors import DataError, format_choices, format_names, format_value
 
 TEXT_NAMES = ("text", "sentence", "content")
 LABEL_NAMES = ("labels", "label", "emotion", "emotions", "category", "class")
@@ -38,8 +38,8 @@ def choose_columns(table: Table, texts: Sequence[str] | None, label: str | None)
     chosen = tuple(texts) if texts else (text,)
     if found in chosen:
         raise DataError(
-            f"{table.place}: {show_value(found)} is named in data.text_column and in "
-            f"data.label_column; name two of {show_choices(table.columns)}"
+            f"{table.place}: {format_value(found)} is named in data.text_column and in "
+            f"data.label_column; name two of {format_choices(table.columns)}"
         )
     by_look = (text if texts is None and text.lower() not in TEXT_NAMES else None,
                found if label is None and found.lower() not in LABEL_NAMES else None)  # fmt: skip
@@ -105,7 +105,7 @@ def _pick(
     if named and not alike:
         other = "text_column" if key == "label_column" else "label_column"
         raise DataError(
-            f"{table.place}: {show_value(named[0])} is named in data.{other}; take it out there, "
+            f"{table.place}: {format_value(named[0])} is named in data.{other}; take it out there, "
             f"or name another column in data.{key}"
         )
     raise DataError(_explain(table, key, usual, alike))
@@ -116,18 +116,18 @@ def _check_wanted(table: Table, key: str, wanted: str) -> None:
         raise DataError(_explain_repeated(table, wanted))
     if wanted not in table.columns:
         raise DataError(
-            f"{table.place}: data.{key} names {show_value(wanted)}, but the columns are "
-            f"{show_choices(table.columns)}; name one of these{_suggest_names(table)}"
+            f"{table.place}: data.{key} names {format_value(wanted)}, but the columns are "
+            f"{format_choices(table.columns)}; name one of these{_suggest_names(table)}"
         )
 
 
 def _explain_repeated(table: Table, name: str) -> str:
-    return f"{table.place}: has two columns named {show_value(name)}; rename one"
+    return f"{table.place}: has two columns named {format_value(name)}; rename one"
 
 
 def _explain(table: Table, key: str, usual: Sequence[str], alike: list[str]) -> str:
     if table.delimiter and len(table.columns) + len(table.repeated) == 1:
-        tried = show_names(map(show_value, CANDIDATES))
+        tried = format_names(map(format_value, CANDIDATES))
         return (
             f"{table.place}: has one column, as none of {tried} parts its first line; name what "
             "does in data.delimiter, or add a column"
@@ -136,18 +136,18 @@ def _explain(table: Table, key: str, usual: Sequence[str], alike: list[str]) -> 
         return _explain_repeated(table, min(table.repeated))
     if key == "text_column" and 1 < len(alike) == len(table.columns):
         return (
-            f"{table.place}: all columns look like texts ({show_choices(alike)}), and none is left "
-            "for the labels; write each text and its label in one row"
+            f"{table.place}: all columns look like texts ({format_choices(alike)}), and none is "
+            "left for the labels; write each text and its label in one row"
         )
     kind = "texts" if key == "text_column" else "labels"
-    several = f"several look like {kind} ({show_choices(alike)})"
+    several = f"several look like {kind} ({format_choices(alike)})"
     lists = _list_nested(table) if key == "text_column" else []
-    note = f" ({show_choices(lists)}: lists, so write one text a row)" if lists else ""
+    note = f" ({format_choices(lists)}: lists, so write one text a row)" if lists else ""
     choices = [name for name in table.columns if name not in lists]
     return (
         f"{table.place}: no column is named {' or '.join(usual)}, and "
         f"{several if alike else f'none looks like {kind}{note}'}; set data.{key} to one of "
-        f"{show_choices(choices or table.columns)}{_suggest_names(table)}"
+        f"{format_choices(choices or table.columns)}{_suggest_names(table)}"
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.columns import (
     LABEL_NAMES,
     TEXT_NAMES,
@@ -30,7 +30,7 @@ from sweep.data.rows import (
 from sweep.data.spellings import find_label
 from sweep.data.splits import cut_splits
 from sweep.data.unlabeled import is_unlabelled
-from sweep.errors import DataError, cut_instead, show_names
+from sweep.errors import DataError, format_names, format_split_remedy
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _check_places(tables: Mapping[str, Table]) -> None:
         if other != split:
             raise DataError(
                 f"{table.place}: is named for {other} and for {split}; name another file for one "
-                f"of them, or {cut_instead(split)}"
+                f"of them, or {format_split_remedy(split)}"
             )
 
 
@@ -126,8 +126,8 @@ def _read_split(
 def _choose_columns(table: Table, config: DataConfig) -> Columns:
     if table.columns and not table.n_rows:
         raise DataError(
-            f"{table.place}: has the columns {show_names(table.columns)} but no rows; name a file "
-            "with rows in data.path or data.splits.train"
+            f"{table.place}: has the columns {format_names(table.columns)} but no rows; name a "
+            "file with rows in data.path or data.splits.train"
         )
     texts = config.text_columns or (None,)
     if table.parts and config.label_column is None:
@@ -141,7 +141,7 @@ def _choose_columns(table: Table, config: DataConfig) -> Columns:
     except DataError as error:
         if not table.unreadable:
             raise
-        left = show_names(f"{name} {why}" for name, why in table.unreadable.items())
+        left = format_names(f"{name} {why}" for name, why in table.unreadable.items())
         raise DataError(f"{error} (not read: {left})") from None
 
 

@@ -5,11 +5,11 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.files.arrow import build_table
 from sweep.data.files.names import SPLIT_NAMES, SPLITS
 from sweep.data.files.table import Table
-from sweep.errors import DataError, first_line, show_value
+from sweep.errors import DataError, first_line, format_value
 
 CONNECT_SECONDS = 5.0
 SET_BY_US = "SWEEP_FOUND_HUB_SILENT"
@@ -62,7 +62,7 @@ def load_from_hub(config: DataConfig) -> dict[str, Table]:
             why, fetch = explain_offline()
             reason, remedy = f"{reason}; {why}", f"check the name, or {fetch}"
         raise DataError(
-            f"data.path: the dataset {show_value(config.path)} cannot be loaded from the Hugging "
+            f"data.path: the dataset {format_value(config.path)} cannot be loaded from the Hugging "
             f"Face Hub ({reason}); {remedy}, or use data.source=files"
         ) from error
     names = {split: _find_hub_split(dataset, split, config) for split in SPLITS}

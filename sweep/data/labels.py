@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from sweep.errors import show_value
+from sweep.errors import format_value
 
 # What str() makes of a NumPy array: parted by spaces, which no list is.
 ARRAY = re.compile(
@@ -61,11 +61,13 @@ def _read_list(text: str) -> Sequence[Any] | None:
     """Return the list in a text, as JSON or as Python (which pandas writes into CSV files); None
     if it holds none."""
     if ARRAY.fullmatch(text):
-        raise ValueError(f"{show_value(text)} is a NumPy array as text, not a list such as [0, 3]")
+        raise ValueError(
+            f"{format_value(text)} is a NumPy array as text, not a list such as [0, 3]"
+        )
     try:
         return list(json.loads(text))
     except RecursionError:
-        raise ValueError(f"{show_value(text)} is not a readable list") from None
+        raise ValueError(f"{format_value(text)} is not a readable list") from None
     except ValueError:
         pass
     try:
@@ -74,7 +76,7 @@ def _read_list(text: str) -> Sequence[Any] | None:
             found = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         if QUOTED_START.match(text):
-            raise ValueError(f"{show_value(text)} is not a readable list") from None
+            raise ValueError(f"{format_value(text)} is not a readable list") from None
         return None
     return found if isinstance(found, list) else None
 
@@ -92,7 +94,7 @@ def _name_label(value: Any, names: Sequence[str] | None) -> str:
     elif isinstance(value, int) or _is_finite(value):
         text = _write_number(value)
     else:
-        raise ValueError(f"{show_value(value)} is neither a name nor a number")
+        raise ValueError(f"{format_value(value)} is neither a name nor a number")
     return _look_up(text, names) if names else text
 
 
@@ -110,8 +112,8 @@ def _look_up(text: str, names: Sequence[str]) -> str:
     index = _read_index(text, len(names))
     if not -1 <= index < len(names):
         raise ValueError(
-            f"{show_value(text)} is neither one of the {len(names)} label names nor an index from "
-            f"0 to {len(names) - 1}"
+            f"{format_value(text)} is neither one of the {len(names)} label names nor an index "
+            f"from 0 to {len(names) - 1}"
         )
     return "" if index == -1 else names[index]
 

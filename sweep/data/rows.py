@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.columns import USUAL, Columns
 from sweep.data.files.headers import check_first_row
 from sweep.data.files.table import Table
 from sweep.data.labels import check_characters, parse_labels
 from sweep.data.spellings import unify_spellings
-from sweep.errors import DataError, cut_instead, show_names, show_value
+from sweep.errors import DataError, format_names, format_split_remedy, format_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def check_keys(tables: Iterable[Table], config: DataConfig) -> None:
     if key is not None:
         raise DataError(
             f"{others[0].place}: {key} is for CSV and TSV files, and this is none: its columns are "
-            f"{show_names(others[0].columns)}; leave {key} out"
+            f"{format_names(others[0].columns)}; leave {key} out"
         )
 
 
@@ -148,11 +148,13 @@ def check_columns(split: str, table: Table, columns: Columns) -> None:
     for name in (*columns.texts, columns.label):
         if name in table.unreadable:
             raise DataError(
-                f"{table.place}: the column {show_value(name)} {table.unreadable[name]}; write it "
-                f"as in the training data, or {cut_instead(split)}"
+                f"{table.place}: the column {format_value(name)} {table.unreadable[name]}; write "
+                f"it as in the training data, or {format_split_remedy(split)}"
             )
         if name in table.repeated:
-            raise DataError(f"{table.place}: has two columns named {show_value(name)}; rename one")
+            raise DataError(
+                f"{table.place}: has two columns named {format_value(name)}; rename one"
+            )
         if name not in table.columns:
             raise DataError(_explain_lack(split, table, name))
     for part in table.parts or (table,):
@@ -161,12 +163,12 @@ def check_columns(split: str, table: Table, columns: Columns) -> None:
 
 
 def _explain_lack(split: str, table: Table, name: str) -> str:
-    remedy = f"rename one of {show_names(table.columns)}"
+    remedy = f"rename one of {format_names(table.columns)}"
     if table.delimiter is not None and not table.headless:
         remedy += ", put a line of column names above it if it has none"
     return (
         f"{table.place}: has no column {name!r} as the training data have; {remedy}, or "
-        f"{cut_instead(split)}"
+        f"{format_split_remedy(split)}"
     )
 
 
@@ -181,7 +183,7 @@ def _read_text(value: Any) -> str:
         return ""
     if not isinstance(value, str | int | float):
         raise ValueError(
-            f"the text column holds no text but {show_value(value)} (data.text_column may name "
+            f"the text column holds no text but {format_value(value)} (data.text_column may name "
             "another)"
         )
     text = str(value)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sweep.data.corpus import Corpus
 from sweep.data.pools import Pool
-from sweep.errors import show_names, show_value
+from sweep.errors import format_names, format_value
 from sweep.storage.account import Reason, format_reason, join_phrases
 
 # More labels than these make a sentence that nobody reads.
@@ -69,7 +69,7 @@ def explain_label_order(
     corpus: Corpus, name: str, excluded: Collection[str], known: Collection[str]
 ) -> str:
     """Return why ``name`` cannot stand in ``data.label_order``."""
-    start = f"data.label_order: {show_value(name)}"
+    start = f"data.label_order: {format_value(name)}"
     rows = [row for row in corpus.splits["train"] if name in row.labels]
     if name in excluded and any(len(row.labels) == 1 for row in rows):
         rest = ", ".join(sorted(set(excluded) - {name}))
@@ -80,22 +80,22 @@ def explain_label_order(
     why = f" ({format_reason(Reason.SEVERAL_LABELS, len(rows))})" if rows else ""
     return (
         f"{start} labels no training text on its own{why}; take it out, the labels are "
-        f"{show_names(sorted(known))}"
+        f"{format_names(sorted(known))}"
     )
 
 
 def explain_few_labels(supply: Supply, asked: int) -> str:
     """Return why there are fewer labels than ``asked``."""
     have = len(supply.order)
-    named = f"{have}: {show_names(supply.order)}"
+    named = f"{have}: {format_names(supply.order)}"
     start, most = f"grid.n_labels: {asked} labels asked, but", f"take at most {have}"
     if supply.order_is_given:
         remedy = f"{most}, or name more there" if have > 1 else "name more there"
         return f"{start} data.label_order names {named}; {remedy}"
     excluded = _list_single(supply, Reason.EXCLUDED_LABEL)
     beside = _list_beside(supply)
-    notes = [f"data.exclude_labels leaves out {show_names(excluded)}"] if excluded else []
-    notes += [f"{show_names(beside)} only in rows with several labels"] if beside else []
+    notes = [f"data.exclude_labels leaves out {format_names(excluded)}"] if excluded else []
+    notes += [f"{format_names(beside)} only in rows with several labels"] if beside else []
     note = f" ({'; '.join(notes)})" if notes else ""
     remedies = [most] if have > 1 else []
     everything = have + len(excluded)
@@ -126,7 +126,7 @@ def explain_few_texts(supply: Supply, labels: Sequence[str], n_samples: int, per
     sizes = {label: supply.pools["train"].size(label) for label in labels}
     short = [label for label in labels if sizes[label] < per_label]
     listed = [
-        f"{show_names([label])} has {sizes[label]}{_explain_size(supply, label)}"
+        f"{format_names([label])} has {sizes[label]}{_explain_size(supply, label)}"
         for label in short[:SHOWN_LABELS]
     ]
     listed += [f"{len(short) - SHOWN_LABELS} more have too few"] * (len(short) > SHOWN_LABELS)
@@ -190,7 +190,7 @@ def _find_other_labels(
             return [f"lower grid.n_labels to {fewer}"]
     served = supply.find_served(max(n_samples, default=len(labels)) // len(labels))
     if len(served) >= len(labels):
-        return [f"name labels that have enough in data.label_order ({show_names(served)})"]
+        return [f"name labels that have enough in data.label_order ({format_names(served)})"]
     return []
 
 
@@ -211,7 +211,7 @@ def explain_missing_label(
     """Return which of ``labels`` have no text in ``split`` (validation or test), and why;
     ``n_samples`` are the sizes that training has to give as well."""
     missing = [label for label in labels if not supply.pools[split].size(label)]
-    listed = [show_value(label) for label in missing[:SHOWN_LABELS]]
+    listed = [format_value(label) for label in missing[:SHOWN_LABELS]]
     listed += [f"{len(missing) - SHOWN_LABELS} more labels"] * (len(missing) > SHOWN_LABELS)
     remedies = _find_other_labels(supply, labels, n_samples)
     remedies.append(_fill(supply, split, missing))
@@ -228,7 +228,7 @@ def _explain_absence(supply: Supply, split: str, missing: Sequence[str]) -> str:
     if reasons:
         return f" (not counted: {join_phrases(reasons)})"
     if foreign:
-        return f" (its rows are labelled {show_names(foreign, SHOWN_LABELS)})"
+        return f" (its rows are labelled {format_names(foreign, SHOWN_LABELS)})"
     if split in supply.cut:
         return " (training has too few to cut one off)"
     return ""

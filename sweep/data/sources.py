@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.corpus import (
     Corpus,
     build_corpus,
@@ -29,7 +29,7 @@ from sweep.data.rows import (
     Row,
 )
 from sweep.data.synthetic import build_synthetic_corpus
-from sweep.errors import DataError, cut_instead, show_names
+from sweep.errors import DataError, format_names, format_split_remedy
 
 
 def load_corpus(config: DataConfig) -> Corpus:
@@ -89,11 +89,11 @@ def _read_layout(layout: FileLayout, config: DataConfig) -> dict[str, Table]:
             if split == "train":
                 raise
             # The names are right for training: the file itself has other columns.
-            remedy = f"give it the columns of the training data, or {cut_instead(split)}"
+            remedy = f"give it the columns of the training data, or {format_split_remedy(split)}"
             raise DataError(f"{error.fact}; {remedy}") from None
         if "" not in found and split not in found:
             raise DataError(
-                f"{files.nodes[0]}: holds the splits {show_names(found)} and none for {split}; "
+                f"{files.nodes[0]}: holds the splits {format_names(found)} and none for {split}; "
                 f"name another file in data.splits.{split}"
             )
         tables[split] = found.get("") or found[split]

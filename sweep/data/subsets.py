@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sweep.config.schema import Config, DataConfig
+from sweep.config import Config, DataConfig
 from sweep.data.corpus import Corpus
 from sweep.data.pools import fill_pools
 from sweep.data.shortage import (
@@ -184,10 +184,10 @@ def _rank(seed: str, text: str) -> bytes:
 
 def build_subsets(config: Config) -> Subsets:
     """Load the corpus and return the subsets that it can give."""
-    return _draw_subsets(load_corpus(config.data), config.data)
+    return draw_subsets(load_corpus(config.data), config.data)
 
 
-def _draw_subsets(corpus: Corpus, data: DataConfig) -> Subsets:
+def draw_subsets(corpus: Corpus, data: DataConfig) -> Subsets:
     exclude = [corpus.find_label(name) for name in data.exclude_labels]
     order = data.label_order and [corpus.find_label(name) for name in data.label_order]
     if order and len({*order}) < len(order):

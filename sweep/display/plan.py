@@ -5,8 +5,8 @@ from dataclasses import asdict
 from itertools import islice, product
 from typing import Any
 
-from sweep.config.schema import Config
-from sweep.errors import show_line
+from sweep.config import Config
+from sweep.errors import format_line
 from sweep.plan import Plan, draw_candidates
 
 UNKNOWN = "unknown until the data and models are read"
@@ -33,7 +33,7 @@ def outline_to_dict(config: Config) -> dict[str, Any]:
     return {"cells": cells, "trials": trials}
 
 
-def list_outline(config: Config) -> str:
+def format_outline(config: Config) -> str:
     """Return the cells and candidates as text."""
     candidates, cells = draw_candidates(config), _product(config)
     total = len(cells) * len(candidates)
@@ -73,7 +73,7 @@ def plan_to_dict(plan: Plan, done: frozenset[str] = frozenset()) -> dict[str, An
     }
 
 
-def list_plan(plan: Plan, done: frozenset[str] = frozenset(), limit: int | None = None) -> str:
+def format_plan(plan: Plan, done: frozenset[str] = frozenset(), limit: int | None = None) -> str:
     """Return the plan as text: counts, candidates, and a line per cell with its trial ids."""
     lines = [
         f"{len(plan.cells)} cells x {len(plan.candidates)} candidates = {len(plan.trials)} trials"
@@ -88,7 +88,7 @@ def list_plan(plan: Plan, done: frozenset[str] = frozenset(), limit: int | None 
     ]
     names = {cell.labels: cell.n_labels for cell in plan.cells}
     lines += ["", "label sets:"]
-    lines += [f"  {k:>3}: {show_line(', '.join(labels))}" for labels, k in names.items()]
+    lines += [f"  {k:>3}: {format_line(', '.join(labels))}" for labels, k in names.items()]
     lines += ["", "cells (id, model, labels x samples, seed: trial ids in starting order):"]
     trials: dict[str, list[str]] = {}
     for trial in plan.trials:

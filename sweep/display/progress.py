@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sweep.display.counts import Tally
 from sweep.display.time_left import TimeLeft
-from sweep.errors import cut
+from sweep.errors import truncate
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.record import RunRecord
 
@@ -160,7 +160,7 @@ class Board:
         cell, reached = spec.cell, self._tally.reached(spec.trial_id)
         best = "" if reached.best is None else f", {reached.best:.3f}"
         return (
-            f"{cut(cell.model, 40)} {cell.n_labels}x{cell.n_samples} seed {cell.seed} "
+            f"{truncate(cell.model, 40)} {cell.n_labels}x{cell.n_samples} seed {cell.seed} "
             f"#{spec.candidate.index} epoch {reached.epoch} of {spec.recipe.max_epochs}{best}"
         )
 
@@ -194,7 +194,7 @@ class Board:
         for k, n in columns:
             table.add_column(f"{k}x{n}", justify="right", no_wrap=True)
         for model in models:
-            table.add_row(Text(model), *(self._show_best(model, k, n) for k, n in columns))
+            table.add_row(Text(model), *(self._format_best(model, k, n) for k, n in columns))
         rest = f", {more} more columns do not fit" if more else ""
         return Group(Text(f"best validation accuracy so far{rest}"), table)
 
@@ -209,7 +209,7 @@ class Board:
         first = max(0, min(newest + 1, len(columns)) - fit)
         return columns[first : first + fit], len(columns) - len(columns[first : first + fit])
 
-    def _show_best(self, model: str, n_labels: int, n_samples: int) -> str:
+    def _format_best(self, model: str, n_labels: int, n_samples: int) -> str:
         best, cells = self._tally.best, self._places.get((model, n_labels, n_samples), [])
         values = [best[cell] for cell in cells if cell in best]
         return f"{mean(values):.3f}" if values else ""

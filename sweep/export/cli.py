@@ -11,10 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sweep.cli.options import OptionParser, read_path
-from sweep.config.loader import load_config
-from sweep.config.schema import Config, ModelConfig
-from sweep.data.hub import go_offline_if_silent
-from sweep.data.subsets import Subsets, build_subsets
+from sweep.config import Config, ModelConfig, load_config
+from sweep.data import Subsets, build_subsets, go_offline_if_silent
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError, first_line
 from sweep.export.model_card import Rescored, Shape, build_card, build_record
 from sweep.export.winner import Winner, find_winner, has_hub_base, list_recorded

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.export.winner import Winner, has_hub_base
 from sweep.plan import TrialSpec
 
@@ -71,12 +71,12 @@ def build_card(winner: Winner, rescored: Rescored, data: DataConfig, shape: Shap
     title = f"# {escape(spec.model.name)}, fine-tuned to tell {spec.cell.n_labels} labels apart"
     sections = [
         _front_matter(spec, data, shape) + f"\n{title}\n\n{_introduce(spec, shape)}",
-        "## Numbers\n\n" + _list_numbers(winner, rescored),
+        "## Numbers\n\n" + _format_numbers(winner, rescored),
         "## Labels\n\n" + "\n".join(f"{i}. {escape(n)}" for i, n in enumerate(spec.cell.labels)),
-        "## How to load it\n\n" + _show_code(spec, shape),
+        "## How to load it\n\n" + _format_code(spec, shape),
         "## Data\n\n" + _name_data(spec, data),
         "## Licence\n\n" + _name_licence(spec),
-        "## How it was made\n\n" + _list_settings(winner),
+        "## How it was made\n\n" + _format_settings(winner),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -116,7 +116,7 @@ def _introduce(spec: TrialSpec, shape: Shape) -> str:
     )
 
 
-def _list_numbers(winner: Winner, rescored: Rescored) -> str:
+def _format_numbers(winner: Winner, rescored: Rescored) -> str:
     ended = winner.ended
     rows = [
         ("test accuracy", ended["test_accuracy"], ended["n_test"]),
@@ -141,7 +141,7 @@ def _list_numbers(winner: Winner, rescored: Rescored) -> str:
     )
 
 
-def _show_code(spec: TrialSpec, shape: Shape) -> str:
+def _format_code(spec: TrialSpec, shape: Shape) -> str:
     remote = ", trust_remote_code=True" if spec.model.trust_remote_code else ""
     place = f"folder = {json.dumps(shape.name)}  # this folder, or its name on the Hub"
     if shape.merged:
@@ -191,7 +191,7 @@ def _name_licence(spec: TrialSpec) -> str:
     )
 
 
-def _list_settings(winner: Winner) -> str:
+def _format_settings(winner: Winner) -> str:
     spec, ended = winner.spec, winner.ended
     candidate, recipe = spec.candidate, spec.recipe
     versions = winner.opened.get("versions", {})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.data.subsets import Subset
+from sweep.data import Subset
 from sweep.errors import RunFolderError
 from sweep.models.sources import COMMIT
 from sweep.plan import TrialSpec

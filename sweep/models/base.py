@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from sweep.errors import ModelError, name_error
+from sweep.errors import ModelError, format_error
 from sweep.models.device import convert_dtype, is_out_of_memory
 from sweep.models.fused import speed_up
 from sweep.models.heads import Loaded, check_loaded, find_score, read_config
@@ -123,7 +123,7 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
         if is_out_of_memory(error):
             raise
         raise ModelError(
-            f"model {ref.name}: {source} cannot be loaded ({name_error(error)})"
+            f"model {ref.name}: {source} cannot be loaded ({format_error(error)})"
         ) from error
     find_score(model, ref.name)
     check_loaded(model, Loaded.from_info(info), ref.name)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import ModelError, cut, show_names
+from sweep.errors import ModelError, format_names, truncate
 
 # The first line of what `git clone` leaves in place of a large file without Git LFS
 # (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
@@ -62,11 +62,11 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        reason = "it is empty" if not file.stat().st_size else cut(str(error), 100)
+        reason = "it is empty" if not file.stat().st_size else truncate(str(error), 100)
     else:
         if isinstance(tree, dict):
             return tree
-        reason = f"it holds {cut(json.dumps(tree), 40)}"
+        reason = f"it holds {truncate(json.dumps(tree), 40)}"
     raise ModelError(f"{file} is not a JSON object ({reason}); download it again")
 
 
@@ -99,7 +99,7 @@ def explain_missing_config(folder: Path) -> str:
         return f"{folder} is an adapter ({ADAPTER}), not a base model; {MERGE_FIRST}"
     below = sorted(folder.glob("*/config.json")) or sorted(folder.glob("*/*/config.json"))
     if below:
-        places = show_names([str(file.parent) for file in below], 3, 500)
+        places = format_names([str(file.parent) for file in below], 3, 500)
         return f"{folder} has no config.json, but below it there is a model: set path to {places}"
     return f"{folder} has no config.json{_describe_rest(names)}; {PATH_IS}"
 
@@ -107,7 +107,7 @@ def explain_missing_config(folder: Path) -> str:
 def _describe_rest(names: Collection[str]) -> str:
     gguf = sorted(name for name in names if name.endswith(".gguf"))
     if gguf:
-        return f" but GGUF weights ({show_names(gguf, 2)}), which cannot be fine-tuned here"
+        return f" but GGUF weights ({format_names(gguf, 2)}), which cannot be fine-tuned here"
     original = [name for name in ORIGINAL_FORMATS if name in names]
     if original:
         return f" but {original[0]}: its publisher's own format, not that of transformers"

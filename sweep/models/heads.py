@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from sweep.errors import ModelError, cut, show_names
+from sweep.errors import ModelError, format_names, truncate
 
 HEAD = "score"
 HEAD_PREFIX = f"{HEAD}."
@@ -78,9 +78,9 @@ def check_loaded(model: PreTrainedModel, loaded: Loaded, name: str) -> None:
     if wrong:
         tensor, stored, wanted = min(wrong, key=lambda entry: entry[0])
         raise ModelError(
-            f"model {name}'s weights and config.json contradict each other: {cut(tensor, 80)} is "
-            f"{_show_shape(stored)} in the weights and {_show_shape(wanted)} by config.json; put "
-            "those of one model together"
+            f"model {name}'s weights and config.json contradict each other: {truncate(tensor, 80)} "
+            f"is {_format_shape(stored)} in the weights and {_format_shape(wanted)} by "
+            "config.json; put those of one model together"
         )
     needed = [key for key, _ in model.named_parameters() if not key.startswith(HEAD_PREFIX)]
     missing = sorted(set(loaded.missing) & set(needed))
@@ -88,7 +88,7 @@ def check_loaded(model: PreTrainedModel, loaded: Loaded, name: str) -> None:
         others = _describe_others(loaded) if len(missing) == len(needed) else ""
         raise ModelError(
             f"model {name}'s weights lack {len(missing)} of the {len(needed)} tensors of a "
-            f"{model.config.model_type} model of this config.json ({show_names(missing, 2, 100)})"
+            f"{model.config.model_type} model of this config.json ({format_names(missing, 2, 100)})"
             f"{others}: they are incomplete or another architecture's; put weights and config.json "
             "of one model together"
         )
@@ -96,7 +96,7 @@ def check_loaded(model: PreTrainedModel, loaded: Loaded, name: str) -> None:
 
 def _describe_others(loaded: Loaded) -> str:
     others = sorted(loaded.unexpected)
-    return f" and hold {show_names(others, 1, 100)} instead" if others else ""
+    return f" and hold {format_names(others, 1, 100)} instead" if others else ""
 
 
 def describe_left_out(model: PreTrainedModel, loaded: Loaded, name: str) -> str | None:
@@ -106,10 +106,10 @@ def describe_left_out(model: PreTrainedModel, loaded: Loaded, name: str) -> str 
     if not left:
         return None
     return (
-        f"model {name}'s weights hold {len(left)} tensors ({show_names(left, 2, 100)}) that the "
+        f"model {name}'s weights hold {len(left)} tensors ({format_names(left, 2, 100)}) that the "
         "model in its config.json has no place for; they are left out"
     )
 
 
-def _show_shape(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) or "a single number"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweep.config.schema import ModelConfig
-from sweep.errors import Finding, cut
+from sweep.config import ModelConfig
+from sweep.errors import Finding, truncate
 from sweep.models.files import CODE_NAMED_IN, ResolvedModel, fit_remedy, list_model_files, read_part
 from sweep.models.folder import has_tokenizer
 from sweep.models.shape import FAMILIES
@@ -62,7 +62,7 @@ def check_loading(models: Sequence[tuple[int, ModelConfig, ResolvedModel]]) -> l
         answers = ask(requests)
     except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
         key = requests[0].key
-        reason = cut(" ".join(str(error).split()), 200)
+        reason = truncate(" ".join(str(error).split()), 200)
         text = f"{key}: whether the models load could not be checked before the run ({reason})"
         return [Finding("warning", key, text)]
     asked = {f"grid.models.{index}": model for index, model, _ in models}

@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from sweep.errors import ModelError, name_error, show_names
+from sweep.errors import ModelError, format_error, format_names
 from sweep.models.folder import NO_TOKENIZER, has_tokenizer, list_names
 from sweep.models.heads import (
     HEAD,
@@ -58,7 +58,7 @@ def answer(request: LoadRequest) -> LoadAnswer:
     except ModelError as error:
         return LoadAnswer(request.key, error=str(error))
     except Exception as error:  # the libraries raise many kinds over odd files
-        text = f"model {request.name}: {request.folder} cannot be loaded ({name_error(error)})"
+        text = f"model {request.name}: {request.folder} cannot be loaded ({format_error(error)})"
         return LoadAnswer(request.key, error=f"{text}; check its config.json, or download it again")
 
 
@@ -118,7 +118,7 @@ def _check_targets(model: PreTrainedModel, request: LoadRequest) -> None:
         if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
             raise ModelError(
                 f"model {request.name}: target_modules name {target!r}, but its layers are "
-                f"{show_names(known)}; name some of these, or leave the key out to adapt every "
+                f"{format_names(known)}; name some of these, or leave the key out to adapt every "
                 "linear layer"
             )
 
@@ -139,7 +139,7 @@ def _check_tokenizer(folder: Path, rows: int, name: str) -> None:
 
 
 def _explain_tokenizer(folder: Path, names: Collection[str], error: Exception) -> str:
-    reason = name_error(error)
+    reason = format_error(error)
     if "tokenizer.json" in names:
         return f"{folder / 'tokenizer.json'} cannot be read ({reason}); download it again"
     lacking = find_spec("sentencepiece") is None and any(n.endswith(".model") for n in names)

@@ -4,8 +4,8 @@ import hashlib
 import re
 from pathlib import Path
 
-from sweep.config.schema import ModelConfig
-from sweep.data.hub import CONNECT_SECONDS, explain_offline
+from sweep.config import ModelConfig
+from sweep.data import CONNECT_SECONDS, explain_offline
 from sweep.errors import ModelError, first_line
 from sweep.models.folder import explain_missing_config, explain_unreadable, has_tokenizer
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sweep.errors import ModelError, show_names
+from sweep.errors import ModelError, format_names
 
 PROBES = ("a", "Hello, world")
 """Texts that every tokenizer of a language model knows tokens for."""
@@ -63,7 +63,7 @@ def check_vocabulary(tokenizer: Any, rows: int, name: str) -> None:
     wrong = [token for _, token in past if token not in special]
     if wrong:
         raise ModelError(
-            f"model {name}'s tokenizer has {len(wrong)} tokens (such as {show_names(wrong[:2])}) "
+            f"model {name}'s tokenizer has {len(wrong)} tokens (such as {format_names(wrong[:2])}) "
             f"past the model's table of {rows} embeddings: it is another model's, or tokens were "
             "added to it; copy the tokenizer that belongs to the weights, or resize the table "
             "(resize_token_embeddings) and save the model"

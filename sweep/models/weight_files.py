@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.errors import ModelError, cut, first_line, show_names
+from sweep.errors import ModelError, first_line, format_names, truncate
 from sweep.models.folder import explain_unreadable, is_here, read_json, read_start
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -51,7 +51,7 @@ def read_weights(folder: Path, names: Collection[str], allow_pickle: bool) -> He
     if missing:
         raise ModelError(
             f"{folder} lacks {len(missing)} of the {len(files)} weight files that {entry} names "
-            f"({show_names(missing, 3, 100)}); download them into it"
+            f"({format_names(missing, 3, 100)}); download them into it"
         )
     headers = {name: check_file(folder / name) for name in files if is_here(folder / name)}
     _check_parts(folder, entry, parts, headers)
@@ -107,8 +107,8 @@ def _check_parts(
     for tensor, name in parts.items():
         if headers.get(name) and tensor not in headers[name]:
             raise ModelError(
-                f"{folder / name} lacks {cut(tensor, 60)}, which {entry} says it holds; index and "
-                "weights are of different models: download both again"
+                f"{folder / name} lacks {truncate(tensor, 60)}, which {entry} says it holds; index "
+                "and weights are of different models: download both again"
             )
 
 
@@ -188,8 +188,8 @@ def explain_no_weights(folder: Path, names: Collection[str]) -> str:
     safe = sorted(name for name in names if name.endswith(".safetensors"))
     if len(safe) > 1:
         return (
-            f"{folder} holds {show_names(safe, 2, 100)} but no {SAFE_INDEX}, which says what lies "
-            "where; download it into the folder"
+            f"{folder} holds {format_names(safe, 2, 100)} but no {SAFE_INDEX}, which says what "
+            "lies where; download it into the folder"
         )
     if safe:
         return (
@@ -200,13 +200,13 @@ def explain_no_weights(folder: Path, names: Collection[str]) -> str:
     if pickled:
         return (
             f"{folder} holds only pickled weights under names that loaders do not look for "
-            f"({show_names(pickled, 2)}); save the model anew with save_pretrained"
+            f"({format_names(pickled, 2)}); save the model anew with save_pretrained"
         )
     others = sorted(name for name in names if name.endswith((".gguf", *OTHER_FRAMEWORKS)))
     if others:
         return (
-            f"{folder} holds no weights that can be fine-tuned here, only {show_names(others, 2)}; "
-            "take the model's *.safetensors"
+            f"{folder} holds no weights that can be fine-tuned here, only "
+            f"{format_names(others, 2)}; take the model's *.safetensors"
         )
     below = sorted(file.parent.name for file in folder.glob("*/*.safetensors"))
     if below:

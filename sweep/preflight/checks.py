@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sweep.cluster.allocation import count_slots, trial_gpus
 from sweep.cluster.hardware import Machine
-from sweep.config.schema import ResourcesConfig
+from sweep.config import ResourcesConfig
 from sweep.errors import Finding
 
 UNCERTAINTY = 1.25
@@ -47,8 +47,8 @@ def check_memory(
         Finding(
             "warning",
             "resources.cpus_per_trial",
-            f"{slots} trials of {name} at a time need about {show_bytes(memory_bytes * slots)} of "
-            f"this machine's {show_bytes(machine.memory_bytes)}; set resources.cpus_per_trial="
+            f"{slots} trials of {name} at a time need about {format_bytes(memory_bytes * slots)} "
+            f"of this machine's {format_bytes(machine.memory_bytes)}; set resources.cpus_per_trial="
             f"{machine.cpus / fit:g}, or lower train.batch_size",
         )
     ]
@@ -63,8 +63,8 @@ def _check_gpu(name: str, memory_bytes: int, have: int, gpus: float) -> list[Fin
         Finding(
             "warning",
             "resources.gpus_per_trial",
-            f"a trial of {name} needs about {show_bytes(memory_bytes)}, more than its share of a "
-            f"GPU ({show_bytes(have * min(1.0, gpus))}); set resources.gpus_per_trial=auto, or "
+            f"a trial of {name} needs about {format_bytes(memory_bytes)}, more than its share of a "
+            f"GPU ({format_bytes(have * min(1.0, gpus))}); set resources.gpus_per_trial=auto, or "
             "lower train.max_batch_tokens",
         )
     ]
@@ -74,8 +74,8 @@ def _refuse(name: str, memory_bytes: int, have: int, what: str) -> Finding:
     return Finding(
         "error",
         "grid.models",
-        f"grid.models: a trial of {name} needs about {show_bytes(memory_bytes)}, but this {what} "
-        f"has {show_bytes(have)}; take a smaller model, or lower train.max_batch_tokens or "
+        f"grid.models: a trial of {name} needs about {format_bytes(memory_bytes)}, but this {what} "
+        f"has {format_bytes(have)}; take a smaller model, or lower train.max_batch_tokens or "
         "train.max_length",
     )
 
@@ -91,8 +91,8 @@ def check_disk(needed: int, folder: Path) -> list[Finding]:
         Finding(
             "warning",
             "--out",
-            f"checkpoints may take up to {show_bytes(needed)}, but {there} has "
-            f"{show_bytes(free)} free; choose another --out, or lower tune.candidates",
+            f"checkpoints may take up to {format_bytes(needed)}, but {there} has "
+            f"{format_bytes(free)} free; choose another --out, or lower tune.candidates",
         )
     ]
 
@@ -111,7 +111,7 @@ def check_length(key: str, name: str, max_length: int, positions: int | None) ->
     ]
 
 
-def show_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Return a size in words, in decimal units, e.g. ``1.5 GB``."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:

@@ -5,13 +5,10 @@ Defaults are not told of, written or not: a run's own config.yaml writes them al
 
 from collections.abc import Iterator, Mapping
 from math import prod
-from pathlib import Path
 
-from sweep.config.schema import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
-from sweep.data.corpus import Corpus
-from sweep.data.files.raw_bytes import BINARY_KINDS, decode_text, read_data
-from sweep.data.subsets import Subsets
-from sweep.errors import Finding, SweepError
+from sweep.config import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
+from sweep.data import Corpus, Subsets, is_read_differently
+from sweep.errors import Finding
 from sweep.models.files import CODE_NAMED_IN, ResolvedModel, list_model_files, read_part
 from sweep.models.sources import TINY_PREFIX, is_local
 from sweep.models.weight_files import choose_entry
@@ -152,18 +149,7 @@ def _check_synthetic(data: DataConfig) -> Iterator[Finding]:
 def _needs(encoding: str, corpus: Corpus) -> bool:
     """Return whether a data file may be read in another way without ``encoding``."""
     places = {file for source in corpus.sources.values() for file in source.files}
-    return any(_is_read_otherwise(place, encoding) for place in places)
-
-
-def _is_read_otherwise(place: str, encoding: str) -> bool:
-    try:
-        kind, data = read_data(Path(place))
-        if kind in BINARY_KINDS.values():
-            return False
-        return decode_text(place, data) != decode_text(place, data, encoding)
-    except SweepError:
-        # In an archive; or not UTF-8, which was read with the encoding's help.
-        return True
+    return any(is_read_differently(place, encoding) for place in places)
 
 
 def _warn(key: str, where: str) -> Finding:

@@ -5,11 +5,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from sweep.config.schema import Config, ModelConfig
-from sweep.data.check import build_account
-from sweep.data.hub import go_offline_if_silent
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subsets, _draw_subsets
+from sweep.config import Config, ModelConfig
+from sweep.data import Subsets, build_account, draw_subsets, go_offline_if_silent, load_corpus
 from sweep.errors import DataError, Finding, SweepError
 from sweep.models.files import ResolvedModel, check_model, read_tree
 from sweep.models.shape import TINY_CONFIGS
@@ -52,7 +49,7 @@ def reach_inputs(config: Config) -> Reached:
         reached.findings.append(Finding("warning", "network", silent))
     try:
         corpus = load_corpus(config.data)
-        subsets = _draw_subsets(corpus, config.data)
+        subsets = draw_subsets(corpus, config.data)
         reached.account = build_account(corpus, subsets, config.data)
         missing = check_counts(config, subsets)
         reached.findings += [*missing, *check_data_values(config.data, corpus)]

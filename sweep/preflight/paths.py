@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sweep.config.schema import Config, DataConfig, ModelConfig
+from sweep.config import Config, DataConfig, ModelConfig
 from sweep.models.sources import is_local
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.cluster.hardware import Machine
-from sweep.config.schema import Config
+from sweep.config import Config
 from sweep.errors import Finding
 from sweep.models.files import ResolvedModel, check_model
 from sweep.models.load_check import check_loading
@@ -18,7 +18,7 @@ from sweep.preflight.checks import (
     check_length,
     check_memory,
     check_resources,
-    show_bytes,
+    format_bytes,
 )
 from sweep.preflight.effects import check_engine
 from sweep.preflight.forecast import CellKey, Forecaster, Job, ModelEstimate, Total, measure_texts
@@ -195,39 +195,39 @@ def _describe_cluster(expected: Machine | None) -> str:
     return f"the cluster may grow to {expected.cpus} CPUs and {gpus}; its {later}"
 
 
-def show_preflight(preflight: Preflight) -> str:
+def format_preflight(preflight: Preflight) -> str:
     """Return the preflight as text: the data, findings, a line per model, the run's needs."""
-    lines = [*show_data(preflight), "preflight:"]
+    lines = [*format_data(preflight), "preflight:"]
     lines += [f"  {each.level}: {each.sentence}" for each in preflight.findings]
     width = max((len(each.model) for each in preflight.models), default=0)
     lines += [
-        f"  {each.model:<{width}}  {show_count(each.parameters):>6} parameters, "
-        f"{show_bytes(each.memory_bytes_per_trial)} of memory per trial, "
-        f"{show_bytes(each.checkpoint_bytes)} per checkpoint"
+        f"  {each.model:<{width}}  {format_count(each.parameters):>6} parameters, "
+        f"{format_bytes(each.memory_bytes_per_trial)} of memory per trial, "
+        f"{format_bytes(each.checkpoint_bytes)} per checkpoint"
         for each in preflight.models
     ]
-    return "\n".join([*lines, *show_total(preflight)])
+    return "\n".join([*lines, *format_total(preflight)])
 
 
-def show_data(preflight: Preflight) -> list[str]:
+def format_data(preflight: Preflight) -> list[str]:
     """Return what became of the data as lines; none where they could not be read."""
     return format_account(preflight.data) if preflight.data else []
 
 
-def show_total(preflight: Preflight) -> list[str]:
+def format_total(preflight: Preflight) -> list[str]:
     """Return two lines on the run's time and disk; none where they are unknown."""
     total = preflight.total
     if total is None:
         return []
-    low, likely, high = map(show_seconds, total.seconds)
+    low, likely, high = map(format_seconds, total.seconds)
     return [
         f"  time: about {likely} (from {low} to {high}), {total.trials_at_a_time} trial(s) at a "
-        f"time; checkpoints: up to {show_bytes(total.disk_bytes)}",
+        f"time; checkpoints: up to {format_bytes(total.disk_bytes)}",
         f"  speed {total.rate}",
     ]
 
 
-def show_warnings(preflight: Preflight, most: int = 4) -> Sequence[str]:
+def format_warnings(preflight: Preflight, most: int = 4) -> Sequence[str]:
     """Return what a run prints before it starts: its warnings, ``most`` at most, and its needs."""
     warnings = [each.sentence for each in preflight.findings if each.level == "warning"]
     lines = [f"warning: {sentence}" for sentence in warnings[:most]]
@@ -235,12 +235,12 @@ def show_warnings(preflight: Preflight, most: int = 4) -> Sequence[str]:
         lines.append(f"and {len(warnings) - most} more warnings; --dry-run lists them")
     memory = preflight.memory_bytes()
     if memory:
-        lines += [line.strip() for line in show_total(preflight)[:1]]
-        lines.append(f"memory: up to {show_bytes(memory)} per trial")
+        lines += [line.strip() for line in format_total(preflight)[:1]]
+        lines.append(f"memory: up to {format_bytes(memory)} per trial")
     return lines
 
 
-def show_count(count: int) -> str:
+def format_count(count: int) -> str:
     """Return a number of parameters in short form, e.g. ``1.54B``."""
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
@@ -248,7 +248,7 @@ def show_count(count: int) -> str:
     return str(count)
 
 
-def show_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Return a duration in the unit that suits it, e.g. ``2.5 h``."""
     for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
         if seconds >= 1.5 * size:

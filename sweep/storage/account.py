@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from sweep.errors import Finding, show_line, show_names
+from sweep.errors import Finding, format_line, format_names
 
 Rows = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 
@@ -135,7 +135,7 @@ def format_account(account: DataAccount) -> list[str]:
     if account.source == "synthetic":
         return _format_synthetic(account)
     lines = [_format_split(each, account) for each in account.splits]
-    return ["data:", *(f"  {show_line(line)}" for line in lines)]
+    return ["data:", *(f"  {format_line(line)}" for line in lines)]
 
 
 def _format_synthetic(account: DataAccount) -> list[str]:
@@ -197,7 +197,7 @@ def format_columns(split: SplitAccount) -> str:
 
 
 def _join_names(names: Sequence[str]) -> str:
-    return join_phrases([show_names([name]) for name in names])
+    return join_phrases([format_names([name]) for name in names])
 
 
 def format_cut(split: SplitAccount, account: DataAccount) -> str:
@@ -222,8 +222,8 @@ def format_left_out(left_out: LeftOut) -> str:
     if not labels:
         return text
     if len(labels) == 1:
-        return f"{text} ({show_names(labels)})"
-    return f"{text} ({show_names((f'{name} {count:,}' for name, count in labels.items()), 5)})"
+        return f"{text} ({format_names(labels)})"
+    return f"{text} ({format_names((f'{name} {count:,}' for name, count in labels.items()), 5)})"
 
 
 def format_reason(reason: Reason, rows: int) -> str:

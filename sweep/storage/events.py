@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import RunFolderError, show_names, show_value
+from sweep.errors import RunFolderError, format_names, format_value
 from sweep.storage.fields import FIELDS, ID, REQUIRED, SPEC, TEXT, Check
 
 Event = dict[str, Any]
@@ -137,7 +137,7 @@ def find_misfit(tree: Mapping[str, Any], checks: Mapping[str, Check]) -> str:
     for name, value in tree.items():
         check = checks.get(name)
         if check is not None and value is not None and not check.test(value):
-            return f"{show_names([name])!r} is not {check.words}: {show_value(value)}"
+            return f"{format_names([name])!r} is not {check.words}: {format_value(value)}"
     return ""
 
 

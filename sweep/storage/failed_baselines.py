@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweep.errors import cut, show_line
+from sweep.errors import format_line, truncate
 from sweep.plan import Plan
 from sweep.storage.events import FAILED, Event
 from sweep.storage.record import RunRecord
@@ -51,4 +51,4 @@ def summarize_failures(record: RunRecord, plan: Plan, retry: str) -> str:
 
 
 def _shorten(error: str) -> str:
-    return cut(show_line(" ".join(error.split())), 300)
+    return truncate(format_line(" ".join(error.split())), 300)

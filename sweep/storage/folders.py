@@ -14,7 +14,7 @@ from typing import Any
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from sweep.config.types import holds_password
+from sweep.config import holds_password
 from sweep.errors import StorageError, first_line
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -55,7 +55,7 @@ class Storage:
             while part := source.read(PART_BYTES):
                 digest.update(part)
                 target.write(part)
-        return show_digest(digest)
+        return format_digest(digest)
 
     def _write_manifest(self, name: str, sums: dict[str, str]) -> None:
         place = self._place(f"{name}/{MANIFEST}")
@@ -103,7 +103,7 @@ class Storage:
             return None
         except (OSError, ArrowException) as error:
             raise self._silent(error) from error
-        return show_digest(digest)
+        return format_digest(digest)
 
     def list_folders(self, inside: str) -> list[str]:
         """Return the names of the whole folders right below ``inside``, sorted; empty if none."""
@@ -172,10 +172,10 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def checksum(file: Path) -> str:
     """Return the checksum of a file, as a manifest holds it."""
     with file.open("rb") as source:
-        return show_digest(hashlib.file_digest(source, hashlib.blake2b))
+        return format_digest(hashlib.file_digest(source, hashlib.blake2b))
 
 
-def show_digest(digest: Any) -> str:
+def format_digest(digest: Any) -> str:
     """Return a BLAKE2b digest (what ``hashlib.blake2b()`` makes) as a manifest holds it."""
     return str(digest.hexdigest())[:32]
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from sweep.config.loader import dump_config
-from sweep.config.schema import Config
+from sweep.config import Config, dump_config
 from sweep.errors import RunFolderError
 from sweep.startup.home import can_be_written
 from sweep.storage.journal import JOURNAL_NAME

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
-from sweep.data.subsets import Subset
+from sweep.data import Subset
 from sweep.training.metrics import load_metric
 
 STRENGTHS = (1.0, 4.0, 16.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sweep.data.subsets import CellData, Subsets
+from sweep.data import CellData, Subsets
 from sweep.models.base import Base, load_base, materialize
 from sweep.models.device import choose_attention, keep_freed_memory, name_device
 from sweep.models.sources import TINY_PREFIX

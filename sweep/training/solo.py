@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from sweep.data.subsets import CellData, Subsets
+from sweep.data import CellData, Subsets
 from sweep.models.base import (
     Base,
     attach_adapter,

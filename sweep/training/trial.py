@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from sweep.data.subsets import CellData
-from sweep.errors import show_names
+from sweep.data import CellData
+from sweep.errors import format_names
 from sweep.plan import TrialSpec
 from sweep.training.batches import Encoded, Encoder, order_training
 from sweep.training.checkpoint import Tensors, read_checkpoint, write_checkpoint
@@ -147,7 +147,7 @@ class Trial(ABC):
             return f"the {kind} loss is not finite"
         return (
             f"the {kind} loss is not finite, since {len(broken)} of the base model's weights hold "
-            f"values that are no numbers ({show_names(broken, 2, 100)}); download the model again"
+            f"values that are no numbers ({format_names(broken, 2, 100)}); download the model again"
         )
 
     def compute_metrics(self, encoded: Encoded, total_loss: float, predictions: list[int]) -> Score:

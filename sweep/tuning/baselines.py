@@ -11,9 +11,9 @@ from typing import Any
 import ray
 from ray.tune.experiment import Trial
 
-from sweep.config.schema import ResourcesConfig
-from sweep.data.subsets import Subsets
-from sweep.errors import cut
+from sweep.config import ResourcesConfig
+from sweep.data import Subsets
+from sweep.errors import truncate
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.events import FAILED
 from sweep.storage.failed_baselines import describe_failure
@@ -125,7 +125,7 @@ class BaselineTasks(SessionCallback):
             if self._losses[axes["trial_id"]] <= self._resources.max_retries:
                 self.missing.insert(0, axes)
                 return
-            reason = cut(" ".join(str(error).split()), 300)
+            reason = truncate(" ".join(str(error).split()), 300)
             outcome = {"error": f"its worker was lost ({reason or type(error).__name__})"}
         self._write(axes, outcome)
 

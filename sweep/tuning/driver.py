@@ -17,8 +17,8 @@ from rich.console import Console
 from sweep.cluster.autoscaler import read_launched
 from sweep.cluster.nodes import check_storage
 from sweep.cluster.session import LOCAL, choose_address, connect, disconnect
-from sweep.config.schema import Config
-from sweep.data.subsets import Subsets
+from sweep.config import Config
+from sweep.data import Subsets
 from sweep.errors import ConfigError, StorageError
 from sweep.models.sources import COMMIT
 from sweep.plan import Plan, TrialSpec

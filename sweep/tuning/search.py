@@ -9,7 +9,7 @@ from ray import tune
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
-from sweep.config.schema import Config
+from sweep.config import Config
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.record import RunRecord
 

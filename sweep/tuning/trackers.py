@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
 from sweep.cluster.environment import check_tracker_packages
-from sweep.config.schema import MlflowConfig, TrackersConfig, WandbConfig
+from sweep.config import MlflowConfig, TrackersConfig, WandbConfig
 from sweep.errors import ConfigError
 from sweep.storage.history import EPOCH_METRICS
 from sweep.tuning.callbacks import SessionCallback

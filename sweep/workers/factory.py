@@ -12,8 +12,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sweep.cluster.allocation import choose_slots, packed_resources, trial_resources
 from sweep.cluster.autoscaler import list_worker_types
 from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
-from sweep.config.schema import Config, ResourcesConfig
-from sweep.data.subsets import Subsets
+from sweep.config import Config, ResourcesConfig
+from sweep.data import Subsets
 from sweep.workers.host_pool import Hosts
 from sweep.workers.packed_actor import ThinTrial
 from sweep.workers.solo_actor import SweepTrial

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweep.data.subsets import Subsets
+    from sweep.data import Subsets
     from sweep.training.packed.engine import PackedEngine
 
 CALLS_AT_A_TIME = 256

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from sweep.errors import cut
+from sweep.errors import truncate
 from sweep.plan import TrialSpec
 from sweep.workers.trial_actor import TuneTrial
 
@@ -126,7 +126,7 @@ class ThinTrial(TuneTrial):
 
 def join_lines(error: Exception) -> str:
     """Return what ``error`` says, Ray's details below its first line too, on one line."""
-    return cut(" ".join(str(error).split()), 200)
+    return truncate(" ".join(str(error).split()), 200)
 
 
 def find_place() -> tuple[str, str | None]:

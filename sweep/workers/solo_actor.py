@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from sweep.data.subsets import Subsets
+from sweep.data import Subsets
 from sweep.workers.trial_actor import TuneTrial
 
 

@@ -15,10 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
+from sweep.config import DataConfig
+from sweep.data import Corpus, load_corpus
 from sweep.data.files.readers import read_table
-from sweep.data.sources import load_corpus
 from sweep.errors import DataError
 
 CSV = b"text,label\ncaf\xc3\xa9 noir,joy\ntwo words,anger\n"

@@ -20,7 +20,7 @@ from analysis.page.contents import draw_charts
 from analysis.page.images import write_images
 from analysis.report import write_report
 from analysis.study import build_study
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.export.model_card import Rescored, Shape, build_card
 from sweep.export.winner import find_winner
 

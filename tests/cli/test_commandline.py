@@ -14,7 +14,7 @@ from fake_run import MODELS, write_fake_run
 
 from analysis.report import main as report
 from sweep.cli.run_options import format_resume_command
-from sweep.config.loader import load_config
+from sweep.config import load_config
 from sweep.export.cli import main as export
 from sweep.preflight.paths import make_absolute
 from sweep.run import main

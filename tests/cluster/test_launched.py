@@ -16,7 +16,7 @@ from sweep.cluster.autoscaler import (
     is_unknown,
     read_launched,
 )
-from sweep.config.loader import load_config
+from sweep.config import load_config
 from sweep.run import main
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.loader import dump_config, load_config
+from sweep.config import dump_config, load_config
 from sweep.errors import ConfigError
 
 WriteConfig = Callable[..., Path]

@@ -5,11 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.loader import load_config
-from sweep.config.schema import Config
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row
-from sweep.data.subsets import Subsets
+from sweep.config import Config, load_config
+from sweep.data import Corpus, Row, Subsets
 from sweep.plan import build_plan
 
 FOLDER = Path(__file__).parents[2] / "sweep_configs"

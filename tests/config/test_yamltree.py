@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.loader import load_config
+from sweep.config import load_config
 from sweep.config.yaml_tree import parse_value, read_tree
 from sweep.errors import ConfigError
 

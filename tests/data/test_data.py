@@ -9,11 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row
-from sweep.data.sources import load_corpus
-from sweep.data.synthetic import build_synthetic_corpus
+from sweep.config import DataConfig
+from sweep.data import Corpus, Row, build_synthetic_corpus, load_corpus
 from sweep.errors import DataError
 
 

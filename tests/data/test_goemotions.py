@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subsets
+from sweep.config import DataConfig
+from sweep.data import Corpus, Subsets, load_corpus
 
 FOLDER = os.environ.get("SWEEP_GOEMOTIONS", "")
 pytestmark = pytest.mark.skipif(

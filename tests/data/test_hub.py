@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.hub import PROXIES, SET_BY_US, go_offline_if_silent, load_from_hub
+from sweep.config import DataConfig
+from sweep.data import go_offline_if_silent
+from sweep.data.hub import PROXIES, SET_BY_US, load_from_hub
 from sweep.errors import DataError
 
 

@@ -7,11 +7,9 @@ from typing import Any
 import datasets
 import pytest
 
-from sweep.config.schema import Config, DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.sources import load_corpus
+from sweep.config import Config, DataConfig
+from sweep.data import Corpus, build_subsets, load_corpus
 from sweep.data.spellings import find_label, unify_spellings
-from sweep.data.subsets import build_subsets
 from sweep.preflight.inputs import reach_inputs
 
 

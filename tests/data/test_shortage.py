@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row, SplitSource
-from sweep.data.subsets import Subsets
+from sweep.data import Corpus, Row, SplitSource, Subsets
 from sweep.errors import DataError
 
 

@@ -5,11 +5,8 @@ from collections import Counter
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subset, Subsets
+from sweep.config import DataConfig
+from sweep.data import Corpus, Row, Subset, Subsets, load_corpus
 from sweep.errors import DataError
 from sweep.storage.account import Reason
 

@@ -26,7 +26,7 @@ from small_run import (
 )
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from sweep.data.corpus import Corpus
+from sweep.data import Corpus
 from sweep.export.cli import main
 from sweep.export.model_card import escape
 from sweep.models.sources import TINY_FAMILIES

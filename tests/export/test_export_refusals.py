@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_run import TINY_LLAMA, build_run, cell_of, write_data
 
-from sweep.data.corpus import Corpus
+from sweep.data import Corpus
 from sweep.export.cli import main
 from sweep.export.winner import find_winner
 from sweep.models.base import materialize

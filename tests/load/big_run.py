@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweep.config.loader import load_config
-from sweep.config.schema import Config
-from sweep.data.subsets import Subset, Subsets
+from sweep.config import Config, load_config
+from sweep.data import Subset, Subsets
 from sweep.plan import Plan, TrialSpec, build_plan
 from sweep.preflight.inputs import KnownSubsets, reach_inputs
 from sweep.storage.journal import Journal

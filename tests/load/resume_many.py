@@ -13,8 +13,8 @@ with timed("import what plans and reads"):
     from rich.console import Console
 
     from analysis.report import write_report
-    from sweep.config.schema import Config
-    from sweep.data.subsets import Subsets
+    from sweep.config import Config
+    from sweep.data import Subsets
     from sweep.plan import Plan
     from sweep.storage.journal import Journal, read_events
     from sweep.storage.record import sort_events

@@ -80,7 +80,7 @@ class MemoryMeter(SessionCallback):
         lines = [f"{done:>6} trials {size / 1e6:8.1f} MB" for done, size in self.samples[::step]]
         return "\n".join([*lines, f"slope: {self.slope():.1f} kB per trial"])
 
-    def show_trace(self) -> str:
+    def format_trace(self) -> str:
         """Return which lines and types of the driver hold more than they did at the start."""
         if self._before is None:
             return ""
@@ -132,7 +132,7 @@ def main() -> None:
     print(f"{len(record.done())} of {len(plan.trials)} trials, {seconds:.0f} s from the first on;")
     print(f"the driver's processor time: {time.process_time():.0f} s")
     print(meter.show())
-    print(meter.show_trace())
+    print(meter.format_trace())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from model_folders import (
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
-from sweep.config.schema import ModelConfig
+from sweep.config import ModelConfig
 from sweep.errors import ModelError
 from sweep.models import load_check as loadcheck
 from sweep.models.base import load_base

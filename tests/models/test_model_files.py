@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 from model_folders import edit_json, write_decoder
 
-from sweep.config.schema import ModelConfig
+from sweep.config import ModelConfig
 from sweep.errors import Finding, ModelError
 from sweep.models.files import check_model
 from sweep.models.sources import hash_folder, is_local, resolve_revision

@@ -10,8 +10,8 @@ import torch
 from model_folders import DECODERS, write_decoder
 from torch import nn
 
-from sweep.config.schema import ModelConfig
-from sweep.data.subsets import Subsets
+from sweep.config import ModelConfig
+from sweep.data import Subsets
 from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialize
 from sweep.models.sources import TINY_FAMILIES, resolve_revision
 from sweep.plan import Candidate, ModelRef, Plan, TrialSpec

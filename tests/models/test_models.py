@@ -7,8 +7,8 @@ import torch
 from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from sweep.config.schema import ModelConfig
-from sweep.data.corpus import Corpus
+from sweep.config import ModelConfig
+from sweep.data import Corpus
 from sweep.errors import ModelError
 from sweep.models import device
 from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialize

@@ -8,8 +8,8 @@ import pytest
 import torch
 from peft import AutoPeftModelForSequenceClassification
 
-from sweep.config.schema import ModelConfig
-from sweep.data.subsets import Subsets
+from sweep.config import ModelConfig
+from sweep.data import Subsets
 from sweep.models.sources import resolve_revision
 from sweep.plan import ModelRef, Plan
 from sweep.training.solo import SoloEngine

@@ -15,8 +15,8 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from sweep.config.schema import ModelConfig
-from sweep.data.corpus import Corpus
+from sweep.config import ModelConfig
+from sweep.data import Corpus
 from sweep.errors import ModelError
 from sweep.models.base import load_base
 from sweep.models.files import ResolvedModel, check_model

@@ -11,9 +11,8 @@ from model_folders import ROWS, build_small_tokenizer, edit_json, write_decoder
 from safetensors.torch import load_file, save_file
 from small_run import PackOfOne, build_run, write_data
 
-from sweep.config.schema import ModelConfig
-from sweep.data.corpus import Corpus
-from sweep.data.subsets import Subsets
+from sweep.config import ModelConfig
+from sweep.data import Corpus, Subsets
 from sweep.errors import ModelError
 from sweep.export.cli import main as export
 from sweep.models.base import attach_adapter, load_base, needs_checkpointing

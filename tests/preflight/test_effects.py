@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.loader import load_config
+from sweep.config import load_config
 from sweep.run import main
 
 WriteConfig = Callable[..., Path]
@@ -81,7 +81,7 @@ def test_same_weights_under_two_names_are_refused(
 def test_defaults_that_are_written_out_are_not_told_of(
     write_config: WriteConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sweep.config.loader import dump_config
+    from sweep.config import dump_config
 
     config = load_config(write_config())
     (tmp_path / "all.yaml").write_text(dump_config(config))

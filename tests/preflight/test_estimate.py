@@ -68,7 +68,7 @@ def test_configuration_without_known_sizes_has_no_shape() -> None:
 
 @pytest.mark.parametrize("family", TINY_CONFIGS)
 def test_tiny_shapes_are_those_of_the_families(family: str, tmp_path: Path) -> None:
-    from sweep.data.synthetic import build_synthetic_corpus
+    from sweep.data import build_synthetic_corpus
     from sweep.models.tiny import build_tiny_model
 
     texts = [text for text, _ in build_synthetic_corpus()["train"]]

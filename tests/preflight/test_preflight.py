@@ -16,8 +16,7 @@ from model_folders import write_hollow
 from sweep.cluster.allocation import choose_gpu_share, count_slots, trial_resources
 from sweep.cluster.hardware import Gpu, Machine
 from sweep.cluster.nodes import explain_storage
-from sweep.config.loader import load_config
-from sweep.config.schema import Config, ModelConfig, ResourcesConfig
+from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
 from sweep.errors import ClusterError, ModelError
 from sweep.models.files import ResolvedModel, check_model
 from sweep.models.sources import explain_gated, find_hub_config, is_gated, resolve_revision
@@ -26,15 +25,15 @@ from sweep.preflight.checks import (
     check_length,
     check_memory,
     check_resources,
-    show_bytes,
+    format_bytes,
 )
 from sweep.preflight.inputs import reach_inputs
 from sweep.preflight.preflight import (
     Preflight,
     check_plan,
-    show_preflight,
-    show_seconds,
-    show_warnings,
+    format_preflight,
+    format_seconds,
+    format_warnings,
 )
 from sweep.run import main
 
@@ -357,7 +356,7 @@ def test_dry_run_loads_neither_torch_nor_ray(write_config: WriteConfig) -> None:
 def test_run_says_warnings_and_needs_in_a_few_lines(write_config: WriteConfig) -> None:
     machine = Machine(cpus=64, memory_bytes=4 * GB)
     preflight = preflight_of(write_config, {"name": "a", "path": "tiny:llama"}, machine)
-    lines = show_warnings(preflight)
+    lines = format_warnings(preflight)
     assert len(lines) == 3
     assert lines[0].startswith("warning: 64 trials of a at a time")
     assert lines[1].startswith("time: about")
@@ -384,7 +383,7 @@ def test_run_says_what_became_of_the_data_before_its_warnings(
 def test_cluster_not_yet_asked_is_a_note(write_config: WriteConfig) -> None:
     preflight = preflight_of(write_config, {"name": "a", "path": "tiny:llama"}, None)
     assert [finding.key for finding in preflight.findings] == ["--address"]
-    assert "checked once it is connected" in show_preflight(preflight)
+    assert "checked once it is connected" in format_preflight(preflight)
 
 
 def test_storage_that_a_node_does_not_see_is_explained() -> None:
@@ -393,8 +392,8 @@ def test_storage_that_a_node_does_not_see_is_explained() -> None:
 
 
 def test_sizes_and_times_read_well() -> None:
-    assert show_bytes(1.54e9) == "1.54 GB"
-    assert show_bytes(12) == "12 B"
-    assert show_seconds(42) == "42 s"
-    assert show_seconds(200) == "3.3 min"
-    assert show_seconds(5 * 86_400) == "5.0 days"
+    assert format_bytes(1.54e9) == "1.54 GB"
+    assert format_bytes(12) == "12 B"
+    assert format_seconds(42) == "42 s"
+    assert format_seconds(200) == "3.3 min"
+    assert format_seconds(5 * 86_400) == "5.0 days"

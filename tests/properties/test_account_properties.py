@@ -8,11 +8,8 @@ from typing import Any
 from cases import REACHED, cases
 from hypothesis import strategies as st
 
-from sweep.config.schema import DataConfig
-from sweep.data.check import build_account
-from sweep.data.files.names import SPLITS
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subsets
+from sweep.config import DataConfig
+from sweep.data import SPLITS, Subsets, build_account, load_corpus
 from sweep.errors import DataError
 from sweep.storage.account import format_account, read_account
 

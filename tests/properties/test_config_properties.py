@@ -12,9 +12,7 @@ from cases import REACHED, cases, check_sentence
 from hypothesis import strategies as st
 from strategies import KEYS, dotted, numbers, plain_texts, texts, trees, values, yaml_parts
 
-from sweep.config.loader import dump_config, load_config
-from sweep.config.schema import Config
-from sweep.config.types import check_name
+from sweep.config import Config, check_name, dump_config, load_config
 from sweep.errors import ConfigError
 from sweep.plan import Plan, build_plan, draw_candidates
 from sweep.storage.events import find_spec_problem

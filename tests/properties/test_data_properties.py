@@ -16,12 +16,9 @@ from hypothesis import strategies as st
 from strategies import numbers, plain_texts, texts
 from subset_checks import check_subsets
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.files.names import SPLITS
+from sweep.config import DataConfig
+from sweep.data import SPLITS, Corpus, Subsets, load_corpus
 from sweep.data.labels import parse_labels
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subsets
 from sweep.errors import DataError
 
 ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")

@@ -5,9 +5,7 @@ from cases import cases
 from hypothesis import strategies as st
 from subset_checks import check_subsets
 
-from sweep.data.corpus import Corpus
-from sweep.data.files.names import SPLITS
-from sweep.data.rows import Row
+from sweep.data import SPLITS, Corpus, Row
 
 NAMES = ("joy", "fear", "calm", "rage", "neutral")
 sizes_by_label = st.lists(st.integers(0, 12) | st.integers(5, 12), min_size=5, max_size=5)

@@ -7,12 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.check import build_account
-from sweep.data.corpus import Corpus
-from sweep.data.rows import Row, SplitSource
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subsets
+from sweep.config import DataConfig
+from sweep.data import Corpus, Row, SplitSource, Subsets, build_account, load_corpus
 from sweep.run import main
 from sweep.storage.account import (
     DataAccount,

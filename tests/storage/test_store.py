@@ -13,7 +13,7 @@ import yaml
 from ray_runs import kill_and_resume
 
 from sweep.cluster.nodes import explain_storage
-from sweep.data.subsets import Subsets
+from sweep.data import Subsets
 from sweep.export.cli import main as export
 from sweep.plan import Plan
 from sweep.run import main

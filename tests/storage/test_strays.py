@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sweep.config.loader import load_config
-from sweep.data.subsets import Subsets
+from sweep.config import load_config
+from sweep.data import Subsets
 from sweep.plan import Plan, build_plan
 from sweep.preflight.inputs import KnownSubsets
 from sweep.storage.orphans import count_reasons, describe_strays, list_strays

@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
-from sweep.config.loader import load_config
-from sweep.data.corpus import Corpus
-from sweep.data.subsets import Subsets, build_subsets
+from sweep.config import load_config
+from sweep.data import Corpus, Subsets, build_subsets
 from sweep.models.sources import resolve_revision
 from sweep.plan import TrialSpec, build_plan
 from sweep.storage.checkpoints import keep_newest

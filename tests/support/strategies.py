@@ -7,7 +7,7 @@ import yaml
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from sweep.config.schema import Config, Section
+from sweep.config import Config, Section
 
 ODD_TEXTS = (
     "", " ", ".", "..", "../x", "a/b", "/etc/passwd", "a\\b", "C:\\x", "\x00", "a\x00b", "\n",

@@ -5,10 +5,7 @@ from collections import Counter
 
 from cases import REACHED, check_sentence
 
-from sweep.data.corpus import Corpus
-from sweep.data.files.names import SPLITS
-from sweep.data.rows import Row
-from sweep.data.subsets import Subset, Subsets
+from sweep.data import SPLITS, Corpus, Row, Subset, Subsets
 from sweep.errors import DataError
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.sources import load_corpus
-from sweep.data.subsets import Subsets
+from sweep.config import DataConfig
+from sweep.data import Subsets, load_corpus
 from sweep.training.baselines import run_baseline
 from sweep.tuning.baselines import identify_baseline
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from sweep.data.corpus import Corpus
-from sweep.data.subsets import Subsets
+from sweep.data import Corpus, Subsets
 from sweep.models.base import load_base, materialize, needs_checkpointing
 from sweep.models.sources import TINY_FAMILIES
 from sweep.plan import Plan, TrialSpec

@@ -18,8 +18,8 @@ from analysis.report import write_report
 from analysis.stats.answers import list_missing
 from analysis.stats.cells import average_seeds, list_cells
 from analysis.stats.costs import list_failures
-from sweep.config.schema import ResourcesConfig
-from sweep.data.subsets import Subset, Subsets
+from sweep.config import ResourcesConfig
+from sweep.data import Subset, Subsets
 from sweep.errors import RunFolderError
 from sweep.export.winner import find_winner
 from sweep.plan import Plan

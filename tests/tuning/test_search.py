@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Experiment, Trial
 
-from sweep.config.schema import Config
+from sweep.config import Config
 from sweep.plan import Plan
 from sweep.storage.record import RunRecord, add_event
 from sweep.tuning.callbacks import slim_trial

@@ -11,7 +11,7 @@ from benchmarks.curves import draw_curve
 from benchmarks.durations import count_workers, measure_durations, read_run
 from benchmarks.playback import Asha, Fleet, Gain, PaperTrial, Playback
 from benchmarks.simulate import build_paper_plan, build_parser, check_run, read_gain, simulate
-from sweep.config.loader import load_config
+from sweep.config import load_config
 from sweep.errors import ConfigError, RunFolderError
 
 NO_STOPS = Asha(max_epochs=3, grace_epochs=3, reduction_factor=3)

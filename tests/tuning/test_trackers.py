@@ -13,8 +13,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from sweep.cluster import environment
-from sweep.config.loader import load_config
-from sweep.config.schema import Config, TrackersConfig
+from sweep.config import Config, TrackersConfig, load_config
 from sweep.errors import ConfigError
 from sweep.tuning.trackers import build_trackers, hide_variable, read_hyperparameters, read_metrics
 
@@ -72,7 +71,7 @@ import json, sys
 from pathlib import Path
 import ray
 from ray import tune
-from sweep.config.loader import TrackersConfig
+from sweep.config import TrackersConfig
 from sweep.tuning.trackers import build_trackers
 
 class Toy(tune.Trainable):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.data.subsets import Subsets
+from sweep.data import Subsets
 from sweep.plan import Plan, TrialSpec
 from sweep.workers.host import Host
 

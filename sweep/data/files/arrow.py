@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.data.files.table import Table
-from sweep.errors import DataError, cut
+from sweep.errors import DataError, truncate
 
 ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
 
@@ -104,7 +104,7 @@ def _to_text(value: bytes) -> str:
 def _explain(kind: pa.DataType) -> str:
     if _is_binary(_find_leaf(kind)):
         return "holds bytes that are not UTF-8 text"
-    return f"is of type {cut(str(kind), 80)}"
+    return f"is of type {truncate(str(kind), 80)}"
 
 
 def _find_leaf(kind: pa.DataType) -> pa.DataType:

@@ -14,7 +14,7 @@ from sweep.data.files.delimiters import (
     long_fields,
     take_excel_line,
 )
-from sweep.errors import DataError, show_value
+from sweep.errors import DataError, format_value
 
 Record = tuple[int, list[str]]
 # A quote after an odd number of backslashes, as Spark and MySQL escape it.
@@ -73,7 +73,7 @@ def parse_delimited(place: str, text: str, usual: str, layout: Layout) -> Delimi
     columns = {called[i]: values[i] for i in kept if counts[called[i]] == 1}
     repeated = {called[i]: values[i] for i in reversed(kept) if counts[called[i]] > 1}
     if repeated and not columns:
-        raise DataError(f"{place}: has two columns named {show_value(min(repeated))}; rename one")
+        raise DataError(f"{place}: has two columns named {format_value(min(repeated))}; rename one")
     return Delimited(columns, repeated, [line for line, _ in records], delimiter)
 
 
@@ -157,13 +157,13 @@ def _check_records(place: str, records: Sequence[Record], delimiter: str, layout
     line, first = records[0]
     if layout.delimiter and len(first) < 2:
         raise DataError(
-            f"{place}: data.delimiter {show_value(delimiter)} does not part line {line}; leave it "
-            "out, so that it is found, or name the character that does"
+            f"{place}: data.delimiter {format_value(delimiter)} does not part line {line}; leave "
+            "it out, so that it is found, or name the character that does"
         )
     if layout.columns and not fits(first, len(layout.columns)):
         raise ColumnCountError(
             f"{place}: data.columns has {len(layout.columns)} names, but line {line} has "
-            f"{_count(first)}, parted by {show_value(delimiter)}"
+            f"{_count(first)}, parted by {format_value(delimiter)}"
         )
     names = list(layout.columns or first)
     needed = count_named(names)
@@ -172,7 +172,7 @@ def _check_records(place: str, records: Sequence[Record], delimiter: str, layout
         raise DataError(
             f"{place}: the header has {len(names)} names, but every row has {widths.pop()} fields; "
             f"give each column a name there, or put quotes around texts that hold the separator "
-            f"{show_value(delimiter)}"
+            f"{format_value(delimiter)}"
         )
     for number, fields in records:
         if len(fields) < needed or any(map(str.strip, fields[len(names) :])):
@@ -184,7 +184,7 @@ def _check_records(place: str, records: Sequence[Record], delimiter: str, layout
 def _explain_width(
     fields: Sequence[str], names: Sequence[str], delimiter: str, layout: Layout
 ) -> str:
-    named, shown = "data.columns" if layout.columns else "the header", show_value(delimiter)
+    named, shown = "data.columns" if layout.columns else "the header", format_value(delimiter)
     remedy = (
         f"put quotes around texts that hold the separator {shown} or a line end, or fix the row"
         if layout.quoted

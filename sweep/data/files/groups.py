@@ -7,7 +7,7 @@ from pathlib import PurePath
 from sweep.data.files.names import FOREIGN, FileName, find_role, is_data, parse_name
 from sweep.data.files.nodes import Node, holds_data
 from sweep.data.files.text_pairs import TextPair
-from sweep.errors import DataError, show_choices
+from sweep.errors import DataError, format_choices
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def choose_group(
     if len(alike) > 1:
         raise DataError(
             f"data.path: {place} has several files for {split} "
-            f"({show_choices(group.name for group in alike)}); name one in data.splits.{split}"
+            f"({format_choices(group.name for group in alike)}); name one in data.splits.{split}"
         )
     return alike[0] if alike else None
 
@@ -123,7 +123,7 @@ def check_shards(group: Group) -> None:
     missing = [index for index in range(first, first + total) if index not in found]
     place, sample = group.nodes[0], names[0]
     if missing:
-        listed = show_choices((_name_shard(sample, index) for index in missing), 5)
+        listed = format_choices((_name_shard(sample, index) for index in missing), 5)
         raise DataError(
             f"{place}: is one of {total} shards, of which {listed} cannot be found; download the "
             f"rest, or name those to be used in data.splits, such as {group.name}"

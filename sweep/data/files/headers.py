@@ -13,7 +13,7 @@ from sweep.data.files.looks import (
     looks_like_text,
 )
 from sweep.data.files.table import Table
-from sweep.errors import DataError, show_value
+from sweep.errors import DataError, format_value
 
 # More names than one wants to read in a sentence.
 MOST_SHOWN = 8
@@ -61,7 +61,7 @@ def _explain(table: Table, data: Sequence[str], labels: Sequence[str]) -> str:
     columns = {**table.columns, **table.repeated}
     alike = [name for name in labels if looks_like_labels(columns[name])]
     label = next(iter((*alike, *labels)), None)
-    shown = show_value(data[0] if label is None else label)
+    shown = format_value(data[0] if label is None else label)
     return (
         f"{table.place}: the first line holds {shown}, a {'text' if label is None else 'label'}, "
         f"where column names are needed; set {suggest_columns(table, label)}, or put a line of "
@@ -138,7 +138,8 @@ def check_first_row(table: Table, usual: Collection[str]) -> None:
     same = bool(firsts) and all(name.lower() == first.lower() for name, first in firsts.items())
     if same or (signs.count(Sign.NAMES) > 1 and Sign.DATA not in signs):
         raise DataError(
-            f"{table.where(0)} holds column names ({', '.join(map(show_value, firsts.values()))}), "
-            "but data.columns says that the file has none; delete the line or, if every file has "
-            "one, leave data.columns out (data.text_column and data.label_column choose columns)"
+            f"{table.where(0)} holds column names "
+            f"({', '.join(map(format_value, firsts.values()))}), but data.columns says that the "
+            "file has none; delete the line or, if every file has one, leave data.columns out "
+            "(data.text_column and data.label_column choose columns)"
         )

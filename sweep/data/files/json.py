@@ -9,7 +9,7 @@ from typing import Any
 
 from sweep.data.files.names import find_split
 from sweep.data.files.table import Table
-from sweep.errors import DataError, show_names
+from sweep.errors import DataError, format_names
 
 EXAMPLE = '{"text": "...", "label": "..."}'
 HEADER_NAMES = frozenset(("text", "sentence", "content", "label", "labels"))
@@ -137,9 +137,9 @@ def _read_shape(place: str, value: Any, lines: list[int] | None) -> Table:
     if len(below) > 1:
         others = [key for key in below if find_split(key) is None]
         known = len(others) < len(below)
-        remedy = f"take {show_names(others)} out" if known else "keep one"
+        remedy = f"take {format_names(others)} out" if known else "keep one"
         raise DataError(
-            f"{place}: holds rows below several keys ({show_names(below)}); {remedy}, or call "
+            f"{place}: holds rows below several keys ({format_names(below)}); {remedy}, or call "
             "them train, validation and test"
         )
     if below and len(value) > 1 and _are_columns(value):
@@ -170,7 +170,7 @@ def _read_columns(place: str, value: dict[str, Any], lines: list[int] | None) ->
     if parts and all(isinstance(part, list) for part in parts):
         sizes = {name: len(part) for name, part in value.items()}
         if len(set(sizes.values())) > 1:
-            listed = show_names(f"{name} has {size}" for name, size in sizes.items())
+            listed = format_names(f"{name} has {size}" for name, size in sizes.items())
             raise DataError(f"{place}: its columns differ in length ({listed}); write it again")
         return Table(place, dict(value))
     if parts and all(isinstance(part, dict) for part in parts):
@@ -183,7 +183,7 @@ def _read_columns(place: str, value: dict[str, Any], lines: list[int] | None) ->
     nested = any(isinstance(part, list | dict) for part in parts)
     if (nested or len(parts) > WIDEST_ROW) and not _looks_like_row(value):
         raise DataError(
-            f"{place}: is one object with the keys {show_names(value, 5)}, none of which holds "
+            f"{place}: is one object with the keys {format_names(value, 5)}, none of which holds "
             f"rows; write a list of objects such as {EXAMPLE}, or one a line"
         )
     return build_rows(place, [value], lines)

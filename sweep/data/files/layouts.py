@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.files.groups import Group, choose_group, find_foreign, sort_entries
 from sweep.data.files.named import DEEPEST, find_named, list_matches, open_root
 from sweep.data.files.names import SPLITS, find_kind, find_role, find_split_of, is_data, parse_name
@@ -28,7 +28,7 @@ from sweep.data.files.split import (
     is_split_folder,
     is_table_folder,
 )
-from sweep.errors import DataError, show_choices
+from sweep.errors import DataError, format_choices
 
 # How files for training were told: by name; as parts of one table; by a name whose ending is not
 # read, which is refused with the reason.
@@ -167,7 +167,7 @@ def _look_in_folder(
         return FileLayout(splits, (folder,))
     below = _look_below(entries, free, taken, depth) if depth else []
     if len(below) > 1:
-        names = show_choices(layout.folders[-1].name for layout in below)
+        names = format_choices(layout.folders[-1].name for layout in below)
         raise DataError(
             f"data.path: {folder} has no file for training itself, but several of its folders "
             f"have one ({names}); {_choose_folder(folder)}"
@@ -270,7 +270,7 @@ def _explain_lack(path: str, layout: FileLayout) -> str:
     files = [node.name for folder in layout.folders for node in list_data(folder)]
     files = files or [node.name for node in layout.beside]
     files = files or [name for folder in layout.folders for name in _list_below(folder)]
-    listed = show_choices(files or ["none of a known kind"])
+    listed = format_choices(files or ["none of a known kind"])
     return (
         f"data.path: {path} has no file for training such as train.csv (its files: {listed}); "
         "name one in data.splits.train, or set data.path to a single file"

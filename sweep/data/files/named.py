@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from pathlib import Path
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.files.names import is_data
 from sweep.data.files.nodes import Node, inner_name, open_archive, walk_files
 from sweep.data.files.split import SplitFiles, expand, is_split_folder

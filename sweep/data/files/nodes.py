@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sweep.data.files.names import find_role, is_data, split_ending
-from sweep.errors import DataError, first_line, show_choices
+from sweep.errors import DataError, first_line, format_choices
 
 Node = Path | zipfile.Path
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
@@ -84,7 +84,7 @@ def find_only_file(root: zipfile.Path, place: str) -> Node:
         return files[0]
     if len(data) == 1:
         return data[0]
-    names = show_choices(inner_name(file) for file in data or files)
+    names = format_choices(inner_name(file) for file in data or files)
     if not data:
         raise DataError(
             f"{place}: is a ZIP archive without a data file (it holds: {names}); "

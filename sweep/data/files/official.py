@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
 from sweep.data.files.names import find_kind, split_ending
 from sweep.data.files.nodes import Node, parent_of
 from sweep.data.files.raw_bytes import read_text
 from sweep.data.files.readers import split_lines
 from sweep.data.files.split import SplitFiles
 from sweep.data.files.table import Table
-from sweep.errors import DataError, cut_instead
+from sweep.errors import DataError, format_split_remedy
 
 FILES = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
 NAMES_FILE = "emotions.txt"
@@ -44,7 +44,7 @@ def check_files(splits: Mapping[str, SplitFiles]) -> None:
         if not files.nodes[0].exists():
             raise DataError(
                 f"{files.nodes[0]}: cannot be read (No such file or directory); put it there, or "
-                f"{cut_instead(split)}"
+                f"{format_split_remedy(split)}"
             )
 
 

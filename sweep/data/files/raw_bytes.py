@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sweep.data.files.names import COMPRESSIONS, ENDINGS, find_kind
 from sweep.data.files.nodes import OFFICE_MEMBERS, ZIP_MAGIC, Node, find_only_file
-from sweep.errors import DataError, cut, first_line, show_value
+from sweep.errors import DataError, first_line, format_value, truncate
 
 SHEET = "save its sheet as CSV UTF-8 and name that file, one that ends in .csv"
 SHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
@@ -158,6 +158,18 @@ _MARKS = {
 }
 
 
+def is_read_differently(place: str, encoding: str) -> bool:
+    """Return whether the data file ``place`` may give other text without ``encoding``."""
+    try:
+        kind, data = read_data(Path(place))
+        if kind in BINARY_KINDS.values():
+            return False
+        return decode_text(place, data) != decode_text(place, data, encoding)
+    except DataError:
+        # In an archive; or not UTF-8, which was read with the encoding's help.
+        return True
+
+
 def _decode_marked(place: str, data: bytes, name: str) -> str:
     try:
         return data.decode(name)
@@ -196,7 +208,7 @@ def _explain_bytes(data: bytes, error: UnicodeDecodeError, skipped: int = 0) -> 
     guess = data.split(b"\n")[line - 1].decode("cp1252", "replace").strip()
     return (
         f"is not UTF-8 text (byte {start}, line {line}); convert it to UTF-8, or set data.encoding "
-        f"to what it is (cp1252 makes that line {show_value(cut(guess, 60))})"
+        f"to what it is (cp1252 makes that line {format_value(truncate(guess, 60))})"
     )
 
 

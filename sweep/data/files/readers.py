@@ -12,7 +12,7 @@ from sweep.data.files.nodes import Node, is_saved
 from sweep.data.files.raw_bytes import EmptyFileError, decode_text, read_data, read_text
 from sweep.data.files.saved import read_saved
 from sweep.data.files.table import Table
-from sweep.errors import DataError, show_names
+from sweep.errors import DataError, format_names
 
 __all__ = [
     "ENDINGS",
@@ -69,7 +69,7 @@ def read_table(
     tables = read_tables(path, layout, encoding)
     if "" not in tables:
         raise DataError(
-            f"{path}: holds the splits {show_names(tables)}; set data.path to this file alone"
+            f"{path}: holds the splits {format_names(tables)}; set data.path to this file alone"
         )
     return tables[""]
 

@@ -11,7 +11,7 @@ from sweep.data.files.raw_bytes import EmptyFileError
 from sweep.data.files.saved import check_saved_splits
 from sweep.data.files.table import Table, join_tables
 from sweep.data.files.text_pairs import TextPair, read_pair
-from sweep.errors import DataError, show_choices, show_names
+from sweep.errors import DataError, format_choices, format_names
 
 Read = Callable[[Node], dict[str, Table]]
 
@@ -77,13 +77,13 @@ def _expand_file(node: Node) -> SplitFiles:
 def check_kinds(folder: Node, files: list[Node], entries: list[Node]) -> tuple[Node, ...]:
     """Return ``files`` of ``folder``; raise DataError if there is none, or several kinds."""
     if not files:
-        listed = show_choices(entry.name for entry in entries)
+        listed = format_choices(entry.name for entry in entries)
         raise DataError(
             f"{folder}: holds no data file (it holds: {listed}); put files there that end in "
             f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
         )
     if len({find_kind(file.name) for file in files}) > 1:
-        listed = show_choices(file.name for file in files)
+        listed = format_choices(file.name for file in files)
         raise DataError(
             f"{folder}: holds files of several kinds ({listed}); "
             "name those of one kind in data.splits, such as train: 'FOLDER/*.csv'"
@@ -137,7 +137,7 @@ def _read_shard(node: Node, read: Read) -> Table:
         return Table(str(node), {})
     if "" not in tables:
         raise DataError(
-            f"{node}: holds the splits {show_names(tables)} and is one of several files; name it "
+            f"{node}: holds the splits {format_names(tables)} and is one of several files; name it "
             "alone in data.splits.train"
         )
     return tables[""]

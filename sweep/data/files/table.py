@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep.errors import DataError, show_value
+from sweep.errors import DataError, format_value
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,6 @@ def refuse_unreadable(table: Table, key: str, wanted: str | None, usual: Sequenc
     if name is not None and name not in table.columns:
         what = "texts" if key == "text_column" else "labels"
         raise DataError(
-            f"{table.place}: the column {show_value(name)} {table.unreadable[name]} and gives no "
+            f"{table.place}: the column {format_value(name)} {table.unreadable[name]} and gives no "
             f"{what}; fix it, or name another column in data.{key}"
         )

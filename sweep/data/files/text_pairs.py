@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sweep.data.files.nodes import Node
 from sweep.data.files.raw_bytes import read_text
 from sweep.data.files.table import Table
-from sweep.errors import DataError, show_value
+from sweep.errors import DataError, format_value
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def _rename(pair: TextPair, labels: list[str], names: dict[str, str]) -> list[st
     for number, label in enumerate(labels, start=1):
         if label.strip() and label.strip() not in names:
             raise DataError(
-                f"{pair.labels}: line {number} holds {show_value(label)}, which {pair.mapping} "
+                f"{pair.labels}: line {number} holds {format_value(label)}, which {pair.mapping} "
                 "does not name; add it there, or move that file away"
             )
     return [names.get(label.strip(), "") for label in labels]

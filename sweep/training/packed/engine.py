@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sweep.data.subsets import Subsets
+from sweep.data import Subsets
 from sweep.plan import TrialSpec
 from sweep.training.engine import Checkpointer, Engine
 from sweep.training.packed.trainer import PackTrainer

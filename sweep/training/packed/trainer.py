@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sweep.data.subsets import CellData
+from sweep.data import CellData
 from sweep.models.base import Base, needs_checkpointing, set_checkpointing
 from sweep.models.device import is_out_of_memory
 from sweep.plan import TrialSpec

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sweep.data.subsets import CellData
+from sweep.data import CellData
 from sweep.models.device import measure_peak_memory
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
-from sweep.data.sources import load_corpus
+from sweep.config import DataConfig
+from sweep.data import Corpus, load_corpus
 from sweep.errors import DataError
 
 TEXTS = [f"some words {i}" for i in range(6)]

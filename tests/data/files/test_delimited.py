@@ -6,12 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sweep.config.loader import load_config
-from sweep.config.schema import DataConfig
-from sweep.data.corpus import Corpus
+from sweep.config import DataConfig, load_config
+from sweep.data import Corpus, load_corpus
 from sweep.data.files.readers import read_table
 from sweep.data.files.table import Table
-from sweep.data.sources import load_corpus
 from sweep.errors import DataError
 
 TEXTS = [f"order {i} came late again" for i in range(12)]
@@ -211,8 +209,7 @@ def test_text_columns_that_cannot_be_are_refused(
 
 @pytest.mark.parametrize("asked", ["body", ["title", "body"]])
 def test_text_columns_survive_the_saved_configuration(tmp_path: Path, asked: Any) -> None:
-    from sweep.config.loader import dump_config
-    from sweep.config.schema import Config
+    from sweep.config import Config, dump_config
 
     grid = {"models": [{"name": "m", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [8]}
     columns = ["title", "body", "label"]

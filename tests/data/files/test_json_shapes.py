@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
+from sweep.data import load_corpus
 from sweep.data.files.readers import read_table, read_tables
-from sweep.data.sources import load_corpus
 from sweep.errors import DataError
 
 ROWS = [{"text": f"some words {i}", "label": "ab"[i % 2]} for i in range(6)]

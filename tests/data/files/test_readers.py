@@ -16,13 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep.config.schema import DataConfig
+from sweep.config import DataConfig
+from sweep.data import Corpus, load_corpus
 from sweep.data.columns import find_columns
-from sweep.data.corpus import Corpus
 from sweep.data.files.readers import read_table
 from sweep.data.files.table import Table
 from sweep.data.labels import parse_labels
-from sweep.data.sources import load_corpus
 from sweep.errors import DataError
 
 Write = Callable[[Path, list[str], list[str]], None]

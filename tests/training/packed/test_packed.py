@@ -22,8 +22,7 @@ from small_run import (
 )
 from transformers import AutoTokenizer, PreTrainedModel
 
-from sweep.data.corpus import Corpus
-from sweep.data.subsets import Subsets
+from sweep.data import Corpus, Subsets
 from sweep.export.cli import main as export
 from sweep.models.last_token import LastTokenForward
 from sweep.models.sources import TINY_FAMILIES
