@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +31,7 @@ from sweep.models.tiny import build_tiny_model
 from sweep.models.vocabulary import check_vocabulary, choose_padding, count_rows
 from sweep.plan import Candidate, ModelRef
 from sweep.seeds import derive_seed
+from sweep.storage.atomic import create_folder
 
 # In a tiny model's folder: the hash of the texts that its tokenizer was built on.
 TEXTS_MARK = ".texts"
@@ -87,17 +86,9 @@ def _read_mark(folder: Path) -> str:
 
 
 def _write_tiny(family: str, target: Path, texts: Iterable[str], mark: str) -> None:
-    """Build the family beside ``target`` and rename it; another worker may have been first."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    build_tiny_model(family, texts, beside)
-    (beside / TEXTS_MARK).write_text(mark)
-    try:
-        beside.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        shutil.rmtree(beside)
+    with create_folder(target) as folder:
+        build_tiny_model(family, texts, folder)
+        (folder / TEXTS_MARK).write_text(mark)
 
 
 def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> Base:

@@ -1,7 +1,6 @@
 """The Parquet tables of a run, made from its journal at any time."""
 
 import json
-import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.storage.atomic import replace_file
 from sweep.storage.journal import read_events
 from sweep.storage.record import RunRecord, TrialRecord, choose_best, sort_events
 
@@ -129,15 +129,8 @@ def write_table(path: Path, columns: list[Column], content: list[Row] | Lists) -
     )
     build = pa.Table.from_pydict if isinstance(content, dict) else pa.Table.from_pylist
     table = build(content, schema=schema)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replace_file(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def _cell_values(record: TrialRecord) -> Row:

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from sweep.storage.atomic import replace_file
 from sweep.storage.folders import MANIFEST, checksum, dump_manifest, parse_manifest
 
 STATE = "state.json"
@@ -27,12 +27,8 @@ def write_checkpoint(folder: Path, groups: dict[str, Tensors], state: dict[str, 
         save_file(packed, folder / f"{name}.safetensors")
     (folder / STATE).write_text(json.dumps(state))
     sums = {file.name: checksum(file) for file in sorted(folder.iterdir())}
-    beside = folder / f".{MANIFEST}"
-    with beside.open("w") as file:
-        file.write(dump_manifest(sums))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(folder / MANIFEST)
+    with replace_file(folder / MANIFEST) as file:
+        file.write(dump_manifest(sums).encode())
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] | None:
