@@ -220,10 +220,6 @@ class SoloEngine(Engine):
         metrics = self._trial.run_epoch()
         return self._checkpointer.save(metrics) if self._checkpointer else metrics
 
-    def save(self, folder: Path) -> None:
-        """Write the trial's state to ``folder``."""
-        self._trial.save(folder)
-
     def close(self) -> None:
         """End the trial; the base model stays for the next one."""
         if self._current is not None:
