@@ -16,7 +16,8 @@ from sweep.data import Subsets, build_subsets, go_offline_if_silent
 from sweep.errors import ConfigError, DataError, ModelError, RunFolderError, SweepError, first_line
 from sweep.export.model_card import Rescored, Shape, build_card, build_record
 from sweep.export.winner import Winner, find_winner, has_hub_base, list_recorded
-from sweep.models.sources import TINY_PREFIX, resolve_revision
+from sweep.models.sources import resolve_revision
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.plan import TrialSpec
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams

@@ -26,8 +26,9 @@ from sweep.models.heads import Loaded, check_loaded, find_score, read_config
 from sweep.models.last_token import LastTokenForward
 from sweep.models.memory import activation_bytes
 from sweep.models.shape import read_shape
-from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.sources import is_local
 from sweep.models.tiny import build_tiny_model
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.vocabulary import check_vocabulary, choose_padding, count_rows
 from sweep.plan import Candidate, ModelRef
 from sweep.seeds import derive_seed

@@ -21,7 +21,8 @@ from sweep.models.folder import (
     read_start,
 )
 from sweep.models.shape import FAMILIES
-from sweep.models.sources import TINY_PREFIX, hub_folder, is_local
+from sweep.models.sources import hub_folder, is_local
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import choose_entry, read_weights
 
 CODE_NAMED_IN = ("config.json", "tokenizer_config.json")

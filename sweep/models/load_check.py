@@ -14,7 +14,8 @@ from sweep.errors import Finding, truncate
 from sweep.models.files import CODE_NAMED_IN, ResolvedModel, fit_remedy, list_model_files, read_part
 from sweep.models.folder import has_tokenizer
 from sweep.models.shape import FAMILIES
-from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.sources import is_local
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import PICKLE, PICKLE_INDEX, choose_entry, is_complete
 
 # Importing the libraries takes 4 s on two cores, a model 0.1 to 2 s; a slow disk more.

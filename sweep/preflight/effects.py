@@ -10,7 +10,8 @@ from sweep.config import AshaConfig, Config, DataConfig, ModelConfig, ResourcesC
 from sweep.data import Corpus, Subsets, is_read_differently
 from sweep.errors import Finding
 from sweep.models.files import CODE_NAMED_IN, ResolvedModel, list_model_files, read_part
-from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.sources import is_local
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import choose_entry
 from sweep.plan import list_spaces
 

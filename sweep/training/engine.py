@@ -10,7 +10,7 @@ import torch
 from sweep.data import CellData, Subsets
 from sweep.models.base import Base, load_base, materialize
 from sweep.models.device import choose_attention, keep_freed_memory, name_device
-from sweep.models.sources import TINY_PREFIX
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.vocabulary import count_rows
 from sweep.plan import Cell, TrialSpec
 from sweep.storage.checkpoints import (

@@ -13,7 +13,8 @@ from torch import nn
 from sweep.config import ModelConfig
 from sweep.data import Subsets
 from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialize
-from sweep.models.sources import TINY_FAMILIES, resolve_revision
+from sweep.models.sources import resolve_revision
+from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, ModelRef, Plan, TrialSpec
 from sweep.training.packed.pack import Pack
 from sweep.training.solo import SoloEngine

@@ -13,7 +13,8 @@ from sweep.errors import ModelError
 from sweep.models import device
 from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialize
 from sweep.models.device import choose_attention
-from sweep.models.sources import TINY_FAMILIES, resolve_revision
+from sweep.models.sources import resolve_revision
+from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, ModelRef
 
 CANDIDATE = Candidate(0, 4, 8.0, 5e-3, 0.0, 0.0)

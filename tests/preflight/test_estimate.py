@@ -17,13 +17,13 @@ from model_configs import GEMMA, GPT2_XL, LLAMA, QWEN
 from sweep.cluster.hardware import assume_gpu_flops, measure_cpu_flops, parse_gpus
 from sweep.models.memory import BatchSize, checkpoint_bytes, count_trainable, estimate_memory
 from sweep.models.shape import (
-    TINY_CONFIGS,
     ModelShape,
     count_adapter,
     count_parameters,
     count_weights,
     read_shape,
 )
+from sweep.models.tiny_configs import TINY_CONFIGS
 from sweep.preflight.runtime import (
     CellWork,
     Range,

@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from sweep.data import Corpus, Subsets
 from sweep.export.cli import main as export
 from sweep.models.last_token import LastTokenForward
-from sweep.models.sources import TINY_FAMILIES
+from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.engine import PackedEngine
 from sweep.training.solo import SoloEngine
