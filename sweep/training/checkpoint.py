@@ -32,7 +32,7 @@ def write_checkpoint(folder: Path, groups: dict[str, Tensors], state: dict[str, 
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] | None:
-    """Return the groups and the state in ``folder``, or None if it is not whole."""
+    """Return the groups and the state in ``folder``, or None if it is incomplete or damaged."""
     try:
         sums = parse_manifest((folder / MANIFEST).read_bytes())
         if sums is None or any(checksum(folder / name) != sums[name] for name in sums):
@@ -45,8 +45,8 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] |
 
 
 def is_storage_full(error: Exception) -> bool:
-    """Return whether ``error`` says that nothing more can be written: disk full, or over quota."""
+    """Return whether ``error`` means that the disk is full or the quota used up."""
     if isinstance(error, OSError) and error.errno in FULL:
         return True
-    # safetensors has an error class of its own, which holds the number in its text alone.
+    # safetensors has its own error class, whose text alone holds the number.
     return any(f"os error {number}" in str(error) for number in FULL)

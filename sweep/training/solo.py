@@ -1,5 +1,4 @@
-"""Train one candidate: an epoch at a time, with validation, one test at the end, and state to
-save and restore; knows nothing of Ray."""
+"""The solo engine: one trial at a time, each with a base model to itself."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,7 @@ from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encod
 
 @dataclass
 class SoloTrial(Trial):
-    """One candidate in training, alone on one base model."""
+    """One candidate in training, alone on its base model."""
 
     base: Base
     model: PeftModel
@@ -40,8 +39,8 @@ class SoloTrial(Trial):
     def run_epoch(self) -> dict[str, Any]:
         """Train one epoch and validate; return the epoch's metrics.
 
-        ``done`` is true when the trial ends by itself: ``status`` then says how, and a finished
-        trial carries its only test scores, made with the weights of its best epoch.
+        ``done`` is true once the trial has ended by itself; ``status`` then says how, and the
+        metrics of a finished trial hold its only test scores, from the weights of its best epoch.
         """
         self.progress.epoch += 1
         start = time.perf_counter()
@@ -57,9 +56,9 @@ class SoloTrial(Trial):
         return metrics | self._finish()
 
     def _train_epoch(self) -> float:
-        """Take every training step of the epoch; return the mean loss per text."""
+        """Return the mean loss per text."""
         epoch, seed = self.progress.epoch, self.spec.cell.seed
-        # Dropout depends on seed and epoch alone, so a resumed trial needs no generator state.
+        # Dropout depends on seed and epoch only, so a resumed trial needs no generator state.
         torch.manual_seed(derive_seed(seed, "dropout", epoch))
         self.model.train()
         order = self.order_epoch()
@@ -70,13 +69,13 @@ class SoloTrial(Trial):
         return total.item() / len(self.training.classes)
 
     def _parts(self, encoded: Encoded, indices: list[int]) -> Iterator[tuple[list[int], Batch]]:
-        """Yield the batch in parts that are bounded in tokens, with the indices of each."""
+        """Yield the batch in parts of at most ``max_tokens``, each with its indices."""
         pad_id = self.base.tokenizer.pad_token_id
         for part in split_batch(indices, encoded.lengths, self.max_tokens):
             yield part, build_batch(encoded, part, pad_id, self.base.device)
 
     def _step(self, indices: list[int]) -> torch.Tensor:
-        """Take one optimizer step; return the mean loss of its texts, a scalar on the device."""
+        """Return the mean loss of the batch, a scalar on the device."""
         total = torch.zeros((), device=self.base.device)
         for _, batch in self._parts(self.training, indices):
             losses = nn.functional.cross_entropy(
@@ -98,8 +97,7 @@ class SoloTrial(Trial):
             return self.base.last_token_forward(batch.input_ids, batch.attention_mask).float()
 
     def score(self, encoded: Encoded) -> Score:
-        """Return loss, accuracy, macro-F1 and predicted class of each text, in ``encoded``'s
-        order."""
+        """Score ``encoded``; predictions are in its order."""
         self.model.eval()
         order = order_scoring(encoded.lengths, self.spec.recipe.eval_batch_size)
         parts = (pair for indices in order for pair in self._parts(encoded, indices))
@@ -114,7 +112,6 @@ class SoloTrial(Trial):
         return self.compute_metrics(encoded, total, predictions)
 
     def _finish(self) -> dict[str, Any]:
-        """Score the test texts once, with the best epoch's weights."""
         start = time.perf_counter()
         self.restore_best_weights()
         score = self.score(self.test)
@@ -124,24 +121,19 @@ class SoloTrial(Trial):
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
 
     def trainable_weights(self) -> NamedTensors:
-        """Return the adapter's and the head's parameters."""
         return [*self._parameters()]
 
     def frozen_weights(self) -> NamedTensors:
-        """Return the base model's weights."""
         named = self.model.get_base_model().named_parameters()
         return [(n.replace(".base_layer.", "."), p) for n, p in named if not p.requires_grad]
 
     def optimizer_state(self) -> Tensors:
-        """Return AdamW's state."""
         return flatten_adamw_state(self._parameters(), self.optimizer)
 
     def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
-        """Give AdamW the state that ``optimizer_state`` gave."""
         load_adamw_state(self._parameters(), self.optimizer, flat)
 
     def measure(self) -> dict[str, int]:
-        """Return the counts of parameters, and the most memory held."""
         return {
             "trainable_parameters": sum(p.numel() for _, p in self._parameters()),
             "total_parameters": sum(p.numel() for p in self.model.parameters()),
@@ -149,15 +141,15 @@ class SoloTrial(Trial):
         }
 
     def close(self) -> None:
-        """Leave the base model as it was before this trial."""
+        """Restore the base model to its state before this trial."""
         detach_adapter(self.base, self.model)
 
 
 def build_solo_trial(
     spec: TrialSpec, base: Base, encoder: Encoder, data: CellData, half_batches: bool = False
 ) -> SoloTrial:
-    """Return ``spec`` ready for its first epoch on ``base``; ``half_batches`` takes each batch
-    in parts (see ``bound_tokens``)."""
+    """Attach ``spec`` to ``base``, ready for its first epoch; for ``half_batches`` see
+    ``bound_tokens``."""
     if base.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(base.device)
     model = attach_adapter(base, spec.cell.labels, spec.candidate, spec.cell.seed)
@@ -181,8 +173,8 @@ def build_solo_trial(
 class SoloEngine(Engine):
     """Trains trials one after another; what they share is loaded once.
 
-    The calls, in order, for each trial: ``start``, ``run_epoch`` until it says ``done`` or the
-    scheduler stops the trial, ``close``.
+    For each trial, call ``start``, then ``run_epoch`` until its metrics say ``done`` or the
+    scheduler stops the trial, then ``close``.
     """
 
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
@@ -197,10 +189,10 @@ class SoloEngine(Engine):
         resume_epoch: int = 0,
         half_batches: bool = False,
     ) -> dict[str, Any]:
-        """Make ``spec`` ready, from its newest whole checkpoint in ``checkpoints`` that is not past
-        ``resume_epoch``, if it has one; return what is worth knowing of the start.
+        """Set up ``spec``, from its newest complete checkpoint in ``checkpoints`` up to
+        ``resume_epoch`` if it has one; return facts about the start.
 
-        ``half_batches`` takes each batch in parts, to the same effect with less memory.
+        With ``half_batches``, batches go through the model in parts: same steps, less memory.
         """
         started = time.perf_counter()
         base, encoder = self.get_base(spec)
@@ -216,17 +208,16 @@ class SoloEngine(Engine):
         return self._current
 
     def run_epoch(self) -> dict[str, Any]:
-        """Train one epoch, keep its checkpoint, and return its metrics with the trial's totals."""
+        """Train one epoch, write its checkpoint, and return its metrics with the trial's totals."""
         metrics = self._trial.run_epoch()
         return self._checkpointer.save(metrics) if self._checkpointer else metrics
 
     def close(self) -> None:
-        """End the trial; the base model stays for the next one."""
+        """End the trial; the base model stays loaded for the next one."""
         if self._current is not None:
             self._current.close()
             self._current = self._checkpointer = None
 
     def discard(self) -> None:
-        """End the trial and drop the base model too, which the next trial then loads afresh."""
         self._current = self._checkpointer = None
         super().discard()
