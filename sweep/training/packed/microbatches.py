@@ -143,7 +143,7 @@ def stack_parts(parts: Sequence[Part], pad_id: int) -> PackBatch:
     # A row without any token would have no attention to normalize.
     lengths = _stack([batch.lengths for _, batch in parts], 1).view(-1, 1)
     return PackBatch(
-        tuple(row for row, _ in parts),
+        tuple(slot for slot, _ in parts),
         ids.flatten(0, 1),
         (torch.arange(width, device=ids.device) < lengths).long(),
         _stack([batch.classes for _, batch in parts], 0),

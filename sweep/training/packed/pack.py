@@ -42,7 +42,7 @@ class Member:
 
 
 class Pack:
-    """The stacked adapters and heads on one base; rows stand in the order of ``members``."""
+    """The stacked adapters and heads on one base; slots are in the order of ``members``."""
 
     def __init__(self, base: Base) -> None:
         self.base = base
@@ -73,12 +73,12 @@ class Pack:
 
     def leave(self, trial_id: str) -> None:
         """Let a trial go; the others stay as they are."""
-        kept = [row for row, name in enumerate(self.members) if name != trial_id]
+        kept = [slot for slot, name in enumerate(self.members) if name != trial_id]
         del self.members[trial_id]
         self._rebuild(kept)
 
-    def row(self, trial_id: str) -> int:
-        """Return the trial's row of the stacks."""
+    def slot(self, trial_id: str) -> int:
+        """Return the trial's position in the stacks."""
         return list(self.members).index(trial_id)
 
     def _draw(self, spec: TrialSpec) -> Drawn:
@@ -123,7 +123,7 @@ class Pack:
             self.base.model.set_submodule(layer.path, self.linears[-1])
 
     def _rebuild(self, kept: Sequence[int]) -> None:
-        """Make the stacks fit the members, whose first ones are the rows ``kept``."""
+        """Make the stacks fit the members, whose first ones were in the slots ``kept``."""
         members, device = list(self.members.values()), self.base.device
         ranks, classes = [m.rank for m in members], [m.classes for m in members]
         shape = fit_shape(self.stacks.shape, ranks, classes)
@@ -153,19 +153,19 @@ class Pack:
         return self._named(self.stacks.weights, trial_id)
 
     def _named(self, flat: torch.Tensor, trial_id: str) -> list[tuple[str, torch.Tensor]]:
-        row, member, shape = self.row(trial_id), self.members[trial_id], self.stacks.shape
+        slot, member, shape = self.slot(trial_id), self.members[trial_id], self.stacks.shape
         layers, heads = shape.cut(flat)
         named = []
         for layer, (a, b) in zip(shape.layers, layers, strict=True):
             place = f"{PREFIX}{layer.path}"
-            named.append((f"{place}.lora_A.default.weight", a[row, : member.rank]))
-            named.append((f"{place}.lora_B.default.weight", b[row, :, : member.rank]))
-        return [*named, (HEAD, heads[row, : member.classes])]
+            named.append((f"{place}.lora_A.default.weight", a[slot, : member.rank]))
+            named.append((f"{place}.lora_B.default.weight", b[slot, :, : member.rank]))
+        return [*named, (HEAD, heads[slot, : member.classes])]
 
     def optimizer_state(self, trial_id: str) -> Tensors:
         """Return a trial's AdamW state under the names of ``flatten_adamw_state``."""
         stacks = self.stacks
-        step = stacks.steps[self.row(trial_id)]
+        step = stacks.steps[self.slot(trial_id)]
         flat: Tensors = {}
         for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
             flat |= {f"{name}/{key}": value for name, value in self._named(moments, trial_id)}
@@ -181,7 +181,7 @@ class Pack:
                 if f"{name}/{key}" in flat:
                     value.copy_(flat[f"{name}/{key}"])
         if f"{HEAD}/step" in flat:
-            stacks.steps[self.row(trial_id)] = flat[f"{HEAD}/step"].to(stacks.device)
+            stacks.steps[self.slot(trial_id)] = flat[f"{HEAD}/step"].to(stacks.device)
 
 
 def _shape_of(path: str, module: nn.Module, model: str) -> LayerShape:

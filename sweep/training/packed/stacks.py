@@ -73,14 +73,14 @@ class Stacks:
         )
         self.steps, self.losses = (torch.zeros(slots, device=device) for _ in range(2))
 
-    def rebuild(self, shape: StackShape, rows: Sequence[int], slots: int) -> "Stacks":
-        """Return new stacks of ``slots`` rows whose first ones are these ``rows``."""
+    def rebuild(self, shape: StackShape, kept: Sequence[int], slots: int) -> "Stacks":
+        """Return new stacks of ``slots`` kept whose first ones are these ``kept``."""
         new = Stacks(shape, slots, self.device)
-        index = torch.tensor(rows, dtype=torch.long, device=self.device)
+        index = torch.tensor(kept, dtype=torch.long, device=self.device)
         for name in ("weights", "means", "squares"):
             _move(self.shape, getattr(self, name), shape, getattr(new, name), index)
-        new.steps[: len(rows)] = self.steps[index]
-        new.losses[: len(rows)] = self.losses[index]
+        new.steps[: len(kept)] = self.steps[index]
+        new.losses[: len(kept)] = self.losses[index]
         return new
 
     def leaves(self) -> tuple[LayerViews, torch.Tensor]:
@@ -108,19 +108,19 @@ def _move(
     old: torch.Tensor,
     new_shape: StackShape,
     new: torch.Tensor,
-    rows: torch.Tensor,
+    kept: torch.Tensor,
 ) -> None:
-    """Copy ``rows`` of ``old`` to the first ones of ``new``; what one shape has more is zero."""
+    """Copy ``kept`` of ``old`` to the first ones of ``new``; what one shape has more is zero."""
     if old_shape == new_shape:
-        new[: len(rows)] = old[rows]
+        new[: len(kept)] = old[kept]
         return
     rank = min(old_shape.rank, new_shape.rank)
     classes = min(old_shape.classes, new_shape.classes)
     (old_layers, old_heads), (new_layers, new_heads) = old_shape.cut(old), new_shape.cut(new)
     for (a, b), (new_a, new_b) in zip(old_layers, new_layers, strict=True):
-        new_a[: len(rows), :rank] = a[rows, :rank]
-        new_b[: len(rows), :, :rank] = b[rows, :, :rank]
-    new_heads[: len(rows), :classes] = old_heads[rows, :classes]
+        new_a[: len(kept), :rank] = a[kept, :rank]
+        new_b[: len(kept), :, :rank] = b[kept, :, :rank]
+    new_heads[: len(kept), :classes] = old_heads[kept, :classes]
 
 
 def fit_shape(shape: StackShape, ranks: Iterable[int], classes: Iterable[int]) -> StackShape:
@@ -129,7 +129,7 @@ def fit_shape(shape: StackShape, ranks: Iterable[int], classes: Iterable[int]) -
 
 
 @dataclass(frozen=True)
-class RowStep:
+class StepSettings:
     """One trial's settings of one step."""
 
     learning_rate: float
@@ -137,27 +137,27 @@ class RowStep:
     max_grad_norm: float
 
 
-def step_rows(stacks: Stacks, steps: Mapping[int, RowStep]) -> None:
-    """Take one step of AdamW in each row of ``steps``; all gradients are spent.
+def step_slots(stacks: Stacks, steps: Mapping[int, StepSettings]) -> None:
+    """Take one step of AdamW in each slot of ``steps``; all gradients are spent.
 
-    Each row's gradient is clipped by its own norm, as ``clip_grad_norm_`` does; the update is the
-    fused one of ``torch.optim.AdamW``, a row at a time, so rows that are not named stay as they
+    Each slot's gradient is clipped by its own norm, as ``clip_grad_norm_`` does; the update is the
+    fused one of ``torch.optim.AdamW``, a slot at a time, so rows that are not named stay as they
     are to the bit.
     """
     limits = torch.full((len(stacks.weights), 1), math.inf)
-    for row, step in steps.items():
-        limits[row] = step.max_grad_norm
+    for slot, step in steps.items():
+        limits[slot] = step.max_grad_norm
     norms = torch.linalg.vector_norm(stacks.gradients, dim=1, keepdim=True)
     factors = limits.to(stacks.device, non_blocking=True) / (norms + 1e-6)
     stacks.gradients.mul_(factors.clamp_(max=1.0))
-    for row, step in steps.items():
+    for slot, step in steps.items():
         adamw(
-            [stacks.weights[row]],
-            [stacks.gradients[row]],
-            [stacks.means[row]],
-            [stacks.squares[row]],
+            [stacks.weights[slot]],
+            [stacks.gradients[slot]],
+            [stacks.means[slot]],
+            [stacks.squares[slot]],
             [],
-            [stacks.steps[row]],
+            [stacks.steps[slot]],
             fused=True,
             amsgrad=False,
             beta1=BETAS[0],

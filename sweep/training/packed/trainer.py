@@ -22,7 +22,7 @@ from sweep.training.packed.microbatches import (
     stack_parts,
 )
 from sweep.training.packed.pack import Pack
-from sweep.training.packed.stacks import step_rows
+from sweep.training.packed.stacks import step_slots
 from sweep.training.packed.trial import PackedTrial, Phase, build_packed_trial
 
 # What PyTorch says of gradients that are views, as here: DDP, which is not used, would be slow.
@@ -123,11 +123,11 @@ class PackTrainer:
         start = time.perf_counter()
         stacks = self.pack.stacks
         losses = self._backpropagate(trials)
-        step_rows(stacks, {trial.row: trial.next_step() for trial in trials})
+        step_slots(stacks, {trial.slot: trial.next_step() for trial in trials})
         # As the solo engine sums them: each batch's mean times its texts.
         counts = torch.zeros(len(losses))
         for trial in trials:
-            counts[trial.row] = sum(part.rows for part in trial.parts)
+            counts[trial.slot] = sum(part.rows for part in trial.parts)
         stacks.losses.add_(losses * counts.to(losses.device, non_blocking=True))
         self._count(trials, start)
 
@@ -170,14 +170,14 @@ class PackTrainer:
             model.train(on)
 
     def _group(self, trials: Sequence[PackedTrial]) -> Iterator[list[Turn]]:
-        rows = {trial.row: trial for trial in trials}
-        parts = [(row, part) for row, trial in rows.items() for part in trial.parts]
+        by_slot = {trial.slot: trial for trial in trials}
+        parts = [(slot, part) for slot, trial in by_slot.items() for part in trial.parts]
         for group in group_parts(parts, self.max_tokens, self._pass_tokens):
-            yield [(rows[row], part) for row, part in group]
+            yield [(by_slot[slot], part) for slot, part in group]
 
     def _pass(self, group: Sequence[Turn]) -> tuple[PackBatch, torch.Tensor]:
         """Return the batch of ``group`` and its logits (trials, rows, classes)."""
-        batch = stack_parts([(trial.row, part) for trial, part in group], self._pad_id)
+        batch = stack_parts([(trial.slot, part) for trial, part in group], self._pad_id)
         training = self.pack.base.model.training
         dropping = training and any(trial.spec.candidate.lora_dropout for trial, _ in group)
         dropout = [trial.dropout(part) for trial, part in group] if dropping else []

@@ -16,7 +16,7 @@ from sweep.training.checkpoint import Tensors
 from sweep.training.packed.layers import Dropout
 from sweep.training.packed.microbatches import MicroBatch, TextTensors, cut_batches, upload
 from sweep.training.packed.pack import Pack
-from sweep.training.packed.stacks import RowStep
+from sweep.training.packed.stacks import StepSettings
 from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
 
@@ -50,9 +50,9 @@ class PackedTrial(Trial):
     scored: list[tuple[MicroBatch, torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
     @property
-    def row(self) -> int:
-        """The trial's row of the stacks."""
-        return self.pack.row(self.spec.trial_id)
+    def slot(self) -> int:
+        """The trial's position in the pack's stacks."""
+        return self.pack.slot(self.spec.trial_id)
 
     def trainable_weights(self) -> NamedTensors:
         """Return views of the trial's part of the pack."""
@@ -83,7 +83,7 @@ class PackedTrial(Trial):
         """Line up the batches of the next epoch."""
         self.progress.epoch += 1
         self.metrics = {}
-        self.pack.stacks.losses[self.row] = 0
+        self.pack.stacks.losses[self.slot] = 0
         texts = self.uploaded[Phase.TRAINING]
         batches = cut_batches(
             texts, self.training.lengths, self.order_epoch(), self.max_tokens, mean=True
@@ -133,11 +133,11 @@ class PackedTrial(Trial):
         self.seconds += seconds
         return self.position == len(self.batches)
 
-    def next_step(self) -> RowStep:
+    def next_step(self) -> StepSettings:
         """Return the settings of the batch's optimizer step."""
         steps = len(self.batches)
         taken = (self.progress.epoch - 1) * steps + self.position
-        return RowStep(
+        return StepSettings(
             self.learning_rate(taken, steps),
             self.spec.candidate.weight_decay,
             self.spec.recipe.max_grad_norm,
@@ -167,7 +167,7 @@ class PackedTrial(Trial):
 
     def _read_loss(self) -> float:
         """Return the epoch's mean training loss per text."""
-        return float(self.pack.stacks.losses[self.row]) / len(self.training.classes)
+        return float(self.pack.stacks.losses[self.slot]) / len(self.training.classes)
 
     def _read_score(self) -> Score:
         """Return the score of the phase's texts."""
