@@ -9,15 +9,15 @@ from sweep.plan import TrialSpec
 from sweep.training.engine import Checkpointer, Engine
 from sweep.training.packed.trainer import PackTrainer
 
+# An epoch's metrics with the trial's totals, or why there are none.
 Outcome = dict[str, Any] | Exception
-"""An epoch's metrics with the trial's totals, or why there are none."""
 
 
 class PackedEngine(Engine):
     """Trains trials side by side; they come and go one by one.
 
-    The calls for each trial are those of ``SoloEngine``, but an epoch is asked for with
-    ``begin_epoch`` and answered by one of the next calls of ``advance``.
+    Calls are those of ``SoloEngine``, except that ``begin_epoch`` asks for a trial's epoch and a
+    later call of ``advance`` returns its outcome.
     """
 
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
@@ -32,8 +32,8 @@ class PackedEngine(Engine):
         resume_epoch: int = 0,
         half_batches: bool = False,
     ) -> dict[str, Any]:
-        """Take in ``spec``, as ``SoloEngine.start`` does; another base model than that of the
-        trials at hand ends them."""
+        """Set up ``spec``, as ``SoloEngine.start`` does; if its base model is not the loaded one,
+        all other trials end."""
         started = time.perf_counter()
         self.close(spec.trial_id)
         if self._base is not None and self._base.ref != spec.model:
@@ -51,7 +51,6 @@ class PackedEngine(Engine):
             raise
 
     def begin_epoch(self, trial_id: str) -> None:
-        """Let a trial begin its next epoch."""
         if self._trainer is None or trial_id not in self._trainer.trials:
             raise RuntimeError(f"trial {trial_id} has not been started")
         self._trainer.trials[trial_id].begin_epoch()
@@ -63,12 +62,12 @@ class PackedEngine(Engine):
 
     @property
     def trials(self) -> list[str]:
-        """The trials at hand, by id."""
+        """Ids of the trials that have been started and not closed."""
         return list(self._checkpointers)
 
     def advance(self) -> dict[str, Outcome]:
-        """Let every trial that is in an epoch take a step; return the outcome of those whose epoch
-        is over, by trial id, their checkpoints kept."""
+        """Take a step of every trial that is in an epoch; return the outcomes of epochs that are
+        over, by trial id, once their checkpoints are written."""
         if self._trainer is None:
             return {}
         return {
@@ -81,11 +80,11 @@ class PackedEngine(Engine):
             return outcome
         try:
             return self._checkpointers[trial_id].save(outcome)
-        except Exception as error:  # one trial's checkpoint is no other trial's failure
+        except Exception as error:  # a checkpoint that fails must not end the other trials
             return error
 
     def close(self, trial_id: str) -> None:
-        """End a trial; base model and other trials stay."""
+        """End a trial; the base model and the other trials stay."""
         if self._trainer is not None:
             self._trainer.leave(trial_id)
         self._checkpointers.pop(trial_id, None)

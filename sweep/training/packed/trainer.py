@@ -1,4 +1,4 @@
-"""Train many candidates at once on one base model; trials join and leave between steps."""
+"""Steps of all trials in a pack, together; trials join and leave between steps."""
 
 import time
 import warnings
@@ -25,7 +25,7 @@ from sweep.training.packed.pack import Pack
 from sweep.training.packed.stacks import step_slots
 from sweep.training.packed.trial import PackedTrial, Phase, build_packed_trial
 
-# What PyTorch says of gradients that are views, as here: DDP, which is not used, would be slow.
+# PyTorch warns that gradients that are views, as here, would be slow in DDP, which is not used.
 warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout")
 
 SCORING = (Phase.VALIDATING, Phase.TESTING)
@@ -33,18 +33,13 @@ Turn = tuple[PackedTrial, MicroBatch]
 
 
 class PackTrainer:
-    """The trials of one pack, which take their steps together.
-
-    With float32 and no dropout a trial's curve is, to rounding, that of the solo engine. LoRA
-    dropout draws masks of the trial's own, other ones than solo; dropout of the base model itself
-    (GPT-2's) draws from one stream for all, so there a curve depends on who shares the pack.
-    """
+    """Trains the trials of one pack, by the algorithm in the package's docstring."""
 
     def __init__(self, base: Base) -> None:
         self.pack = Pack(base)
         self.trials: dict[str, PackedTrial] = {}
+        # Most tokens, padding included, that pass through the model at once.
         self.max_tokens = 0
-        """Most tokens, padding included, that pass through the model at once."""
         self._ceiling = MOST_TOKENS.get(base.device.type, 10**9)
         self._pad_id = base.tokenizer.pad_token_id
         layers = base.model.config.get_text_config().num_hidden_layers
@@ -54,20 +49,20 @@ class PackTrainer:
     def join(
         self, spec: TrialSpec, encoder: Encoder, data: CellData, half_batches: bool = False
     ) -> PackedTrial:
-        """Take in ``spec``; return its trial, which waits for its first epoch."""
+        """Add ``spec`` to the pack; return its trial, which waits for its first epoch."""
         trial = build_packed_trial(spec, self.pack, encoder, data, half_batches)
         self.trials[spec.trial_id] = trial
         self._bound_memory()
         return trial
 
     def leave(self, trial_id: str) -> None:
-        """Let a trial go, at whatever step it is."""
+        """Remove a trial, in the middle of an epoch too."""
         if self.trials.pop(trial_id, None) is not None:
             self.pack.leave(trial_id)
             self._bound_memory()
 
     def _bound_memory(self) -> None:
-        """Take as many tokens at once as every trial allows; keep few activations where needed."""
+        """Pass as many tokens at once as every trial allows; checkpoint gradients where needed."""
         base, trials = self.pack.base, self.trials.values()
         self.max_tokens = min([trial.max_tokens for trial in trials] + [self._ceiling])
         tokens = min(self.max_tokens, sum(trial.widest for trial in trials))
@@ -77,12 +72,12 @@ class PackTrainer:
 
     @property
     def busy(self) -> bool:
-        """Whether any trial has something to do."""
+        """Whether any trial is in an epoch."""
         return any(trial.phase is not Phase.WAITING for trial in self.trials.values())
 
     def advance(self) -> list[tuple[PackedTrial, dict[str, Any] | Exception]]:
-        """Let every busy trial take its next step, or score its next texts; return those whose
-        epoch is over: with its metrics (those of ``SoloTrial.run_epoch``), or why it failed."""
+        """Take the next step of every busy trial, or score its next texts. Return the trials whose
+        epoch is over with its metrics (those of ``SoloTrial.run_epoch``), or why it failed."""
         trials = list(self.trials.values())
         training = [trial for trial in trials if trial.phase is Phase.TRAINING]
         scoring = [trial for trial in trials if trial.phase in SCORING]
@@ -95,8 +90,8 @@ class PackTrainer:
     def _bounded(
         self, run: Callable[[Sequence[PackedTrial]], None], trials: Sequence[PackedTrial]
     ) -> None:
-        """Run, with fewer tokens at once while memory is short; a trial that does not even fit
-        alone fails, and the others go on as if it had not been there."""
+        """Run with fewer tokens at once while memory is short; a trial that does not fit even
+        alone fails, and the others go on as if it had never been there."""
         while trials:
             try:
                 run(trials)
@@ -108,13 +103,13 @@ class PackTrainer:
                 return
 
     def _shrink(self, trials: Sequence[PackedTrial], error: Exception) -> Sequence[PackedTrial]:
-        """Take fewer tokens at once from now on, or else give the widest trial up; return the
-        trials that are left."""
-        whole = sum(part.tokens for trial in trials for part in trial.parts)
+        """Pass fewer tokens at once from now on or, where that is impossible, give up the widest
+        trial; return the trials that are left."""
+        total = sum(part.tokens for trial in trials for part in trial.parts)
         widest = max(trials, key=lambda trial: max(part.tokens for part in trial.parts))
         least = max(part.tokens for part in widest.parts)
-        if min(self.max_tokens, whole) > least:
-            self._ceiling = self.max_tokens = max(least, min(self.max_tokens, whole) // 2)
+        if min(self.max_tokens, total) > least:
+            self._ceiling = self.max_tokens = max(least, min(self.max_tokens, total) // 2)
             return trials
         widest.failure = error
         return [trial for trial in trials if trial is not widest]
@@ -124,7 +119,7 @@ class PackTrainer:
         stacks = self.pack.stacks
         losses = self._backpropagate(trials)
         step_slots(stacks, {trial.slot: trial.next_step() for trial in trials})
-        # As the solo engine sums them: each batch's mean times its texts.
+        # As the solo engine sums them: the mean of each batch, times its texts.
         counts = torch.zeros(len(losses))
         for trial in trials:
             counts[trial.slot] = sum(part.rows for part in trial.parts)
@@ -132,7 +127,7 @@ class PackTrainer:
         self._count(trials, start)
 
     def _backpropagate(self, trials: Sequence[PackedTrial]) -> torch.Tensor:
-        """Add up each trial's gradient of its batch's mean loss; return the losses (all slots,)."""
+        """Compute the gradient of each trial's mean loss; return the losses (all slots,)."""
         self._set_training(True)
         stacks = self.pack.stacks
         stacks.gradients.zero_()
@@ -152,8 +147,8 @@ class PackTrainer:
         for group in self._group(trials):
             batch, logits = self._pass(group)
             losses, predicted = _sum_losses(logits, batch), logits.argmax(-1)
-            for place, (trial, part) in enumerate(group):
-                scored.append((trial, (part, predicted[place, : part.rows], losses[place])))
+            for index, (trial, part) in enumerate(group):
+                scored.append((trial, (part, predicted[index, : part.rows], losses[index])))
         for trial, entry in scored:
             trial.scored.append(entry)
         self._count(trials, start)
@@ -176,7 +171,7 @@ class PackTrainer:
             yield [(by_slot[slot], part) for slot, part in group]
 
     def _pass(self, group: Sequence[Turn]) -> tuple[PackBatch, torch.Tensor]:
-        """Return the batch of ``group`` and its logits (trials, rows, classes)."""
+        """Return the batch of ``group`` and its logits (slots, rows, classes)."""
         batch = stack_parts([(trial.slot, part) for trial, part in group], self._pad_id)
         training = self.pack.base.model.training
         dropping = training and any(trial.spec.candidate.lora_dropout for trial, _ in group)
@@ -185,7 +180,7 @@ class PackTrainer:
 
 
 def _sum_losses(logits: torch.Tensor, batch: PackBatch) -> torch.Tensor:
-    """Return each trial's weighted sum of losses (trials,)."""
+    """Return each slot's weighted sum of losses (slots,)."""
     flat = nn.functional.cross_entropy(
         logits.flatten(0, 1), batch.classes.flatten(), reduction="none"
     )

@@ -1,4 +1,4 @@
-"""One trial inside a pack, with the batches it has still to bring."""
+"""A trial in a pack: its phase, and the batches that it has yet to bring."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,8 +21,6 @@ from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encod
 
 
 class Phase(Enum):
-    """What a trial does."""
-
     WAITING = "waiting"
     TRAINING = "training"
     VALIDATING = "validating"
@@ -34,18 +32,18 @@ class PackedTrial(Trial):
     """One candidate in training, in a pack with others."""
 
     pack: Pack
+    # Tokens of its widest batch.
     widest: int
-    """Tokens of its widest batch."""
     total_parameters: int
     uploaded: dict[Phase, TextTensors]
     phase: Phase = Phase.WAITING
     batches: list[list[MicroBatch]] = field(default_factory=list)
+    # How many of ``batches`` are done.
     position: int = 0
-    """How many of ``batches`` are done."""
+    # This trial's share of the time that the phase has taken.
     seconds: float = 0.0
-    """This trial's share of the time that the phase took."""
+    # Metrics of the epoch so far; once ``done`` is among them, the epoch is over.
     metrics: dict[str, Any] = field(default_factory=dict)
-    """What the epoch gave so far; with ``done`` in it, the epoch is over."""
     failure: Exception | None = None
     scored: list[tuple[MicroBatch, torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
@@ -55,24 +53,20 @@ class PackedTrial(Trial):
         return self.pack.slot(self.spec.trial_id)
 
     def trainable_weights(self) -> NamedTensors:
-        """Return views of the trial's part of the pack."""
         return self.pack.trainable_weights(self.spec.trial_id)
 
     def frozen_weights(self) -> NamedTensors:
-        """Return the base model's weights."""
         named = self.pack.base.model.named_parameters()
         return [(n.replace(".base.", "."), p) for n, p in named if not p.requires_grad]
 
     def optimizer_state(self) -> Tensors:
-        """Return the trial's AdamW state."""
         return self.pack.optimizer_state(self.spec.trial_id)
 
     def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
-        """Take up the AdamW state that ``optimizer_state`` gave."""
         self.pack.load_optimizer_state(self.spec.trial_id, flat)
 
     def measure(self) -> dict[str, int]:
-        """Return the counts of parameters, and the most memory that the pack held."""
+        """The peak memory is that of the whole pack."""
         return {
             "trainable_parameters": sum(value.numel() for _, value in self.trainable_weights()),
             "total_parameters": self.total_parameters,
@@ -96,12 +90,11 @@ class PackedTrial(Trial):
         order = order_scoring(encoded.lengths, self.spec.recipe.eval_batch_size)
         texts = self.uploaded[phase]
         batches = cut_batches(texts, encoded.lengths, order, self.max_tokens, mean=False)
-        # Each part is a turn of its own: nothing has to be summed before the next one.
+        # Each part is a batch of its own: scoring sums nothing over a batch.
         self._enter(phase, [[part] for batch in batches for part in batch])
         self.scored = []
 
     def encoded(self, phase: Phase) -> Encoded:
-        """Return the texts of a phase."""
         known = {Phase.TRAINING: self.training, Phase.VALIDATING: self.validation}
         return known.get(phase, self.test)
 
@@ -117,16 +110,16 @@ class PackedTrial(Trial):
 
     @property
     def is_over(self) -> bool:
-        """Whether the epoch has ended, well or not."""
+        """Whether the epoch has ended, in success or failure."""
         return self.failure is not None or "done" in self.metrics
 
     @property
     def parts(self) -> list[MicroBatch]:
-        """The parts of the next batch."""
+        """Parts of the next batch."""
         return self.batches[self.position]
 
     def advance(self, seconds: float) -> bool:
-        """Count the batch as done; return whether it was the phase's last."""
+        """Count the batch as done; return whether it was the last of the phase."""
         if self.phase is Phase.TRAINING:
             self.progress.padded_tokens += sum(part.tokens for part in self.parts)
         self.position += 1
@@ -134,7 +127,6 @@ class PackedTrial(Trial):
         return self.position == len(self.batches)
 
     def next_step(self) -> StepSettings:
-        """Return the settings of the batch's optimizer step."""
         steps = len(self.batches)
         taken = (self.progress.epoch - 1) * steps + self.position
         return StepSettings(
@@ -144,13 +136,13 @@ class PackedTrial(Trial):
         )
 
     def dropout(self, part: MicroBatch) -> Dropout:
-        """Return the dropout of a part; its masks follow from seed, epoch, step and part."""
+        """Return the dropout of ``part``; masks follow from seed, epoch, step and part alone."""
         purpose = ("dropout", self.progress.epoch, self.position, self.parts.index(part))
         seed = derive_seed(self.spec.cell.seed, *purpose)
         return Dropout(self.spec.candidate.lora_dropout, seed, part.rows, part.width)
 
     def end_phase(self) -> None:
-        """Take up what the phase gave, and enter the next one."""
+        """Record the outcome of the phase, and enter the next one."""
         seconds = self.seconds
         if self.phase is Phase.TRAINING:
             self.metrics = self.end_training(self._read_loss(), seconds)
@@ -166,11 +158,9 @@ class PackedTrial(Trial):
             self.metrics |= self.end_test(self._read_score(), seconds)
 
     def _read_loss(self) -> float:
-        """Return the epoch's mean training loss per text."""
         return float(self.pack.stacks.losses[self.slot]) / len(self.training.classes)
 
     def _read_score(self) -> Score:
-        """Return the score of the phase's texts."""
         encoded = self.encoded(self.phase)
         predictions = [0] * len(encoded.classes)
         predicted = torch.cat([values for _, values, _ in self.scored]).tolist()
@@ -184,7 +174,8 @@ class PackedTrial(Trial):
 def build_packed_trial(
     spec: TrialSpec, pack: Pack, encoder: Encoder, data: CellData, half_batches: bool = False
 ) -> PackedTrial:
-    """Return ``spec`` in ``pack``, ready for its first epoch (see ``bound_tokens``)."""
+    """Add ``spec`` to ``pack``, ready for its first epoch; for ``half_batches`` see
+    ``bound_tokens``."""
     texts = encode_cell(encoder, data)
     max_tokens, widest = bound_tokens(spec, texts.training, half_batches)
     pad_id, device = pack.base.tokenizer.pad_token_id, pack.base.device
