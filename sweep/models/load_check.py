@@ -11,7 +11,13 @@ from pathlib import Path
 
 from sweep.config import ModelConfig
 from sweep.errors import Finding, truncate
-from sweep.models.files import CODE_NAMED_IN, ResolvedModel, fit_remedy, list_model_files, read_part
+from sweep.models.file_check import (
+    CODE_NAMED_IN,
+    ResolvedModel,
+    fit_remedy,
+    list_model_files,
+    read_part,
+)
 from sweep.models.folder import has_tokenizer
 from sweep.models.shape import FAMILIES
 from sweep.models.sources import is_local

@@ -9,7 +9,7 @@ from math import prod
 from sweep.config import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
 from sweep.data import Corpus, Subsets, is_read_differently
 from sweep.errors import Finding
-from sweep.models.files import CODE_NAMED_IN, ResolvedModel, list_model_files, read_part
+from sweep.models.file_check import CODE_NAMED_IN, ResolvedModel, list_model_files, read_part
 from sweep.models.sources import is_local
 from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import choose_entry

@@ -10,7 +10,7 @@ from sweep.cluster.allocation import count_slots
 from sweep.cluster.hardware import Machine
 from sweep.config import Config
 from sweep.data import Subsets
-from sweep.models.files import ResolvedModel
+from sweep.models.file_check import ResolvedModel
 from sweep.models.memory import BatchSize, checkpoint_bytes, estimate_memory, estimate_slot
 from sweep.models.shape import ModelShape, count_parameters, count_weights, read_shape
 from sweep.plan import draw_candidates

@@ -8,7 +8,7 @@ from pathlib import Path
 from sweep.config import Config, ModelConfig
 from sweep.data import Subsets, build_account, draw_subsets, go_offline_if_silent, load_corpus
 from sweep.errors import DataError, Finding, SweepError
-from sweep.models.files import ResolvedModel, check_model, read_tree
+from sweep.models.file_check import ResolvedModel, check_model, read_tree
 from sweep.models.sources import find_hub_config, is_local, list_hub_files, resolve_revision
 from sweep.models.tiny_configs import TINY_CONFIGS, TINY_PREFIX
 from sweep.preflight.effects import (

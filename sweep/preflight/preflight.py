@@ -9,7 +9,7 @@ from typing import Any
 from sweep.cluster.hardware import Machine
 from sweep.config import Config
 from sweep.errors import Finding
-from sweep.models.files import ResolvedModel, check_model
+from sweep.models.file_check import ResolvedModel, check_model
 from sweep.models.load_check import check_loading
 from sweep.models.shape import read_positions
 from sweep.plan import Cell, Plan

@@ -25,7 +25,7 @@ from sweep.config import ModelConfig
 from sweep.errors import ModelError
 from sweep.models import load_check as loadcheck
 from sweep.models.base import load_base
-from sweep.models.files import ResolvedModel
+from sweep.models.file_check import ResolvedModel
 from sweep.models.load_check import LoadAnswer, build_request, check_loading
 from sweep.models.meta_load import answer
 from sweep.plan import ModelRef

@@ -19,7 +19,7 @@ from sweep.config import ModelConfig
 from sweep.data import Corpus
 from sweep.errors import ModelError
 from sweep.models.base import load_base
-from sweep.models.files import ResolvedModel, check_model
+from sweep.models.file_check import ResolvedModel, check_model
 from sweep.models.sources import list_hub_files
 from sweep.models.tiny import build_tiny_model
 from sweep.plan import ModelRef

@@ -18,7 +18,7 @@ from sweep.cluster.hardware import Gpu, Machine
 from sweep.cluster.nodes import explain_storage
 from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
 from sweep.errors import ClusterError, ModelError
-from sweep.models.files import ResolvedModel, check_model
+from sweep.models.file_check import ResolvedModel, check_model
 from sweep.models.sources import explain_gated, find_hub_config, is_gated, resolve_revision
 from sweep.preflight.checks import (
     check_disk,
