@@ -1,7 +1,6 @@
 """The command line of the report: a run folder in, one offline HTML file or images out."""
 
 import argparse
-import os
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from analysis.page.images import write_charts
 from sweep.cli.options import OptionParser, read_path
 from sweep.errors import ConfigError, SweepError, format_line
 from sweep.startup.streams import steady_streams
+from sweep.storage.atomic import replace_file
 from sweep.storage.journal import JOURNAL_NAME
 
 REPORT_NAME = "report.html"
@@ -84,12 +84,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     """
     page = build_page(load_run(folder))
     path = (out or folder / REPORT_NAME).resolve()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replace_file(path) as file:
+        file.write(page.encode())
     return path
 
 

@@ -24,7 +24,8 @@ from sweep.errors import (
 )
 from sweep.export.model_card import Rescored, Shape, build_card, build_record
 from sweep.export.winner import Winner, find_winner, has_hub_base, list_recorded
-from sweep.models.sources import TINY_PREFIX, resolve_revision
+from sweep.models.sources import resolve_revision
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.plan import TrialSpec
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
@@ -214,7 +215,7 @@ def write_weights(
     weights = bundle.read_best_weights(run_folder, storage, spec.trial_id, best_epoch)
     source = str(find_tiny(winner, run_folder))
     if not spec.model.path.startswith(TINY_PREFIX) or not Path(source).is_dir():
-        source = bundle.materialise(spec.model, run_folder / "models", subsets.training_texts)
+        source = bundle.materialize(spec.model, run_folder / "models", subsets.training_texts)
     base, model = bundle.build_classifier(spec, source, weights)
     try:
         target.mkdir(parents=True)

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +23,16 @@ from sweep.errors import ModelError, format_error
 from sweep.models.device import convert_dtype, is_out_of_memory
 from sweep.models.fused import speed_up
 from sweep.models.heads import Loaded, check_loaded, find_score, read_config
-from sweep.models.last_token import Readout
+from sweep.models.last_token import LastTokenForward
 from sweep.models.memory import activation_bytes
 from sweep.models.shape import read_shape
-from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.sources import is_local
 from sweep.models.tiny import build_tiny_model
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.vocabulary import check_vocabulary, choose_padding, count_rows
 from sweep.plan import Candidate, ModelRef
 from sweep.seeds import derive_seed
+from sweep.storage.atomic import create_folder
 
 # In a tiny model's folder: the hash of the texts that its tokenizer was built on.
 TEXTS_MARK = ".texts"
@@ -47,7 +47,7 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     dtype: torch.dtype
     device: torch.device
-    readout: Readout
+    last_token_forward: LastTokenForward
     """Its logits, adapters and head included while they are attached."""
     head: nn.Linear
     """The head that it was loaded with, in its place again when a trial is over."""
@@ -55,7 +55,7 @@ class Base:
     """The class names that it was loaded with."""
 
 
-def materialise(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
+def materialize(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
     """Return what ``from_pretrained`` takes for ``ref``.
 
     A tiny family is first written below ``folder`` as an ordinary model folder, its tokenizer
@@ -87,21 +87,13 @@ def _read_mark(folder: Path) -> str:
 
 
 def _write_tiny(family: str, target: Path, texts: Iterable[str], mark: str) -> None:
-    """Build the family beside ``target`` and rename it; another worker may have been first."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    build_tiny_model(family, texts, beside)
-    (beside / TEXTS_MARK).write_text(mark)
-    try:
-        beside.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        shutil.rmtree(beside)
+    with create_folder(target) as folder:
+        build_tiny_model(family, texts, folder)
+        (folder / TEXTS_MARK).write_text(mark)
 
 
 def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> Base:
-    """Load the base model of ``ref`` from ``source`` (see ``materialise``), frozen, in ``dtype``.
+    """Load the base model of ``ref`` from ``source`` (see ``materialize``), frozen, in ``dtype``.
 
     Raises ModelError with the remedy when weights, tokenizer or padding cannot be had.
     """
@@ -129,9 +121,9 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
     check_loaded(model, Loaded.from_info(info), ref.name)
     set_padding(model, tokenizer, ref.name)
     model.requires_grad_(False)
-    model, readout = convert_dtype(model, dtype, device)
+    model, forward = convert_dtype(model, dtype, device)
     return Base(
-        ref, model, tokenizer, model.dtype, device, readout, model.score, model.config.id2label
+        ref, model, tokenizer, model.dtype, device, forward, model.score, model.config.id2label
     )
 
 

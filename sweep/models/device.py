@@ -10,7 +10,7 @@ import time
 import torch
 from transformers import PreTrainedModel
 
-from sweep.models.last_token import Readout, choose_readout
+from sweep.models.last_token import LastTokenForward, choose_last_token_forward
 
 BFLOAT16_GAIN = 1.2
 """bfloat16 must be this much faster on a CPU, or its lower precision is not worth it."""
@@ -34,8 +34,8 @@ MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_F
 
 def convert_dtype(
     model: PreTrainedModel, requested: str, device: torch.device
-) -> tuple[PreTrainedModel, Readout]:
-    """Return ``model`` on ``device`` in the number format that is asked for, and its readout.
+) -> tuple[PreTrainedModel, LastTokenForward]:
+    """Return ``model`` on ``device`` in the number format that is asked for, and its forward.
 
     ``auto`` means bfloat16 on a GPU that has it. On a CPU it means the format in which this model
     takes a training step faster, measured here: bfloat16 gains much in wide layers, and costs more
@@ -45,24 +45,24 @@ def convert_dtype(
         requested = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if requested != "auto":
         model = model.to(device, torch.bfloat16 if requested == "bfloat16" else torch.float32)
-        return model, choose_readout(model)
+        return model, choose_last_token_forward(model)
     wide = model.to(device, torch.float32)
     narrow = copy.deepcopy(wide).to(torch.bfloat16)
-    plain, half = ((each, choose_readout(each)) for each in (wide, narrow))
+    plain, half = ((each, choose_last_token_forward(each)) for each in (wide, narrow))
     return half if _measure_gain(plain, half) >= BFLOAT16_GAIN else plain
 
 
 def _measure_gain(
-    plain: tuple[PreTrainedModel, Readout], half: tuple[PreTrainedModel, Readout]
+    plain: tuple[PreTrainedModel, LastTokenForward], half: tuple[PreTrainedModel, LastTokenForward]
 ) -> float:
     """Return how many times faster ``half`` passes a batch of short texts forward and back to the
     embeddings: the best of up to ten turns, a second or two together for a small model."""
     ids = torch.ones(MEASURED_TEXTS, dtype=torch.long)
     attention = half[0].config._attn_implementation
     choose_attention(half[0], ids.shape[1])
-    for model, readout in (plain, half):
+    for model, forward in (plain, half):
         model.enable_input_require_grads()
-        _pass(model, readout, ids)  # the first one warms up
+        _pass(model, forward, ids)  # the first one warms up
     times: list[tuple[float, float]] = []
     while not times or (len(times) < 10 and sum(map(sum, times)) < 1.0):
         # In turn, so that what else the machine does slows both.
@@ -103,10 +103,10 @@ def keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, 2 * MAPPED_BYTES)
 
 
-def _pass(model: PreTrainedModel, readout: Readout, ids: torch.Tensor) -> float:
+def _pass(model: PreTrainedModel, forward: LastTokenForward, ids: torch.Tensor) -> float:
     start = time.perf_counter()
     with cast_to(ids.device, model.dtype):
-        logits = readout(ids, torch.ones_like(ids))
+        logits = forward(ids, torch.ones_like(ids))
     torch.autograd.backward(logits.float().sum())
     return time.perf_counter() - start
 

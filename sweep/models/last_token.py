@@ -11,14 +11,14 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 
 from sweep.models.fused import restore_norms, speed_up_norms
 
-Readout = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+LastTokenForward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Gives logits (texts, classes) for token ids and attention mask (texts, tokens), padded right."""
 
 AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
-"""How far a readout may lie from the model's own forward pass, as a share of the largest logit."""
+"""How far a forward may lie from the model's own forward pass, as a share of the largest logit."""
 
 
-def choose_readout(model: PreTrainedModel) -> Readout:
+def choose_last_token_forward(model: PreTrainedModel) -> LastTokenForward:
     """Return the fastest way to the logits of ``model``, which is frozen: one that leaves out what
     is not read, where its architecture has one and it gives what the model's own pass gives.
 
@@ -31,22 +31,22 @@ def choose_readout(model: PreTrainedModel) -> Readout:
         logits: torch.Tensor = output.logits
         return logits
 
-    build = READOUTS.get(model.config.model_type)
+    build = LAST_TOKEN_FORWARDS.get(model.config.model_type)
     # A model's own code (trust_remote_code) may take the name of another plan.
     if build is None or not type(model).__module__.startswith("transformers."):
         return whole
     expected = _try_out(model, whole)
     limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
     speed_up_norms(model)
-    for readout in (build(model), whole):
-        if bool((_try_out(model, readout) - expected).abs().max() <= limit):
-            return readout
+    for forward in (build(model), whole):
+        if bool((_try_out(model, forward) - expected).abs().max() <= limit):
+            return forward
     restore_norms(model)
     return whole
 
 
 @torch.no_grad()
-def _try_out(model: PreTrainedModel, readout: Readout) -> torch.Tensor:
+def _try_out(model: PreTrainedModel, forward: LastTokenForward) -> torch.Tensor:
     """Return the logits of four texts of 2 to 17 tokens."""
     config = model.config.get_text_config()
     ids = torch.arange(4 * 17, device=model.device).view(4, 17).mul(7919) % config.vocab_size
@@ -56,7 +56,7 @@ def _try_out(model: PreTrainedModel, readout: Readout) -> torch.Tensor:
     ids[~mask] = config.pad_token_id
     training = model.training
     model.eval()
-    logits = readout(ids, mask.long()).float()
+    logits = forward(ids, mask.long()).float()
     model.train(training)
     return logits
 
@@ -68,7 +68,7 @@ def find_last(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
     return torch.where(input_ids != pad_id, places, 0).argmax(-1)
 
 
-def _build_gated(model: Any) -> Readout:
+def _build_gated(model: Any) -> LastTokenForward:
     """Return the readout of Llama, Qwen2 and Gemma 3, whose blocks have one plan."""
     body, config = model.model, model.config
     *_, last = body.layers
@@ -198,7 +198,7 @@ def attend_once(
     return (weights @ values.permute(0, 2, 1, 3)).reshape(texts, -1)
 
 
-def _build_gpt2(model: Any) -> Readout:
+def _build_gpt2(model: Any) -> LastTokenForward:
     """Return the readout of GPT-2."""
     body, config = model.transformer, model.config
     *_, last = body.h
@@ -235,7 +235,7 @@ def _end_gpt2(block: Any, hidden: torch.Tensor, places: torch.Tensor) -> torch.T
     return residual + inner
 
 
-READOUTS: dict[str, Callable[[Any], Readout]] = {
+LAST_TOKEN_FORWARDS: dict[str, Callable[[Any], LastTokenForward]] = {
     "llama": _build_gated,
     "qwen2": _build_gated,
     "gemma3_text": _build_gated,

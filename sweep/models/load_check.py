@@ -11,10 +11,17 @@ from pathlib import Path
 
 from sweep.config import ModelConfig
 from sweep.errors import Finding, shorten
-from sweep.models.files import CODE_NAMED_IN, ReachedModel, fit_remedy, list_model_files, read_part
+from sweep.models.file_check import (
+    CODE_NAMED_IN,
+    ResolvedModel,
+    fit_remedy,
+    list_model_files,
+    read_part,
+)
 from sweep.models.folder import has_tokenizer
 from sweep.models.shape import FAMILIES
-from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.sources import is_local
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import PICKLE, PICKLE_INDEX, choose_entry, is_complete
 
 # Importing the libraries takes 4 s on two cores, a model 0.1 to 2 s; a slow disk more.
@@ -51,7 +58,7 @@ class LoadAnswer:
     warning: str | None = None
 
 
-def check_loading(models: Sequence[tuple[int, ModelConfig, ReachedModel]]) -> list[Finding]:
+def check_loading(models: Sequence[tuple[int, ModelConfig, ResolvedModel]]) -> list[Finding]:
     """Return what the libraries refuse or find odd in ``models``, given with their places in the
     grid: architecture, head, tensors, tokenizer, target modules."""
     found = [build_request(index, model, reached) for index, model, reached in models]
@@ -78,7 +85,7 @@ def _list_findings(answer: LoadAnswer, model: ModelConfig) -> list[Finding]:
     ]
 
 
-def build_request(index: int, model: ModelConfig, found: ReachedModel) -> LoadRequest | None:
+def build_request(index: int, model: ModelConfig, found: ResolvedModel) -> LoadRequest | None:
     """Return what to try of a model; None if there is nothing to learn, or its own code would
     have to run for it."""
     if model.path.startswith(TINY_PREFIX) or found.folder is None:

@@ -23,7 +23,7 @@ SAVED_COPIES = 4
 
 
 @dataclass(frozen=True)
-class Load:
+class BatchSize:
     """What passes through the model at once: padded tokens of the largest training step's part
     and of the largest scoring batch, and the sizes of what is trained."""
 
@@ -36,7 +36,7 @@ class Load:
     """Whether blocks keep only their input and are computed again in the backward pass."""
 
 
-def count_trained(shape: ModelShape, load: Load) -> int:
+def count_trainable(shape: ModelShape, load: BatchSize) -> int:
     """Return the parameters that a trial trains: adapter and classification head."""
     return count_adapter(shape, load.rank, load.targets) + shape.hidden * load.n_labels
 
@@ -79,7 +79,11 @@ def scoring_bytes(shape: ModelShape, bytes_per_value: int) -> int:
 
 
 def estimate_memory(
-    shape: ModelShape, load: Load, bytes_per_value: int, on_gpu: bool, parameters: int | None = None
+    shape: ModelShape,
+    load: BatchSize,
+    bytes_per_value: int,
+    on_gpu: bool,
+    parameters: int | None = None,
 ) -> int:
     """Return the peak bytes of one trial: on a GPU what its process takes there, on a CPU the
     resident memory of its worker.
@@ -91,7 +95,7 @@ def estimate_memory(
     count = parameters or count_parameters(shape)
     weights = count * bytes_per_value
     process = GPU_PROCESS_BYTES if on_gpu else _cpu_process(shape)
-    state = 4 * STATE_COPIES * count_trained(shape, load)
+    state = 4 * STATE_COPIES * count_trainable(shape, load)
     kept = load.train_tokens * _kept_bytes(shape, load, bytes_per_value)
     passing = max(kept, load.eval_tokens * scoring_bytes(shape, bytes_per_value))
     training = state + int(passing * (GPU_ALLOCATOR if on_gpu else CPU_ALLOCATOR))
@@ -100,15 +104,15 @@ def estimate_memory(
     return process + weights + max(training, loading)
 
 
-def estimate_slot(shape: ModelShape, load: Load, bytes_per_value: int, on_gpu: bool) -> int:
+def estimate_slot(shape: ModelShape, load: BatchSize, bytes_per_value: int, on_gpu: bool) -> int:
     """Return the bytes that one more trial of a pack takes: its trained state with its best
     weights, and the activations of its training step."""
-    state = 4 * (STATE_COPIES + 1) * count_trained(shape, load)
+    state = 4 * (STATE_COPIES + 1) * count_trainable(shape, load)
     kept = load.train_tokens * _kept_bytes(shape, load, bytes_per_value)
     return state + int(kept * (GPU_ALLOCATOR if on_gpu else CPU_ALLOCATOR))
 
 
-def _kept_bytes(shape: ModelShape, load: Load, bytes_per_value: int) -> int:
+def _kept_bytes(shape: ModelShape, load: BatchSize, bytes_per_value: int) -> int:
     """Return the bytes per token that wait for the backward pass: all that autograd saves or,
     with gradient checkpointing (Chen et al. 2016, arXiv:1604.06174), each block's input and one
     block's whole."""
@@ -122,6 +126,6 @@ def _cpu_process(shape: ModelShape) -> int:
     return CPU_PROCESS_BYTES + TOKENIZER_BYTES_PER_PIECE * shape.vocabulary
 
 
-def checkpoint_bytes(shape: ModelShape, load: Load) -> int:
+def checkpoint_bytes(shape: ModelShape, load: BatchSize) -> int:
     """Return the bytes of one checkpoint of a trial."""
-    return 4 * SAVED_COPIES * count_trained(shape, load)
+    return 4 * SAVED_COPIES * count_trainable(shape, load)

@@ -14,40 +14,6 @@ Tree = Mapping[str, Any]
 
 FAMILIES = ("qwen2", "llama", "gpt2", "gemma3_text")
 
-# The shapes of the random-weight families that ship with this package (`sweep.models.tiny`).
-_TINY_SHARED = {"vocab_size": 2000, "torch_dtype": "float32", "max_position_embeddings": 128}
-_TINY_GROUPED = {
-    **_TINY_SHARED,
-    "hidden_size": 192,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-TINY_CONFIGS: dict[str, dict[str, Any]] = {
-    "qwen2": {**_TINY_GROUPED, "model_type": "qwen2"},
-    "llama": {**_TINY_GROUPED, "model_type": "llama"},
-    "gpt2": {
-        **_TINY_SHARED,
-        "model_type": "gpt2",
-        "n_embd": 192,
-        "n_inner": 64,
-        "n_layer": 1,
-        "n_head": 4,
-        "n_positions": 128,
-    },
-    "gemma3": {
-        **_TINY_SHARED,
-        "model_type": "gemma3_text",
-        "hidden_size": 128,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 1,
-        "head_dim": 64,
-    },
-}
-
 
 @dataclass(frozen=True)
 class ModelShape:
@@ -175,7 +141,7 @@ def count_blocks(shape: ModelShape) -> int:
 
 def count_parameters(shape: ModelShape) -> int:
     """Return the parameters of the base model as a classifier loads it: with one token table,
-    without the language-modelling head (which most of these models tie to that table)."""
+    without the language-modeling head (which most of these models tie to that table)."""
     return count_embeddings(shape) + count_blocks(shape)
 
 

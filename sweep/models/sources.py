@@ -8,11 +8,7 @@ from sweep.config import ModelConfig
 from sweep.data import CONNECT_SECONDS, explain_offline
 from sweep.errors import ModelError, first_line
 from sweep.models.folder import explain_missing_config, explain_unreadable, has_tokenizer
-
-TINY_PREFIX = "tiny:"
-TINY_FAMILIES = ("qwen2", "llama", "gpt2", "gemma3")
-TINY_VERSION = 1
-"""Raised whenever the tiny families' weights or tokenizer change."""
+from sweep.models.tiny_configs import TINY_FAMILIES, TINY_PREFIX, TINY_VERSION
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

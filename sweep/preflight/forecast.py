@@ -10,8 +10,8 @@ from sweep.cluster.allocation import count_slots
 from sweep.cluster.hardware import Machine
 from sweep.config import Config
 from sweep.data import Subsets
-from sweep.models.files import ReachedModel
-from sweep.models.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
+from sweep.models.file_check import ResolvedModel
+from sweep.models.memory import BatchSize, checkpoint_bytes, estimate_memory, estimate_slot
 from sweep.models.shape import ModelShape, count_parameters, count_weights, read_shape
 from sweep.plan import CellKey, draw_candidates
 from sweep.preflight.runtime import (
@@ -68,7 +68,7 @@ class Job:
 
     name: str
     shape: ModelShape
-    load: Load
+    load: BatchSize
     parameters: int
     bytes_per_value: int
 
@@ -112,7 +112,7 @@ class Forecaster:
     folder: Path
     left: Mapping[CellKey, int]
 
-    def build_job(self, index: int, found: ReachedModel) -> Job | None:
+    def build_job(self, index: int, found: ResolvedModel) -> Job | None:
         """Return the job of the ``index``-th model, or None if its shape is unknown."""
         shape = read_shape(found.tree)
         if shape is None:
@@ -126,12 +126,12 @@ class Forecaster:
             self._bytes_per_value(),
         )
 
-    def _build_load(self, index: int) -> Load:
+    def _build_load(self, index: int) -> BatchSize:
         train, grid = self.config.train, self.config.grid
         longest = max(texts.training.longest for texts in self.texts.values())
         limit = max(train.max_batch_tokens, longest)
         targets = grid.models[index].target_modules
-        return Load(
+        return BatchSize(
             min(train.batch_size * longest, limit),
             min(train.eval_batch_size * longest, limit),
             max(candidate.lora_rank for candidate in draw_candidates(self.config)),

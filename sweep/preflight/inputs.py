@@ -8,15 +8,9 @@ from pathlib import Path
 from sweep.config import Config, ModelConfig
 from sweep.data import Subsets, build_account, draw_subsets, go_offline_if_silent, load_corpus
 from sweep.errors import DataError, Finding, SweepError
-from sweep.models.files import ReachedModel, check_model, read_tree
-from sweep.models.shape import TINY_CONFIGS
-from sweep.models.sources import (
-    TINY_PREFIX,
-    find_hub_config,
-    is_local,
-    list_hub_files,
-    resolve_revision,
-)
+from sweep.models.file_check import ResolvedModel, check_model, read_tree
+from sweep.models.sources import find_hub_config, is_local, list_hub_files, resolve_revision
+from sweep.models.tiny_configs import TINY_CONFIGS, TINY_PREFIX
 from sweep.preflight.effects import (
     check_data_values,
     check_evaluation,
@@ -27,7 +21,7 @@ from sweep.preflight.effects import (
 from sweep.startup.home import list_home_notes
 from sweep.storage.account import DataAccount
 
-__all__ = ["Reached", "ReachedModel", "check_model", "reach_inputs"]
+__all__ = ["Reached", "ResolvedModel", "check_model", "reach_inputs"]
 
 
 @dataclass
@@ -35,7 +29,7 @@ class Reached:
     """What could be had: models by name, subsets unless the data cannot give every cell,
     what became of the data's rows, and the errors."""
 
-    models: dict[str, ReachedModel] = field(default_factory=dict)
+    models: dict[str, ResolvedModel] = field(default_factory=dict)
     subsets: Subsets | None = None
     account: DataAccount | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -80,17 +74,17 @@ def _needs_hub(config: Config) -> bool:
     )
 
 
-def reach_model(index: int, model: ModelConfig) -> ReachedModel:
+def reach_model(index: int, model: ModelConfig) -> ResolvedModel:
     """Return where the ``index``-th model stands; raise ModelError if it cannot be had."""
     revision = resolve_revision(model)
     if model.path.startswith(TINY_PREFIX):
-        return ReachedModel(revision, dict(TINY_CONFIGS[model.path.removeprefix(TINY_PREFIX)]))
+        return ResolvedModel(revision, dict(TINY_CONFIGS[model.path.removeprefix(TINY_PREFIX)]))
     if is_local(model.path):
         folder = Path(model.path).expanduser()
-        return ReachedModel(revision, read_tree(folder / "config.json"), folder)
+        return ResolvedModel(revision, read_tree(folder / "config.json"), folder)
     path = find_hub_config(f"grid.models.{index}", model.path, revision)
     names = list_hub_files(model.path, revision, path.parent)
-    return ReachedModel(revision, read_tree(path), path.parent, names)
+    return ResolvedModel(revision, read_tree(path), path.parent, names)
 
 
 def check_counts(config: Config, subsets: Subsets) -> list[Finding]:

@@ -9,7 +9,7 @@ from typing import Any
 from sweep.cluster.hardware import Machine
 from sweep.config import Config
 from sweep.errors import Finding, format_bytes, format_duration
-from sweep.models.files import ReachedModel, check_model
+from sweep.models.file_check import ResolvedModel, check_model
 from sweep.models.load_check import check_loading
 from sweep.models.shape import read_positions
 from sweep.plan import CellKey, Plan
@@ -147,7 +147,9 @@ def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:
     return dict(left)
 
 
-def _check_shape(config: Config, index: int, job: Job | None, found: ReachedModel) -> list[Finding]:
+def _check_shape(
+    config: Config, index: int, job: Job | None, found: ResolvedModel
+) -> list[Finding]:
     key, name = f"grid.models.{index}", config.grid.models[index].name
     length = check_length(key, name, config.train.max_length, read_positions(found.tree))
     if job:

@@ -5,6 +5,7 @@ from pathlib import Path
 from sweep.config import Config, dump_config
 from sweep.errors import RunFolderError
 from sweep.startup.home import can_be_written
+from sweep.storage.atomic import replace_file
 from sweep.storage.journal import JOURNAL_NAME
 
 CONFIG_NAME = "config.yaml"
@@ -64,9 +65,8 @@ def open_run_folder(out: Path, name: str, resume: bool) -> Path:
 
 def save_config(folder: Path, config: Config) -> None:
     """Write the resolved configuration into the run folder."""
-    beside = folder / f".{CONFIG_NAME}"
-    beside.write_text(dump_config(config), encoding="utf-8")
-    beside.replace(folder / CONFIG_NAME)
+    with replace_file(folder / CONFIG_NAME) as file:
+        file.write(dump_config(config).encode())
 
 
 def explain_blindness(folder: Path, hosts: list[str]) -> str:

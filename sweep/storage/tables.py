@@ -1,7 +1,6 @@
 """The Parquet tables of a run, made from its journal at any time."""
 
 import json
-import os
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.plan import Candidate, Recipe
+from sweep.storage.atomic import replace_file
 from sweep.storage.events import Ended, Result, TrialStatus
 from sweep.storage.journal import read_events
 from sweep.storage.record import RunRecord, TrialRecord, choose_best, replay
@@ -47,7 +47,7 @@ RESULT_COLUMNS: list[Column] = [
     ("lora_dropout", REAL, "", "dropout before the adapter"),
     ("learning_rate", REAL, "", "peak learning rate of AdamW"),
     ("weight_decay", REAL, "", "decoupled weight decay"),
-    ("batch_size", WHOLE, "texts", "training texts per optimiser step"),
+    ("batch_size", WHOLE, "texts", "training texts per optimizer step"),
     ("max_length", WHOLE, "tokens", "longer texts are cut to this many tokens"),
     ("max_epochs", WHOLE, "epochs", "epochs of the learning-rate schedule"),
     ("status", TEXT, "", "finished, stopped (by ASHA), diverged, oom or failed"),
@@ -135,15 +135,8 @@ def write_table(path: Path, columns: list[Column], content: list[Row] | Lists) -
     )
     build = pa.Table.from_pydict if isinstance(content, dict) else pa.Table.from_pylist
     table = build(content, schema=schema)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replace_file(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def _cell_values(record: TrialRecord) -> Row:

@@ -25,7 +25,7 @@ from sweep.config import ModelConfig
 from sweep.errors import ModelError
 from sweep.models import load_check as loadcheck
 from sweep.models.base import load_base
-from sweep.models.files import ReachedModel
+from sweep.models.file_check import ResolvedModel
 from sweep.models.load_check import LoadAnswer, build_request, check_loading
 from sweep.models.meta_load import answer
 from sweep.plan import ModelRef
@@ -276,7 +276,7 @@ def test_hub_encoder_is_refused_by_its_configuration_alone(tmp_path: Path) -> No
     (tmp_path / "whole" / "config.json").rename(tmp_path / "snapshot" / "config.json")
     tree = json.loads((tmp_path / "snapshot" / "config.json").read_text())
     files = frozenset({"config.json", "model.safetensors", "tokenizer.json"})
-    found = ReachedModel("x", tree, tmp_path / "snapshot", files)
+    found = ResolvedModel("x", tree, tmp_path / "snapshot", files)
     request = build_request(0, ModelConfig(name="m", path="some/bert"), found)
     assert request is not None
     assert not request.has_weights
@@ -286,5 +286,5 @@ def test_hub_encoder_is_refused_by_its_configuration_alone(tmp_path: Path) -> No
 
 def test_hub_decoder_that_is_not_here_yet_needs_no_try(tmp_path: Path) -> None:
     files = frozenset({"config.json", "model.safetensors", "tokenizer.json"})
-    found = ReachedModel("x", {"model_type": "llama"}, tmp_path, files)
+    found = ResolvedModel("x", {"model_type": "llama"}, tmp_path, files)
     assert build_request(0, ModelConfig(name="m", path="some/llama"), found) is None

@@ -12,7 +12,7 @@ from model_folders import edit_json, write_decoder
 
 from sweep.config import ModelConfig
 from sweep.errors import Finding, ModelError
-from sweep.models.files import check_model
+from sweep.models.file_check import check_model
 from sweep.models.sources import hash_folder, is_local, resolve_revision
 from sweep.models.weight_files import read_weights
 from sweep.preflight.inputs import reach_model

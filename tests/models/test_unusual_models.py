@@ -80,8 +80,8 @@ def test_trial_on_broken_weights_names_them(
     outcome = engine.run_epoch()
     assert outcome["status"] == "diverged"
     assert outcome["error"] == (
-        "the training loss is not finite, since 1 of the base model's weights hold values that are "
-        "no numbers (model.layers.0.mlp.up_proj.weight); download the model again"
+        "the training loss is not finite: the base model has NaN or infinite values in 1 of its "
+        "tensors (model.layers.0.mlp.up_proj.weight); download the model again"
     )
 
 

@@ -18,7 +18,7 @@ from sweep.cluster.hardware import Gpu, Machine
 from sweep.cluster.nodes import explain_storage
 from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
 from sweep.errors import ClusterError, ModelError, format_bytes, format_duration
-from sweep.models.files import ReachedModel, check_model
+from sweep.models.file_check import ResolvedModel, check_model
 from sweep.models.sources import explain_gated, find_hub_config, is_gated, resolve_revision
 from sweep.preflight.checks import (
     check_disk,
@@ -170,7 +170,7 @@ def test_max_length_beyond_the_positions_is_an_error(
 
 def test_pickled_weights_are_an_error_unless_allowed(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", LLAMA, weights="pytorch_model.bin")
-    found = ReachedModel("x", LLAMA, folder)
+    found = ResolvedModel("x", LLAMA, folder)
     model = ModelConfig(name="a", path=str(folder))
     (finding,) = check_model(1, model, found)
     assert "holds only pickled weights (pytorch_model.bin)" in finding.sentence
@@ -181,7 +181,7 @@ def test_pickled_weights_are_an_error_unless_allowed(tmp_path: Path) -> None:
 def test_folder_without_weights_is_an_error(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", LLAMA, weights="")
     (finding,) = check_model(
-        0, ModelConfig(name="a", path=str(folder)), ReachedModel("x", LLAMA, folder)
+        0, ModelConfig(name="a", path=str(folder)), ResolvedModel("x", LLAMA, folder)
     )
     assert "holds no weights" in finding.sentence
 
@@ -190,13 +190,13 @@ def test_remote_code_is_an_error_unless_trusted_or_not_needed(tmp_path: Path) ->
     folder = write_model(tmp_path / "model", LLAMA)
     tree = {**LLAMA, "model_type": "odd", "auto_map": {"AutoModel": "odd.Odd"}}
     model = ModelConfig(name="a", path=str(folder))
-    (finding,) = check_model(0, model, ReachedModel("x", tree, folder))
+    (finding,) = check_model(0, model, ResolvedModel("x", tree, folder))
     assert finding.level == "error"
     assert "set grid.models.0.trust_remote_code=true" in finding.sentence
     trusted = model.model_copy(update={"trust_remote_code": True})
-    assert check_model(0, trusted, ReachedModel("x", tree, folder)) == []
+    assert check_model(0, trusted, ResolvedModel("x", tree, folder)) == []
     known = tree | {"model_type": "llama"}
-    assert check_model(0, model, ReachedModel("x", known, folder))[0].level == "note"
+    assert check_model(0, model, ResolvedModel("x", known, folder))[0].level == "note"
 
 
 def test_damaged_configuration_of_a_model_is_an_error(

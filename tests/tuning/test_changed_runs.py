@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from analysis.load import load_run
 from analysis.report import main as report
 from sweep.export.cli import main as export
-from sweep.models.base import materialise
+from sweep.models.base import materialize
 from sweep.plan import ModelRef
 from sweep.run import main
 from sweep.storage.journal import read_events
@@ -73,7 +73,7 @@ def finished(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_corpus(root / "data")
     ref = ModelRef("own", "tiny:llama", "llama-v1")
     texts = [text for text, _ in read_rows(root / "data" / "train.csv")]
-    shutil.copytree(materialise(ref, root / "made", texts), root / "weights")
+    shutil.copytree(materialize(ref, root / "made", texts), root / "weights")
     write_config(root)
     assert main([str(root / "base.yaml"), "--out", str(root / "runs"), "--address", address]) == 0
     return root

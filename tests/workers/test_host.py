@@ -73,7 +73,7 @@ def test_step_that_breaks_for_all_sends_them_back_to_their_checkpoints(
 
     start(specs[0])
     with monkeypatch.context() as patch:
-        patch.setattr("sweep.training.packed.trainer.step_rows", fail)
+        patch.setattr("sweep.training.packed.trainer.step_slots", fail)
         assert "illegal memory access" in host.run_epoch(specs[0].trial_id)["lost"]
     start(specs[0])
     assert host.run_epoch(specs[0].trial_id)["epoch"] == 1

@@ -21,7 +21,8 @@ from sweep.models.folder import (
     read_start,
 )
 from sweep.models.shape import FAMILIES
-from sweep.models.sources import TINY_PREFIX, hub_folder, is_local
+from sweep.models.sources import hub_folder, is_local
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import choose_entry, read_weights
 
 CODE_NAMED_IN = ("config.json", "tokenizer_config.json")
@@ -36,7 +37,7 @@ PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 @dataclass(frozen=True)
-class ReachedModel:
+class ResolvedModel:
     """A model that can be had: the commit or hash that pins it, its parsed config.json, what is
     here of its folder, and the names of a Hub model's files if the Hub gives them."""
 
@@ -54,7 +55,7 @@ def read_tree(file: Path) -> dict[str, Any]:
         return {}
 
 
-def check_model(index: int, model: ModelConfig, found: ReachedModel) -> list[Finding]:
+def check_model(index: int, model: ModelConfig, found: ResolvedModel) -> list[Finding]:
     """Return what speaks against loading a reached model: damaged, missing or pickled files, what
     cannot be trained here, remote code. Only headers and small files are read."""
     if model.path.startswith(TINY_PREFIX):
@@ -87,14 +88,14 @@ def fit_remedy(sentence: str, model: ModelConfig) -> str:
     return again.replace("download them into it", "a run with the Hub in reach downloads them")
 
 
-def list_model_files(model: ModelConfig, found: ReachedModel) -> frozenset[str] | None:
+def list_model_files(model: ModelConfig, found: ResolvedModel) -> frozenset[str] | None:
     """Return the names of the model's files, those that are still on the Hub too; None: unknown."""
     if is_local(model.path) and found.folder:
         return list_names(found.folder)
     return found.files
 
 
-def check_config(model: ModelConfig, found: ReachedModel) -> None:
+def check_config(model: ModelConfig, found: ResolvedModel) -> None:
     """Raise ModelError unless config.json names an architecture whose weights can be trained."""
     if not found.tree:
         read_json((found.folder or Path(model.path)) / "config.json")
@@ -113,7 +114,7 @@ def check_config(model: ModelConfig, found: ReachedModel) -> None:
         )
 
 
-def _check_files(key: str, model: ModelConfig, found: ReachedModel, names: frozenset[str]) -> None:
+def _check_files(key: str, model: ModelConfig, found: ResolvedModel, names: frozenset[str]) -> None:
     """Raise ModelError for what keeps these files from being loaded."""
     if ADAPTER in names:
         # Loaders would fetch the base model that this file names, unasked and unchecked.
@@ -164,7 +165,7 @@ def _check_filled(file: Path) -> None:
         raise ModelError(f"{file} is empty; download it again")
 
 
-def _check_remote_code(key: str, model: ModelConfig, found: ReachedModel) -> list[Finding]:
+def _check_remote_code(key: str, model: ModelConfig, found: ResolvedModel) -> list[Finding]:
     place = next((name for name in CODE_NAMED_IN if "auto_map" in read_part(found, name)), None)
     if place is None or model.trust_remote_code:
         return []
@@ -181,7 +182,7 @@ def _check_remote_code(key: str, model: ModelConfig, found: ReachedModel) -> lis
     ]
 
 
-def read_part(found: ReachedModel, name: str) -> dict[str, Any]:
+def read_part(found: ResolvedModel, name: str) -> dict[str, Any]:
     """Return the object in one of a model's JSON files, or an empty one."""
     if name == "config.json":
         return found.tree
