@@ -22,7 +22,7 @@ from sweep.data import Subsets
 from sweep.display.plan import format_outline, format_plan, outline_to_dict, plan_to_dict
 from sweep.errors import ConfigError, Finding, SweepError
 from sweep.plan import Plan, build_plan, draw_candidates
-from sweep.preflight.inputs import Reached, reach_inputs
+from sweep.preflight.inputs import ResolvedInputs, resolve_inputs
 from sweep.preflight.paths import make_absolute
 from sweep.preflight.preflight import (
     Preflight,
@@ -76,15 +76,15 @@ def _run(options: argparse.Namespace) -> int:
         check_run(folder)
     check_ray()
     check_tracker_packages(config.trackers)
-    reached = reach_inputs(config)
-    plan = _build_plan(config, reached)
+    inputs = resolve_inputs(config)
+    plan = _build_plan(config, inputs)
     record = _read_record(folder)
     done = _list_done(record, options.retry_failed)
     # Where another machine trains, this one's processors and memory say nothing.
     remote = (options.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     spec = read_cluster_spec() if remote else None
     target = Target(None if remote else inspect_machine(), expect_machine(spec) if spec else None)
-    preflight = check_plan(config, reached, plan, done, folder, target)
+    preflight = check_plan(config, inputs, plan, done, folder, target)
     obstacle = "" if options.resume else find_obstacle(folder)
     if options.dry_run and obstacle:
         preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {obstacle}"))
@@ -92,9 +92,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         _print_plan(config, plan, preflight, done, strays, options.json)
         return 2 if preflight.errors() else 0
-    if plan is None or reached.subsets is None or preflight.errors():
+    if plan is None or inputs.subsets is None or preflight.errors():
         raise SweepError(preflight.errors()[0].sentence)
-    return _train(config, plan, reached.subsets, preflight, strays, options)
+    return _train(config, plan, inputs.subsets, preflight, strays, options)
 
 
 def _attach(options: argparse.Namespace) -> int:
@@ -105,13 +105,13 @@ def _attach(options: argparse.Namespace) -> int:
     return attach(options.attach.absolute(), Console())
 
 
-def _build_plan(config: Config, reached: Reached) -> Plan | None:
+def _build_plan(config: Config, inputs: ResolvedInputs) -> Plan | None:
     """Return the plan, or None if data or models are missing."""
     draw_candidates(config)
-    if reached.subsets is None or len(reached.models) < len(config.grid.models):
+    if inputs.subsets is None or len(inputs.models) < len(config.grid.models):
         return None
-    revisions = {name: found.revision for name, found in reached.models.items()}
-    return build_plan(config, reached.subsets, revisions)
+    revisions = {name: found.revision for name, found in inputs.models.items()}
+    return build_plan(config, inputs.subsets, revisions)
 
 
 def _read_config(options: argparse.Namespace) -> Config:

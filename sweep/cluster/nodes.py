@@ -30,7 +30,7 @@ def find_capacity(spec: ClusterSpec | None = None) -> dict[str, float]:
 
 
 def wait_for_capacity(
-    spec: ClusterSpec | None, cpus: float, tell: Callable[[str], None]
+    spec: ClusterSpec | None, cpus: float, notify: Callable[[str], None]
 ) -> dict[str, float]:
     """Return ``find_capacity``, where it can be known.
 
@@ -46,7 +46,7 @@ def wait_for_capacity(
         if len(list_nodes()) > 1 and capacity.get("CPU", 0) >= cpus:
             break
         if not told:
-            tell("waiting for the first worker: what it has is known once it is there")
+            notify("waiting for the first worker: what it has is known once it is there")
         told = True
         time.sleep(1)
     return find_capacity(spec)

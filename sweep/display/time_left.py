@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from statistics import mean
 
-from sweep.display.counts import Tally
+from sweep.display.counts import ProgressCounts
 from sweep.display.pace import GAIN
 from sweep.display.survival import Arrivals
 from sweep.plan import TrialSpec
@@ -35,7 +35,7 @@ PLAYS = 30
 class TimeLeft:
     """Estimates how long a run still takes."""
 
-    def __init__(self, tally: Tally, record: RunRecord) -> None:
+    def __init__(self, tally: ProgressCounts, record: RunRecord) -> None:
         self._tally = tally
         self._left_before = tally.trials_left
         forecast, pace = (record.list_forecasts() or [(Forecast(), PaceForecast())])[-1]
@@ -109,7 +109,7 @@ class Layout:
     """The trials of one moment, with the seconds that each has to come."""
 
     def __init__(
-        self, tally: Tally, waited: Mapping[str, float], places: int, hosts: int | None
+        self, tally: ProgressCounts, waited: Mapping[str, float], places: int, hosts: int | None
     ) -> None:
         """``waited`` says for each running trial how long its epoch has taken so far."""
         self._tally, self._pace = tally, tally.pace

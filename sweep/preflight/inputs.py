@@ -21,11 +21,11 @@ from sweep.preflight.effects import (
 from sweep.startup.home import list_home_notes
 from sweep.storage.account import DataAccount
 
-__all__ = ["Reached", "ResolvedModel", "check_model", "reach_inputs"]
+__all__ = ["ResolvedInputs", "ResolvedModel", "check_model", "resolve_inputs"]
 
 
 @dataclass
-class Reached:
+class ResolvedInputs:
     """What could be had: models by name, subsets unless the data cannot give every cell,
     what became of the data's rows, and the errors."""
 
@@ -35,36 +35,36 @@ class Reached:
     findings: list[Finding] = field(default_factory=list)
 
 
-def reach_inputs(config: Config) -> Reached:
+def resolve_inputs(config: Config) -> ResolvedInputs:
     """Return what of ``config``'s data and models can be had; nothing is raised."""
-    reached = Reached()
+    inputs = ResolvedInputs()
     silent = go_offline_if_silent() if _needs_hub(config) else None
     if silent:
-        reached.findings.append(Finding("warning", "network", silent))
+        inputs.findings.append(Finding("warning", "network", silent))
     try:
         corpus = load_corpus(config.data)
         subsets = draw_subsets(corpus, config.data)
-        reached.account = build_account(corpus, subsets, config.data)
+        inputs.account = build_account(corpus, subsets, config.data)
         missing = check_counts(config, subsets)
-        reached.findings += [*missing, *check_data_values(config.data, corpus)]
-        reached.findings += [] if missing else check_evaluation(config, subsets)
-        reached.subsets = None if missing else subsets
+        inputs.findings += [*missing, *check_data_values(config.data, corpus)]
+        inputs.findings += [] if missing else check_evaluation(config, subsets)
+        inputs.subsets = None if missing else subsets
     except SweepError as error:
-        reached.findings.append(Finding("error", "data", str(error)))
+        inputs.findings.append(Finding("error", "data", str(error)))
     with ThreadPoolExecutor() as pool:
-        calls = [pool.submit(reach_model, i, m) for i, m in enumerate(config.grid.models)]
+        calls = [pool.submit(resolve_model, i, m) for i, m in enumerate(config.grid.models)]
     for index, (model, call) in enumerate(zip(config.grid.models, calls, strict=True)):
         try:
-            reached.models[model.name] = call.result()
+            inputs.models[model.name] = call.result()
         except SweepError as error:
-            reached.findings.append(Finding("error", f"grid.models.{index}", str(error)))
-    revisions = {name: found.revision for name, found in reached.models.items()}
-    reached.findings += check_models(config, revisions)
-    reached.findings += check_loading(config, reached.models)
-    reached.findings += check_schedule(config)
+            inputs.findings.append(Finding("error", f"grid.models.{index}", str(error)))
+    revisions = {name: found.revision for name, found in inputs.models.items()}
+    inputs.findings += check_models(config, revisions)
+    inputs.findings += check_loading(config, inputs.models)
+    inputs.findings += check_schedule(config)
     if _needs_hub(config):
-        reached.findings += [Finding("note", "HF_HOME", note) for note in list_home_notes()]
-    return reached
+        inputs.findings += [Finding("note", "HF_HOME", note) for note in list_home_notes()]
+    return inputs
 
 
 def _needs_hub(config: Config) -> bool:
@@ -74,7 +74,7 @@ def _needs_hub(config: Config) -> bool:
     )
 
 
-def reach_model(index: int, model: ModelConfig) -> ResolvedModel:
+def resolve_model(index: int, model: ModelConfig) -> ResolvedModel:
     """Return where the ``index``-th model stands; raise ModelError if it cannot be had."""
     revision = resolve_revision(model)
     if model.path.startswith(TINY_PREFIX):

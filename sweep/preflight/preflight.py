@@ -20,8 +20,8 @@ from sweep.preflight.checks import (
     check_resources,
 )
 from sweep.preflight.effects import check_engine
-from sweep.preflight.forecast import Forecaster, Job, ModelEstimate, Total, measure_texts
-from sweep.preflight.inputs import Reached
+from sweep.preflight.forecast import Forecaster, ModelEstimate, ModelWorkload, Total, measure_texts
+from sweep.preflight.inputs import ResolvedInputs
 from sweep.preflight.runtime import estimate_rungs
 from sweep.preflight.setup import Target
 from sweep.storage.account import DataAccount, format_account
@@ -87,7 +87,7 @@ class Preflight:
 
 def check_plan(
     config: Config,
-    reached: Reached,
+    inputs: ResolvedInputs,
     plan: Plan | None,
     done: frozenset[str],
     folder: Path,
@@ -96,25 +96,25 @@ def check_plan(
     """Return what is known of the sweep before it runs in ``folder``; ``plan`` is None where data
     or models are missing."""
     here = target.known or Machine(cpus=1, memory_bytes=0)
-    texts = measure_texts(config, reached.subsets)
+    texts = measure_texts(config, inputs.subsets)
     forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
-    preflight = Preflight(list(reached.findings), data=reached.account)
-    preflight.findings += reached.account.remarks if reached.account else ()
-    preflight.findings += _check_models(config, reached)
+    preflight = Preflight(list(inputs.findings), data=inputs.account)
+    preflight.findings += inputs.account.remarks if inputs.account else ()
+    preflight.findings += _check_models(config, inputs)
     refused = {finding.key for finding in preflight.errors()}
-    jobs = []
+    workloads = []
     for index, model in enumerate(config.grid.models):
-        if found := reached.models.get(model.name):
-            job = forecaster.build_job(index, found)
+        if found := inputs.models.get(model.name):
+            workload = forecaster.build_workload(index, found)
             if f"grid.models.{index}" not in refused:
-                preflight.findings += _check_shape(config, index, job, found)
-            jobs += [job] if job else []
-    preflight.models = [forecaster.estimate_model(job) for job in jobs]
-    if len(jobs) == len(config.grid.models):
+                preflight.findings += _check_shape(config, index, workload, found)
+            workloads += [workload] if workload else []
+    preflight.models = [forecaster.estimate_model(workload) for workload in workloads]
+    if len(workloads) == len(config.grid.models):
         largest = max(each.memory_bytes_per_trial for each in preflight.models)
-        preflight.total = forecaster.estimate_total(jobs, largest)
+        preflight.total = forecaster.estimate_total(workloads, largest)
         preflight.trials_at_a_time = preflight.total.trials_at_a_time if target.known else None
-        seconds = forecaster.list_epochs(jobs)
+        seconds = forecaster.list_epochs(workloads)
         for cell in plan.cells if plan else ():
             preflight.epochs[cell.cell_id] = seconds[cell.axes]
     asha = config.asha
@@ -126,12 +126,12 @@ def check_plan(
     return preflight
 
 
-def _check_models(config: Config, reached: Reached) -> list[Finding]:
+def _check_models(config: Config, inputs: ResolvedInputs) -> list[Finding]:
     """Return what speaks against the models' files and, of those sound so far, against loading
     them."""
     findings, sound = [], []
     for index, model in enumerate(config.grid.models):
-        if found := reached.models.get(model.name):
+        if found := inputs.models.get(model.name):
             told = check_model(index, model, found)
             findings += told
             if all(finding.level != "error" for finding in told):
@@ -148,11 +148,11 @@ def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:
 
 
 def _check_shape(
-    config: Config, index: int, job: Job | None, found: ResolvedModel
+    config: Config, index: int, workload: ModelWorkload | None, found: ResolvedModel
 ) -> list[Finding]:
     key, name = f"grid.models.{index}", config.grid.models[index].name
     length = check_length(key, name, config.train.max_length, read_positions(found.tree))
-    if job:
+    if workload:
         return length
     text = f"{key}: {name}'s config.json names no sizes known here, so memory and time are unknown"
     return [*length, Finding("note", key, text)]

@@ -34,7 +34,7 @@ class SteadyFile(io.FileIO):
         try:
             return self._write_some(view)
         except OSError as error:
-            self._tell(error)
+            self._notify(error)
             return len(view)
 
     def _write_some(self, view: memoryview) -> int:
@@ -43,7 +43,7 @@ class SteadyFile(io.FileIO):
             select.select([], [self], [])
         return count
 
-    def _tell(self, error: OSError) -> None:
+    def _notify(self, error: OSError) -> None:
         if self._told or error.errno in QUIET or self.fileno() == STDERR:
             return
         self._told = True

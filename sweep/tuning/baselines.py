@@ -51,14 +51,14 @@ class BaselineTasks(SessionCallback):
         subsets: Subsets,
         recorder: Recorder,
         resources: ResourcesConfig | None = None,
-        tell: Callable[[str], None] = lambda sentence: None,
+        notify: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         """Take ``resources`` for how often a lost worker is forgiven and how long a task may take;
-        ``tell`` hears of failures, of each kind once."""
+        ``notify`` hears of failures, of each kind once."""
         self._recorder = recorder
         self._subsets = subsets
         self._resources = resources or ResourcesConfig()
-        self._tell = tell
+        self._notify = notify
         self._told: set[tuple[str, str]] = set()
         self._losses: Counter[str] = Counter()
         self._corpus: ray.ObjectRef | None = None
@@ -148,7 +148,7 @@ class BaselineTasks(SessionCallback):
         kind = (axes["model"], outcome["error"])
         if kind not in self._told:
             self._told.add(kind)
-            self._tell(f"{describe_failure(axes | outcome)}; all else goes on")
+            self._notify(f"{describe_failure(axes | outcome)}; all else goes on")
 
 
 def identify_baseline(name: str, fingerprint: str) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from sweep.cluster.autoscaler import read_cluster_spec
 from sweep.cluster.nodes import check_storage
+from sweep.cluster.ray_internals import memory_losses_as_lost_workers
 from sweep.cluster.session import LOCAL, choose_address, connect, disconnect
 from sweep.config import Config
 from sweep.errors import ConfigError, StorageError
@@ -29,13 +30,12 @@ from sweep.storage.record import RunRecord, replay
 from sweep.storage.tables import remove_unfinished
 from sweep.tuning.baselines import BaselineTasks
 from sweep.tuning.callbacks import ProgressDisplay, SessionCallback, SlimTrials
-from sweep.tuning.ray_internals import memory_losses_as_lost_workers
 from sweep.tuning.recorder import Recorder
 from sweep.tuning.resume import reopen_failed, replay_results
 from sweep.tuning.scheduler import CellASHA
 from sweep.tuning.search import PlanSearch, build_param_space
 from sweep.tuning.trackers import build_trackers
-from sweep.workers.factory import build_trainable, choose_workers
+from sweep.workers.factory import build_trainable, choose_allocation
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "datasets", "evaluate", "scikit-learn")
 
@@ -60,19 +60,19 @@ def run_plan(
         config.asha.max_epochs, config.asha.grace_epochs, config.asha.reduction_factor
     )
 
-    def tell(text: str) -> None:
+    def notify(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     limit = 60 * config.resources.max_epoch_minutes
     store = _open_store(config, folder)
-    recorder = Recorder(journal, record, scheduler, tell, limit, store)
+    recorder = Recorder(journal, record, scheduler, notify, limit, store)
     _write_plan(setup, recorder)
     if retry_failed:
         reopen_failed(plan, recorder, config.baselines)
     replay_results(plan, record, scheduler)
     display = ProgressDisplay(plan, recorder.record, recorder.running, console)
     baselines = BaselineTasks(
-        config.baselines, plan, setup.subsets, recorder, config.resources, tell
+        config.baselines, plan, setup.subsets, recorder, config.resources, notify
     )
     waiting = any(spec.trial_id not in record.done() for spec in plan.trials)
     try:
@@ -81,13 +81,13 @@ def run_plan(
             treat_term_as_interrupt()
             check_storage(folder, config.storage.checkpoints)
             spec = None if choose_address(address) == LOCAL else read_cluster_spec()
-            workers = choose_workers(config, spec, setup.forecast, tell)
+            allocation = choose_allocation(config, spec, setup.forecast, notify)
             baselines.start()
             display.start()
         if waiting:
             callbacks = [display, baselines, *trackers]
-            trainable = build_trainable(setup, workers)
-            _fit(setup, trainable, workers.resources, scheduler, recorder, callbacks)
+            trainable = build_trainable(setup, allocation)
+            _fit(setup, trainable, allocation.resources, scheduler, recorder, callbacks)
         baselines.finish()
     finally:
         display.stop()

@@ -14,7 +14,7 @@ from sweep.storage.journal import Content, Journal, explain_storage_error
 from sweep.storage.record import RunRecord, apply
 from sweep.storage.tables import write_tables
 from sweep.tuning.callbacks import SessionCallback
-from sweep.tuning.ray_internals import explain_loss, is_memory_loss
+from sweep.tuning.losses import explain_loss, is_memory_loss
 from sweep.tuning.scheduler import CellASHA, Ruling
 
 TABLES_EVERY_SECONDS = 5.0
@@ -28,14 +28,14 @@ class Recorder(SessionCallback):
         journal: Journal,
         record: RunRecord,
         scheduler: CellASHA,
-        tell: Callable[[str], None] = lambda sentence: None,
+        notify: Callable[[str], None] = lambda sentence: None,
         max_epoch_seconds: float | None = None,
         store: CheckpointStore | None = None,
     ) -> None:
         self._journal = journal
         self._folder = journal.path.parent
         self._store = store or CheckpointStore(self._folder)
-        self._tell = tell
+        self._notify = notify
         self._max_epoch_seconds = max_epoch_seconds
         self._scheduler = scheduler
         self._tables_due = 0.0
@@ -124,12 +124,12 @@ class Recorder(SessionCallback):
             self._store.keep_newest(trial_id, kept)
         except StorageError as error:
             # They take room and do no harm.
-            self._tell(f"checkpoints that are needed no more are left: {error}")
+            self._notify(f"checkpoints that are needed no more are left: {error}")
 
     def _write_notes(self, trial: Trial, notes: Sequence[str]) -> None:
         for text in notes:
             self.write("noted", trial_id=trial.trial_id, text=text)
-            self._tell(f"{trial}: {text}")
+            self._notify(f"{trial}: {text}")
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -141,7 +141,7 @@ class Recorder(SessionCallback):
             losses = trial.config.get("memory_losses", 0) + 1
             trial.config["memory_losses"] = losses
         self.write("retried", trial_id=trial.trial_id, error=error)
-        self._tell(f"{trial}: {error}; it is started again")
+        self._notify(f"{trial}: {error}; it is started again")
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

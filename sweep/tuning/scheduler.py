@@ -7,8 +7,13 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
+from sweep.cluster.ray_internals import (
+    enter_result,
+    find_rung,
+    has_worker_coming,
+    withdraw_requests,
+)
 from sweep.storage.events import Decision
-from sweep.tuning.ray_internals import find_rung, has_worker_coming, withdraw_requests
 
 # The best validation accuracy so far: it never falls, so a trial that is stopped cannot have been
 # better than one that goes on.
@@ -23,13 +28,6 @@ class Ruling:
     decision: Decision
     rung: float | None = None
     cutoff: float | None = None
-
-
-class _Arrival:
-    """Stands in for a Tune trial when recorded results are replayed."""
-
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
 
 
 class CellASHA(TrialScheduler):  # type: ignore[misc]
@@ -55,8 +53,7 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
 
     def replay(self, cell_id: str, trial_id: str, epoch: int, value: float) -> None:
         """Enter a result recorded in an earlier session into its cell's rungs."""
-        bracket = self._asha_of(cell_id)._brackets[0]
-        bracket.on_result(_Arrival(trial_id), epoch, value)
+        enter_result(self._asha_of(cell_id), trial_id, epoch, value)
 
     def _asha_of(self, cell_id: str) -> ASHAScheduler:
         if cell_id not in self._cells:

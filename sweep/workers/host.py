@@ -116,7 +116,7 @@ class Host:
             self._lose(f"{type(error).__name__}: {error}")
             return
         for trial_id, outcome in outcomes.items():
-            self._answer(trial_id, _tell(outcome))
+            self._answer(trial_id, _notify(outcome))
 
     def _lose(self, reason: str) -> None:
         if self._engine is not None:
@@ -149,10 +149,10 @@ def _guard(run: Callable[[], Answer]) -> Answer:
     try:
         return run()
     except Exception as error:  # the trial's failure, told to the trial
-        return _tell(error)
+        return _notify(error)
 
 
-def _tell(outcome: dict[str, Any] | Exception) -> Answer:
+def _notify(outcome: dict[str, Any] | Exception) -> Answer:
     if not isinstance(outcome, Exception):
         return outcome
     from sweep.workers.failures import explain_failure

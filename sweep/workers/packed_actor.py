@@ -56,7 +56,7 @@ class HostedEngine:
         host = None
         while host is None:
             insist = time.monotonic() - start > PATIENCE_SECONDS
-            find = self._hosts.find.remote(trial_id, model, place, insist)
+            find = self._hosts.acquire.remote(trial_id, model, place, insist)
             host = ray.get(find, timeout=self._seconds)
             if host is None:
                 time.sleep(ASK_AGAIN_SECONDS)
@@ -98,7 +98,7 @@ class HostedEngine:
         self.close()
 
 
-class ThinTrial(TuneTrial):
+class PackedTrialActor(TuneTrial):
     """One trial after another, each trained by the host of its base model."""
 
     def setup(

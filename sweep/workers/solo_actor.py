@@ -11,7 +11,7 @@ from sweep.data import Subsets
 from sweep.workers.trial_actor import TuneTrial
 
 
-class SweepTrial(TuneTrial):
+class SoloTrialActor(TuneTrial):
     """One trial after another, each trained in this actor."""
 
     def setup(

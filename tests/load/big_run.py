@@ -8,7 +8,7 @@ from typing import Any
 from sweep.config import Config, load_config
 from sweep.data import Subset, Subsets
 from sweep.plan import Plan, TrialSpec, build_plan
-from sweep.preflight.inputs import reach_inputs
+from sweep.preflight.inputs import resolve_inputs
 from sweep.storage.journal import Journal
 from sweep.storage.run_folder import save_config
 
@@ -53,7 +53,7 @@ def write_config(name: str, folder: Path) -> Path:
 def plan_config(path: Path) -> tuple[Config, Plan, Subsets]:
     """Return the configuration at ``path``, its plan and its subsets."""
     config = load_config(path)
-    reached = reach_inputs(config)
+    reached = resolve_inputs(config)
     assert reached.subsets is not None
     revisions = {name: found.revision for name, found in reached.models.items()}
     return config, build_plan(config, reached.subsets, revisions), reached.subsets

@@ -29,14 +29,14 @@ from sweep.models.file_check import ResolvedModel
 from sweep.models.load_check import LoadAnswer, build_request, check_loading
 from sweep.models.meta_load import answer
 from sweep.plan import ModelRef
-from sweep.preflight.inputs import reach_model
+from sweep.preflight.inputs import resolve_model
 from sweep.run import main
 
 
 def ask(folder: Path, **keys: Any) -> LoadAnswer:
     """Return what is answered of a folder, in this process: the libraries are here already."""
     model = ModelConfig(name="m", path=str(folder), **keys)
-    request = build_request(0, model, reach_model(0, model))
+    request = build_request(0, model, resolve_model(0, model))
     assert request is not None
     return answer(request)
 
@@ -224,7 +224,7 @@ def test_models_are_tried_in_another_process_and_told_by_their_key(tmp_path: Pat
         ModelConfig(name="good", path=str(write_decoder(tmp_path / "good"))),
         ModelConfig(name="bert", path=str(write_folder(tmp_path / "bert", build()))),
     ]
-    found = [(index, model, reach_model(index, model)) for index, model in enumerate(models)]
+    found = [(index, model, resolve_model(index, model)) for index, model in enumerate(models)]
     (finding,) = check_loading(found)
     assert (finding.level, finding.key) == ("error", "grid.models.2")
     assert f"model bert's classification head ({head}" in finding.sentence
@@ -236,7 +236,7 @@ def test_trial_that_gives_no_answer_is_a_warning(
 ) -> None:
     monkeypatch.setattr(loadcheck, "MODULE", module)
     model = ModelConfig(name="m", path=str(folder))
-    (finding,) = check_loading([(0, model, reach_model(0, model))])
+    (finding,) = check_loading([(0, model, resolve_model(0, model))])
     assert finding.level == "warning"
     assert "could not be checked before the run" in finding.sentence
 
@@ -244,7 +244,7 @@ def test_trial_that_gives_no_answer_is_a_warning(
 def test_code_of_a_model_is_not_run_to_try_it(folder: Path) -> None:
     edit_json(folder / "config.json", auto_map={"AutoConfig": "odd.Odd"})
     trusted = ModelConfig(name="m", path=str(folder), trust_remote_code=True)
-    assert build_request(0, trusted, reach_model(0, trusted)) is None
+    assert build_request(0, trusted, resolve_model(0, trusted)) is None
 
 
 def test_dry_run_and_run_give_one_sentence_and_load_no_torch(

@@ -15,7 +15,7 @@ from sweep.errors import Finding, ModelError
 from sweep.models.file_check import check_model
 from sweep.models.sources import hash_folder, is_local, resolve_revision
 from sweep.models.weight_files import read_weights
-from sweep.preflight.inputs import reach_model
+from sweep.preflight.inputs import resolve_model
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 2471645608\n"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -47,7 +47,7 @@ def shards(sound: Path, tmp_path: Path) -> Path:
 
 def check(folder: Path, **keys: Any) -> list[Finding]:
     model = ModelConfig(name="m", path=str(folder), **keys)
-    return check_model(0, model, reach_model(0, model))
+    return check_model(0, model, resolve_model(0, model))
 
 
 def refusal(folder: Path, **keys: Any) -> str:
@@ -289,7 +289,7 @@ def cached(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def refuse_cached() -> str:
     model = ModelConfig(name="m", path="a/b", revision=COMMIT)
-    (finding,) = check_model(0, model, reach_model(0, model))
+    (finding,) = check_model(0, model, resolve_model(0, model))
     return finding.sentence
 
 

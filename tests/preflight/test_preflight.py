@@ -26,7 +26,7 @@ from sweep.preflight.checks import (
     check_memory,
     check_resources,
 )
-from sweep.preflight.inputs import reach_inputs
+from sweep.preflight.inputs import resolve_inputs
 from sweep.preflight.preflight import (
     Preflight,
     check_plan,
@@ -62,7 +62,7 @@ def preflight_of(
     grid = {"models": [model], "n_labels": [2], "n_samples": [64]}
     config = load_config(write_config(grid=grid, **changes))
     folder = Path("/nowhere/run")
-    return check_plan(config, reach_inputs(config), None, frozenset(), folder, Target(machine))
+    return check_plan(config, resolve_inputs(config), None, frozenset(), folder, Target(machine))
 
 
 def sentences(preflight: Preflight, level: str = "error") -> list[str]:

@@ -20,7 +20,7 @@ from sweep.storage.events import Event
 from sweep.storage.folders import MANIFEST
 from sweep.storage.journal import read_events
 from sweep.storage.record import replay
-from sweep.workers.solo_actor import SweepTrial
+from sweep.workers.solo_actor import SoloTrialActor
 
 # Workers cannot import this file, so what it defines travels with the trials.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -50,7 +50,7 @@ TREE: dict[str, Any] = {
 }
 
 
-class FaultyTrial(SweepTrial):
+class FaultyTrial(SoloTrialActor):
     """Does what the name of its fault says, in its second epoch."""
 
     def setup(self, config: dict[str, Any], **parameters: Any) -> None:
@@ -101,7 +101,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     config.write_text(yaml.safe_dump(TREE))
     with start_nodes(2) as address:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sweep.workers.factory.SweepTrial", FaultyTrial)
+            patch.setattr("sweep.workers.factory.SoloTrialActor", FaultyTrial)
             assert main([str(config), "--out", str(out), "--address", address]) == 0
         yield out / "faults"
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Experiment, Trial
 
+from sweep.cluster.ray_internals import forget_result
 from sweep.config import Config
 from sweep.plan import Plan
 from sweep.storage.record import RunRecord, apply
-from sweep.tuning.callbacks import slim_trial
 from sweep.tuning.search import AXES, PlanSearch, build_param_space, key_of, list_cells
 
 
@@ -101,7 +101,7 @@ def test_a_slim_trial_keeps_its_name_and_place(
     assert trial is not None
     trial.update_last_result({"epoch": 1, "val_accuracy": 0.5, "config": {"trial": {}}})
     trial._default_result_or_future = {"pid": 1}
-    slim_trial(trial)
+    forget_result(trial)
     assert trial.trial_id == plan.trials[0].trial_id
     assert trial.config["candidate"] == plan.trials[0].candidate.index
     assert "trial" not in trial.config
