@@ -1,5 +1,5 @@
 """Times training steps of packs of several sizes against the solo engine, in one process and in
-turn, and prints tokens a second; text lengths differ from slot to slot, as they do in a sweep."""
+turn, and prints tokens a second; text lengths differ from trial to trial, as they do in a sweep."""
 
 import argparse
 import os
@@ -22,8 +22,8 @@ from sweep.training.packed.engine import PackedEngine
 from sweep.training.solo import SoloEngine
 
 RANKS = {"rank 8": [8], "ranks 4 to 32": [4, 8, 16, 32]}
+# Trains a step of every trial; returns its tokens, without padding.
 Step = Callable[[], int]
-"""Trains a step of every trial; returns its tokens, without padding."""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Tiny random-weight models of four architectures, for sweeps and tests with nothing downloaded."""
+"""Tiny random-weight models of four architectures, for sweeps and tests without downloads."""
 
 import math
 from collections.abc import Iterable
@@ -24,13 +24,13 @@ from sweep.models.tiny_configs import POSITIONS, TINY_CONFIGS, VOCABULARY
 
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 
-# The weights are frozen noise, so these scales are chosen for adapters to learn from: near-uniform
-# attention makes the closing token an average of the words; quiet MLPs keep that average clear.
+# The weights are frozen noise, scaled so that adapters can learn from it: near-uniform attention
+# makes the closing token an average of the words, and quiet MLPs keep that average clear.
 EMBEDDING_SPREAD = {"qwen2": 0.1, "llama": 0.1, "gpt2": 0.1, "gemma3": 0.05}
 POSITION_SPREAD, BIAS_SPREAD = 0.01, 0.02
 QUERY_KEY_GAIN = 0.1
 MLP_GAIN = 0.2
-# Gemma's norms after a block decide how loud that block is: the first layer's attention leads.
+# Gemma's norms after attention and MLP set how loud these are; the first layer's attention leads.
 GEMMA_LOUDNESS = {
     "layers.1.post_attention_layernorm.weight": 0.3,
     "post_feedforward_layernorm.weight": 0.2,
@@ -67,7 +67,7 @@ def _token_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """Return a byte-level BPE tokenizer of 2,000 pieces learned from ``texts``."""
     pieces = _train_pieces(texts)
-    # Every text ends in the same token, so the head always reads the same position's average.
+    # Every text ends in the same token, so the head always reads the same kind of average.
     pieces.post_processor = TemplateProcessing(
         single=f"$A {EOS}", special_tokens=[(EOS, pieces.token_to_id(EOS))]
     )
@@ -83,8 +83,8 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def _train_pieces(texts: Iterable[str]) -> Tokenizer:
-    # Byte-level BPE without a prefix space is the one kind all four read back: for "qwen2",
-    # AutoTokenizer sets aside the saved class and pre-tokenizer and puts its own in their place.
+    # Byte-level BPE without a prefix space is the only kind that all four read back: for "qwen2",
+    # AutoTokenizer replaces the saved class and pre-tokenizer by its own.
     pieces = Tokenizer(BPE())
     pieces.pre_tokenizer = ByteLevel(add_prefix_space=False)
     pieces.decoder = ByteLevelDecoder()

@@ -1,10 +1,10 @@
-"""The tiny random-weight families that ship with this package: their names and sizes. Without
-torch, for planning needs them too; `sweep.models.tiny` builds them."""
+"""Names and sizes of the tiny random-weight families that ship with this package. `tiny` builds
+them; this module has no torch, because planning needs it too."""
 
 from typing import Any
 
 TINY_PREFIX = "tiny:"
-# Raised whenever the tiny families' weights or tokenizer change.
+# Raise this whenever weights or tokenizer of the tiny families change.
 TINY_VERSION = 1
 VOCABULARY = 2000
 POSITIONS = 128

@@ -160,7 +160,7 @@ def test_remote_code_is_refused_and_not_run(
 ) -> None:
     turn_to_remote_code(model, marker)
     assert dry_run(model, write_config) == 2
-    assert "needs code of its own (auto_map in config.json)" in capsys.readouterr().out
+    assert "needs its own code (auto_map in config.json)" in capsys.readouterr().out
     with pytest.raises(ModelError):
         load(model)
     assert not marker.exists()

@@ -249,7 +249,9 @@ def test_cold_cache_offline_lists_what_is_missing(
         find_hub_config("grid.models.0", "a/b", COMMIT)
     snapshot = write_model(tmp_path / "models--a--b" / "snapshots" / COMMIT, LLAMA)
     (snapshot / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match="whole: tokenizer missing, and HF_HUB_OFFLINE is set"):
+    with pytest.raises(
+        ModelError, match="incomplete in the cache: tokenizer missing, and HF_HUB_OFFLINE is set"
+    ):
         find_hub_config("grid.models.0", "a/b", COMMIT)
     (snapshot / "tokenizer.json").touch()
     assert find_hub_config("grid.models.0", "a/b", COMMIT) == snapshot / "config.json"
