@@ -116,6 +116,36 @@ class Facts(TypedDict, total=False):
     predictions: Counts | None
 
 
+class EpochResult(TypedDict, total=False):
+    """What an engine says after an epoch, and Tune hands to the driver; of a trial that could not
+    go on, only how it failed."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    val_macro_f1: float
+    best_val_accuracy: float
+    train_seconds: float
+    eval_seconds: float
+    done: bool
+    status: str | None
+    error: str | None
+    traceback: str
+    halt: str  # why the whole run has to end
+    test_accuracy: float
+    test_macro_f1: float
+    predictions: list[int]
+    totals: Facts
+    facts: Facts
+    notes: list[str]
+
+
+def end_trial(status: TrialStatus, error: str, traceback: str = "") -> EpochResult:
+    """Return the last result of a trial that failed."""
+    return {"done": True, "status": status, "error": error, "traceback": traceback}
+
+
 @with_config(ConfigDict(extra="allow"))
 class Opened(TypedDict):
     """A driver begins, or goes on."""

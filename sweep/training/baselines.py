@@ -4,13 +4,13 @@ logistic regression."""
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
 from sweep.data import Subset
+from sweep.storage.events import Facts
 from sweep.training.metrics import load_metric
 
 # Inverse regularization strengths of the logistic regression; validation chooses.
@@ -19,7 +19,7 @@ STRENGTHS = (1.0, 4.0, 16.0)
 Predict = Callable[[Sequence[str]], list[int]]
 
 
-def run_baseline(name: str, training: Subset, validation: Subset, test: Subset) -> dict[str, Any]:
+def run_baseline(name: str, training: Subset, validation: Subset, test: Subset) -> Facts:
     """Fit the baseline ``name`` and return its scores under the names of the results table, plus
     ``predictions`` (class index of each test text). Raises KeyError for an unknown name."""
     start = time.perf_counter()

@@ -3,7 +3,6 @@
 import platform
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from sweep.storage.checkpoints import (
     list_checkpoints,
     name_checkpoint,
 )
+from sweep.storage.events import EpochResult, Facts
 from sweep.training.batches import Encoder
 from sweep.training.trial import Trial
 
@@ -53,7 +53,7 @@ class Engine:
     def get_cell_data(self, cell: Cell) -> CellData:
         return self._subsets.of_cell(cell.n_labels, cell.n_samples, cell.seed)
 
-    def describe(self, base: Base, started: float, resumed_epoch: int) -> dict[str, Any]:
+    def describe(self, base: Base, started: float, resumed_epoch: int) -> Facts:
         """Return facts about a trial's start, under the names of the results table."""
         return {
             "host": platform.node(),
@@ -90,7 +90,7 @@ class Checkpointer:
                 return self.trial.progress.epoch
         return 0
 
-    def save(self, metrics: dict[str, Any]) -> dict[str, Any]:
+    def save(self, metrics: EpochResult) -> EpochResult:
         """Write the checkpoint of the epoch that ended with ``metrics``; return these, with the
         trial's totals."""
         progress, now = self.trial.progress, time.perf_counter()

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -21,6 +20,7 @@ from sweep.models.base import (
 from sweep.models.device import cast_to, measure_peak_memory
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
+from sweep.storage.events import EpochResult, Facts
 from sweep.training.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
 from sweep.training.checkpoint import Tensors
 from sweep.training.engine import Checkpointer, Engine
@@ -36,7 +36,7 @@ class SoloTrial(Trial):
     model: PeftModel
     optimizer: torch.optim.AdamW
 
-    def run_epoch(self) -> dict[str, Any]:
+    def run_epoch(self) -> EpochResult:
         """Train one epoch and validate; return the epoch's metrics.
 
         ``done`` is true once the trial has ended by itself; ``status`` then says how, and the
@@ -53,7 +53,7 @@ class SoloTrial(Trial):
         metrics |= self.end_validation(score, time.perf_counter() - trained)
         if metrics["done"] or not self.is_last_epoch():
             return metrics
-        return metrics | self._finish()
+        return {**metrics, **self._finish()}
 
     def _train_epoch(self) -> float:
         """Return the mean loss per text."""
@@ -111,7 +111,7 @@ class SoloTrial(Trial):
                     predictions[index] = predicted
         return self.compute_metrics(encoded, total, predictions)
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self) -> EpochResult:
         start = time.perf_counter()
         self.restore_best_weights()
         score = self.score(self.test)
@@ -188,7 +188,7 @@ class SoloEngine(Engine):
         checkpoints: Path,
         resume_epoch: int = 0,
         half_batches: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Facts:
         """Set up ``spec``, from its newest complete checkpoint in ``checkpoints`` up to
         ``resume_epoch`` if it has one; return facts about the start.
 
@@ -207,7 +207,7 @@ class SoloEngine(Engine):
             raise RuntimeError("no trial has been started")
         return self._current
 
-    def run_epoch(self) -> dict[str, Any]:
+    def run_epoch(self) -> EpochResult:
         """Train one epoch, write its checkpoint, and return its metrics with the trial's totals."""
         metrics = self._trial.run_epoch()
         return self._checkpointer.save(metrics) if self._checkpointer else metrics

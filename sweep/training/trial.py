@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
 from sweep.data import CellData
 from sweep.errors import format_names
 from sweep.plan import TrialSpec
+from sweep.storage.events import EpochResult, Facts, TrialStatus
 from sweep.training.batches import Encoded, Encoder, order_training
 from sweep.training.checkpoint import Tensors, read_checkpoint, write_checkpoint
 from sweep.training.metrics import load_metric
@@ -99,42 +100,45 @@ class Trial(ABC):
         peak = self.spec.candidate.learning_rate
         return peak * schedule(step, total, recipe.warmup_ratio)
 
-    def end_training(self, loss: float, seconds: float) -> dict[str, Any]:
+    def end_training(self, loss: float, seconds: float) -> EpochResult:
         """Record an epoch's training; return its metrics, ``done`` if the loss is not finite."""
         self.progress.train_tokens += self.training.tokens
         self.progress.train_seconds += seconds
-        metrics = {"epoch": self.progress.epoch, "train_loss": loss, "train_seconds": seconds}
+        metrics: EpochResult = {"epoch": self.progress.epoch, "train_loss": loss}
         if not math.isfinite(loss):
             # The history has no times for an epoch without validation.
-            del metrics["train_seconds"]
-            return metrics | self.end("diverged", self._explain_divergence("training"))
-        return metrics
+            return {
+                **metrics,
+                **self.end(TrialStatus.DIVERGED, self._explain_divergence("training")),
+            }
+        return {**metrics, "train_seconds": seconds}
 
-    def end_validation(self, score: Score, seconds: float) -> dict[str, Any]:
+    def end_validation(self, score: Score, seconds: float) -> EpochResult:
         """Record an epoch's validation, and weights that are the best yet; return its metrics."""
         self.progress.eval_seconds += seconds
-        metrics = {
+        metrics: EpochResult = {
             "val_loss": score.loss,
             "val_accuracy": score.accuracy,
             "val_macro_f1": score.macro_f1,
             "eval_seconds": seconds,
         }
         if not math.isfinite(score.loss):
-            return metrics | self.end("diverged", self._explain_divergence("validation"))
+            reason = self._explain_divergence("validation")
+            return {**metrics, **self.end(TrialStatus.DIVERGED, reason)}
         self._remember_best(score)
-        return metrics | {"best_val_accuracy": self.progress.val_accuracy, "done": False}
+        return {**metrics, "best_val_accuracy": self.progress.val_accuracy, "done": False}
 
-    def end_test(self, score: Score, seconds: float) -> dict[str, Any]:
+    def end_test(self, score: Score, seconds: float) -> EpochResult:
         """Record the only scores of the test texts; return the finished trial's metrics."""
         self.progress.eval_seconds += seconds
         return {
-            **self.end("finished", None),
+            **self.end(TrialStatus.FINISHED, None),
             "test_accuracy": score.accuracy,
             "test_macro_f1": score.macro_f1,
             "predictions": score.predictions,
         }
 
-    def end(self, status: str, error: str | None) -> dict[str, Any]:
+    def end(self, status: TrialStatus, error: str | None) -> EpochResult:
         return {"done": True, "status": status, "error": error}
 
     def _explain_divergence(self, kind: str) -> str:
@@ -181,14 +185,14 @@ class Trial(ABC):
                 if name in self.best:
                     value.copy_(self.best[name])
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Facts:
         """Return the trial's totals so far, under the names of the results table."""
         progress = asdict(self.progress)
         epochs = progress.pop("epoch")
         if not progress["best_epoch"]:
             for name in ("best_epoch", "val_accuracy", "val_macro_f1", "val_loss"):
                 progress[name] = None
-        return {
+        facts = {
             **progress,
             "epochs_run": epochs,
             "n_validation": len(self.validation.classes),
@@ -196,6 +200,7 @@ class Trial(ABC):
             "truncated_texts": self.training.truncated,
             **self.measure(),
         }
+        return cast(Facts, facts)
 
     def save(self, folder: Path) -> None:
         """Write adapter, head, optimizer state, best weights and progress to ``folder``."""

@@ -2,15 +2,15 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 from sweep.data import Subsets
 from sweep.plan import TrialSpec
+from sweep.storage.events import EpochResult, Facts
 from sweep.training.engine import Checkpointer, Engine
 from sweep.training.packed.trainer import PackTrainer
 
 # An epoch's metrics with the trial's totals, or why there are none.
-Outcome = dict[str, Any] | Exception
+Outcome = EpochResult | Exception
 
 
 class PackedEngine(Engine):
@@ -31,7 +31,7 @@ class PackedEngine(Engine):
         checkpoints: Path,
         resume_epoch: int = 0,
         half_batches: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Facts:
         """Set up ``spec``, as ``SoloEngine.start`` does; if its base model is not the loaded one,
         all other trials end."""
         started = time.perf_counter()

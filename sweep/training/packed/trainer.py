@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +11,7 @@ from sweep.data import CellData
 from sweep.models.base import Base, needs_checkpointing, set_checkpointing
 from sweep.models.device import is_out_of_memory
 from sweep.plan import TrialSpec
+from sweep.storage.events import EpochResult
 from sweep.training.batches import Encoder
 from sweep.training.packed.microbatches import (
     MOST_TOKENS,
@@ -75,7 +75,7 @@ class PackTrainer:
         """Whether any trial is in an epoch."""
         return any(trial.phase is not Phase.WAITING for trial in self.trials.values())
 
-    def advance(self) -> list[tuple[PackedTrial, dict[str, Any] | Exception]]:
+    def advance(self) -> list[tuple[PackedTrial, EpochResult | Exception]]:
         """Take the next step of every busy trial, or score its next texts. Return the trials whose
         epoch is over with its metrics (those of ``SoloTrial.run_epoch``), or why it failed."""
         trials = list(self.trials.values())

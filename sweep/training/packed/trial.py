@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 import torch
 
@@ -11,6 +10,7 @@ from sweep.data import CellData
 from sweep.models.device import measure_peak_memory
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
+from sweep.storage.events import EpochResult
 from sweep.training.batches import Encoded, Encoder, order_scoring
 from sweep.training.checkpoint import Tensors
 from sweep.training.packed.layers import Dropout
@@ -43,7 +43,7 @@ class PackedTrial(Trial):
     # This trial's share of the time that the phase has taken.
     seconds: float = 0.0
     # Metrics of the epoch so far; once ``done`` is among them, the epoch is over.
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: EpochResult = field(default_factory=EpochResult)
     failure: Exception | None = None
     scored: list[tuple[MicroBatch, torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
@@ -101,7 +101,7 @@ class PackedTrial(Trial):
     def _enter(self, phase: Phase, batches: list[list[MicroBatch]]) -> None:
         self.phase, self.batches, self.position, self.seconds = phase, batches, 0, 0.0
 
-    def wait(self) -> dict[str, Any] | Exception:
+    def wait(self) -> EpochResult | Exception:
         """End the epoch; return its metrics, or why there are none."""
         self._enter(Phase.WAITING, [])
         outcome, self.failure = self.failure or self.metrics, None
