@@ -2,7 +2,7 @@
 its last token, so the last block works at that position only."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -149,10 +149,9 @@ def _end_gated(
     queries = _rotate(queries, cosines[ends][:, None], sines[ends][:, None])
     keys = _rotate(keys, cosines, sines)
     window = getattr(attention, "sliding_window", None)
-    mixed = attend_once(
-        queries[:, 0], keys, values, ends, attention.scaling, window,
-        attention.attention_dropout if attention.training else 0.0,
-    )  # fmt: skip
+    dropout = attention.attention_dropout if attention.training else 0.0
+    rules = AttentionRules(attention.scaling, window, dropout)
+    mixed = attend_once(queries[:, 0], keys, values, ends, rules)
     mixed = attention.o_proj(mixed[:, None])
     if not hasattr(layer, "pre_feedforward_layernorm"):
         residual = residual + mixed
@@ -171,30 +170,36 @@ def _rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torc
     return x * cosines + torch.cat((-second, first), -1) * sines
 
 
+class AttentionRules(NamedTuple):
+    """How a layer weighs tokens; ``window`` is how many tokens back a query sees."""
+
+    scaling: float
+    window: int | None = None
+    dropout: float = 0.0
+
+
 def attend_once(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
     ends: torch.Tensor,
-    scaling: float,
-    window: int | None = None,
-    dropout: float = 0.0,
+    rules: AttentionRules,
 ) -> torch.Tensor:
     """Attend with one query per text, at position ``ends``, to the tokens up to it; return (texts,
     heads x size).
 
     ``queries`` are (texts, heads, size), ``keys`` and ``values`` (texts, tokens, key heads, size);
-    key heads serve equally many query heads each. ``window`` is how many tokens back a query sees.
+    key heads serve equally many query heads each.
     """
     texts, tokens, groups, size = keys.shape
     tokens_at = torch.arange(tokens, device=keys.device)
     hidden = tokens_at > ends[:, None]
-    if window is not None:
-        hidden |= tokens_at <= ends[:, None] - window
-    scores = queries.view(texts, groups, -1, size) @ keys.permute(0, 2, 3, 1) * scaling
+    if rules.window is not None:
+        hidden |= tokens_at <= ends[:, None] - rules.window
+    scores = queries.view(texts, groups, -1, size) @ keys.permute(0, 2, 3, 1) * rules.scaling
     scores = scores.masked_fill(hidden[:, None, None], -torch.inf)
     weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
-    weights = nn.functional.dropout(weights, dropout, training=dropout > 0)
+    weights = nn.functional.dropout(weights, rules.dropout, training=rules.dropout > 0)
     return (weights @ values.permute(0, 2, 1, 3)).reshape(texts, -1)
 
 
@@ -227,7 +232,8 @@ def _end_gpt2(block: Any, hidden: torch.Tensor, ends: torch.Tensor) -> torch.Ten
         x.unflatten(-1, (-1, attention.head_dim)) for x in (queries, keys, values)
     )
     dropout = attention.attn_dropout.p if attention.training else 0.0
-    mixed = attend_once(queries, keys, values, ends, attention.scaling, dropout=dropout)
+    rules = AttentionRules(attention.scaling, dropout=dropout)
+    mixed = attend_once(queries, keys, values, ends, rules)
     mixed = attention.resid_dropout(attention.c_proj(mixed[:, None]))
     residual: torch.Tensor = mixed + hidden[texts, ends][:, None]
     inner: torch.Tensor = block.mlp(block.ln_2(residual))
