@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.errors import RunFolderError
-from sweep.storage.account import DataAccount, read_account
-from sweep.storage.events import Event
+from sweep.storage.account import DataAccount
+from sweep.storage.events import Event, Opened
 from sweep.storage.journal import JOURNAL_NAME, read_events
-from sweep.storage.orphans import Stray, list_strays
-from sweep.storage.record import RunRecord, sort_events
+from sweep.storage.orphans import OrphanedTrial, list_orphaned_trials
+from sweep.storage.record import RunRecord, replay
 from sweep.storage.run_folder import CONFIG_NAME
 from sweep.storage.tables import (
     HISTORY_COLUMNS,
@@ -33,19 +33,6 @@ TABLES: dict[str, list[Column]] = {
     HISTORY_NAME: HISTORY_COLUMNS,
     PREDICTIONS_NAME: PREDICTION_COLUMNS,
 }
-PLAN_COLUMNS = [
-    "trial_id",
-    "cell_id",
-    "model",
-    "n_labels",
-    "labels",
-    "n_samples",
-    "seed",
-    "candidate",
-    "lora_rank",
-    "learning_rate",
-    "max_epochs",
-]
 
 
 @dataclass(frozen=True)
@@ -59,13 +46,13 @@ class Run:
     # One row per planned trial, whether it has a result or not.
     plan: pd.DataFrame
     # The journal's ``opened`` events: one per start or resume.
-    opened: tuple[Event, ...]
+    opened: tuple[Opened, ...]
     # Unix time of the last event before the next start, one for each of ``opened``.
     ended: tuple[float, ...]
     # The text of config.yaml; None if the folder has none.
     config: str | None
-    # Trials in the run that its current plan does not ask for; no frame contains them.
-    others: tuple[Stray, ...] = ()
+    # Trials in the run that its current plan does not contain; no frame has them.
+    others: tuple[OrphanedTrial, ...] = ()
     # What became of the data at the last start; None if the journal does not say.
     data: DataAccount | None = None
 
@@ -92,7 +79,7 @@ def load_run(folder: Path | str) -> Run:
             f"{folder}: no such folder; name a run folder, such as runs/quickstart"
         )
     ends: list[float] = []
-    record = sort_events(note_ends(read_events(folder), ends))
+    record = replay(note_ends(read_events(folder), ends))
     if not record.trials:
         raise RunFolderError(
             f"{folder}: {JOURNAL_NAME} names no planned trial; start the run with sweep.run first"
@@ -111,7 +98,9 @@ def load_run(folder: Path | str) -> Run:
         opened=tuple(record.opened),
         ended=tuple(ends),
         config=_read_config(folder),
-        others=tuple(list_strays([trial.spec for trial in record.planned().values()], record)),
+        others=tuple(
+            list_orphaned_trials([trial.spec for trial in record.planned().values()], record)
+        ),
         data=_find_account(record),
     )
 
@@ -121,8 +110,8 @@ def _select(frame: pd.DataFrame, trial_ids: set[str]) -> pd.DataFrame:
 
 
 def _find_account(record: RunRecord) -> DataAccount | None:
-    trees = (event.get("data") for event in reversed(record.opened))
-    return next((read_account(tree) for tree in trees if tree is not None), None)
+    accounts = (event.get("data") for event in reversed(record.opened))
+    return next((account for account in accounts if account is not None), None)
 
 
 def load_tables(folder: Path, record: RunRecord) -> dict[str, pd.DataFrame]:
@@ -169,12 +158,23 @@ def list_planned(record: RunRecord) -> pd.DataFrame:
     """Return one row per trial of the current plan, in the order in which they were planned."""
     rows = []
     for trial_id, trial in record.planned().items():
-        cell, candidate = trial.spec["cell"], trial.spec["candidate"]
-        names = {"trial_id": trial_id, "candidate": candidate["index"]}
+        cell, candidate = trial.spec.cell, trial.spec.candidate
         rows.append(
-            {**cell, **candidate, **names, "max_epochs": trial.spec["recipe"]["max_epochs"]}
+            {
+                "trial_id": trial_id,
+                "cell_id": cell.cell_id,
+                "model": cell.model,
+                "n_labels": cell.n_labels,
+                "labels": list(cell.labels),
+                "n_samples": cell.n_samples,
+                "seed": cell.seed,
+                "candidate": candidate.index,
+                "lora_rank": candidate.lora_rank,
+                "learning_rate": candidate.learning_rate,
+                "max_epochs": trial.spec.recipe.max_epochs,
+            }
         )
-    return pd.DataFrame(rows)[PLAN_COLUMNS]
+    return pd.DataFrame(rows)
 
 
 def _read_tables(folder: Path) -> dict[str, pd.DataFrame]:

@@ -12,8 +12,8 @@ from analysis.page.images import write_charts
 from sweep.cli.options import OptionParser, read_path
 from sweep.errors import ConfigError, SweepError, explain_cause, format_line
 from sweep.startup.streams import steady_streams
+from sweep.storage.atomic import replace_file
 from sweep.storage.journal import JOURNAL_NAME
-from sweep.storage.replace import replace_file
 
 REPORT_NAME = "report.html"
 
@@ -81,8 +81,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     """
     page = build_page(load_run(folder))
     path = (out or folder / REPORT_NAME).resolve()
-    with replace_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    with replace_file(path) as file:
+        file.write(page.encode())
     return path
 
 

@@ -22,12 +22,12 @@ import torch
 
 from benchmarks.floor import count_operations, measure_matmul
 from benchmarks.tasks import Task, add_inputs, build_task, choose_models
-from sweep.models.base import load_base, materialise
+from sweep.models.base import load_base, materialize
 
 WAITING = "start and waiting"
 """The workers' time outside trials: Ray's and the processes' start, the driver's work, idling."""
 PARTS = (
-    "imports", "model load", "tokenising", "training", "evaluation", "checkpoint", "report",
+    "imports", "model load", "tokenizing", "training", "evaluation", "checkpoint", "report",
     WAITING,
 )  # fmt: skip
 ENGINES = ("stock", "stock x2", "solo", "packed")
@@ -166,7 +166,7 @@ def _find_floor(task: Task, device: torch.device, folder: Path) -> float:
     total = 0.0
     rates: dict[tuple[torch.dtype, int], float] = {}
     for ref, trials in groupby(task.plan.trials, key=lambda spec: spec.model):
-        source = materialise(ref, folder / "models", task.subsets.training_texts)
+        source = materialize(ref, folder / "models", task.subsets.training_texts)
         dtype = next(t["dtype"] for t in task.work["trials"] if t["model"] == source)
         base = load_base(ref, source, dtype, device)
         key = base.dtype, base.model.config.get_text_config().hidden_size

@@ -9,7 +9,7 @@ from sweep.config import load_config
 from sweep.errors import RunFolderError
 from sweep.plan import TrialSpec
 from sweep.storage.journal import read_events
-from sweep.storage.record import RunRecord, TrialRecord, sort_events
+from sweep.storage.record import RunRecord, TrialRecord, replay
 from sweep.storage.run_folder import CONFIG_NAME
 
 CellKey = tuple[str, int, int]
@@ -56,7 +56,7 @@ class MeasuredRun:
     @property
     def trials(self) -> list[TrialSpec]:
         """The trials, in the order of the plan."""
-        return [TrialSpec.from_dict(record.spec) for record in self.record.trials.values()]
+        return [record.spec for record in self.record.trials.values()]
 
     @property
     def start_seconds(self) -> float:
@@ -82,7 +82,7 @@ def read_run(folder: Path) -> MeasuredRun:
     opened, closed = (
         [event for event in events if event["event"] == kind] for kind in ("opened", "closed")
     )
-    record = sort_events(events)
+    record = replay(events)
     whole = len(opened) == len(closed) == 1 and not closed[0]["trials_left"]
     if not whole or not _ended(record):
         raise RunFolderError(f"{folder}: name a run that one session has run to its end")
@@ -96,11 +96,11 @@ def measure_durations(record: RunRecord) -> Durations:
     epochs: dict[CellKey, list[float]] = {}
     rates: dict[str, list[float]] = {}
     for trial in _ended(record):
-        cell = trial.spec["cell"]
+        cell = trial.spec.cell
         seconds = _epoch_seconds(trial)
-        key = cell["model"], cell["n_labels"], cell["n_samples"]
+        key = cell.model, cell.n_labels, cell.n_samples
         epochs.setdefault(key, []).extend(seconds)
-        rates.setdefault(cell["model"], []).extend(s / cell["n_samples"] for s in seconds)
+        rates.setdefault(cell.model, []).extend(s / cell.n_samples for s in seconds)
     load, setup = _measure_starts(record)
     return Durations(
         per_sample={model: median(values) for model, values in rates.items() if values},
@@ -186,5 +186,5 @@ def _measure_starts(record: RunRecord) -> tuple[dict[str, float], dict[str, floa
 def _by_model(trials: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
     models: dict[str, list[TrialRecord]] = {}
     for trial in trials:
-        models.setdefault(trial.spec["cell"]["model"], []).append(trial)
+        models.setdefault(trial.spec.cell.model, []).append(trial)
     return models

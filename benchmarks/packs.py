@@ -1,5 +1,5 @@
 """Times training steps of packs of several sizes against the solo engine, in one process and in
-turn, and prints tokens a second; text lengths differ from slot to slot, as they do in a sweep."""
+turn, and prints tokens a second; text lengths differ from trial to trial, as they do in a sweep."""
 
 import argparse
 import os
@@ -22,8 +22,8 @@ from sweep.training.packed.engine import PackedEngine
 from sweep.training.solo import SoloEngine
 
 RANKS = {"rank 8": [8], "ranks 4 to 32": [4, 8, 16, 32]}
+# Trains a step of every trial; returns its tokens, without padding.
 Step = Callable[[], int]
-"""Trains a step of every trial; returns its tokens, without padding."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -106,18 +106,18 @@ def _wait(device: str) -> None:
 def _start_solo(task: Task, spec: TrialSpec, folder: Path) -> Step:
     engine = SoloEngine(task.subsets, folder / "models")
     engine.start(spec, folder / "solo")
-    trainer = engine._trial
-    trainer.progress.epoch = 1
-    trainer.model.train()
-    batches = trainer.order_epoch()
+    trial = engine._trial
+    trial.progress.epoch = 1
+    trial.model.train()
+    batches = trial.order_epoch()
     taken = 0
 
     def step() -> int:
         nonlocal taken
         batch = batches[taken % len(batches)]
         taken += 1
-        trainer._step(batch)
-        return sum(trainer.training.lengths[index] for index in batch)
+        trial._step(batch)
+        return sum(trial.training.lengths[index] for index in batch)
 
     return step
 
@@ -130,14 +130,14 @@ def _start_pack(task: Task, specs: list[TrialSpec], folder: Path) -> Step:
     trainer = engine._trainer
     if trainer is None:
         raise RuntimeError("no trial has been started")
-    slots = list(trainer.slots.values())
+    trials = list(trainer.trials.values())
 
     def step() -> int:
-        for slot in slots:
-            if slot.position + 1 >= len(slot.batches):
-                slot.position = 0  # the epoch over again: nothing is scored here
-        tokens = sum(int(part.lengths.sum()) for slot in slots for part in slot.parts)
-        trainer._train(slots)
+        for trial in trials:
+            if trial.position + 1 >= len(trial.batches):
+                trial.position = 0  # the epoch over again: nothing is scored here
+        tokens = sum(int(part.lengths.sum()) for trial in trials for part in trial.parts)
+        trainer._train(trials)
         return tokens
 
     return step

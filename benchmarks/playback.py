@@ -247,5 +247,5 @@ class Playback:
 
 def _stand_in(trial: PaperTrial) -> Any:
     """Return what the scheduler reads of a Tune trial."""
-    config = {"trial": {"cell": {"cell_id": trial.cell_id}}}
+    config = {"trial": SimpleNamespace(cell=SimpleNamespace(cell_id=trial.cell_id))}
     return SimpleNamespace(trial_id=trial.trial_id, config=config)

@@ -1,6 +1,6 @@
 """The stock recipe: Ray Tune, the Trainer of Hugging Face and peft, as their documentation shows.
 
-Each trial is a process of its own that loads model and data, tokenises, trains with padding to the
+Each trial is a process of its own that loads model and data, tokenizes, trains with padding to the
 longest text of a batch, evaluates and saves each epoch, and scores the test texts with the best
 epoch's weights. Run as ``python -m benchmarks.stock WORK.json OUT.json``.
 """
@@ -66,7 +66,7 @@ def train(config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as cache:
         texts = load_dataset("json", data_files=trial["files"], cache_dir=cache)
         data = texts.map(encode, batched=True)
-        marks["tokenising"] = time.time() - mark
+        marks["tokenizing"] = time.time() - mark
 
         seconds = dict.fromkeys(("training", "evaluation", "checkpoint", "report"), 0.0)
 

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from benchmarks.random_models import SIZES, write_random_model
 from sweep.config import Config, load_config
 from sweep.data import Subset, Subsets, build_subsets
-from sweep.models.base import load_base, materialise
+from sweep.models.base import load_base, materialize
 from sweep.models.sources import resolve_revision
 from sweep.plan import ModelRef, Plan, TrialSpec, build_plan
 
@@ -107,7 +107,7 @@ def build_task(
 
 def _describe_base(ref: ModelRef, subsets: Subsets, folder: Path, device: str) -> dict[str, Any]:
     """Return where the stock recipe finds the model, and the number format that ours takes."""
-    source = materialise(ref, folder / "models", subsets.training_texts)
+    source = materialize(ref, folder / "models", subsets.training_texts)
     base = load_base(ref, source, "auto", torch.device(device))
     return {
         "model": source,

@@ -6,14 +6,19 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import product
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from sweep.config import Config, ModelConfig, Space, TuneConfig, draw_distinct
+from sweep.config.strict import Amount, Count, Epoch, Flag, Fraction, Id, NameTuple, Ordinal, Text
 from sweep.errors import ConfigError
 
+# Raised whenever training code changes what a trial with equal settings would give.
 RECIPE_VERSION = 1
-"""Raised whenever training code changes what a trial with equal settings would give."""
+
+CellKey = tuple[str, int, int, int]
+"""Model name, n_labels, n_samples, seed."""
 
 
 class SubsetFacts(Protocol):
@@ -30,64 +35,73 @@ class SubsetFacts(Protocol):
 class Cell:
     """One combination of the grid's axes."""
 
-    cell_id: str
-    model: str
-    n_labels: int
-    labels: tuple[str, ...]
-    n_samples: int
-    seed: int
+    cell_id: Id
+    model: Id
+    n_labels: Ordinal
+    labels: NameTuple
+    n_samples: Ordinal
+    seed: Count
+
+    @property
+    def axes(self) -> CellKey:
+        """Return the cell's position in the grid."""
+        return self.model, self.n_labels, self.n_samples, self.seed
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One point of the search space; ``index`` is its place in the sweep's list."""
+    """One point of the search space; ``index`` is its position in the sweep's list."""
 
-    index: int
-    lora_rank: int
-    lora_alpha: float
-    learning_rate: float
-    lora_dropout: float
-    weight_decay: float
+    index: Count
+    lora_rank: Ordinal
+    lora_alpha: Amount
+    learning_rate: Amount
+    lora_dropout: Fraction
+    weight_decay: Amount
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
     """A base model and the exact weights it stands for."""
 
-    name: str
-    path: str
-    revision: str
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
-    target_modules: tuple[str, ...] | None = None
+    name: Id
+    path: Text
+    revision: Text
+    trust_remote_code: Flag = False
+    allow_pickle: Flag = False
+    target_modules: NameTuple | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How every trial of a sweep is trained."""
 
-    batch_size: int
-    eval_batch_size: int
-    max_length: int
-    dtype: str
-    warmup_ratio: float
-    max_grad_norm: float
-    patience: int | None
-    max_epochs: int
-    max_batch_tokens: int = 8192
-    gradient_checkpointing: str | bool = "auto"
+    batch_size: Ordinal
+    eval_batch_size: Ordinal
+    max_length: Ordinal
+    dtype: Text
+    warmup_ratio: Fraction
+    max_grad_norm: Amount
+    patience: Ordinal | None
+    max_epochs: Epoch
+    max_batch_tokens: Ordinal = 8192
+    gradient_checkpointing: Annotated[bool | str, "auto, true or false"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class TrialSpec:
-    """One candidate in one cell: all that a worker needs to train it."""
+    """One candidate in one cell: all that a worker needs to train it.
 
-    trial_id: str
+    The fields of this class and its parts are also what a journal's ``planned`` event is checked
+    against.
+    """
+
+    trial_id: Id
     cell: Cell
     candidate: Candidate
     model: ModelRef
     recipe: Recipe
-    data_fingerprint: str
+    data_fingerprint: Text
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -129,12 +143,14 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
     recipe = build_recipe(config)
     contents = {candidate: _candidate_content(candidate) for candidate in candidates}
     recipe_content = _recipe_content(recipe)
+    # Each is made once for all models: they take longer than all the rest.
+    fingerprint_of = cache(data.fingerprint)
     cells, trials = [], []
     for model, k, n, seed in product(
         config.grid.models, config.grid.n_labels, config.grid.n_samples, config.grid.seeds
     ):
         ref = build_model_ref(model, revisions[model.name])
-        labels, fingerprint = data.labels_for(k), data.fingerprint(k, n, seed)
+        labels, fingerprint = data.labels_for(k), fingerprint_of(k, n, seed)
         content = [fingerprint, labels, n, seed, _model_content(ref)]
         cell = Cell(_hash(content), model.name, k, labels, n, seed)
         cells.append(cell)

@@ -14,15 +14,15 @@ from sweep.cli.run_options import (
     check_options,
     format_resume_command,
 )
-from sweep.cluster.autoscaler import expect_machine, read_launched
+from sweep.cluster.autoscaler import expect_machine, read_cluster_spec
 from sweep.cluster.environment import check_ray, check_tracker_packages
 from sweep.cluster.hardware import inspect_machine
 from sweep.config import Config, load_config
 from sweep.data import Subsets
 from sweep.display.plan import format_outline, format_plan, outline_to_dict, plan_to_dict
 from sweep.errors import ConfigError, Finding, SweepError
-from sweep.plan import Plan, TrialSpec, build_plan, draw_candidates
-from sweep.preflight.inputs import KnownSubsets, Reached, reach_inputs
+from sweep.plan import Plan, build_plan, draw_candidates
+from sweep.preflight.inputs import ResolvedInputs, resolve_inputs
 from sweep.preflight.paths import make_absolute
 from sweep.preflight.preflight import (
     Preflight,
@@ -31,13 +31,14 @@ from sweep.preflight.preflight import (
     format_preflight,
     format_warnings,
 )
+from sweep.preflight.setup import RunSetup, Target
 from sweep.signals import term_as_interrupt
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
 from sweep.storage.failed_baselines import summarize_failures
 from sweep.storage.journal import JOURNAL_NAME, Journal, read_events
-from sweep.storage.orphans import describe_strays
-from sweep.storage.record import RunRecord, choose_planned, sort_events
+from sweep.storage.orphans import describe_orphaned_trials
+from sweep.storage.record import RunRecord, choose_planned, replay
 from sweep.storage.run_folder import (
     CONFIG_NAME,
     check_run,
@@ -75,26 +76,25 @@ def _run(options: argparse.Namespace) -> int:
         check_run(folder)
     check_ray()
     check_tracker_packages(config.trackers)
-    reached = reach_inputs(config)
-    plan = _build_plan(config, reached)
+    inputs = resolve_inputs(config)
+    plan = _build_plan(config, inputs)
     record = _read_record(folder)
     done = _list_done(record, options.retry_failed)
     # Where another machine trains, this one's processors and memory say nothing.
     remote = (options.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
-    machine = None if remote else inspect_machine()
-    launched = read_launched() if remote else None
-    expected = expect_machine(launched) if launched else None
-    preflight = check_plan(config, reached, plan, done, folder, machine, expected)
+    spec = read_cluster_spec() if remote else None
+    target = Target(None if remote else inspect_machine(), expect_machine(spec) if spec else None)
+    preflight = check_plan(config, inputs, plan, done, folder, target)
     obstacle = "" if options.resume else find_obstacle(folder)
     if options.dry_run and obstacle:
         preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {obstacle}"))
-    strays = describe_strays(map(TrialSpec.to_dict, plan.trials), record) if plan else []
+    strays = describe_orphaned_trials(plan.trials, record) if plan else []
     if options.dry_run:
         _print_plan(config, plan, preflight, done, strays, options.json)
         return 2 if preflight.errors() else 0
-    if plan is None or reached.subsets is None or preflight.errors():
+    if plan is None or inputs.subsets is None or preflight.errors():
         raise SweepError(preflight.errors()[0].sentence)
-    return _train(config, plan, reached.subsets, preflight, strays, options)
+    return _train(config, plan, inputs.subsets, preflight, strays, options)
 
 
 def _attach(options: argparse.Namespace) -> int:
@@ -105,13 +105,13 @@ def _attach(options: argparse.Namespace) -> int:
     return attach(options.attach.absolute(), Console())
 
 
-def _build_plan(config: Config, reached: Reached) -> Plan | None:
+def _build_plan(config: Config, inputs: ResolvedInputs) -> Plan | None:
     """Return the plan, or None if data or models are missing."""
     draw_candidates(config)
-    if reached.subsets is None or len(reached.models) < len(config.grid.models):
+    if inputs.subsets is None or len(inputs.models) < len(config.grid.models):
         return None
-    revisions = {name: found.revision for name, found in reached.models.items()}
-    return build_plan(config, KnownSubsets(reached.subsets), revisions)
+    revisions = {name: found.revision for name, found in inputs.models.items()}
+    return build_plan(config, inputs.subsets, revisions)
 
 
 def _read_config(options: argparse.Namespace) -> Config:
@@ -139,7 +139,7 @@ def _explain_absence(folder: Path) -> str:
 def _read_record(folder: Path) -> RunRecord:
     if not (folder / JOURNAL_NAME).is_file():
         return RunRecord()
-    return sort_events(read_events(folder))
+    return replay(read_events(folder))
 
 
 def _list_done(record: RunRecord, retry_failed: bool) -> frozenset[str]:
@@ -183,6 +183,8 @@ def _train(
 
         check_cluster(options.address)
     folder = open_run_folder(options.out, config.name, options.resume)
+    forecast, pace = preflight.forecast(), preflight.pace()
+    setup = RunSetup(config, plan, subsets, folder, forecast, pace, preflight.data)
     if not options.resume:
         # Before the journal: whenever this process is killed, --resume finds the configuration.
         save_config(folder, config)
@@ -207,19 +209,7 @@ def _train(
             console.print(line, highlight=False, soft_wrap=True, markup=False)
         resume = format_resume_command(config.name, options.out, options.address)
         try:
-            record = run_plan(
-                config,
-                plan,
-                subsets,
-                folder,
-                journal,
-                options.address,
-                console,
-                predicted=preflight.predicted(),
-                account=preflight.data,
-                pace=preflight.pace(),
-                retry_failed=options.retry_failed,
-            )
+            record = run_plan(setup, journal, options.address, console, options.retry_failed)
         except KeyboardInterrupt:
             # The second Ctrl-C, or one before the trials began: no report, at once.
             print(f"interrupted: what is done is kept; go on with: {resume}")

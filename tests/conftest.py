@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 from sweep.config import Config, load_config
 from sweep.data import Corpus, Row, Subsets
 from sweep.plan import Plan, build_plan
-from sweep.storage.record import RunRecord, add_event
+from sweep.storage.record import RunRecord, apply
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -115,5 +115,5 @@ def record(plan: Plan) -> RunRecord:
     """Return the record of a run that has planned its trials and begun none."""
     run = RunRecord()
     for spec in plan.trials:
-        add_event(run, {"event": "planned", "time": 0.0, "trial": spec.to_dict()})
+        apply(run, {"event": "planned", "time": 0.0, "trial": spec})
     return run

@@ -106,7 +106,7 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
     "value that is no YAML": ("grid.n_labels=[2", "--set grid.n_labels=[2", "not valid YAML"),
     "model that is not there": ("grid.models.7.path=x", "'7'", "an index from 0 to 0"),
     "unknown tiny family": (
-        "grid.models.0.path=tiny:bert", "tiny family 'bert'", "take one of qwen2, llama"),
+        "grid.models.0.path=tiny:bert", "tiny family 'bert'", "choose one of qwen2, llama"),
     "folder without a model": ("grid.models.0.path=./model", "config.json", "a model folder or a"),
     "hub id offline": ("grid.models.0.path=some/model", "some/model", "check the name"),
     "unknown tracker": ("trackers.tensorbord=true", "trackers.tensorbord", "did you mean 'tensorb"),

@@ -168,11 +168,11 @@ def _collect_trials(study: Study) -> dict[str, Any]:
 
 
 def _collect_origin(study: Study) -> dict[str, Any]:
-    opened = study.run.opened[-1] if study.run.opened else {}
+    opened = study.run.opened[-1] if study.run.opened else None
     return {
         "run": study.run,
-        "versions": opened.get("versions") or {},
-        "commit": opened.get("git_commit"),
+        "versions": (opened.get("versions") if opened else None) or {},
+        "commit": opened.get("git_commit") if opened else None,
         "devices": sorted(study.run.results["device"].dropna().unique()),
     }
 

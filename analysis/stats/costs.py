@@ -7,6 +7,7 @@ import pandas as pd
 from analysis.load import Run
 from analysis.stats.cells import AXES, select_best
 from analysis.stats.pairs import MAJORITY
+from sweep.storage.events import FAILURES
 
 # Measure -> column of the results, and its title; memory is in MiB.
 MEASURES = {
@@ -108,9 +109,9 @@ def compare_forecast(run: Run) -> list[dict[str, Any]]:
     """
     rows = []
     for event, end in zip(run.opened, run.ended, strict=True):
-        seconds = (event.get("predicted") or {}).get("seconds")
-        if seconds:
-            low, likely, high = seconds
+        forecast = event.get("predicted")
+        if forecast and forecast.seconds:
+            low, likely, high = forecast.seconds
             actual = end - event["time"]
             facts = {"time": event["time"], "actual": actual, "within": low <= actual <= high}
             rows.append({**facts, "low": low, "likely": likely, "high": high})
@@ -121,7 +122,8 @@ def compare_memory(run: Run) -> list[dict[str, Any]]:
     """Return predicted and highest measured memory (MiB) of each model that has a forecast."""
     predicted: dict[str, float] = {}
     for event in run.opened:
-        predicted |= (event.get("predicted") or {}).get("memory_bytes") or {}
+        forecast = event.get("predicted")
+        predicted |= (forecast.memory_bytes if forecast else None) or {}
     measured = run.results.groupby("model")["peak_memory_bytes"].max().dropna()
     return [
         {"model": model, "predicted": predicted[model] / MIB, "measured": measured[model] / MIB}
@@ -132,7 +134,7 @@ def compare_memory(run: Run) -> list[dict[str, Any]]:
 
 def list_failures(run: Run) -> list[dict[str, Any]]:
     """Return one row per status and reason of failed trials and baselines, most frequent first."""
-    failed = run.results[run.results["status"].isin(["failed", "diverged", "oom"])]
+    failed = run.results[run.results["status"].isin(FAILURES)]
     failed = failed.assign(error=failed["error"].fillna("no reason recorded"))
     groups = failed.groupby(["status", "error"], sort=False)
     rows = [

@@ -1,1 +1,10 @@
-"""The machines: what they have, how Ray is reached, and what a trial gets of them."""
+"""The machines: what they have, how Ray is reached, and what a trial gets of them.
+
+``hardware`` measures this machine, ``autoscaler`` reads what a cluster may grow to, ``environment``
+says what workers inherit; ``session`` connects to Ray, ``nodes`` asks a connected cluster,
+``allocation`` divides it among trials. ``ray_internals`` is the only module of the project that
+touches Ray's private names.
+
+Doors: ``inspect_machine``, ``read_cluster_spec``, ``connect``, ``wait_for_capacity``,
+``choose_slots``. Only ``session``, ``nodes`` and ``ray_internals`` import ray; none imports torch.
+"""

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweep.cluster.autoscaler import add_up_workers, find_launched_gpus, is_unknown
+from sweep.cluster.autoscaler import ClusterSpec, add_up_workers, is_unknown, list_gpus
 from sweep.cluster.hardware import find_gpus
 from sweep.errors import ClusterError, StorageError
 from sweep.storage.folders import Storage, open_storage
@@ -21,48 +21,48 @@ ANSWER_SECONDS = 25
 FIRST_WORKER_SECONDS = 300.0
 
 
-def find_capacity(launched: dict[str, Any] | None = None) -> dict[str, float]:
+def find_capacity(spec: ClusterSpec | None = None) -> dict[str, float]:
     """Return what the cluster can hold of each resource: what its nodes have or, where that is
-    more, what the launcher's file ``launched`` lets its workers have together."""
+    more, what the launcher's ``spec`` lets its workers have together."""
     have: dict[str, float] = ray.cluster_resources()
-    addable = add_up_workers(launched) if launched else {}
+    addable = add_up_workers(spec) if spec else {}
     return {name: max(have.get(name, 0), addable.get(name, 0)) for name in {*have, *addable}}
 
 
 def wait_for_capacity(
-    launched: dict[str, Any] | None, cpus: float, tell: Callable[[str], None]
+    spec: ClusterSpec | None, cpus: float, notify: Callable[[str], None]
 ) -> dict[str, float]:
     """Return ``find_capacity``, where it can be known.
 
     Of some workers the launcher does not know what they have: then it waits, five minutes at
     most, for the first to be there, and for ``cpus`` that a trial can have.
     """
-    if launched is None or not is_unknown(launched):
-        return find_capacity(launched)
+    if spec is None or not is_unknown(spec):
+        return find_capacity(spec)
     until = time.monotonic() + FIRST_WORKER_SECONDS
     told = False
     while time.monotonic() < until:
-        capacity = find_capacity(launched)
+        capacity = find_capacity(spec)
         if len(list_nodes()) > 1 and capacity.get("CPU", 0) >= cpus:
             break
         if not told:
-            tell("waiting for the first worker: what it has is known once it is there")
+            notify("waiting for the first worker: what it has is known once it is there")
         told = True
         time.sleep(1)
-    return find_capacity(launched)
+    return find_capacity(spec)
 
 
-def find_gpu_memory(launched: dict[str, Any] | None = None) -> int | None:
+def find_gpu_memory(spec: ClusterSpec | None = None) -> int | None:
     """Return the bytes of the smallest GPU that the cluster has or may get, or None if that is
     not known.
 
     Nothing runs on a GPU: a task on each node with one asks ``nvidia-smi``. Of GPUs still to come
-    only the name is known, from the launcher's file ``launched``, and the table of ``machine``.
+    only the name is known, from the launcher's ``spec``, and the table of ``machine``.
     """
     nodes = [node for node in list_nodes() if node["Resources"].get("GPU", 0)]
     answers = _ask(nodes, _list_gpu_memory)
     found = [size for answer in answers.values() for size in answer]
-    coming = [gpu.memory_bytes for gpu in find_launched_gpus(launched or {})]
+    coming = [gpu.memory_bytes for gpu in list_gpus(spec or ClusterSpec())]
     if not found and 0 in coming:
         return None
     return min(filter(None, [*found, *coming]), default=None)

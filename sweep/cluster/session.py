@@ -4,20 +4,25 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
-from ray._private import ray_constants, services
-from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]
-from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from rich.console import Console
 
 from sweep.cluster.environment import check_ray, worker_environment
+from sweep.cluster.ray_internals import (
+    ask_head,
+    find_default_folder,
+    find_head,
+    loopback_only,
+    require_token,
+    reread_authentication,
+    set_search_path,
+)
 from sweep.errors import ClusterError, first_line
 from sweep.signals import delay_interrupts
 from sweep.startup.home import is_writable
@@ -89,7 +94,7 @@ def check_cluster(address: str | None) -> None:
         return
     try:
         # Whether a token fits is asked later: of a cluster that is not there, none would help.
-        _find_door(where)
+        _reach_head(where)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(_explain_silence(address, where, first_line(error))) from error
 
@@ -131,7 +136,7 @@ def disconnect() -> None:
     """
     with delay_interrupts():
         ray.shutdown()
-        _reread_authentication()
+        reread_authentication()
 
 
 def _start_cluster(console: Console) -> None:
@@ -142,7 +147,7 @@ def _start_cluster(console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    usual = Path(ray._common.utils.get_default_ray_temp_dir())
+    usual = find_default_folder()
     reason = find_folder_fault(usual)
     if reason:
         console.print(
@@ -178,7 +183,7 @@ def find_folder_fault(folder: Path) -> str:
 def _join_cluster(address: str, given: str) -> None:
     told = {"env_vars": worker_environment()}
     with _authentication(given):
-        _knock(address)
+        _check_answer(address)
         ray.init(
             address=address,
             log_to_driver=False,
@@ -194,7 +199,7 @@ def _authentication(given: str) -> Iterator[None]:
     where it asks for a token that is not there."""
     try:
         with _kept_variables(AUTH_MODE):
-            _reread_authentication()
+            reread_authentication()
             yield
     except ray.exceptions.AuthenticationError as error:
         raise ClusterError(
@@ -203,40 +208,33 @@ def _authentication(given: str) -> Iterator[None]:
         ) from error
 
 
-class FixedFolders(list[str]):
-    """A list that Ray adds nothing to."""
-
-    def extend(self, folders: Iterable[str]) -> None:
-        """Leave out ``folders``."""
-
-
 def build_job_config(joined: bool) -> JobConfig:
     """Return what Ray's workers are told of the search path: not the current folder, which Ray
-    (2.60, ``connect``) would have them look at first."""
-    told = JobConfig()
+    would have them look at first."""
+    job = JobConfig()
     folders = list_worker_folders(joined)
     if folders is not None:
-        told._py_driver_sys_path = FixedFolders(folders)
-    return told
+        set_search_path(job, folders)
+    return job
 
 
-def _knock(address: str) -> None:
+def _check_answer(address: str) -> None:
     """Raise OSError or AuthenticationError at once where ``ray.init`` would try for a minute, or
     crash for want of a token."""
-    ensure_token_if_auth_enabled(create_token_if_missing=False)
-    place = _find_door(address)
-    if place:
-        GcsClient(address=place)
+    require_token()
+    head = _reach_head(address)
+    if head:
+        ask_head(head)
 
 
-def _find_door(address: str) -> str | None:
+def _reach_head(address: str) -> str | None:
     """Return the HOST:PORT of the cluster's head, where something listens; None if Ray alone can
     tell. Raises OSError."""
-    place = None if "://" in address else services.canonicalize_bootstrap_address(address)
-    if place:
-        host, _, port = place.rpartition(":")
+    head = find_head(address)
+    if head:
+        host, _, port = head.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
-    return str(place) if place else None
+    return head
 
 
 @contextmanager
@@ -249,17 +247,12 @@ def closed_cluster() -> Iterator[None]:
     would make one file for all clusters to come, readable by others. This process knows it from
     its memory, so that nothing it starts later finds it in the environment.
     """
-    on_loopback, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        with _kept_variables(AUTH_MODE, AUTH_TOKEN):
-            os.environ.setdefault(AUTH_MODE, "token")
-            if not os.environ.get(AUTH_TOKEN) and not os.environ.get(AUTH_TOKEN_PATH):
-                os.environ[AUTH_TOKEN] = secrets.token_hex(32)
-            _reread_authentication()
-            yield
-    finally:
-        # Ray's own switch for a cluster of one node, on by itself on macOS and Windows.
-        ray_constants.ENABLE_RAY_CLUSTER = on_loopback
+    with loopback_only(), _kept_variables(AUTH_MODE, AUTH_TOKEN):
+        os.environ.setdefault(AUTH_MODE, "token")
+        if not os.environ.get(AUTH_TOKEN) and not os.environ.get(AUTH_TOKEN_PATH):
+            os.environ[AUTH_TOKEN] = secrets.token_hex(32)
+        reread_authentication()
+        yield
 
 
 @contextmanager
@@ -274,13 +267,6 @@ def _kept_variables(*names: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _reread_authentication() -> None:
-    """Let Ray, which reads mode and token once in a process, look at the environment again."""
-    # In this order: with the mode still on, a thread that ends late would miss the token.
-    RayConfig.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _divert_log(path: Path) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from rich.console import Console
 
 from sweep.display.progress import Board
-from sweep.plan import Plan, TrialSpec
-from sweep.storage.events import Event
+from sweep.plan import Plan
+from sweep.storage.events import Closed, Event
 from sweep.storage.journal import JournalTail, is_held
-from sweep.storage.record import RunRecord, add_event
+from sweep.storage.record import RunRecord, apply
 
 POLL_SECONDS = 0.5
+# Seconds without an event before checking that the driver is alive.
 SILENT_SECONDS = 10.0
-"""After so long without an event it is looked whether a driver is still there."""
 
 
 class Watch:
@@ -25,25 +25,27 @@ class Watch:
         self.record = RunRecord()
         self.running: dict[str, float] = {}
         """Trial id -> Unix time at which its worker was last heard of."""
-        self.closed: Event | None = None
+        self.closed: Closed | None = None
         """The last event, where it says that the driver has left."""
         self._opened = clock()
         self._reopened = 0
 
     def add(self, event: Event) -> None:
         """Take one more event in."""
-        kind = event["event"]
-        add_event(self.record, event)
-        self.closed = event if kind == "closed" else None
-        if kind == "opened":
+        apply(self.record, event)
+        self.closed = event if event["event"] == "closed" else None
+        if event["event"] == "opened":
             self._opened = event["time"]
-        if kind in ("opened", "closed"):
             self.running.clear()
-        elif kind == "reopened":
+        elif event["event"] == "closed":
+            self.running.clear()
+        elif event["event"] == "reopened":
             self._reopened += 1
-        elif kind == "started" or (kind == "epoch" and event["trial_id"] in self.running):
+        elif event["event"] == "started" or (
+            event["event"] == "epoch" and event["trial_id"] in self.running
+        ):
             self.running[event["trial_id"]] = event["time"]
-        elif kind in ("ended", "retried"):
+        elif event["event"] == "ended" or event["event"] == "retried":
             self.running.pop(event["trial_id"], None)
 
     def elapsed(self) -> float:
@@ -64,7 +66,7 @@ class Watch:
 
 def rebuild_plan(record: RunRecord) -> Plan:
     """Return the plan that the journal tells of, its trials in the order in which they entered."""
-    trials = tuple(TrialSpec.from_dict(trial.spec) for trial in record.planned().values())
+    trials = tuple(trial.spec for trial in record.planned().values())
     cells = tuple(dict.fromkeys(spec.cell for spec in trials))
     candidates = tuple(dict.fromkeys(spec.candidate for spec in trials))
     return Plan(cells, candidates, trials)

@@ -12,14 +12,14 @@ from sweep.storage.record import RunRecord
 
 
 @dataclass(slots=True)
-class Reached:
+class TrialProgress:
     """How far a trial has come: its last epoch, and the best validation accuracy so far, if any."""
 
     epoch: int = 0
     best: float | None = None
 
 
-class Tally:
+class ProgressCounts:
     """What of a plan has ended, how far each trial has come, and the best accuracy of each cell;
     ``catch_up`` reads what the record has gained since the last time.
 
@@ -30,7 +30,7 @@ class Tally:
         self._record = record
         self.specs = {spec.trial_id: spec for spec in plan.trials}
         self._counted: dict[str, str] = {}
-        self._reached: dict[str, Reached] = {}
+        self._reached: dict[str, TrialProgress] = {}
         self._rows = self._ends = 0
         self.trials = self.trials_left = len(self.specs)
         self.epochs_done = 0
@@ -46,9 +46,9 @@ class Tally:
         self.pace = Pace(plan, record)
         self.survival = Survival(record, max(self.left.values(), default=1))
 
-    def reached(self, trial_id: str) -> Reached:
+    def reached(self, trial_id: str) -> TrialProgress:
         """Return how far a trial has come."""
-        return self._reached.get(trial_id, Reached())
+        return self._reached.get(trial_id, TrialProgress())
 
     def unfinished(self) -> Iterator[TrialSpec]:
         """Yield the trials without a result, in the order of the plan."""
@@ -80,7 +80,7 @@ class Tally:
 
     def _move_on(self, spec: TrialSpec, row: int) -> None:
         epoch = self._record.history.epochs[row]
-        reached = self._reached.setdefault(spec.trial_id, Reached())
+        reached = self._reached.setdefault(spec.trial_id, TrialProgress())
         gained = epoch - reached.epoch
         if gained <= 0:
             return

@@ -188,8 +188,8 @@ def read_work(plan: Plan, record: RunRecord) -> dict[str, Work] | None:
     """Return cell id -> what the newest preflight that knows it expected; None unless every cell of
     the plan is known."""
     known: dict[str, Work] = {}
-    for event in record.opened:
-        pairs = (event.get("pace") or {}).get("epoch_seconds") or {}
+    for _, pace in record.list_forecasts():
+        pairs = pace.epoch_seconds or {}
         known |= {cell: Work(*pair) for cell, pair in pairs.items() if sum(pair) > 0}
     return known if known and all(cell.cell_id in known for cell in plan.cells) else None
 
@@ -198,8 +198,8 @@ def guess_work(plan: Plan, record: RunRecord) -> dict[str, Work]:
     """Return cell id -> work in proportion only, where the journal holds no preflight of epochs: by
     texts, and by the memory that a trial of the model needs beside its base, where that is told."""
     sizes: dict[str, float] = {}
-    for event in record.opened:
-        sizes |= (event.get("predicted") or {}).get("slot_bytes") or {}
+    for forecast, _ in record.list_forecasts():
+        sizes |= forecast.slot_bytes or {}
     known = all(sizes.get(cell.model) for cell in plan.cells)
     scored = {tuple(each["labels"]): len(each["items"]) for each in record.test_sets.values()}
     work = {}

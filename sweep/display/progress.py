@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweep.display.counts import Tally
+from sweep.display.counts import ProgressCounts
 from sweep.display.time_left import TimeLeft
 from sweep.errors import truncate
 from sweep.plan import Plan, TrialSpec
@@ -58,7 +58,7 @@ class Board:
         self._running = running
         self._console = console
         self._clock = clock
-        self._tally = Tally(plan, record)
+        self._tally = ProgressCounts(plan, record)
         self._tally.catch_up()
         # A driver that finds nothing to do has not taken the time.
         self._tells_end = elapsed is not None or self._tally.trials_left > 0

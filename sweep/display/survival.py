@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sweep.plan import TrialSpec
 from sweep.storage.record import RunRecord
@@ -141,10 +141,9 @@ def _stop_later(share: float, candidates: int) -> float:
     return 1.0 - min(1.0, max(0.0, later))
 
 
-def _find_rungs(record: RunRecord) -> list[tuple[float, float]]:
+def _find_rungs(record: RunRecord) -> Sequence[tuple[float, float]]:
     """Return what the newest preflight in the journal expects of each rung."""
-    for event in reversed(record.opened):
-        rungs: list[tuple[float, float]] = (event.get("pace") or {}).get("rungs") or []
-        if rungs:
-            return rungs
-    return []
+    for _, pace in reversed(record.list_forecasts()):
+        if pace.rungs:
+            return pace.rungs
+    return ()

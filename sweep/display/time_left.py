@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from statistics import mean
 
-from sweep.display.counts import Tally
+from sweep.display.counts import ProgressCounts
 from sweep.display.pace import GAIN
 from sweep.display.survival import Arrivals
 from sweep.plan import TrialSpec
+from sweep.storage.forecast import Forecast, PaceForecast
 from sweep.storage.record import RunRecord
 
 RUN_START_SECONDS = 12.0
@@ -34,13 +35,13 @@ PLAYS = 30
 class TimeLeft:
     """Estimates how long a run still takes."""
 
-    def __init__(self, tally: Tally, record: RunRecord) -> None:
+    def __init__(self, tally: ProgressCounts, record: RunRecord) -> None:
         self._tally = tally
         self._left_before = tally.trials_left
-        opened = record.opened[-1] if record.opened else {}
-        self._expected = (opened.get("pace") or {}).get("trials_at_a_time")
+        forecast, pace = (record.list_forecasts() or [(Forecast(), PaceForecast())])[-1]
+        self._expected = pace.trials_at_a_time
         """Trials at once, as the preflight expects; None where it does not know."""
-        self._whole = ((opened.get("predicted") or {}).get("seconds") or [None] * 3)[1]
+        self._whole = forecast.seconds[1] if forecast.seconds else None
         """The whole run's seconds, likewise."""
         self._seen: deque[tuple[float, int]] = deque()
         self._first_start: float | None = None
@@ -108,7 +109,7 @@ class Layout:
     """The trials of one moment, with the seconds that each has to come."""
 
     def __init__(
-        self, tally: Tally, waited: Mapping[str, float], places: int, hosts: int | None
+        self, tally: ProgressCounts, waited: Mapping[str, float], places: int, hosts: int | None
     ) -> None:
         """``waited`` says for each running trial how long its epoch has taken so far."""
         self._tally, self._pace = tally, tally.pace

@@ -14,7 +14,7 @@ from transformers import AutoConfig, PreTrainedModel, pipeline
 from transformers.utils import logging
 
 from sweep.errors import ModelError, RunFolderError
-from sweep.models.base import Base, attach_adapter, load_base, materialise
+from sweep.models.base import Base, attach_adapter, load_base, materialize
 from sweep.plan import TrialSpec
 from sweep.storage.checkpoints import list_checkpoints, open_store
 from sweep.training.checkpoint import Tensors, read_checkpoint
@@ -23,7 +23,7 @@ __all__ = [
     "build_classifier",
     "find_best_weights",
     "load_stock",
-    "materialise",
+    "materialize",
     "predict_labels",
     "read_best_weights",
     "silence_progress",

@@ -24,7 +24,8 @@ from sweep.errors import (
 )
 from sweep.export.model_card import Rescored, Shape, build_card, build_record
 from sweep.export.winner import Winner, find_winner, has_hub_base, list_recorded
-from sweep.models.sources import TINY_PREFIX, resolve_revision
+from sweep.models.sources import resolve_revision
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.plan import TrialSpec
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
@@ -210,11 +211,11 @@ def write_weights(
     from sweep.export import bundle
 
     bundle.silence_progress()
-    spec, best_epoch = winner.spec, winner.ended["best_epoch"]
+    spec, best_epoch = winner.spec, winner.ended["best_epoch"] or 0
     weights = bundle.read_best_weights(run_folder, storage, spec.trial_id, best_epoch)
     source = str(find_tiny(winner, run_folder))
     if not spec.model.path.startswith(TINY_PREFIX) or not Path(source).is_dir():
-        source = bundle.materialise(spec.model, run_folder / "models", subsets.training_texts)
+        source = bundle.materialize(spec.model, run_folder / "models", subsets.training_texts)
     base, model = bundle.build_classifier(spec, source, weights)
     try:
         target.mkdir(parents=True)
@@ -245,12 +246,13 @@ def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Res
     truth = [test.labels[index] for index in test.classes]
     accuracy = sum(map(operator.eq, found, truth)) / len(truth)
     changed = min(sum(map(operator.ne, found, before)) for before in list_recorded(winner, test))
-    off, part = LIMITS.get(winner.ended.get("dtype", ""), HALF_LIMITS)
-    wrong = abs(accuracy - winner.ended["test_accuracy"]) > off or changed > part * len(truth)
+    off, part = LIMITS.get(winner.ended.get("dtype") or "", HALF_LIMITS)
+    told = winner.ended["test_accuracy"] or 0.0
+    wrong = abs(accuracy - told) > off or changed > part * len(truth)
     if wrong:
         raise RunFolderError(
             f"{folder}: the exported model scores {accuracy:.4f} on the test texts where the run "
-            f"has {winner.ended['test_accuracy']:.4f}, and {changed} of {len(truth)} predictions "
+            f"has {told:.4f}, and {changed} of {len(truth)} predictions "
             "differ: it is not the model that was measured, so do not use it"
         )
     return Rescored(accuracy, changed, {name: version(name) for name in PACKAGES})

@@ -44,6 +44,7 @@ class Shape:
 
 def build_record(winner: Winner, rescored: Rescored, data: DataConfig, shape: Shape) -> str:
     """Return the text of sweep.json: the exact trial, its metrics and the versions."""
+    opened = winner.opened
     tree = {
         "trial": winner.spec.to_dict(),
         "chosen_as": winner.reason,
@@ -51,8 +52,8 @@ def build_record(winner: Winner, rescored: Rescored, data: DataConfig, shape: Sh
         "trained": {
             "dtype": winner.ended.get("dtype"),
             "device": winner.ended.get("device"),
-            "versions": winner.opened.get("versions", {}),
-            "git_commit": winner.opened.get("git_commit"),
+            "versions": (opened.get("versions") if opened else None) or {},
+            "git_commit": opened.get("git_commit") if opened else None,
         },
         "exported": {
             "merged": shape.merged,
@@ -194,7 +195,7 @@ def _name_licence(spec: TrialSpec) -> str:
 def _format_settings(winner: Winner) -> str:
     spec, ended = winner.spec, winner.ended
     candidate, recipe = spec.candidate, spec.recipe
-    versions = winner.opened.get("versions", {})
+    versions = (winner.opened.get("versions") if winner.opened else None) or {}
     lines = [
         f"- LoRA rank {candidate.lora_rank}, alpha {candidate.lora_alpha:g}, dropout "
         f"{candidate.lora_dropout:g}; AdamW, learning rate {candidate.learning_rate:g}, weight "

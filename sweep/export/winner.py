@@ -10,9 +10,9 @@ from sweep.data import Subset
 from sweep.errors import RunFolderError
 from sweep.models.sources import COMMIT
 from sweep.plan import TrialSpec
-from sweep.storage.events import Event
+from sweep.storage.events import Ended, Opened
 from sweep.storage.journal import read_events
-from sweep.storage.record import RunRecord, choose_best, choose_planned, sort_events
+from sweep.storage.record import RunRecord, choose_best, choose_planned, replay
 from sweep.storage.run_folder import CONFIG_NAME
 
 
@@ -21,8 +21,8 @@ class Winner:
     """A trial that stands for its cell, with what the run knows of it."""
 
     spec: TrialSpec
-    ended: Event
-    opened: Event
+    ended: Ended
+    opened: Opened | None
     """The driver that ran it: versions and commit."""
     baselines: dict[str, float]
     """Test accuracy of the reference methods on the same subsets, by name."""
@@ -42,7 +42,7 @@ def find_winner(run_folder: Path, cell_id: str | None) -> Winner:
 
     Raises RunFolderError when there is no such cell, or none has a result.
     """
-    run = sort_events(read_events(run_folder))
+    run = replay(read_events(run_folder))
     best = choose_best(run) if cell_id else choose_planned(run)
     if cell_id is None and not best:
         raise RunFolderError(f"{run_folder}: {_explain_absence(choose_best(run))}")
@@ -53,13 +53,15 @@ def find_winner(run_folder: Path, cell_id: str | None) -> Winner:
 
 
 def _build_winner(run: RunRecord, trial_id: str, rivals: int) -> Winner:
-    record, ended = run.trials[trial_id], run.trials[trial_id].ended or {}
+    record = run.trials[trial_id]
+    ended = record.ended
+    assert ended is not None  # it is among the best, which have ended
     reason = "the best of its cell by validation accuracy"
     if rivals:
         reason += f", and the cell the best of {rivals} by chance-normalised validation accuracy"
-    spec = TrialSpec.from_dict(record.spec)
+    spec = record.spec
     drivers = [event for event in run.opened if event["time"] <= ended["time"]]
-    opened = drivers[-1] if drivers else {}
+    opened = drivers[-1] if drivers else None
     numberings = tuple(
         tuple(each["items"])
         for each in run.test_sets.values()
@@ -71,7 +73,7 @@ def _build_winner(run: RunRecord, trial_id: str, rivals: int) -> Winner:
 def list_recorded(winner: Winner, test: Subset) -> Iterator[list[str]]:
     """Yield the run's predictions of the texts of ``test``, in their order; those of an older
     journal, which stand in the order of the rows, also for each numbering of these."""
-    recorded = [test.labels[index] for index in winner.ended["predictions"]]
+    recorded = [test.labels[index] for index in winner.ended["predictions"] or ()]
     yield recorded
     if winner.ended.get("test_set") is None:
         for items in (test.items, *winner.numberings):
@@ -83,21 +85,20 @@ def list_recorded(winner: Winner, test: Subset) -> Iterator[list[str]]:
 def _normalise(run: RunRecord, trial_id: str) -> float:
     """Return 0 for guessing and 1 for a perfect trial (Cohen's kappa where labels balance)."""
     record = run.trials[trial_id]
-    chance = 1 / record.spec["cell"]["n_labels"]
-    accuracy: float = (record.ended or {})["val_accuracy"]
-    normalised: float = (accuracy - chance) / (1 - chance)
-    return normalised
+    chance = 1 / record.spec.cell.n_labels
+    accuracy = record.ended["val_accuracy"] if record.ended else None
+    return ((accuracy or 0.0) - chance) / (1 - chance)
 
 
 def _find_baselines(run: RunRecord, spec: TrialSpec) -> dict[str, float]:
     cell = spec.cell
     wanted = (list(cell.labels), cell.n_samples, cell.seed)
     return {
-        event["model"]: event["test_accuracy"]
+        event["model"]: accuracy
         for event in run.baselines.values()
         if (list(event["labels"]), event["n_samples"], event["seed"]) == wanted
         and event.get("data_fingerprint", spec.data_fingerprint) == spec.data_fingerprint
-        and event.get("test_accuracy") is not None
+        and (accuracy := event.get("test_accuracy")) is not None
     }
 
 
@@ -113,7 +114,7 @@ def _explain_absence(earlier: Mapping[str, str]) -> str:
 
 
 def _explain_cell(run_folder: Path, run: RunRecord, cell_id: str) -> str:
-    own = [r for r in run.trials.values() if r.spec["cell"]["cell_id"] == cell_id]
+    own = [r for r in run.trials.values() if r.spec.cell.cell_id == cell_id]
     if own:
         states = Counter(r.ended["status"] if r.ended else "not ended" for r in own)
         listed = ", ".join(f"{count} {status}" for status, count in states.items())
@@ -123,7 +124,7 @@ def _explain_cell(run_folder: Path, run: RunRecord, cell_id: str) -> str:
         )
     if any(event.get("cell_id") == cell_id for event in run.baselines.values()):
         return f"{run_folder}: cell {cell_id} is a baseline's; only models can be exported"
-    known = sorted({r.spec["cell"]["cell_id"] for r in run.trials.values()})
+    known = sorted({r.spec.cell.cell_id for r in run.trials.values()})
     near = difflib.get_close_matches(cell_id, known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]}? " if near else ""
     return (

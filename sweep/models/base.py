@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +23,18 @@ from sweep.errors import ModelError, format_error
 from sweep.models.device import convert_dtype, is_out_of_memory
 from sweep.models.fused import speed_up
 from sweep.models.heads import Loaded, check_loaded, find_score, read_config
-from sweep.models.last_token import Readout
+from sweep.models.last_token import LastTokenForward
 from sweep.models.memory import activation_bytes
 from sweep.models.shape import read_shape
-from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.sources import is_local
 from sweep.models.tiny import build_tiny_model
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.vocabulary import check_vocabulary, choose_padding, count_rows
 from sweep.plan import Candidate, ModelRef
 from sweep.seeds import derive_seed
+from sweep.storage.atomic import create_folder
 
-# In a tiny model's folder: the hash of the texts that its tokenizer was built on.
+# The file in a tiny model's folder with the hash of the texts that its tokenizer was built on.
 TEXTS_MARK = ".texts"
 
 
@@ -47,19 +47,18 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     dtype: torch.dtype
     device: torch.device
-    readout: Readout
-    """Its logits, adapters and head included while they are attached."""
+    # Computes its logits, with adapter and head while these are attached.
+    last_token_forward: LastTokenForward
+    # Head and class names that it was loaded with, which it gets back after each trial.
     head: nn.Linear
-    """The head that it was loaded with, in its place again when a trial is over."""
     names: dict[int, str]
-    """The class names that it was loaded with."""
 
 
-def materialise(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
+def materialize(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
     """Return what ``from_pretrained`` takes for ``ref``.
 
-    A tiny family is first written below ``folder`` as an ordinary model folder, its tokenizer
-    built on ``texts``; where other texts have one there already, under a name of its own.
+    A tiny family is first written below ``folder`` as an ordinary model folder, with a tokenizer
+    built on ``texts``. If one built on other texts is there already, it gets another name.
     """
     if not ref.path.startswith(TINY_PREFIX):
         return str(Path(ref.path).expanduser()) if is_local(ref.path) else ref.path
@@ -73,7 +72,7 @@ def materialise(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
 
 
 def _hash_texts(texts: Iterable[str]) -> str:
-    """Return a hash of ``texts`` in any order, which makes no difference to a tokenizer."""
+    """Return a hash of ``texts`` in any order: order makes no difference to a tokenizer."""
     digest = hashlib.sha256()
     for text in sorted(texts):
         digest.update(f"{len(text)} {text}\0".encode("utf-8", "backslashreplace"))
@@ -81,32 +80,23 @@ def _hash_texts(texts: Iterable[str]) -> str:
 
 
 def _read_mark(folder: Path) -> str:
-    """Return what hash of texts a tiny model's folder was built on; empty if it does not say."""
     path = folder / TEXTS_MARK
     return path.read_text() if path.is_file() else ""
 
 
 def _write_tiny(family: str, target: Path, texts: Iterable[str], mark: str) -> None:
-    """Build the family beside ``target`` and rename it; another worker may have been first."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    build_tiny_model(family, texts, beside)
-    (beside / TEXTS_MARK).write_text(mark)
-    try:
-        beside.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        shutil.rmtree(beside)
+    with create_folder(target) as folder:
+        build_tiny_model(family, texts, folder)
+        (folder / TEXTS_MARK).write_text(mark)
 
 
 def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> Base:
-    """Load the base model of ``ref`` from ``source`` (see ``materialise``), frozen, in ``dtype``.
+    """Load the base model of ``ref`` from ``source`` (see ``materialize``), frozen, in ``dtype``.
 
-    Raises ModelError with the remedy when weights, tokenizer or padding cannot be had.
+    Raises ModelError with the remedy if weights, tokenizer or padding are missing or unusable.
     """
     options: dict[str, Any] = {"trust_remote_code": ref.trust_remote_code}
-    # Else the library may ask a service of others to convert weights, and take its answer.
+    # Otherwise the library may have a third-party service convert weights, and use the result.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     if not is_local(source):
         options["revision"] = ref.revision
@@ -116,10 +106,10 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
             source, config=read_config(source, **options),
             dtype=torch.float32 if dtype == "float32" else "auto",
             use_safetensors=None if ref.allow_pickle else True,
-            # Only for the head, which is replaced: `check_loaded` refuses any other mismatch.
+            # For the head only, which is replaced: `check_loaded` refuses any other mismatch.
             ignore_mismatched_sizes=True, output_loading_info=True, **options,
         )  # fmt: skip
-    except Exception as error:  # the libraries raise many kinds over damaged files
+    except Exception as error:  # the libraries raise all kinds of errors for damaged files
         if is_out_of_memory(error):
             raise
         raise ModelError(
@@ -129,14 +119,14 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
     check_loaded(model, Loaded.from_info(info), ref.name)
     set_padding(model, tokenizer, ref.name)
     model.requires_grad_(False)
-    model, readout = convert_dtype(model, dtype, device)
+    model, forward = convert_dtype(model, dtype, device)
     return Base(
-        ref, model, tokenizer, model.dtype, device, readout, model.score, model.config.id2label
+        ref, model, tokenizer, model.dtype, device, forward, model.score, model.config.id2label
     )
 
 
 def set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
-    """Give model and tokenizer one padding token; the attention mask hides it either way.
+    """Make model and tokenizer agree on a padding token; the attention mask hides it either way.
 
     Raises ModelError if the tokenizer is not the model's.
     """
@@ -155,8 +145,8 @@ def attach_adapter(
 ) -> PeftModel:
     """Return ``base`` with a new LoRA adapter and a new classification head, both float32.
 
-    Every linear layer (GPT-2's Conv1D too) gets an adapter unless the model's configuration
-    names others; Dettmers et al. 2023 (arXiv:2305.14314) found that needed to match full
+    Every linear layer (GPT-2's Conv1D too) gets an adapter unless the configuration names target
+    modules; Dettmers et al. 2023 (arXiv:2305.14314) found that this is needed to match full
     fine-tuning. Weights depend only on ``seed`` and shapes.
     """
     torch.manual_seed(derive_seed(seed, "adapter"))
@@ -173,8 +163,8 @@ def attach_adapter(
         model = get_peft_model(base.model, config)
     except ValueError as error:
         raise ModelError(
-            f"model {base.ref.name}: target_modules {base.ref.target_modules} name no layer of it "
-            "that LoRA can adapt; leave the key out to adapt every linear layer"
+            f"model {base.ref.name}: target_modules {base.ref.target_modules} match no layer that "
+            "LoRA can adapt; leave the key out to adapt every linear layer"
         ) from error
     speed_up(model)
     return _float_trainable(model)
@@ -184,7 +174,7 @@ def _replace_head(base: Base, labels: tuple[str, ...]) -> None:
     find_score(base.model, base.ref.name)
     _name_classes(base.model, dict(enumerate(labels)))
     text_config = base.model.config.get_text_config()
-    # Not always as wide as the blocks: OPT may project what comes out of them.
+    # Its input is not always as wide as the blocks: OPT may project their output.
     head = nn.Linear(base.head.in_features, len(labels), bias=False)
     nn.init.normal_(head.weight, std=getattr(text_config, "initializer_range", 0.02))
     base.model.score = head.to(base.device)
@@ -198,7 +188,7 @@ def _name_classes(model: PreTrainedModel, names: dict[int, str]) -> None:
 
 
 def _float_trainable(model: PeftModel) -> PeftModel:
-    # AdamW loses small updates in bfloat16; what is trained stays float32.
+    # bfloat16 would lose small updates of AdamW's, so trainable weights stay float32.
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -206,16 +196,17 @@ def _float_trainable(model: PeftModel) -> PeftModel:
 
 
 def needs_checkpointing(base: Base, wanted: str | bool, rank: int, tokens: int) -> bool:
-    """Return whether a training step of ``tokens`` should keep few activations: as ``wanted``
-    says, or, for "auto", if on this GPU they would take over 80 % of what is free.
+    """Return whether a training step of ``tokens`` should use gradient checkpointing: as
+    ``wanted`` says or, for "auto", if its activations would take over 80 % of the GPU's free
+    memory.
 
-    Raises ModelError if it is wanted of a model that cannot.
+    Raises ModelError if it is wanted of a model that does not support it.
     """
     if not base.model.supports_gradient_checkpointing:
         if wanted is True:
             raise ModelError(
-                f"model {base.ref.name}'s architecture has no gradient checkpointing; set "
-                "train.gradient_checkpointing=false"
+                f"model {base.ref.name}'s architecture does not support gradient checkpointing; "
+                "set train.gradient_checkpointing=false"
             )
         return False
     if isinstance(wanted, bool):
@@ -228,21 +219,20 @@ def needs_checkpointing(base: Base, wanted: str | bool, rank: int, tokens: int) 
 
 
 def set_checkpointing(base: Base, on: bool) -> None:
-    """Turn gradient checkpointing of the base model on or off."""
     if on:
-        # The re-entrant form gives no gradient where a block's input needs none, as here.
+        # The reentrant form computes no gradient where a block's input needs none, as here.
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     elif base.model.is_activation_checkpointing:
         base.model.activation_checkpointing_disable()
 
 
 def detach_adapter(base: Base, model: PeftModel) -> None:
-    """Take adapter and head off again, so that ``base`` is as it was when it was loaded."""
+    """Remove adapter and head, so that ``base`` is as it was when it was loaded."""
     set_checkpointing(base, False)
     base.model = model.unload()
     if hasattr(base.model, "peft_config"):
         del base.model.peft_config
-    # PEFT leaves the trained copies of whole layers in place.
+    # PEFT leaves in its trained copies of whole layers.
     for name, module in list(base.model.named_modules()):
         if isinstance(module, ModulesToSaveWrapper):
             base.model.set_submodule(name, module.original_module)

@@ -1,4 +1,4 @@
-"""The processor that trains: its name, its memory, and the number format it is fast in."""
+"""The device that trains: its name, its memory, and what is fastest on it."""
 
 import copy
 import ctypes
@@ -10,62 +10,60 @@ import time
 import torch
 from transformers import PreTrainedModel
 
-from sweep.models.last_token import Readout, choose_readout
+from sweep.models.last_token import LastTokenForward, choose_last_token_forward
 
+# On a CPU, bfloat16 must be this much faster to be worth its lower precision.
 BFLOAT16_GAIN = 1.2
-"""bfloat16 must be this much faster on a CPU, or its lower precision is not worth it."""
-
+# Texts, and tokens of each, in the batch that is timed in both formats.
 MEASURED_TEXTS = (8, 16)
-"""Texts, and tokens each, of the batch that tells how fast either format is."""
 
+# Longest texts, in tokens, for which eager attention is faster than the fused kernel in bfloat16 on
+# a CPU. Forward and backward over 2,048 tokens with 9 heads of 64 took 6 against 65 ms at 16 tokens
+# a text, 9 against 41 at 64, 59 against 85 at 512, 294 against 138 at 1,024.
 EAGER_TOKENS = 512
-"""Up to so many tokens a text, attention by plain products is the faster one in bfloat16 on a CPU:
-with 2,048 tokens, 9 heads of 64, forward and back took 6 against 65 ms at 16 tokens a text, 9
-against 41 at 64, 59 against 85 at 512, 294 against 138 at 1,024."""
 
+# Parameters of glibc's mallopt(3), and the largest mmap threshold that it accepts.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-"""The numbers of glibc's ``mallopt(3)``."""
 MAPPED_BYTES = 32 * 2**20
-"""The most that glibc takes as its threshold."""
 
+# In the plain RuntimeErrors of PyTorch's allocators and CUDA's libraries.
 MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What PyTorch's allocators and CUDA's libraries say where they raise a plain RuntimeError."""
 
 
 def convert_dtype(
     model: PreTrainedModel, requested: str, device: torch.device
-) -> tuple[PreTrainedModel, Readout]:
-    """Return ``model`` on ``device`` in the number format that is asked for, and its readout.
+) -> tuple[PreTrainedModel, LastTokenForward]:
+    """Return ``model`` on ``device`` in the requested number format, and its forward pass.
 
-    ``auto`` means bfloat16 on a GPU that has it. On a CPU it means the format in which this model
-    takes a training step faster, measured here: bfloat16 gains much in wide layers, and costs more
-    than it gains in narrow ones.
+    ``auto`` means bfloat16 on a GPU that has it. On a CPU it means the format in which a training
+    step of this model is faster, as measured here: bfloat16 gains much in wide layers, and loses
+    in narrow ones.
     """
     if requested == "auto" and device.type == "cuda":
         requested = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if requested != "auto":
         model = model.to(device, torch.bfloat16 if requested == "bfloat16" else torch.float32)
-        return model, choose_readout(model)
+        return model, choose_last_token_forward(model)
     wide = model.to(device, torch.float32)
     narrow = copy.deepcopy(wide).to(torch.bfloat16)
-    plain, half = ((each, choose_readout(each)) for each in (wide, narrow))
+    plain, half = ((each, choose_last_token_forward(each)) for each in (wide, narrow))
     return half if _measure_gain(plain, half) >= BFLOAT16_GAIN else plain
 
 
 def _measure_gain(
-    plain: tuple[PreTrainedModel, Readout], half: tuple[PreTrainedModel, Readout]
+    plain: tuple[PreTrainedModel, LastTokenForward], half: tuple[PreTrainedModel, LastTokenForward]
 ) -> float:
-    """Return how many times faster ``half`` passes a batch of short texts forward and back to the
-    embeddings: the best of up to ten turns, a second or two together for a small model."""
+    """Return how many times faster ``half`` is, forward and backward through a batch of short
+    texts: the best of up to ten runs of each, which take a second or two with a small model."""
     ids = torch.ones(MEASURED_TEXTS, dtype=torch.long)
     attention = half[0].config._attn_implementation
     choose_attention(half[0], ids.shape[1])
-    for model, readout in (plain, half):
+    for model, forward in (plain, half):
         model.enable_input_require_grads()
-        _pass(model, readout, ids)  # the first one warms up
+        _pass(model, forward, ids)  # warm-up
     times: list[tuple[float, float]] = []
     while not times or (len(times) < 10 and sum(map(sum, times)) < 1.0):
-        # In turn, so that what else the machine does slows both.
+        # In turn, so that other load on the machine slows both.
         times.append((_pass(*plain, ids), _pass(*half, ids)))
     for model, _ in (plain, half):
         model.disable_input_require_grads()
@@ -75,26 +73,26 @@ def _measure_gain(
 
 
 def cast_to(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """Return a context in which a model computes in ``dtype``; the adapters are float32."""
+    """Return a context in which a model computes in ``dtype``, although adapters are float32."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def choose_attention(model: PreTrainedModel, max_length: int) -> None:
-    """Have ``model`` attend in the way that is fastest for texts of up to ``max_length`` tokens.
+    """Set the attention of ``model`` that is fastest for texts of up to ``max_length`` tokens.
 
-    That is PyTorch's fused kernel, but on a CPU in bfloat16, where its way back is slow for short
-    texts (see ``EAGER_TOKENS``).
+    That is PyTorch's fused kernel, except in bfloat16 on a CPU, where its backward pass is slow
+    for short texts (see ``EAGER_TOKENS``).
     """
     if model.device.type == "cpu" and model.dtype == torch.bfloat16 and max_length <= EAGER_TOKENS:
         model.set_attn_implementation("eager")
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what this process frees, and not ask the system for it again each step.
+    """Have glibc keep the memory that this process frees, rather than return it to the system.
 
-    A step frees and takes the same few hundred activations of up to some megabytes; with glibc's
-    defaults their pages come and go, and touching a new page costs more than computing what goes
-    into it. Elsewhere than on glibc this does nothing.
+    Every step frees and allocates the same few hundred activations of up to some megabytes. With
+    glibc's defaults their pages come and go, and touching a new page costs more than computing
+    what goes into it. Without glibc this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -103,31 +101,30 @@ def keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, 2 * MAPPED_BYTES)
 
 
-def _pass(model: PreTrainedModel, readout: Readout, ids: torch.Tensor) -> float:
+def _pass(model: PreTrainedModel, forward: LastTokenForward, ids: torch.Tensor) -> float:
     start = time.perf_counter()
     with cast_to(ids.device, model.dtype):
-        logits = readout(ids, torch.ones_like(ids))
+        logits = forward(ids, torch.ones_like(ids))
     torch.autograd.backward(logits.float().sum())
     return time.perf_counter() - start
 
 
 def name_device(device: torch.device) -> str:
-    """Return the processor's name, for the results table."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether ``error`` says that a GPU or this machine has no memory left."""
+    """Return whether ``error`` means that a GPU or this machine is out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in MEMORY_SIGNS)
 
 
 def measure_peak_memory(device: torch.device) -> int:
-    """Return the most bytes held so far: allocated on a GPU (since the trial began), resident
-    in this process on a CPU (since the worker began)."""
+    """Return peak memory in bytes: allocated on a GPU since the trial began, or resident in this
+    process since the worker began."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,5 +1,5 @@
-"""What lies in a model folder, told from names and first bytes: pointers, damaged JSON, and what a
-folder without a model holds instead."""
+"""What a model folder holds, by file names and first bytes: Git LFS pointers, damaged JSON, and
+what is there instead of a model."""
 
 import json
 from collections.abc import Collection
@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.errors import ModelError, format_names, truncate
 
-# The first line of what `git clone` leaves in place of a large file without Git LFS
+# Without Git LFS, `git clone` leaves a file that begins with this in place of a large one
 # (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
 POINTER = b"version https://git-lfs.github.com/spec/"
 PAGES = (b"<!doctype", b"<html", b"<?xml")
@@ -17,16 +17,16 @@ VOCABULARY_SUFFIXES = (".model", ".tiktoken")
 ORIGINAL_FORMATS = ("params.json", "consolidated.safetensors", "consolidated.00.pth")
 ADAPTER = "adapter_config.json"
 NO_TOKENIZER = (
-    "holds no complete tokenizer (tokenizer.json, tokenizer.model, or vocab.json with merges.txt); "
-    "copy the tokenizer's files of the model that it was made from into it"
+    "has no complete tokenizer (tokenizer.json, tokenizer.model, or vocab.json with merges.txt); "
+    "copy the tokenizer files of the model it was made from into it"
 )
 PATH_IS = "path must be a model folder or a Hub id"
 MERGE_FIRST = "merge it into its base model first, or name that"
 
 
 def read_start(file: Path) -> bytes:
-    """Return the first 64 bytes of ``file``; raise ModelError if it cannot be read or its
-    text says that something else was saved in its place."""
+    """Return the first 64 bytes of ``file``; raise ModelError if it cannot be read, or if
+    something else was saved in its place."""
     try:
         with file.open("rb") as opened:
             start = opened.read(64)
@@ -43,21 +43,20 @@ def read_start(file: Path) -> bytes:
 
 
 def explain_unreadable(file: Path, error: OSError) -> str:
-    """Return the sentence for a file that the system does not give."""
     if isinstance(error, PermissionError):
         return f"{file} cannot be read (permission denied); give this user read access to it"
     if file.is_symlink() and not file.exists():
-        return f"{file} is a link to {file.readlink()}, which does not exist; copy the file there"
-    return f"{file} cannot be read ({error.strerror}); replace it with a sound copy"
+        return f"{file} is a broken link to {file.readlink()}; copy the file there"
+    return f"{file} cannot be read ({error.strerror}); replace it with an intact copy"
 
 
 def is_here(file: Path) -> bool:
-    """Return whether there is ``file``; a link that leads nowhere is, and cannot be read."""
+    """Return whether ``file`` is on this machine; a broken link counts, but cannot be read."""
     return file.exists() or file.is_symlink()
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; raise ModelError that says why there is none."""
+    """Return the object in a JSON file; raise ModelError with the reason if there is none."""
     read_start(file)
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
@@ -79,7 +78,7 @@ def has_tokenizer(names: Collection[str]) -> bool:
 
 
 def list_names(folder: Path) -> frozenset[str]:
-    """Return the names in ``folder``; raise ModelError if it cannot be read."""
+    """Return the file names in ``folder``; raise ModelError if it cannot be read."""
     try:
         return frozenset(entry.name for entry in folder.iterdir())
     except OSError as error:
@@ -87,11 +86,11 @@ def list_names(folder: Path) -> frozenset[str]:
 
 
 def explain_missing_config(folder: Path) -> str:
-    """Return what ``folder``, in which there is no config.json, is instead, and the remedy."""
+    """Return what ``folder``, which has no config.json, is instead, and the remedy."""
     if not folder.exists():
         return f"{folder} does not exist, so it has no config.json; {PATH_IS}"
     if not folder.is_dir():
-        return f"{folder} is a file; path must be a folder with a config.json, and all files there"
+        return f"{folder} is a file; path must be a folder with config.json and all other files"
     names = list_names(folder)
     if not names:
         return f"{folder} is empty, so it has no config.json; {PATH_IS}"
@@ -99,8 +98,8 @@ def explain_missing_config(folder: Path) -> str:
         return f"{folder} is an adapter ({ADAPTER}), not a base model; {MERGE_FIRST}"
     below = sorted(folder.glob("*/config.json")) or sorted(folder.glob("*/*/config.json"))
     if below:
-        places = format_names([str(file.parent) for file in below], 3, 500)
-        return f"{folder} has no config.json, but below it there is a model: set path to {places}"
+        folders = format_names([str(file.parent) for file in below], 3, 500)
+        return f"{folder} has no config.json, but there is a model below it: set path to {folders}"
     return f"{folder} has no config.json{_describe_rest(names)}; {PATH_IS}"
 
 

@@ -1,5 +1,5 @@
-"""LoRA's layer (Hu et al. 2021, arXiv:2106.09685) as one step of autograd, for one adapter or for a
-stack of them: as few operations as it takes, in the order in which they are fast."""
+"""LoRA layers (Hu et al. 2021, arXiv:2106.09685) and RMS norms, each fused into one autograd
+function, with as few operations as possible and in their fastest order."""
 
 from typing import Any
 
@@ -20,9 +20,9 @@ def adapt(
 ) -> torch.Tensor:
     """Return ``base(x) + scaling (z A^T) B^T`` in the type of ``base``'s weight, which is frozen.
 
-    ``base`` is an ``nn.Linear`` or a ``Conv1D``. Either ``x`` is (rows, inputs), A (rank, inputs)
-    and B (outputs, rank); or all have the slots of a pack before that, and so has ``scaling``
-    (slots, 1, 1). z is ``dropped``, ``x`` after dropout, or ``x`` itself.
+    ``base`` is an ``nn.Linear`` or a ``Conv1D``. For one adapter, ``x`` is (rows, inputs), A (rank,
+    inputs) and B (outputs, rank). For those of a pack, each has the slots as its first dimension,
+    and ``scaling`` is (slots, 1, 1). z is ``dropped`` (``x`` after dropout), else ``x``.
     """
     weight = base.weight.t() if isinstance(base, Conv1D) else base.weight
     values = (x, dropped, weight, base.bias, a, b, scaling)
@@ -31,9 +31,9 @@ def adapt(
 
 
 class _Adapt(torch.autograd.Function):
-    """As separate operations, PyTorch would keep and fill one tensor more of the result's size per
-    step, cast what it needs twice, and take products of thin matrices in a slow order: on one core
-    with 265 rows of 192, ``(B^T g^T)^T`` takes 19 us and ``g B`` 61."""
+    # As separate operations, PyTorch would keep and fill one more tensor of the result's size, cast
+    # twice what it needs twice, and multiply thin matrices in a slow order: on one core with 265
+    # rows of 192, (B^T g^T)^T takes 19 us and g B 61.
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -78,7 +78,7 @@ class _Adapt(torch.autograd.Function):
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """Add the product to ``total``, in place; of matrices, or of stacks of them."""
+    """Add the product of two matrices, or of two stacks of them, to ``total`` in place."""
     if total.dim() == 2:
         total.addmm_(left, right)
     else:
@@ -86,8 +86,8 @@ def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
 
 
 class FastLinear(PeftLinear):  # type: ignore[misc]
-    """PEFT's LoRA layer with its forward pass in one step; weights, names and all else are PEFT's
-    own."""
+    """PEFT's LoRA layer with a fused forward pass; weights, names and everything else are
+    PEFT's."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Return (..., outputs) of ``x`` (..., inputs)."""
@@ -109,8 +109,8 @@ class FastLinear(PeftLinear):  # type: ignore[misc]
 
 
 def speed_up(model: PeftModel) -> None:
-    """Have ``model``'s LoRA layers compute in one step; where a layer's base is no plain linear
-    one, or has weights to train, it stays as it is."""
+    """Fuse the LoRA layers of ``model``, except those whose base layer is not plainly linear or
+    is trained itself."""
     for module in model.modules():
         if type(module) is PeftLinear:
             base = module.get_base_layer()
@@ -118,9 +118,9 @@ def speed_up(model: PeftModel) -> None:
                 module.__class__ = FastLinear
 
 
-class _Normalise(torch.autograd.Function):
-    """As PyTorch composes it, the way back takes 15 operations of the full size; these are five: on
-    one core 300 rows of 576 took 320 us there and back, and 1,100 composed."""
+class _Normalize(torch.autograd.Function):
+    # Composed of PyTorch's operations, the backward pass takes 15 of the full size; this takes
+    # five: on one core, 300 rows of 576 took 320 us forward and backward, and 1,100 composed.
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, epsilon: float) -> torch.Tensor:  # type: ignore[override]
@@ -142,21 +142,21 @@ class _Normalise(torch.autograd.Function):
 
 
 def build_norm(norm: nn.Module, epsilon: float, offset: float) -> Any:
-    """Return a forward pass for ``norm``, whose weight is frozen and is taken ``offset`` more than
-    it says."""
+    """Return a fused forward pass for ``norm``, which multiplies by its frozen weight plus
+    ``offset``."""
     weight: torch.Tensor = norm.weight  # type: ignore[assignment]
     scale = weight.detach().float() + offset
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = _Normalise.apply(x, scale, epsilon)  # type: ignore[no-untyped-call]
+        result: torch.Tensor = _Normalize.apply(x, scale, epsilon)  # type: ignore[no-untyped-call]
         return result
 
     return forward
 
 
 def speed_up_norms(model: nn.Module) -> None:
-    """Have the RMS norms of ``model``, which is frozen, compute in one step; it stays in place of
-    their own ``forward``. Layers that this module does not know stay as they are."""
+    """Replace the forward passes of ``model``'s RMS norms by fused ones. Norms that are trained or
+    not in ``NORMS`` stay as they are."""
     for module in model.modules():
         known = NORMS.get(type(module).__name__)
         if known is not None and not module.weight.requires_grad:
@@ -171,10 +171,10 @@ def restore_norms(model: nn.Module) -> None:
             module.__dict__.pop("forward", None)
 
 
+# By class name in transformers: the attribute that holds epsilon, and what the norm adds to its
+# weight.
 NORMS = {
     "LlamaRMSNorm": ("variance_epsilon", 0.0),
     "Qwen2RMSNorm": ("variance_epsilon", 0.0),
     "Gemma3RMSNorm": ("eps", 1.0),
 }
-"""By their classes' names in transformers: which attribute holds the epsilon, and what their
-weights are taken more than they say."""

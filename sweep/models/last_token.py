@@ -1,8 +1,8 @@
-"""A classifier's forward pass that computes no more than is read: a text's class is read at its
-last token, so the last block works there alone."""
+"""Forward passes of classifiers that compute no more than is read: the class of a text is read at
+its last token, so the last block works at that position only."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -11,42 +11,42 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 
 from sweep.models.fused import restore_norms, speed_up_norms
 
-Readout = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Gives logits (texts, classes) for token ids and attention mask (texts, tokens), padded right."""
+# From token ids and attention mask (texts, tokens), padded right, to logits (texts, classes).
+LastTokenForward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
+# Largest allowed deviation from the model's own logits, relative to the largest logit.
 AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
-"""How far a readout may lie from the model's own forward pass, as a share of the largest logit."""
 
 
-def choose_readout(model: PreTrainedModel) -> Readout:
-    """Return the fastest way to the logits of ``model``, which is frozen: one that leaves out what
-    is not read, where its architecture has one and it gives what the model's own pass gives.
+def choose_last_token_forward(model: PreTrainedModel) -> LastTokenForward:
+    """Return the fastest forward pass of the frozen ``model``: one that skips what is not read, if
+    there is one for its architecture and it agrees with the model's own pass; else its own.
 
-    It works through the model's modules, so what is later put in their places (adapters, a head)
-    is used; the gradients are those of the whole pass, to rounding. Norms are made fast in place.
+    It calls the model's modules, so it uses adapters and heads that replace them later; gradients
+    are those of the full pass, to rounding. Norms are fused in place.
     """
 
-    def whole(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def full(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         logits: torch.Tensor = output.logits
         return logits
 
-    build = READOUTS.get(model.config.model_type)
-    # A model's own code (trust_remote_code) may take the name of another plan.
+    build = LAST_TOKEN_FORWARDS.get(model.config.model_type)
+    # A model's own code (trust_remote_code) may go by the name of another architecture.
     if build is None or not type(model).__module__.startswith("transformers."):
-        return whole
-    expected = _try_out(model, whole)
+        return full
+    expected = _try_out(model, full)
     limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
     speed_up_norms(model)
-    for readout in (build(model), whole):
-        if bool((_try_out(model, readout) - expected).abs().max() <= limit):
-            return readout
+    for forward in (build(model), full):
+        if bool((_try_out(model, forward) - expected).abs().max() <= limit):
+            return forward
     restore_norms(model)
-    return whole
+    return full
 
 
 @torch.no_grad()
-def _try_out(model: PreTrainedModel, readout: Readout) -> torch.Tensor:
+def _try_out(model: PreTrainedModel, forward: LastTokenForward) -> torch.Tensor:
     """Return the logits of four texts of 2 to 17 tokens."""
     config = model.config.get_text_config()
     ids = torch.arange(4 * 17, device=model.device).view(4, 17).mul(7919) % config.vocab_size
@@ -56,20 +56,20 @@ def _try_out(model: PreTrainedModel, readout: Readout) -> torch.Tensor:
     ids[~mask] = config.pad_token_id
     training = model.training
     model.eval()
-    logits = readout(ids, mask.long()).float()
+    logits = forward(ids, mask.long()).float()
     model.train(training)
     return logits
 
 
 def find_last(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
-    """Return the place (texts,) of each text's last token that is not padding, as transformers'
+    """Return the position (texts,) of each text's last token that is not padding, as transformers'
     own classifiers find it."""
-    places = torch.arange(input_ids.shape[1], device=input_ids.device)
-    return torch.where(input_ids != pad_id, places, 0).argmax(-1)
+    positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+    return torch.where(input_ids != pad_id, positions, 0).argmax(-1)
 
 
-def _build_gated(model: Any) -> Readout:
-    """Return the readout of Llama, Qwen2 and Gemma 3, whose blocks have one plan."""
+def _build_gated(model: Any) -> LastTokenForward:
+    # Llama, Qwen2 and Gemma 3, whose blocks have the same structure.
     body, config = model.model, model.config
     *_, last = body.layers
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * len(body.layers)
@@ -90,8 +90,8 @@ def _build_gated(model: Any) -> Readout:
                 position_embeddings=rotations[kind],
                 position_ids=positions,
             )
-        places = find_last(input_ids, config.pad_token_id)
-        hidden = _end_gated(last, hidden, places, rotations[kinds[-1]])
+        ends = find_last(input_ids, config.pad_token_id)
+        hidden = _end_gated(last, hidden, ends, rotations[kinds[-1]])
         logits: torch.Tensor = model.score(body.norm(hidden))
         return logits[:, 0]
 
@@ -101,10 +101,10 @@ def _build_gated(model: Any) -> Readout:
 def _build_masks(
     config: Any, hidden: torch.Tensor, positions: torch.Tensor, kinds: set[str]
 ) -> dict[str, torch.Tensor | None]:
-    """Return what blocks of each kind take as their mask.
+    """Return the attention mask for blocks of each kind.
 
-    Padding stands right of all that is read, where no earlier token looks: it needs no mask, and
-    PyTorch's fastest attention takes none.
+    Padding is to the right of everything that is read, where no earlier token looks. So it needs no
+    mask, and PyTorch's fastest attention takes none.
     """
     makers = {
         "full_attention": create_causal_mask,
@@ -125,16 +125,16 @@ def _build_masks(
 def _end_gated(
     layer: Any,
     hidden: torch.Tensor,
-    places: torch.Tensor,
+    ends: torch.Tensor,
     rotation: tuple[torch.Tensor, torch.Tensor],
 ) -> torch.Tensor:
-    """Return what the block ``layer`` makes of ``hidden`` (texts, tokens, width) at ``places``, as
-    (texts, 1, width)."""
+    """Return the output (texts, 1, width) of the block ``layer`` for ``hidden`` (texts, tokens,
+    width) at the positions ``ends`` (texts,)."""
     attention = layer.self_attn
     texts = torch.arange(len(hidden), device=hidden.device)
     normed = layer.input_layernorm(hidden)
-    residual: torch.Tensor = hidden[texts, places][:, None]
-    at = normed[texts, places][:, None]
+    residual: torch.Tensor = hidden[texts, ends][:, None]
+    at = normed[texts, ends][:, None]
     queries, keys, values = (
         projection(x).unflatten(-1, (-1, attention.head_dim))
         for projection, x in (
@@ -146,13 +146,12 @@ def _end_gated(
     if hasattr(attention, "q_norm"):
         queries, keys = attention.q_norm(queries), attention.k_norm(keys)
     cosines, sines = (part[0, :, None] for part in rotation)
-    queries = _rotate(queries, cosines[places][:, None], sines[places][:, None])
+    queries = _rotate(queries, cosines[ends][:, None], sines[ends][:, None])
     keys = _rotate(keys, cosines, sines)
     window = getattr(attention, "sliding_window", None)
-    mixed = attend_once(
-        queries[:, 0], keys, values, places, attention.scaling, window,
-        attention.attention_dropout if attention.training else 0.0,
-    )  # fmt: skip
+    dropout = attention.attention_dropout if attention.training else 0.0
+    rules = AttentionRules(attention.scaling, window, dropout)
+    mixed = attend_once(queries[:, 0], keys, values, ends, rules)
     mixed = attention.o_proj(mixed[:, None])
     if not hasattr(layer, "pre_feedforward_layernorm"):
         residual = residual + mixed
@@ -165,41 +164,46 @@ def _end_gated(
 
 
 def _rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """Return ``x`` with its positions turned in (Su et al. 2021, arXiv:2104.09864), the halves of
-    a head paired."""
+    """Apply rotary position embeddings (Su et al. 2021, arXiv:2104.09864) to ``x``, pairing the
+    halves of each head."""
     first, second = x.chunk(2, -1)
     return x * cosines + torch.cat((-second, first), -1) * sines
+
+
+class AttentionRules(NamedTuple):
+    """How a layer weighs tokens; ``window`` is how many tokens back a query sees."""
+
+    scaling: float
+    window: int | None = None
+    dropout: float = 0.0
 
 
 def attend_once(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    places: torch.Tensor,
-    scaling: float,
-    window: int | None = None,
-    dropout: float = 0.0,
+    ends: torch.Tensor,
+    rules: AttentionRules,
 ) -> torch.Tensor:
-    """Return (texts, heads x size): what one query per text, at ``places``, gathers there and
-    before.
+    """Attend with one query per text, at position ``ends``, to the tokens up to it; return (texts,
+    heads x size).
 
-    ``queries`` are (texts, heads, size), ``keys`` and ``values`` (texts, tokens, key heads, size),
-    each key head for as many query heads; ``window`` is how many tokens back a query sees.
+    ``queries`` are (texts, heads, size), ``keys`` and ``values`` (texts, tokens, key heads, size);
+    key heads serve equally many query heads each.
     """
     texts, tokens, groups, size = keys.shape
     tokens_at = torch.arange(tokens, device=keys.device)
-    hidden = tokens_at > places[:, None]
-    if window is not None:
-        hidden |= tokens_at <= places[:, None] - window
-    scores = queries.view(texts, groups, -1, size) @ keys.permute(0, 2, 3, 1) * scaling
+    hidden = tokens_at > ends[:, None]
+    if rules.window is not None:
+        hidden |= tokens_at <= ends[:, None] - rules.window
+    scores = queries.view(texts, groups, -1, size) @ keys.permute(0, 2, 3, 1) * rules.scaling
     scores = scores.masked_fill(hidden[:, None, None], -torch.inf)
     weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
-    weights = nn.functional.dropout(weights, dropout, training=dropout > 0)
+    weights = nn.functional.dropout(weights, rules.dropout, training=rules.dropout > 0)
     return (weights @ values.permute(0, 2, 1, 3)).reshape(texts, -1)
 
 
-def _build_gpt2(model: Any) -> Readout:
-    """Return the readout of GPT-2."""
+def _build_gpt2(model: Any) -> LastTokenForward:
     body, config = model.transformer, model.config
     *_, last = body.h
 
@@ -217,28 +221,29 @@ def _build_gpt2(model: Any) -> Readout:
     return read
 
 
-def _end_gpt2(block: Any, hidden: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Return what ``block`` makes of ``hidden`` (texts, tokens, width) at ``places``, as
-    (texts, 1, width)."""
+def _end_gpt2(block: Any, hidden: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """Return the output (texts, 1, width) of ``block`` for ``hidden`` (texts, tokens, width) at the
+    positions ``ends`` (texts,)."""
     attention = block.attn
     texts = torch.arange(len(hidden), device=hidden.device)
     queries, keys, values = attention.c_attn(block.ln_1(hidden)).chunk(3, -1)
-    queries = queries[texts, places]
+    queries = queries[texts, ends]
     queries, keys, values = (
         x.unflatten(-1, (-1, attention.head_dim)) for x in (queries, keys, values)
     )
     dropout = attention.attn_dropout.p if attention.training else 0.0
-    mixed = attend_once(queries, keys, values, places, attention.scaling, dropout=dropout)
+    rules = AttentionRules(attention.scaling, dropout=dropout)
+    mixed = attend_once(queries, keys, values, ends, rules)
     mixed = attention.resid_dropout(attention.c_proj(mixed[:, None]))
-    residual: torch.Tensor = mixed + hidden[texts, places][:, None]
+    residual: torch.Tensor = mixed + hidden[texts, ends][:, None]
     inner: torch.Tensor = block.mlp(block.ln_2(residual))
     return residual + inner
 
 
-READOUTS: dict[str, Callable[[Any], Readout]] = {
+# By transformers' ``model_type``.
+LAST_TOKEN_FORWARDS: dict[str, Callable[[Any], LastTokenForward]] = {
     "llama": _build_gated,
     "qwen2": _build_gated,
     "gemma3_text": _build_gated,
     "gpt2": _build_gpt2,
 }
-"""By transformers' ``model_type``."""

@@ -1,5 +1,5 @@
-"""Whether the libraries that train would load a model, found out before training: in a process of
-its own, so that planning stays without torch, and without reading weights."""
+"""Whether the training libraries would load a model, found out before training: in a separate
+process, so that planning does without torch, and without reading weights."""
 
 import json
 import os
@@ -11,16 +11,23 @@ from pathlib import Path
 
 from sweep.config import ModelConfig
 from sweep.errors import Finding, shorten
-from sweep.models.files import CODE_NAMED_IN, ReachedModel, fit_remedy, list_model_files, read_part
+from sweep.models.file_check import (
+    CODE_NAMED_IN,
+    ResolvedModel,
+    fit_remedy,
+    list_model_files,
+    read_part,
+)
 from sweep.models.folder import has_tokenizer
 from sweep.models.shape import FAMILIES
-from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.sources import is_local
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import PICKLE, PICKLE_INDEX, choose_entry, is_complete
 
-# Importing the libraries takes 4 s on two cores, a model 0.1 to 2 s; a slow disk more.
+# Importing the libraries takes 4 s on two cores, and each model 0.1 to 2 s; slow disks take longer.
 MOST_SECONDS = 120
 MODULE = "sweep.models.meta_load"
-# Nothing is fetched or converted, no GPU is touched, and nobody reads what is logged.
+# Nothing is downloaded or converted, no GPU is used, and nobody reads the log.
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "DISABLE_SAFETENSORS_CONVERSION": "1",
@@ -32,7 +39,8 @@ QUIET = {
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """A model folder to try, and which of its parts are here: a Hub model's may not be yet."""
+    """A model folder to try, and which of its parts are on this machine: those of a Hub model may
+    not be yet."""
 
     key: str
     name: str
@@ -44,16 +52,16 @@ class LoadRequest:
 
 @dataclass(frozen=True)
 class LoadAnswer:
-    """What trying a model gave: why it cannot be trained, and what else is to be known."""
+    """Why a model cannot be trained (``error``), or what is odd about it (``warning``)."""
 
     key: str
     error: str | None = None
     warning: str | None = None
 
 
-def check_loading(models: Sequence[tuple[int, ModelConfig, ReachedModel]]) -> list[Finding]:
-    """Return what the libraries refuse or find odd in ``models``, given with their places in the
-    grid: architecture, head, tensors, tokenizer, target modules."""
+def check_loading(models: Sequence[tuple[int, ModelConfig, ResolvedModel]]) -> list[Finding]:
+    """Return what the libraries refuse or find odd in ``models``, given with their positions in
+    the grid: architecture, head, tensors, tokenizer, target modules."""
     found = [build_request(index, model, reached) for index, model, reached in models]
     requests = [request for request in found if request]
     if not requests:
@@ -63,7 +71,7 @@ def check_loading(models: Sequence[tuple[int, ModelConfig, ReachedModel]]) -> li
     except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
         key = requests[0].key
         reason = shorten(error, 200)
-        text = f"{key}: whether the models load could not be checked before the run ({reason})"
+        text = f"{key}: could not check before the run whether the models load ({reason})"
         return [Finding("warning", key, text)]
     asked = {f"grid.models.{index}": model for index, model, _ in models}
     return [each for answer in answers for each in _list_findings(answer, asked[answer.key])]
@@ -78,9 +86,9 @@ def _list_findings(answer: LoadAnswer, model: ModelConfig) -> list[Finding]:
     ]
 
 
-def build_request(index: int, model: ModelConfig, found: ReachedModel) -> LoadRequest | None:
-    """Return what to try of a model; None if there is nothing to learn, or its own code would
-    have to run for it."""
+def build_request(index: int, model: ModelConfig, found: ResolvedModel) -> LoadRequest | None:
+    """Return what to try; None if there is nothing to learn, or if the model's own code would
+    have to run."""
     if model.path.startswith(TINY_PREFIX) or found.folder is None:
         return None
     own_code = any("auto_map" in read_part(found, name) for name in CODE_NAMED_IN)
@@ -99,7 +107,7 @@ def build_request(index: int, model: ModelConfig, found: ReachedModel) -> LoadRe
 
 
 def _has_tokenizer_here(model: ModelConfig, folder: Path, names: frozenset[str]) -> bool:
-    """Return whether all of the tokenizer is on this machine: of a Hub model, parts may not be."""
+    """Return whether the complete tokenizer is on this machine; parts of a Hub model may not be."""
     if is_local(model.path):
         return True
     parts = [n for n in names if has_tokenizer([n]) or n in ("merges.txt", "vocab.json")]
@@ -108,13 +116,13 @@ def _has_tokenizer_here(model: ModelConfig, folder: Path, names: frozenset[str])
 
 
 def ask(requests: Sequence[LoadRequest]) -> list[LoadAnswer]:
-    """Return what the other process answers; raise one of the errors of ``subprocess``, or
-    ValueError, if it gives none."""
+    """Return the answers of the other process; raise an error of ``subprocess``, or ValueError, if
+    there are none."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | QUIET | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(
-        # -P: names in the user's folder must not stand for the libraries.
+        # -P: files in the user's folder must not shadow the libraries.
         [sys.executable, "-P", "-m", MODULE],
         input=json.dumps([asdict(request) for request in requests]),
         capture_output=True,

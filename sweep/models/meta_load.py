@@ -1,9 +1,9 @@
 """``python -m sweep.models.meta_load``: loads models as training does, but on PyTorch's meta
-device, where tensors have shapes and no values; answers on standard output what speaks against
-them.
+device, where tensors have shapes and no values, and reports what keeps them from being trained.
 
-It takes a JSON list of `sweep.models.load_check.LoadRequest` on standard input, and gives one of
-`LoadAnswer`. No weight is read but its header, nothing is downloaded, and no code of a model runs.
+Reads a JSON list of `sweep.models.load_check.LoadRequest` from standard input, and writes a list
+of `LoadAnswer` to standard output. Of weights only headers are read, nothing is downloaded, and no
+model's code runs.
 """
 
 import json
@@ -44,7 +44,6 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def main() -> None:
-    """Answer the requests on standard input."""
     with redirect_stdout(sys.stderr):
         requests = [LoadRequest(**tree) for tree in json.load(sys.stdin)]
         answers = [answer(request) for request in requests]
@@ -52,18 +51,17 @@ def main() -> None:
 
 
 def answer(request: LoadRequest) -> LoadAnswer:
-    """Return what speaks against training the model."""
     try:
         return LoadAnswer(request.key, warning=_try(request))
     except ModelError as error:
         return LoadAnswer(request.key, error=str(error))
-    except Exception as error:  # the libraries raise many kinds over odd files
+    except Exception as error:  # the libraries raise all kinds of errors for odd files
         text = f"model {request.name}: {request.folder} cannot be loaded ({format_error(error)})"
         return LoadAnswer(request.key, error=f"{text}; check its config.json, or download it again")
 
 
 def _try(request: LoadRequest) -> str | None:
-    """Return what is odd about the model; raise what training would meet."""
+    """Return what is odd about the model; raise the errors that training would raise."""
     folder, name = Path(request.folder), request.name
     config = _read_known_config(folder, name)
     model, loaded = build_meta(config, folder, request.has_weights)
@@ -79,14 +77,14 @@ def _read_known_config(folder: Path, name: str) -> PreTrainedConfig:
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     if kind not in CONFIG_MAPPING:
         raise ModelError(
-            f"model {name}'s architecture {kind!r} (model_type in config.json) is not known to "
-            f"transformers {transformers.__version__}; take another model, or a release that has it"
+            f"model {name}'s architecture {kind!r} (model_type in config.json) is unknown to "
+            f"transformers {transformers.__version__}; use another model, or a release that has it"
         )
     config = read_config(str(folder), **LOCAL)
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
             f"model {name}'s architecture {kind!r} has no text classifier in transformers "
-            f"{transformers.__version__}; take another model"
+            f"{transformers.__version__}; use another model"
         )
     return config
 
@@ -94,8 +92,7 @@ def _read_known_config(folder: Path, name: str) -> PreTrainedConfig:
 def build_meta(
     config: PreTrainedConfig, folder: Path, has_weights: bool
 ) -> tuple[PreTrainedModel, Loaded]:
-    """Return the classifier without values, and what loading ``folder``'s weights into it would
-    leave over."""
+    """Return the classifier without values, and how ``folder``'s weights would differ from it."""
     with torch.device("meta"):
         empty = AutoModelForSequenceClassification.from_config(config)
     if not has_weights:
@@ -110,7 +107,7 @@ def build_meta(
 
 
 def _check_targets(model: PreTrainedModel, request: LoadRequest) -> None:
-    """Raise ModelError if a target module names no layer that has a matrix to adapt."""
+    """Raise ModelError if a target module matches no layer that has a matrix to adapt."""
     tables = (name for name, weight in model.named_parameters() if weight.dim() > 1)
     layers = [name.rpartition(".")[0] for name in tables]
     known = sorted({layer.rpartition(".")[2] for layer in layers} - {HEAD})
@@ -118,7 +115,7 @@ def _check_targets(model: PreTrainedModel, request: LoadRequest) -> None:
         if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
             raise ModelError(
                 f"model {request.name}: target_modules name {target!r}, but its layers are "
-                f"{format_names(known)}; name some of these, or leave the key out to adapt every "
+                f"{format_names(known)}; choose from these, or leave the key out to adapt every "
                 "linear layer"
             )
 
@@ -144,7 +141,7 @@ def _explain_tokenizer(folder: Path, names: Collection[str], error: Exception) -
         return f"{folder / 'tokenizer.json'} cannot be read ({reason}); download it again"
     lacking = find_spec("sentencepiece") is None and any(n.endswith(".model") for n in names)
     return (
-        f"{folder} has no tokenizer.json, and its tokenizer cannot be read otherwise ({reason}); "
+        f"{folder} has no tokenizer.json, and its other files make no tokenizer ({reason}); "
         f"add tokenizer.json{', or pip install sentencepiece protobuf' if lacking else ''}"
     )
 

@@ -1,4 +1,4 @@
-"""The shape of a language model, read from config.json and weight headers, never from weights."""
+"""The shape of a language model, read from config.json and the headers of weight files."""
 
 import math
 from collections.abc import Mapping
@@ -13,40 +13,6 @@ from sweep.models.weight_files import list_weight_files, read_header
 Tree = Mapping[str, Any]
 
 FAMILIES = ("qwen2", "llama", "gpt2", "gemma3_text")
-
-# The shapes of the random-weight families that ship with this package (`sweep.models.tiny`).
-_TINY_SHARED = {"vocab_size": 2000, "torch_dtype": "float32", "max_position_embeddings": 128}
-_TINY_GROUPED = {
-    **_TINY_SHARED,
-    "hidden_size": 192,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-TINY_CONFIGS: dict[str, dict[str, Any]] = {
-    "qwen2": {**_TINY_GROUPED, "model_type": "qwen2"},
-    "llama": {**_TINY_GROUPED, "model_type": "llama"},
-    "gpt2": {
-        **_TINY_SHARED,
-        "model_type": "gpt2",
-        "n_embd": 192,
-        "n_inner": 64,
-        "n_layer": 1,
-        "n_head": 4,
-        "n_positions": 128,
-    },
-    "gemma3": {
-        **_TINY_SHARED,
-        "model_type": "gemma3_text",
-        "hidden_size": 128,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 1,
-        "head_dim": 64,
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -70,7 +36,7 @@ class ModelShape:
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
-        """Return the (inputs, outputs) of each linear layer of one block, by its name."""
+        """(inputs, outputs) of each linear layer of a block, by name."""
         h, i, q, k = self.hidden, self.intermediate, self.queries, self.keys
         if self.family == "gpt2":
             return {
@@ -93,7 +59,7 @@ class ModelShape:
 def read_shape(tree: Tree) -> ModelShape | None:
     """Return the shape in a parsed config.json, or None if its sizes are not under known names.
 
-    An unknown family with the usual names is taken for a Llama: gated feed-forward, grouped
+    An unknown family with the usual names is assumed to be like Llama: gated feed-forward, grouped
     queries, no biases.
     """
     text = {**tree, **tree["text_config"]} if isinstance(tree.get("text_config"), dict) else tree
@@ -106,7 +72,7 @@ def read_shape(tree: Tree) -> ModelShape | None:
 
 
 def read_positions(tree: Tree) -> int | None:
-    """Return the most tokens of a text that a parsed config.json names, or None."""
+    """Return the most tokens of a text according to a parsed config.json, or None."""
     text = {**tree, **tree["text_config"]} if isinstance(tree.get("text_config"), dict) else tree
     found = (text.get(name) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
     return next((number for number in found if isinstance(number, int) and number > 0), None)
@@ -156,13 +122,13 @@ def _file_bytes(tree: Tree) -> int:
 
 
 def count_embeddings(shape: ModelShape) -> int:
-    """Return the parameters of the token table and, in GPT-2, of the table of positions."""
+    """Return the parameters of the token embeddings and, in GPT-2, of the position embeddings."""
     learned = shape.positions or 0 if shape.family == "gpt2" else 0
     return (shape.vocabulary + learned) * shape.hidden
 
 
 def count_blocks(shape: ModelShape) -> int:
-    """Return the parameters of all blocks and of the last norm: those that every token meets."""
+    """Return the parameters of all blocks and of the last norm: those that every token passes."""
     weights = sum(inputs * outputs for inputs, outputs in shape.linears.values())
     if shape.family == "gpt2":
         biases = sum(outputs for _, outputs in shape.linears.values())
@@ -174,8 +140,8 @@ def count_blocks(shape: ModelShape) -> int:
 
 
 def count_parameters(shape: ModelShape) -> int:
-    """Return the parameters of the base model as a classifier loads it: with one token table,
-    without the language-modelling head (which most of these models tie to that table)."""
+    """Return the parameters of the base model as a classifier loads it: with token embeddings, but
+    without the language-modeling head (which most of these models tie to them)."""
     return count_embeddings(shape) + count_blocks(shape)
 
 

@@ -1,4 +1,4 @@
-"""Which exact weights a model path stands for, found without loading them."""
+"""Which exact weights a model path stands for, resolved without loading them."""
 
 import hashlib
 import re
@@ -8,11 +8,7 @@ from sweep.config import ModelConfig
 from sweep.data import CONNECT_SECONDS, explain_offline
 from sweep.errors import ModelError, first_line
 from sweep.models.folder import explain_missing_config, explain_unreadable, has_tokenizer
-
-TINY_PREFIX = "tiny:"
-TINY_FAMILIES = ("qwen2", "llama", "gpt2", "gemma3")
-TINY_VERSION = 1
-"""Raised whenever the tiny families' weights or tokenizer change."""
+from sweep.models.tiny_configs import TINY_FAMILIES, TINY_PREFIX, TINY_VERSION
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -20,20 +16,20 @@ SAMPLED_BLOCKS, BLOCK_BYTES = 64, 65_536
 
 
 def is_local(path: str) -> bool:
-    """Return whether ``path`` means a place on this machine rather than a Hub id."""
+    """Return whether ``path`` means a path on this machine rather than a Hub id."""
     if path.startswith(("/", "./", "../", "~")):
         return True
     try:
         return Path(path).exists()
-    except OSError:  # too long for a name, or in a folder that is closed to this user
+    except OSError:  # the name is too long, or this user may not read the folder
         return False
 
 
 def resolve_revision(model: ModelConfig) -> str:
     """Return the commit, or content hash, that pins ``model``; raise ModelError if there is none.
 
-    A tiny family is pinned by its version; a folder by a hash of its files; a Hub id by the
-    configured revision, else by the commit that ``main`` has now (or had when it was cached).
+    A tiny family is pinned by its version, a folder by a hash of its files, a Hub id by the
+    configured revision or else by the commit of ``main`` now (or when it was cached).
     """
     if model.path.startswith(TINY_PREFIX):
         return _tiny_revision(model.path.removeprefix(TINY_PREFIX))
@@ -45,7 +41,7 @@ def resolve_revision(model: ModelConfig) -> str:
 def _tiny_revision(family: str) -> str:
     if family not in TINY_FAMILIES:
         raise ModelError(
-            f"grid.models: there is no tiny family {family!r}; take one of "
+            f"grid.models: there is no tiny family {family!r}; choose one of "
             f"{', '.join(TINY_FAMILIES)}"
         )
     return f"{family}-v{TINY_VERSION}"
@@ -54,9 +50,9 @@ def _tiny_revision(family: str) -> str:
 def hash_folder(folder: Path) -> str:
     """Return a hash of the files in a model folder.
 
-    Small files are read whole; of large ones the size and 64 evenly spread blocks of 64 KiB, so
-    that gigabytes cost milliseconds. Any training step changes all of a weight file's blocks.
-    Raises ModelError if there is no config.json or a file cannot be read.
+    Small files are hashed completely, large ones by their size and 64 evenly spread blocks of
+    64 KiB, so that gigabytes take milliseconds: any training step changes every block of a weight
+    file. Raises ModelError if there is no config.json or a file cannot be read.
     """
     try:
         return _hash_files(folder)
@@ -99,7 +95,7 @@ def _hub_revision(path: str, revision: str | None) -> str:
             return str(HfApi().model_info(path, revision=revision, timeout=10).sha)
         problem, fetch = explain_offline()
         remedy = f"check the name, or {fetch}"
-    except Exception as error:  # the library raises many kinds: network, gated, missing
+    except Exception as error:  # the library raises all kinds: network, gated, missing
         if is_gated(error):
             raise ModelError(explain_gated("grid.models", path)) from None
         problem, remedy = first_line(error), "check the name, the network and HF_TOKEN"
@@ -112,17 +108,17 @@ def _hub_revision(path: str, revision: str | None) -> str:
 
 
 def hub_folder(path: str) -> Path:
-    """Return where the Hub's cache keeps the repository ``path``, whether it is there or not."""
+    """Return where the Hub's cache would keep the repository ``path``."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE, f"models--{path.replace('/', '--')}")
 
 
 def find_hub_config(key: str, path: str, revision: str) -> Path:
-    """Return the cached config.json of a Hub model, fetched if it is not cached yet.
+    """Return the cached config.json of a Hub model, downloaded if it is not cached yet.
 
-    Raises ModelError naming the page to accept for a gated model, the missing files when offline,
-    and the remedy otherwise; ``key`` is the model's place in the configuration.
+    Raises ModelError with the remedy: for a gated model the page with its terms, offline the
+    missing files. ``key`` is the model's key in the configuration.
     """
     from huggingface_hub import constants, hf_hub_download
 
@@ -132,7 +128,7 @@ def find_hub_config(key: str, path: str, revision: str) -> Path:
         if missing:
             reason, remedy = explain_offline()
             raise ModelError(
-                f"{key}: {path!r} is not in the cache whole: {', '.join(missing)} missing, and "
+                f"{key}: {path!r} is incomplete in the cache: {', '.join(missing)} missing, and "
                 f"{reason}; {remedy}, or point path to a folder"
             )
         return snapshot / "config.json"
@@ -140,18 +136,18 @@ def find_hub_config(key: str, path: str, revision: str) -> Path:
         return snapshot / "config.json"
     try:
         return Path(hf_hub_download(path, "config.json", revision=revision, etag_timeout=10))
-    except Exception as error:  # the library raises many kinds: network, gated, missing
+    except Exception as error:  # the library raises all kinds: network, gated, missing
         if is_gated(error):
             raise ModelError(explain_gated(key, path)) from None
         raise ModelError(
-            f"{key}: config.json of {path!r} at revision {revision} cannot be fetched from the "
+            f"{key}: config.json of {path!r} at revision {revision} cannot be downloaded from the "
             f"Hugging Face Hub ({first_line(error)}); check the name, the revision, the network "
             "and HF_TOKEN"
         ) from None
 
 
 def list_missing(snapshot: Path) -> list[str]:
-    """Return which of a model's parts are not in a cached snapshot, in words."""
+    """Return which parts of a model a cached snapshot lacks, in words."""
     names = {file.name for file in snapshot.iterdir()} if snapshot.is_dir() else set()
     parts = {
         "config.json": "config.json" in names,
@@ -162,12 +158,11 @@ def list_missing(snapshot: Path) -> list[str]:
 
 
 def is_gated(error: BaseException) -> bool:
-    """Return whether the Hub refused because the model's terms have not been accepted."""
+    """Return whether the Hub refused because the terms of the model have not been accepted."""
     return type(error).__name__ == "GatedRepoError"
 
 
 def explain_gated(key: str, path: str) -> str:
-    """Return the sentence that says how to get a gated model."""
     return (
         f"{key}: {path!r} is gated: accept its terms at https://huggingface.co/{path}, and set "
         "HF_TOKEN to a token of the account that accepted them"
@@ -175,10 +170,10 @@ def explain_gated(key: str, path: str) -> str:
 
 
 def list_hub_files(path: str, revision: str, snapshot: Path) -> frozenset[str] | None:
-    """Return the names of the files that a Hub model has at ``revision``; those of its cached
-    ``snapshot`` when offline; None if the Hub does not say.
+    """Return the file names of a Hub model at ``revision``, or those in its cached ``snapshot``
+    when offline; None if the Hub does not list them.
 
-    None is no leave to load pickles: loading asks for safetensors by itself.
+    None does not allow pickles: loading insists on safetensors by itself.
     """
     from huggingface_hub import HfApi, constants  # only a Hub model needs it
 
@@ -186,7 +181,7 @@ def list_hub_files(path: str, revision: str, snapshot: Path) -> frozenset[str] |
         return frozenset(file.name for file in snapshot.iterdir())
     try:
         found = HfApi().model_info(path, revision=revision, timeout=CONNECT_SECONDS).siblings
-    except Exception:  # the library raises many kinds; the model's config.json has come already
+    except Exception:  # the library raises all kinds; the model's config.json is here already
         return None
-    # Files in folders are other forms of the model, which are not loaded.
+    # Files in subfolders are other formats of the model, which are not loaded.
     return frozenset(file.rfilename for file in found or () if "/" not in file.rfilename)

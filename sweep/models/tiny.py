@@ -1,7 +1,7 @@
-"""Tiny random-weight models of four architectures, for sweeps and tests with nothing downloaded."""
+"""Tiny random-weight models of four architectures, for sweeps and tests without downloads."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,101 +14,40 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     Gemma3TextConfig,
-    GPT2Config,
-    LlamaConfig,
-    PreTrainedConfig,
     PreTrainedTokenizerFast,
-    Qwen2Config,
 )
 
-VOCABULARY = 2000
-POSITIONS = 128
-WIDTH, INNER, HEADS, KV_HEADS = 192, 64, 4, 2
-GEMMA_WIDTH, GEMMA_HEAD_SIZE, GEMMA_WINDOW = 128, 64, 16
+from sweep.models.tiny_configs import POSITIONS, TINY_CONFIGS, VOCABULARY
+
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 
-# The weights are frozen noise, so these scales are chosen for adapters to learn from: near-uniform
-# attention makes the closing token an average of the words; quiet MLPs keep that average clear.
+# The weights are frozen noise, scaled so that adapters can learn from it: near-uniform attention
+# makes the closing token an average of the words, and quiet MLPs keep that average clear.
 EMBEDDING_SPREAD = {"qwen2": 0.1, "llama": 0.1, "gpt2": 0.1, "gemma3": 0.05}
 POSITION_SPREAD, BIAS_SPREAD = 0.01, 0.02
 QUERY_KEY_GAIN = 0.1
 MLP_GAIN = 0.2
-# Gemma's norms after a block decide how loud that block is: the first layer's attention leads.
+# Gemma's norms after attention and MLP set how loud these are; the first layer's attention leads.
 GEMMA_LOUDNESS = {
     "layers.1.post_attention_layernorm.weight": 0.3,
     "post_feedforward_layernorm.weight": 0.2,
 }
 
 
-def _qwen2_config(shared: dict[str, Any]) -> PreTrainedConfig:
-    return Qwen2Config(**shared, **_grouped_query_fields())
-
-
-def _llama_config(shared: dict[str, Any]) -> PreTrainedConfig:
-    return LlamaConfig(**shared, **_grouped_query_fields())
-
-
-def _grouped_query_fields() -> dict[str, Any]:
-    return {
-        "hidden_size": WIDTH,
-        "intermediate_size": INNER,
-        "num_hidden_layers": 1,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
-        "max_position_embeddings": POSITIONS,
-    }
-
-
-def _gpt2_config(shared: dict[str, Any]) -> PreTrainedConfig:
-    return GPT2Config(
-        **shared,
-        n_embd=WIDTH,
-        n_inner=INNER,
-        n_layer=1,
-        n_head=HEADS,
-        n_positions=POSITIONS,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-    )
-
-
-def _gemma3_config(shared: dict[str, Any]) -> PreTrainedConfig:
-    return Gemma3TextConfig(
-        **shared,
-        hidden_size=GEMMA_WIDTH,
-        intermediate_size=INNER,
-        num_hidden_layers=2,
-        num_attention_heads=HEADS,
-        num_key_value_heads=1,
-        head_dim=GEMMA_HEAD_SIZE,
-        max_position_embeddings=POSITIONS,
-        layer_types=["sliding_attention", "full_attention"],
-        sliding_window=GEMMA_WINDOW,
-    )
-
-
-_CONFIGS: dict[str, Callable[[dict[str, Any]], PreTrainedConfig]] = {
-    "qwen2": _qwen2_config,
-    "llama": _llama_config,
-    "gpt2": _gpt2_config,
-    "gemma3": _gemma3_config,
-}
-
-
 def build_tiny_model(family: str, texts: Iterable[str], folder: Path, seed: int = 0) -> None:
     """Write a model folder (config, safetensors weights, tokenizer) of one of
-    `sweep.models.sources.TINY_FAMILIES`.
+    `sweep.models.tiny_configs.TINY_FAMILIES`.
 
-    The vocabulary is learnt from `texts`; the weights are random and fixed by `seed`. The folder
+    The vocabulary is learned from `texts`; the weights are random and fixed by `seed`. The folder
     loads like any other, by `AutoTokenizer` and `AutoModelForSequenceClassification`.
     Raises KeyError for an unknown family.
     """
-    config_of = _CONFIGS[family]
+    fields = TINY_CONFIGS[family]
     tokenizer = build_tokenizer(texts)
-    config = config_of(_shared_fields(tokenizer))
+    config = AutoConfig.for_model(**fields | _token_fields(tokenizer))
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(config)
     _fill_weights(model, EMBEDDING_SPREAD[family], seed)
@@ -116,10 +55,9 @@ def build_tiny_model(family: str, texts: Iterable[str], folder: Path, seed: int 
     tokenizer.save_pretrained(folder)
 
 
-def _shared_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+def _token_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
-        "tie_word_embeddings": True,
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -129,7 +67,7 @@ def _shared_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """Return a byte-level BPE tokenizer of 2,000 pieces learned from ``texts``."""
     pieces = _train_pieces(texts)
-    # Every text ends in the same token, so the head always reads the same position's average.
+    # Every text ends in the same token, so the head always reads the same kind of average.
     pieces.post_processor = TemplateProcessing(
         single=f"$A {EOS}", special_tokens=[(EOS, pieces.token_to_id(EOS))]
     )
@@ -145,8 +83,8 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def _train_pieces(texts: Iterable[str]) -> Tokenizer:
-    # Byte-level BPE without a prefix space is the one kind all four read back: for "qwen2",
-    # AutoTokenizer sets aside the saved class and pre-tokenizer and puts its own in their place.
+    # Byte-level BPE without a prefix space is the only kind that all four read back: for "qwen2",
+    # AutoTokenizer replaces the saved class and pre-tokenizer by its own.
     pieces = Tokenizer(BPE())
     pieces.pre_tokenizer = ByteLevel(add_prefix_space=False)
     pieces.decoder = ByteLevelDecoder()

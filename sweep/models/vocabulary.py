@@ -1,12 +1,12 @@
-"""Whether a tokenizer and a model's table of embeddings go together, and which token pads."""
+"""Whether a tokenizer fits a model's table of embeddings, and which token pads."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from sweep.errors import ModelError, format_names
 
+# Texts that every tokenizer of a language model has tokens for.
 PROBES = ("a", "Hello, world")
-"""Texts that every tokenizer of a language model knows tokens for."""
 
 
 def count_rows(model: Any) -> int:
@@ -15,11 +15,11 @@ def count_rows(model: Any) -> int:
 
 
 def choose_padding(tokenizer: Any, rows: int, name: str) -> str:
-    """Return the token that pads: the tokenizer's own if the table of ``rows`` embeddings has it,
-    else the one that ends a text; raise ModelError if the table has neither.
+    """Return the padding token: the tokenizer's own if the table of ``rows`` embeddings has it,
+    else the end-of-text token; raise ModelError if the table has neither.
 
-    A padding token that was added without a row of its own is common, and so is none at all. The
-    attention mask hides padding, so which one it is changes no result.
+    Padding tokens that were added without a row are common, and so are tokenizers without one. The
+    attention mask hides padding, so the choice changes no result.
     """
     candidates = [
         (tokenizer.pad_token, tokenizer.pad_token_id),
@@ -37,23 +37,23 @@ def choose_padding(tokenizer: Any, rows: int, name: str) -> str:
         )
     past = " or ".join(f"{token} (id {number})" for token, number in named)
     raise ModelError(
-        f"model {name}'s table of {rows} embeddings has no row for the tokenizer's {past}, and "
+        f"model {name}'s table of {rows} embeddings has no row for the tokenizer's {past}, but "
         f"texts are padded with one of these; name a token that has a row {remedy}"
     )
 
 
 def check_vocabulary(tokenizer: Any, rows: int, name: str) -> None:
-    """Raise ModelError if the tokenizer gives ordinary texts no tokens, or tokens that the model's
-    table of ``rows`` embeddings does not have.
+    """Raise ModelError if the tokenizer turns ordinary texts into no tokens, or into tokens beyond
+    the model's table of ``rows`` embeddings.
 
-    Special tokens past the table, which only a text that spells them out contains, are let pass:
-    Gemma 3 has such a one for images.
+    Special tokens beyond the table are allowed, because only a text that spells them out contains
+    them: Gemma 3 has one for images.
     """
     ids = [tokenizer(text)["input_ids"] for text in PROBES]
     if not all(ids):
         raise ModelError(
             f"model {name}'s tokenizer knows no words (it has {len(tokenizer)} tokens); copy "
-            "the tokenizer's files of the model that it was made from"
+            "the tokenizer files of the model it was made from"
         )
     table = tokenizer.get_vocab()
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
@@ -64,18 +64,18 @@ def check_vocabulary(tokenizer: Any, rows: int, name: str) -> None:
     if wrong:
         raise ModelError(
             f"model {name}'s tokenizer has {len(wrong)} tokens (such as {format_names(wrong[:2])}) "
-            f"past the model's table of {rows} embeddings: it is another model's, or tokens were "
+            f"beyond the model's table of {rows} embeddings: it is another model's, or tokens were "
             "added to it; copy the tokenizer that belongs to the weights, or resize the table "
             "(resize_token_embeddings) and save the model"
         )
 
 
 def check_ids(tokenizer: Any, ids: Sequence[int], rows: int) -> None:
-    """Raise ModelError if a text's token ``ids`` lie past the table of ``rows`` embeddings."""
+    """Raise ModelError if a text has token ``ids`` beyond the table of ``rows`` embeddings."""
     past = [number for number in ids if number >= rows]
     if past:
         token = tokenizer.convert_ids_to_tokens(past[0])
         raise ModelError(
-            f"a text holds {token!r}, which the tokenizer takes for a special token that the "
-            f"model's table of {rows} embeddings has no row for; take it out of the data"
+            f"a text contains {token!r}, which the tokenizer reads as a special token without a "
+            f"row in the model's table of {rows} embeddings; remove it from the data"
         )

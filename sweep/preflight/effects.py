@@ -9,8 +9,9 @@ from math import prod
 from sweep.config import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
 from sweep.data import Corpus, Subsets, is_read_differently
 from sweep.errors import Finding
-from sweep.models.files import CODE_NAMED_IN, ReachedModel, list_model_files, read_part
-from sweep.models.sources import TINY_PREFIX, is_local
+from sweep.models.file_check import CODE_NAMED_IN, ResolvedModel, list_model_files, read_part
+from sweep.models.sources import is_local
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import choose_entry
 from sweep.plan import list_spaces
 
@@ -54,7 +55,7 @@ def _name_kind(model: ModelConfig) -> str:
     return "a folder on this machine" if is_local(model.path) else ""
 
 
-def check_loading(config: Config, reached: Mapping[str, ReachedModel]) -> Iterator[Finding]:
+def check_loading(config: Config, reached: Mapping[str, ResolvedModel]) -> Iterator[Finding]:
     """Yield a warning for each leave that a model is given and makes no use of; ``reached`` holds
     the models that can be had."""
     for index, model in enumerate(config.grid.models):

@@ -10,10 +10,10 @@ from sweep.cluster.allocation import count_slots
 from sweep.cluster.hardware import Machine
 from sweep.config import Config
 from sweep.data import Subsets
-from sweep.models.files import ReachedModel
-from sweep.models.memory import Load, checkpoint_bytes, estimate_memory, estimate_slot
+from sweep.models.file_check import ResolvedModel
+from sweep.models.memory import BatchSize, checkpoint_bytes, estimate_memory, estimate_slot
 from sweep.models.shape import ModelShape, count_parameters, count_weights, read_shape
-from sweep.plan import draw_candidates
+from sweep.plan import CellKey, draw_candidates
 from sweep.preflight.runtime import (
     GPU_LOAD_BYTES_PER_SECOND,
     LOAD_BYTES_PER_SECOND,
@@ -35,8 +35,6 @@ HISTORY_SPREAD = (0.8, 1.3)
 UNKNOWN_TEXTS = 500
 """Validation texts assumed where the data cannot be read."""
 
-CellKey = tuple[str, int, int, int]
-"""Model name, n_labels, n_samples, seed."""
 TextKey = tuple[int, int, int]
 """n_labels, n_samples, seed."""
 
@@ -65,12 +63,12 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Job:
+class ModelWorkload:
     """One base model with all that its estimate is made from."""
 
     name: str
     shape: ModelShape
-    load: Load
+    load: BatchSize
     parameters: int
     bytes_per_value: int
 
@@ -114,13 +112,13 @@ class Forecaster:
     folder: Path
     left: Mapping[CellKey, int]
 
-    def build_job(self, index: int, found: ReachedModel) -> Job | None:
-        """Return the job of the ``index``-th model, or None if its shape is unknown."""
+    def build_workload(self, index: int, found: ResolvedModel) -> ModelWorkload | None:
+        """Return the workload of the ``index``-th model, or None if its shape is unknown."""
         shape = read_shape(found.tree)
         if shape is None:
             return None
         counted = count_weights(found.folder) if found.folder else None
-        return Job(
+        return ModelWorkload(
             self.config.grid.models[index].name,
             shape,
             self._build_load(index),
@@ -128,12 +126,12 @@ class Forecaster:
             self._bytes_per_value(),
         )
 
-    def _build_load(self, index: int) -> Load:
+    def _build_load(self, index: int) -> BatchSize:
         train, grid = self.config.train, self.config.grid
         longest = max(texts.training.longest for texts in self.texts.values())
         limit = max(train.max_batch_tokens, longest)
         targets = grid.models[index].target_modules
-        return Load(
+        return BatchSize(
             min(train.batch_size * longest, limit),
             min(train.eval_batch_size * longest, limit),
             max(candidate.lora_rank for candidate in draw_candidates(self.config)),
@@ -148,14 +146,20 @@ class Forecaster:
         dtype = self.config.train.dtype
         return 2 if dtype == "bfloat16" or (dtype == "auto" and self.machine.gpus) else 4
 
-    def estimate_model(self, job: Job) -> ModelEstimate:
+    def estimate_model(self, workload: ModelWorkload) -> ModelEstimate:
         """Return the memory and the checkpoint size of one model's trials."""
         memory = estimate_memory(
-            job.shape, job.load, job.bytes_per_value, bool(self.machine.gpus), job.parameters
+            workload.shape,
+            workload.load,
+            workload.bytes_per_value,
+            bool(self.machine.gpus),
+            workload.parameters,
         )
-        slot = estimate_slot(job.shape, job.load, job.bytes_per_value, bool(self.machine.gpus))
-        checkpoint = checkpoint_bytes(job.shape, job.load)
-        return ModelEstimate(job.name, job.parameters, memory, checkpoint, slot)
+        slot = estimate_slot(
+            workload.shape, workload.load, workload.bytes_per_value, bool(self.machine.gpus)
+        )
+        checkpoint = checkpoint_bytes(workload.shape, workload.load)
+        return ModelEstimate(workload.name, workload.parameters, memory, checkpoint, slot)
 
     @cached_property
     def _rate(self) -> Rate:
@@ -165,15 +169,15 @@ class Forecaster:
     def _token_rates(self) -> dict[str, float]:
         return read_token_rates(self.folder)
 
-    def list_epochs(self, jobs: list[Job]) -> dict[CellKey, tuple[float, float]]:
+    def list_epochs(self, workloads: list[ModelWorkload]) -> dict[CellKey, tuple[float, float]]:
         """Return for each cell, done or not, the seconds of an epoch's training and of scoring
         validation (or test) once."""
         return {
-            (job.name, *key): epoch_seconds(
-                self._describe_work(key, 1), job.shape, job.load, self._rate, known
+            (workload.name, *key): epoch_seconds(
+                self._describe_work(key, 1), workload.shape, workload.load, self._rate, known
             )
-            for job in jobs
-            for known in [self._token_rates.get(job.name)]
+            for workload in workloads
+            for known in [self._token_rates.get(workload.name)]
             for key in self.texts
         }
 
@@ -183,48 +187,56 @@ class Forecaster:
         sizes = (train.batch_size, n * mean, scored, train.eval_batch_size, scored * mean)
         return CellWork(trials, n, *sizes)
 
-    def _list_work(self, job: Job) -> list[CellWork]:
+    def _list_work(self, workload: ModelWorkload) -> list[CellWork]:
         work = []
         for key in self.texts:
-            trials = self.left.get((job.name, *key), self.config.tune.candidates)
+            trials = self.left.get((workload.name, *key), self.config.tune.candidates)
             if trials:
                 work.append(self._describe_work(key, trials))
         return work
 
-    def estimate_total(self, jobs: list[Job], memory_bytes: int) -> Total:
+    def estimate_total(self, workloads: list[ModelWorkload], memory_bytes: int) -> Total:
         """Return the run's time and disk; ``memory_bytes`` is the largest trial's."""
         resources = self.config.resources
         slots = count_slots(resources, self.machine, memory_bytes)
         rate, known = self._rate, self._token_rates
-        work = {job.name: self._list_work(job) for job in jobs}
+        work = {workload.name: self._list_work(workload) for workload in workloads}
         cells = [
-            (job.name, *self._time_cell(cell, job, rate, known.get(job.name)))
-            for job in jobs
-            for cell in work[job.name]
+            (workload.name, *self._time_cell(cell, workload, rate, known.get(workload.name)))
+            for workload in workloads
+            for cell in work[workload.name]
         ]
         speed = GPU_LOAD_BYTES_PER_SECOND if self.machine.gpus else LOAD_BYTES_PER_SECOND
-        loading = sum(job.parameters * job.bytes_per_value for job in jobs if work[job.name])
+        loading = sum(
+            workload.parameters * workload.bytes_per_value
+            for workload in workloads
+            if work[workload.name]
+        )
         seconds = total_seconds(
             cells, slots, loading / speed, partial(_choose_spread, rate=rate, known=known)
         )
-        return Total(seconds, _count_disk(jobs, work, slots), slots, _name_source(rate, known))
+        return Total(seconds, _count_disk(workloads, work, slots), slots, _name_source(rate, known))
 
     def _time_cell(
-        self, work: CellWork, job: Job, rate: Rate, known: float | None
+        self, work: CellWork, workload: ModelWorkload, rate: Rate, known: float | None
     ) -> tuple[Range, float]:
         """Return the seconds of a cell's work, and those of one trial that is never stopped."""
         asha = self.config.asha
         epochs = estimate_epochs(
             work.trials, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
         )
-        train, score = epoch_seconds(work, job.shape, job.load, rate, known)
+        train, score = epoch_seconds(work, workload.shape, workload.load, rate, known)
         longest = asha.max_epochs * (train + score) + score
         return cell_seconds(work, epochs, train, score), longest
 
 
-def _count_disk(jobs: list[Job], work: Mapping[str, list[CellWork]], slots: int) -> int:
+def _count_disk(
+    workloads: list[ModelWorkload], work: Mapping[str, list[CellWork]], slots: int
+) -> int:
     """Return bytes: one checkpoint of every trial to come, two more of each at work."""
-    sizes = {job.name: checkpoint_bytes(job.shape, job.load) for job in jobs}
+    sizes = {
+        workload.name: checkpoint_bytes(workload.shape, workload.load) for workload in workloads
+    }
     kept = sum(sizes[name] * cell.trials for name, cells in work.items() for cell in cells)
     return kept + 2 * slots * max(sizes.values(), default=0) if kept else 0
 

@@ -8,15 +8,9 @@ from pathlib import Path
 from sweep.config import Config, ModelConfig
 from sweep.data import Subsets, build_account, draw_subsets, go_offline_if_silent, load_corpus
 from sweep.errors import DataError, Finding, SweepError
-from sweep.models.files import ReachedModel, check_model, read_tree
-from sweep.models.shape import TINY_CONFIGS
-from sweep.models.sources import (
-    TINY_PREFIX,
-    find_hub_config,
-    is_local,
-    list_hub_files,
-    resolve_revision,
-)
+from sweep.models.file_check import ResolvedModel, check_model, read_tree
+from sweep.models.sources import find_hub_config, is_local, list_hub_files, resolve_revision
+from sweep.models.tiny_configs import TINY_CONFIGS, TINY_PREFIX
 from sweep.preflight.effects import (
     check_data_values,
     check_evaluation,
@@ -27,50 +21,50 @@ from sweep.preflight.effects import (
 from sweep.startup.home import list_home_notes
 from sweep.storage.account import DataAccount
 
-__all__ = ["Reached", "ReachedModel", "check_model", "reach_inputs"]
+__all__ = ["ResolvedInputs", "ResolvedModel", "check_model", "resolve_inputs"]
 
 
 @dataclass
-class Reached:
+class ResolvedInputs:
     """What could be had: models by name, subsets unless the data cannot give every cell,
     what became of the data's rows, and the errors."""
 
-    models: dict[str, ReachedModel] = field(default_factory=dict)
+    models: dict[str, ResolvedModel] = field(default_factory=dict)
     subsets: Subsets | None = None
     account: DataAccount | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
-def reach_inputs(config: Config) -> Reached:
+def resolve_inputs(config: Config) -> ResolvedInputs:
     """Return what of ``config``'s data and models can be had; nothing is raised."""
-    reached = Reached()
+    inputs = ResolvedInputs()
     silent = go_offline_if_silent() if _needs_hub(config) else None
     if silent:
-        reached.findings.append(Finding("warning", "network", silent))
+        inputs.findings.append(Finding("warning", "network", silent))
     try:
         corpus = load_corpus(config.data)
         subsets = draw_subsets(corpus, config.data)
-        reached.account = build_account(corpus, subsets, config.data)
+        inputs.account = build_account(corpus, subsets, config.data)
         missing = check_counts(config, subsets)
-        reached.findings += [*missing, *check_data_values(config.data, corpus)]
-        reached.findings += [] if missing else check_evaluation(config, subsets)
-        reached.subsets = None if missing else subsets
+        inputs.findings += [*missing, *check_data_values(config.data, corpus)]
+        inputs.findings += [] if missing else check_evaluation(config, subsets)
+        inputs.subsets = None if missing else subsets
     except SweepError as error:
-        reached.findings.append(Finding("error", "data", str(error)))
+        inputs.findings.append(Finding("error", "data", str(error)))
     with ThreadPoolExecutor() as pool:
-        calls = [pool.submit(reach_model, i, m) for i, m in enumerate(config.grid.models)]
+        calls = [pool.submit(resolve_model, i, m) for i, m in enumerate(config.grid.models)]
     for index, (model, call) in enumerate(zip(config.grid.models, calls, strict=True)):
         try:
-            reached.models[model.name] = call.result()
+            inputs.models[model.name] = call.result()
         except SweepError as error:
-            reached.findings.append(Finding("error", f"grid.models.{index}", str(error)))
-    revisions = {name: found.revision for name, found in reached.models.items()}
-    reached.findings += check_models(config, revisions)
-    reached.findings += check_loading(config, reached.models)
-    reached.findings += check_schedule(config)
+            inputs.findings.append(Finding("error", f"grid.models.{index}", str(error)))
+    revisions = {name: found.revision for name, found in inputs.models.items()}
+    inputs.findings += check_models(config, revisions)
+    inputs.findings += check_loading(config, inputs.models)
+    inputs.findings += check_schedule(config)
     if _needs_hub(config):
-        reached.findings += [Finding("note", "HF_HOME", note) for note in list_home_notes()]
-    return reached
+        inputs.findings += [Finding("note", "HF_HOME", note) for note in list_home_notes()]
+    return inputs
 
 
 def _needs_hub(config: Config) -> bool:
@@ -80,36 +74,17 @@ def _needs_hub(config: Config) -> bool:
     )
 
 
-def reach_model(index: int, model: ModelConfig) -> ReachedModel:
+def resolve_model(index: int, model: ModelConfig) -> ResolvedModel:
     """Return where the ``index``-th model stands; raise ModelError if it cannot be had."""
     revision = resolve_revision(model)
     if model.path.startswith(TINY_PREFIX):
-        return ReachedModel(revision, dict(TINY_CONFIGS[model.path.removeprefix(TINY_PREFIX)]))
+        return ResolvedModel(revision, dict(TINY_CONFIGS[model.path.removeprefix(TINY_PREFIX)]))
     if is_local(model.path):
         folder = Path(model.path).expanduser()
-        return ReachedModel(revision, read_tree(folder / "config.json"), folder)
+        return ResolvedModel(revision, read_tree(folder / "config.json"), folder)
     path = find_hub_config(f"grid.models.{index}", model.path, revision)
     names = list_hub_files(model.path, revision, path.parent)
-    return ReachedModel(revision, read_tree(path), path.parent, names)
-
-
-class KnownSubsets:
-    """What the plan asks of the data, each fingerprint made once for all models."""
-
-    def __init__(self, subsets: Subsets) -> None:
-        self._subsets = subsets
-        self._fingerprints: dict[tuple[int, int, int], str] = {}
-
-    def labels_for(self, n_labels: int) -> tuple[str, ...]:
-        """Return the label names of the set of that size."""
-        return self._subsets.labels_for(n_labels)
-
-    def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
-        """Return the hash of a cell's texts and labels."""
-        key = n_labels, n_samples, seed
-        if key not in self._fingerprints:
-            self._fingerprints[key] = self._subsets.fingerprint(*key)
-        return self._fingerprints[key]
+    return ResolvedModel(revision, read_tree(path), path.parent, names)
 
 
 def check_counts(config: Config, subsets: Subsets) -> list[Finding]:

@@ -9,10 +9,10 @@ from typing import Any
 from sweep.cluster.hardware import Machine
 from sweep.config import Config
 from sweep.errors import Finding, format_bytes, format_duration
-from sweep.models.files import ReachedModel, check_model
+from sweep.models.file_check import ResolvedModel, check_model
 from sweep.models.load_check import check_loading
 from sweep.models.shape import read_positions
-from sweep.plan import Cell, Plan
+from sweep.plan import CellKey, Plan
 from sweep.preflight.checks import (
     check_disk,
     check_length,
@@ -20,10 +20,12 @@ from sweep.preflight.checks import (
     check_resources,
 )
 from sweep.preflight.effects import check_engine
-from sweep.preflight.forecast import CellKey, Forecaster, Job, ModelEstimate, Total, measure_texts
-from sweep.preflight.inputs import Reached
+from sweep.preflight.forecast import Forecaster, ModelEstimate, ModelWorkload, Total, measure_texts
+from sweep.preflight.inputs import ResolvedInputs
 from sweep.preflight.runtime import estimate_rungs
+from sweep.preflight.setup import Target
 from sweep.storage.account import DataAccount, format_account
+from sweep.storage.forecast import Forecast, PaceForecast
 
 LEVELS = ("error", "warning", "note")
 
@@ -54,22 +56,21 @@ class Preflight:
             return None
         return max(each.memory_bytes_per_trial for each in self.models)
 
-    def predicted(self) -> dict[str, Any]:
-        """Return what the journal keeps: seconds (low, likely, high), and bytes by model
-        of a trial and of one more where trials share it."""
-        seconds = [round(value, 1) for value in self.total.seconds] if self.total else None
+    def forecast(self) -> Forecast:
+        """Return what the journal keeps of the run's needs."""
+        low, likely, high = self.total.seconds if self.total else (0.0, 0.0, 0.0)
+        seconds = (round(low, 1), round(likely, 1), round(high, 1)) if self.total else None
         memory = {each.model: each.memory_bytes_per_trial for each in self.models}
-        slots = {each.model: each.slot_bytes for each in self.models}
-        return {"seconds": seconds, "memory_bytes": memory, "slot_bytes": slots}
+        return Forecast(seconds, memory, {each.model: each.slot_bytes for each in self.models})
 
-    def pace(self) -> dict[str, Any]:
-        """Return what the journal keeps for telling the time left: seconds of an epoch's training
-        and of scoring validation by cell, the rungs, and the trials at a time."""
-        return {
-            "epoch_seconds": {i: [round(s, 4) for s in pair] for i, pair in self.epochs.items()},
-            "rungs": [[epoch, round(share, 4)] for epoch, share in self.rungs],
-            "trials_at_a_time": self.trials_at_a_time,
+    def pace(self) -> PaceForecast:
+        """Return what the journal keeps for telling the time left."""
+        epochs = {
+            cell_id: (round(training, 4), round(scoring, 4))
+            for cell_id, (training, scoring) in self.epochs.items()
         }
+        rungs = tuple((epoch, round(share, 4)) for epoch, share in self.rungs)
+        return PaceForecast(epochs, rungs, self.trials_at_a_time)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -86,57 +87,51 @@ class Preflight:
 
 def check_plan(
     config: Config,
-    reached: Reached,
+    inputs: ResolvedInputs,
     plan: Plan | None,
     done: frozenset[str],
     folder: Path,
-    machine: Machine | None,
-    expected: Machine | None = None,
+    target: Target,
 ) -> Preflight:
-    """Return what is known of the sweep before it runs in ``folder``.
-
-    ``plan`` is None where data or models are missing. ``machine`` is the one that trains; None
-    means a cluster that has not been asked yet, whose GPUs and memory are then not checked.
-    ``expected`` is what such a cluster may grow to, if that is known.
-    """
-    here = machine or expected or Machine(cpus=1, memory_bytes=0)
-    texts = measure_texts(config, reached.subsets)
+    """Return what is known of the sweep before it runs in ``folder``; ``plan`` is None where data
+    or models are missing."""
+    here = target.known or Machine(cpus=1, memory_bytes=0)
+    texts = measure_texts(config, inputs.subsets)
     forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
-    preflight = Preflight(list(reached.findings), data=reached.account)
-    preflight.findings += reached.account.remarks if reached.account else ()
-    preflight.findings += _check_models(config, reached)
+    preflight = Preflight(list(inputs.findings), data=inputs.account)
+    preflight.findings += inputs.account.remarks if inputs.account else ()
+    preflight.findings += _check_models(config, inputs)
     refused = {finding.key for finding in preflight.errors()}
-    jobs = []
+    workloads = []
     for index, model in enumerate(config.grid.models):
-        if found := reached.models.get(model.name):
-            job = forecaster.build_job(index, found)
+        if found := inputs.models.get(model.name):
+            workload = forecaster.build_workload(index, found)
             if f"grid.models.{index}" not in refused:
-                preflight.findings += _check_shape(config, index, job, found)
-            jobs += [job] if job else []
-    preflight.models = [forecaster.estimate_model(job) for job in jobs]
-    if len(jobs) == len(config.grid.models):
+                preflight.findings += _check_shape(config, index, workload, found)
+            workloads += [workload] if workload else []
+    preflight.models = [forecaster.estimate_model(workload) for workload in workloads]
+    if len(workloads) == len(config.grid.models):
         largest = max(each.memory_bytes_per_trial for each in preflight.models)
-        preflight.total = forecaster.estimate_total(jobs, largest)
-        known = machine or expected
-        preflight.trials_at_a_time = preflight.total.trials_at_a_time if known else None
-        seconds = forecaster.list_epochs(jobs)
+        preflight.total = forecaster.estimate_total(workloads, largest)
+        preflight.trials_at_a_time = preflight.total.trials_at_a_time if target.known else None
+        seconds = forecaster.list_epochs(workloads)
         for cell in plan.cells if plan else ():
-            preflight.epochs[cell.cell_id] = seconds[axes_of(cell)]
+            preflight.epochs[cell.cell_id] = seconds[cell.axes]
     asha = config.asha
     preflight.rungs = estimate_rungs(
         config.tune.candidates, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
     )
-    preflight.findings += _check_machine(config, preflight, folder, machine, expected)
+    preflight.findings += _check_machine(config, preflight, folder, target)
     preflight.findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return preflight
 
 
-def _check_models(config: Config, reached: Reached) -> list[Finding]:
+def _check_models(config: Config, inputs: ResolvedInputs) -> list[Finding]:
     """Return what speaks against the models' files and, of those sound so far, against loading
     them."""
     findings, sound = [], []
     for index, model in enumerate(config.grid.models):
-        if found := reached.models.get(model.name):
+        if found := inputs.models.get(model.name):
             told = check_model(index, model, found)
             findings += told
             if all(finding.level != "error" for finding in told):
@@ -148,19 +143,16 @@ def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:
     """Return how many trials of each planned cell have no result yet."""
     left: Counter[CellKey] = Counter()
     for trial in plan.trials if plan else ():
-        left[axes_of(trial.cell)] += trial.trial_id not in done
+        left[trial.cell.axes] += trial.trial_id not in done
     return dict(left)
 
 
-def axes_of(cell: Cell) -> CellKey:
-    """Return the cell's place on the axes of the grid."""
-    return cell.model, cell.n_labels, cell.n_samples, cell.seed
-
-
-def _check_shape(config: Config, index: int, job: Job | None, found: ReachedModel) -> list[Finding]:
+def _check_shape(
+    config: Config, index: int, workload: ModelWorkload | None, found: ResolvedModel
+) -> list[Finding]:
     key, name = f"grid.models.{index}", config.grid.models[index].name
     length = check_length(key, name, config.train.max_length, read_positions(found.tree))
-    if job:
+    if workload:
         return length
     text = f"{key}: {name}'s config.json names no sizes known here, so memory and time are unknown"
     return [*length, Finding("note", key, text)]
@@ -170,13 +162,13 @@ def _check_machine(
     config: Config,
     preflight: Preflight,
     folder: Path,
-    machine: Machine | None,
-    expected: Machine | None,
+    target: Target,
 ) -> list[Finding]:
+    machine = target.machine
     here = preflight.total is not None and config.storage.checkpoints is None
     disk = check_disk(preflight.total.disk_bytes, folder) if preflight.total and here else []
     if machine is None:
-        return [*disk, Finding("note", "--address", _describe_cluster(expected))]
+        return [*disk, Finding("note", "--address", _describe_cluster(target.expected))]
     findings = check_resources(config.resources, machine)
     for each in preflight.models if not findings else ():
         findings += check_memory(each.model, each.memory_bytes_per_trial, config.resources, machine)

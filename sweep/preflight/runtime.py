@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.cluster.hardware import Machine, assume_gpu_flops, measure_cpu_flops
-from sweep.models.memory import Load, count_trained
+from sweep.models.memory import BatchSize, count_trainable
 from sweep.models.shape import ModelShape, count_blocks
 from sweep.storage.tables import RESULTS_NAME
 
@@ -202,10 +202,10 @@ def read_token_rates(folder: Path) -> dict[str, float]:
 
 
 def epoch_seconds(
-    work: CellWork, shape: ModelShape, load: Load, rate: Rate, tokens_per_second: float | None
+    work: CellWork, shape: ModelShape, load: BatchSize, rate: Rate, tokens_per_second: float | None
 ) -> tuple[float, float]:
     """Return the seconds of one epoch's training and of scoring validation (or test) once."""
-    trained = count_trained(shape, load)
+    trained = count_trainable(shape, load)
     fixed = rate.step_seconds + rate.block_seconds * shape.layers
     scoring_steps = math.ceil(work.eval_texts / work.eval_batch_size)
     steps = math.ceil(work.texts / work.batch_size)

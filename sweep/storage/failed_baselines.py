@@ -5,21 +5,23 @@ from typing import Any
 
 from sweep.errors import format_line, shorten
 from sweep.plan import Plan
-from sweep.storage.events import FAILED, Event
+from sweep.storage.events import Baseline, TrialStatus
 from sweep.storage.record import RunRecord
 
 
-def list_failed(record: RunRecord, plan: Plan, names: Sequence[str] | None = None) -> list[Event]:
+def list_failed(
+    record: RunRecord, plan: Plan, names: Sequence[str] | None = None
+) -> list[Baseline]:
     """Return the events of the failed baselines on the plan's subsets; only those in ``names``,
     where that is given."""
     return [
         event
         for event in _list_baselines(record, plan)
-        if event.get("status") == FAILED and (names is None or event["model"] in names)
+        if event.get("status") == TrialStatus.FAILED and (names is None or event["model"] in names)
     ]
 
 
-def _list_baselines(record: RunRecord, plan: Plan) -> list[Event]:
+def _list_baselines(record: RunRecord, plan: Plan) -> list[Baseline]:
     subsets, asked = {spec.data_fingerprint for spec in plan.trials}, record.planned_baselines()
     return [
         event
@@ -51,4 +53,4 @@ def summarize_failures(record: RunRecord, plan: Plan, retry: str) -> str:
 
 
 def _explain(event: Mapping[str, Any]) -> str:
-    return format_line(shorten(event["error"], 300))
+    return format_line(shorten(event["error"] or "no reason given", 300))

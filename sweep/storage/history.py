@@ -3,8 +3,9 @@
 import math
 from array import array
 from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
-from sweep.storage.events import Event
+from sweep.storage.events import EpochDone
 
 EPOCH_METRICS = (
     "train_loss",
@@ -14,8 +15,8 @@ EPOCH_METRICS = (
     "train_seconds",
     "eval_seconds",
 )
+# What is kept of an epoch's event, beside trial, epoch and decision; NaN where it has none.
 REALS = ("time", *EPOCH_METRICS, "best_val_accuracy", "rung", "cutoff")
-"""What is kept of an epoch's event, beside trial, epoch and decision; NaN where it has none."""
 NO_ROW = -1
 
 
@@ -28,27 +29,31 @@ class History:
         self.decisions: list[str | None] = []
         self.reals = {name: array("d") for name in REALS}
 
-    def add(self, trial_id: str, event: Event) -> int:
+    def add(self, trial_id: str, event: EpochDone) -> int:
         """Take an ``epoch`` event in; return its row number."""
         self.trial_ids.append(trial_id)
         self.epochs.append(event["epoch"])
         self.decisions.append(event.get("decision"))
+        values: Mapping[str, Any] = event
         for name, column in self.reals.items():
-            value = event.get(name)
+            value = values.get(name)
             column.append(math.nan if value is None else value)
         return len(self.epochs) - 1
 
-    def read(self, row: int) -> Event:
+    def read(self, row: int) -> EpochDone:
         """Return a row as an event; what it lacks is None."""
-        event: Event = {"event": "epoch", "trial_id": self.trial_ids[row]}
-        event |= {"epoch": self.epochs[row], "decision": self.decisions[row]}
-        for name, column in self.reals.items():
-            value = column[row]
-            event[name] = value if value == value else None
-        return event
+        values = {name: column[row] for name, column in self.reals.items()}
+        event = {
+            "event": "epoch",
+            "trial_id": self.trial_ids[row],
+            "epoch": self.epochs[row],
+            "decision": self.decisions[row],
+            **{name: None if math.isnan(value) else value for name, value in values.items()},
+        }
+        return cast(EpochDone, event)
 
 
-class TrialEpochs(Mapping[int, Event]):
+class TrialEpochs(Mapping[int, EpochDone]):
     """The epochs of one trial, by number; each is read from the history when asked for."""
 
     __slots__ = ("_history", "_rows")
@@ -80,7 +85,7 @@ class TrialEpochs(Mapping[int, Event]):
         row = self.row_of(epoch)
         return None if row == NO_ROW else self._history.decisions[row]
 
-    def __getitem__(self, epoch: int) -> Event:
+    def __getitem__(self, epoch: int) -> EpochDone:
         row = self.row_of(epoch)
         if row == NO_ROW:
             raise KeyError(epoch)

@@ -35,16 +35,25 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from sweep.errors import RunFolderError, StorageError
 from sweep.storage.events import Event, EventReader
 
 JOURNAL_NAME = "journal.jsonl"
+Content = tuple[str, Mapping[str, Any]]
+"""Kind and fields of an event that is going to be written; see ``sweep.storage.events``."""
+
 ROOM_NEEDED = "make room and go on with --resume, nothing that was written is lost"
+
+# Specs, forecasts and accounts are dataclasses.
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=asdict
+)
 
 
 class Journal:
@@ -75,14 +84,14 @@ class Journal:
         """Write one event; return it once it is on disk."""
         return self.append_all([(kind, fields)])[0]
 
-    def append_all(self, contents: list[tuple[str, dict[str, Any]]]) -> list[Event]:
+    def append_all(self, contents: Iterable[Content]) -> list[Event]:
         """Write several events with one flush to disk; return them.
 
         Raises StorageError, with the journal as it was before, if the disk does not take them.
         """
         # Counted on from the session's start: a clock that is set meanwhile changes no duration.
         now = round(self._clock + time.monotonic(), 3)
-        events = [{"event": kind, "time": now, **fields} for kind, fields in contents]
+        events = [cast(Event, {"event": kind, "time": now, **fields}) for kind, fields in contents]
         data = memoryview(b"".join(map(_encode, events)))
         size = os.fstat(self._file.fileno()).st_size
         try:
@@ -118,9 +127,9 @@ def explain_storage_error(path: Path, error: OSError) -> str:
 def _encode(event: Event) -> bytes:
     # NaN and infinity are not JSON; a diverged trial's loss becomes null.
     try:
-        text = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(event)
     except ValueError:
-        text = json.dumps(_drop_nan(event), ensure_ascii=False, separators=(",", ":"))
+        text = _ENCODER.encode(_drop_nan(event))
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 

@@ -1,92 +1,86 @@
 """What a resumed run holds that its configuration, data and weights do not ask for any more."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from sweep.plan import TrialSpec
 from sweep.storage.record import RunRecord, TrialRecord
 
+# Orphaned trials that are listed one by one.
 LISTED = 10
-
-Spec = Mapping[str, Any]
-"""A trial as ``TrialSpec.to_dict()`` gives it."""
 
 
 @dataclass(frozen=True)
-class Stray:
+class OrphanedTrial:
     """A trial that is not in the plan, and what has changed since it was."""
 
     record: TrialRecord
     reason: str
 
 
-def list_strays(planned: Iterable[Spec], record: RunRecord) -> list[Stray]:
+def list_orphaned_trials(planned: Iterable[TrialSpec], record: RunRecord) -> list[OrphanedTrial]:
     """Return the trials of ``record`` that are not among ``planned``, in the order they came."""
-    specs = {spec["trial_id"]: spec for spec in planned}
-    strays = [trial for trial_id, trial in record.trials.items() if trial_id not in specs]
-    if not strays:
+    specs = {spec.trial_id: spec for spec in planned}
+    orphans = [trial for trial_id, trial in record.trials.items() if trial_id not in specs]
+    if not orphans:
         return []
-    cells = {_axes(spec): spec for spec in specs.values()}
+    cells = {spec.cell.axes: spec for spec in specs.values()}
     return [
-        Stray(trial, _find_reason(trial.spec, cells.get(_axes(trial.spec)))) for trial in strays
+        OrphanedTrial(trial, _find_reason(trial.spec, cells.get(trial.spec.cell.axes)))
+        for trial in orphans
     ]
 
 
-def _axes(spec: Spec) -> tuple[Any, ...]:
-    cell = spec["cell"]
-    return cell["model"], cell["n_labels"], cell["n_samples"], cell["seed"]
-
-
-def _find_reason(spec: Spec, now: Spec | None) -> str:
-    """Return what differs between a trial and one that now stands in the same place of the grid."""
+def _find_reason(spec: TrialSpec, now: TrialSpec | None) -> str:
+    """Return what differs between a trial and the one that has its position in the grid now."""
     if now is None:
         return "no longer in the grid"
     if _data(spec) != _data(now):
         return "with other data"
-    if spec["model"]["revision"] != now["model"]["revision"]:
+    if spec.model.revision != now.model.revision:
         return "with other weights"
     return "with other settings"
 
 
-def _data(spec: Spec) -> tuple[str, tuple[str, ...]]:
+def _data(spec: TrialSpec) -> tuple[str, tuple[str, ...]]:
     # The fingerprint counts classes; what they are called is part of the data too.
-    return spec["data_fingerprint"], tuple(spec["cell"]["labels"])
+    return spec.data_fingerprint, spec.cell.labels
 
 
-def count_reasons(strays: Iterable[Stray]) -> str:
+def count_reasons(orphans: Iterable[OrphanedTrial]) -> str:
     """Return how many trials each change has left behind, in words: ``8 with other data``."""
-    counts = Counter(stray.reason for stray in strays)
+    counts = Counter(orphan.reason for orphan in orphans)
     return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
 
-def describe_strays(planned: Iterable[Spec], record: RunRecord) -> list[str]:
+def describe_orphaned_trials(planned: Iterable[TrialSpec], record: RunRecord) -> list[str]:
     """Return lines that name the trials of ``record`` that are not among ``planned``; none if all
     are.
 
     Their rows stay in the tables: they are results, though not of this configuration.
     """
-    strays = list_strays(planned, record)
-    if not strays:
+    orphans = list_orphaned_trials(planned, record)
+    if not orphans:
         return []
-    one = len(strays) == 1
-    which = "1 trial of this run does" if one else f"{len(strays)} trials of this run do"
+    one = len(orphans) == 1
+    which = "1 trial of this run does" if one else f"{len(orphans)} trials of this run do"
     lines = [
-        f"{which} not belong to the configuration any more ({count_reasons(strays)}); they are not "
-        "run again, and the rows of those that ended stay in the tables, with in_plan false:"
+        f"{which} not belong to the configuration any more ({count_reasons(orphans)}); they are "
+        "not run again, and the rows of those that ended stay in the tables, with in_plan false:"
     ]
-    lines += [_describe(stray) for stray in strays[:LISTED]]
-    if len(strays) > LISTED:
-        lines.append(f"  and {len(strays) - LISTED} more")
+    lines += [_describe(orphan) for orphan in orphans[:LISTED]]
+    if len(orphans) > LISTED:
+        lines.append(f"  and {len(orphans) - LISTED} more")
     return lines
 
 
-def _describe(stray: Stray) -> str:
-    spec, ended = stray.record.spec, stray.record.ended
-    cell, candidate = spec["cell"], spec["candidate"]
+def _describe(orphan: OrphanedTrial) -> str:
+    spec, ended = orphan.record.spec, orphan.record.ended
+    cell, candidate = spec.cell, spec.candidate
     status = ended["status"] if ended else "not ended"
     return (
-        f"  {spec['trial_id']}  {cell['model']}, {cell['n_labels']} labels x "
-        f"{cell['n_samples']} samples, seed {cell['seed']}, rank {candidate['lora_rank']}, "
-        f"learning rate {candidate['learning_rate']:.3g}: {status} ({stray.reason})"
+        f"  {spec.trial_id}  {cell.model}, {cell.n_labels} labels x {cell.n_samples} samples, "
+        f"seed {cell.seed}, rank {candidate.lora_rank}, "
+        f"learning rate {candidate.learning_rate:.3g}: {status} ({orphan.reason})"
     )

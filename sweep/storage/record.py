@@ -2,33 +2,45 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from sys import intern
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from sweep.storage.events import Event
+from sweep.plan import CellKey, TrialSpec
+from sweep.storage.events import (
+    Baseline,
+    Decision,
+    Ended,
+    EpochDone,
+    Event,
+    Opened,
+    Result,
+    Retried,
+    Started,
+    TestSet,
+    TrialStatus,
+)
+from sweep.storage.forecast import Forecast, PaceForecast
 from sweep.storage.history import History, TrialEpochs
 from sweep.storage.unmarked import Source, match_test_sets
 
-SHARED_PARTS = ("cell", "candidate", "model", "recipe")
-"""Parts of a spec that many trials have alike; each is kept once."""
+# Texts of more characters than this are not looked for among the known ones.
 LONG = 200
-"""Texts of more characters than this are not looked for among the known ones."""
-
-RETRIED = ("failed", "oom")
-"""Statuses that a second try, with other means, may change."""
+# Statuses that a second try, with other means, may change.
+RETRIED = (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY)
 
 Key = tuple[float, ...]
+AnyEvent = TypeVar("AnyEvent", Started, Ended, Baseline)
 
 
 @dataclass(slots=True)
 class TrialRecord:
     """All that the journal says of one trial."""
 
-    spec: dict[str, Any]
+    spec: TrialSpec
     epochs: TrialEpochs
-    started: Event | None = None
-    ended: Event | None = None
+    started: Started | None = None
+    ended: Ended | None = None
     """The result; its ``predictions`` in as few bytes as they take."""
     retries: int = 0
 
@@ -36,11 +48,11 @@ class TrialRecord:
         """Return whether the trial ended in a way that ``--retry-failed`` runs anew."""
         return self.ended is not None and self.ended["status"] in RETRIED
 
-    def settled_epoch(self) -> int:
+    def last_confirmed_epoch(self) -> int:
         """Return the last epoch after which the trial was told to go on, all before it included;
         a trial without a result is taken up again from there."""
         epoch = 0
-        while self.epochs.decision_of(epoch + 1) == "continue":
+        while self.epochs.decision_of(epoch + 1) == Decision.CONTINUE:
             epoch += 1
         return epoch
 
@@ -49,22 +61,23 @@ class TrialRecord:
 class RunRecord:
     """A journal, sorted by trial."""
 
-    opened: list[Event] = field(default_factory=list)
+    opened: list[Opened] = field(default_factory=list)
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     history: History = field(default_factory=History)
-    test_sets: dict[str, Event] = field(default_factory=dict)
+    test_sets: dict[str, TestSet] = field(default_factory=dict)
     """Fingerprint -> the test items; those without one by their labels."""
     plan: Set[str] | None = None
     """Ids of the trials that the present configuration asks for; None: the journal says nothing of
-    it, and all count but those whose place in the grid other data or weights took over later."""
-    baselines: dict[str, Event] = field(default_factory=dict)
+    it, and all count but those whose position in the grid other data or weights took later."""
+    baselines: dict[str, Baseline] = field(default_factory=dict)
     ends: list[str] = field(default_factory=list)
     """Trial ids in the order in which results came; one that ended twice stands here twice."""
-    _newest: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
+    _newest: dict[CellKey, tuple[Any, ...]] = field(default_factory=dict)
     """Axes -> data and weights of the cell that was planned there last."""
-    _shared: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _shared: dict[Any, Any] = field(default_factory=dict)
+    """Parts of a spec that many trials have alike; each is kept once."""
     _done: frozenset[str] | None = None
-    _matched: dict[Source, Event] | None = None
+    _matched: dict[Source, TestSet] | None = None
     """The test sets of results that name none, by their data."""
 
     @property
@@ -75,6 +88,19 @@ class RunRecord:
         for row, (trial_id, epoch) in enumerate(pairs):
             if self.trials[trial_id].epochs.row_of(epoch) == row:
                 yield trial_id, epoch
+
+    @property
+    def newest_opened(self) -> Opened | None:
+        """The newest driver's first event; None where there was no driver yet."""
+        return self.opened[-1] if self.opened else None
+
+    def list_forecasts(self) -> list[tuple[Forecast, PaceForecast]]:
+        """Return what each driver's preflight expected, the oldest first; empty ones where its
+        journal does not say."""
+        return [
+            (event.get("predicted") or Forecast(), event.get("pace") or PaceForecast())
+            for event in self.opened
+        ]
 
     def done(self) -> frozenset[str]:
         """Return the ids of the trials that have a result."""
@@ -87,14 +113,14 @@ class RunRecord:
         if self.plan is not None:
             return trial_id in self.plan
         spec = self.trials[trial_id].spec
-        return self._newest[_axes(spec["cell"])] == _content(spec)
+        return self._newest[spec.cell.axes] == _content(spec)
 
     def planned_baselines(self) -> Set[str]:
         """Return the ids of the baselines that the present configuration asks for; one that names
         no data is among them."""
-        names = self.opened[-1].get("baselines") if self.opened else None
+        names = self.newest_opened.get("baselines") if self.newest_opened else None
         specs = [record.spec for record in self.planned().values()]
-        asked = {(spec["data_fingerprint"], *spec["cell"]["labels"]) for spec in specs}
+        asked = {(spec.data_fingerprint, *spec.cell.labels) for spec in specs}
         return {
             trial_id
             for trial_id, event in self.baselines.items()
@@ -109,100 +135,108 @@ class RunRecord:
         """Return the trials that the present configuration asks for, by id."""
         return {i: record for i, record in self.trials.items() if self.is_planned(i)}
 
-    def find_test_set(self, result: Event) -> Event | None:
+    def find_test_set(self, result: Result) -> TestSet | None:
         """Return the test items that the predictions of ``result`` are of, in their order; None:
         they are not known. A result in an older journal names no test set; see ``unmarked``."""
-        if result.get("test_set") is not None:
-            return self.test_sets.get(result["test_set"])
+        fingerprint = result.get("test_set")
+        if fingerprint is not None:
+            return self.test_sets.get(fingerprint)
         if self._matched is None:
             self._matched = match_test_sets(self.test_sets.values(), self._list_unmarked())
         return self._matched.get(self._source_of(result))
 
-    def _list_unmarked(self) -> dict[Source, list[Event]]:
+    def _list_unmarked(self) -> dict[Source, list[Result]]:
         """Return the results with predictions that name no test set, by their data."""
-        found: dict[Source, list[Event]] = {}
-        ends = [record.ended for record in self.trials.values() if record.ended]
-        for result in (*ends, *self.baselines.values()):
+        found: dict[Source, list[Result]] = {}
+        ends: list[Result] = [record.ended for record in self.trials.values() if record.ended]
+        for result in [*ends, *self.baselines.values()]:
             if result.get("predictions") is not None and result.get("test_set") is None:
                 found.setdefault(self._source_of(result), []).append(result)
         return found
 
-    def _source_of(self, result: Event) -> Source:
-        record = self.trials.get(result["trial_id"])
-        if record is None:
+    def _source_of(self, result: Result) -> Source:
+        if result["event"] == "baseline":
             return (result.get("data_fingerprint"), *result["labels"])
-        return (record.spec["data_fingerprint"], *record.spec["cell"]["labels"])
+        spec = self.trials[result["trial_id"]].spec
+        return (spec.data_fingerprint, *spec.cell.labels)
 
 
-def sort_events(events: Iterable[Event]) -> RunRecord:
+def replay(events: Iterable[Event]) -> RunRecord:
     """Return the record that ``events`` add up to."""
     run = RunRecord()
     for event in events:
-        add_event(run, event)
+        apply(run, event)
     return run
 
 
-def add_event(run: RunRecord, event: Event) -> None:
+def apply(run: RunRecord, event: Event) -> None:
     """Take one more event into ``run``."""
-    kind = event["event"]
-    if kind == "opened":
+    if event["event"] == "opened":
         run.opened.append(event)
-    elif kind == "planned":
+    elif event["event"] == "planned":
         _add_planned(run, event["trial"])
-    elif kind == "replanned":
+    elif event["event"] == "replanned":
         run.plan = frozenset(event["trials"])
-    elif kind == "test_set":
+    elif event["event"] == "test_set":
         key = event.get("fingerprint") or _name_unmarked(event["labels"])
         run.test_sets.setdefault(key, event)
         run._matched = None
-    elif kind == "baseline":
+    elif event["event"] == "baseline":
         run.baselines[event["trial_id"]] = _compact(event)
-    elif kind == "reopened" and event["trial_id"] in run.baselines:
-        del run.baselines[event["trial_id"]]
-    elif kind == "epoch":
+    elif event["event"] == "reopened":
+        if run.baselines.pop(event["trial_id"], None) is None:
+            _reopen(run, run.trials.get(event["trial_id"]))
+    elif event["event"] == "epoch":
         _add_epoch(run, event)
-    elif event.get("trial_id") in run.trials:
-        _add_trial_event(run, run.trials[event["trial_id"]], event)
+    elif event["event"] in ("started", "retried", "ended"):
+        record = run.trials.get(event["trial_id"])
+        if record is not None:
+            _add_trial_event(run, record, event)
 
 
-def _add_planned(run: RunRecord, spec: dict[str, Any]) -> None:
-    lean = _compact(spec)
-    for name in SHARED_PARTS:
-        lean[name] = run._shared.setdefault(repr(spec[name]), spec[name])
-    run._newest[_axes(lean["cell"])] = _content(lean)
-    known = run.trials.get(lean["trial_id"])
+def _add_planned(run: RunRecord, spec: TrialSpec) -> None:
+    lean = replace(
+        spec,
+        trial_id=intern(spec.trial_id),
+        cell=run._shared.setdefault(spec.cell, spec.cell),
+        candidate=run._shared.setdefault(spec.candidate, spec.candidate),
+        model=run._shared.setdefault(spec.model, spec.model),
+        recipe=run._shared.setdefault(spec.recipe, spec.recipe),
+        data_fingerprint=intern(spec.data_fingerprint),
+    )
+    run._newest[lean.cell.axes] = _content(lean)
+    known = run.trials.get(lean.trial_id)
     if known is None:
-        run.trials[lean["trial_id"]] = TrialRecord(lean, TrialEpochs(run.history))
+        run.trials[lean.trial_id] = TrialRecord(lean, TrialEpochs(run.history))
     else:
         known.spec = lean
 
 
-def _add_epoch(run: RunRecord, event: Event) -> None:
+def _add_epoch(run: RunRecord, event: EpochDone) -> None:
     """Take an epoch in. One that let its trial go on stands, since ASHA has compared it; one that
     was to be the last, but whose trial has no result, gives way to its repetition."""
     record = run.trials.get(event["trial_id"])
-    if record is not None and record.epochs.decision_of(event["epoch"]) != "continue":
-        row = run.history.add(record.spec["trial_id"], event)
+    if record is not None and record.epochs.decision_of(event["epoch"]) != Decision.CONTINUE:
+        row = run.history.add(record.spec.trial_id, event)
         record.epochs.put(event["epoch"], row)
 
 
-def _add_trial_event(run: RunRecord, record: TrialRecord, event: Event) -> None:
+def _add_trial_event(run: RunRecord, record: TrialRecord, event: Started | Retried | Ended) -> None:
     if event["event"] == "started":
         record.started = record.started or _compact(event)
     elif event["event"] == "retried":
         record.retries += 1
-    elif event["event"] == "reopened":
-        _reopen(run, record)
     elif event["event"] == "ended":
         record.ended = _compact(event)
-        run.ends.append(record.spec["trial_id"])
+        run.ends.append(record.spec.trial_id)
         run._done = None
 
 
-def _reopen(run: RunRecord, record: TrialRecord) -> None:
+def _reopen(run: RunRecord, record: TrialRecord | None) -> None:
     """Take a trial for one that never ran."""
-    record.started = record.ended = run._done = None
-    record.epochs.clear()
+    if record is not None:
+        record.started = record.ended = run._done = None
+        record.epochs.clear()
 
 
 def rank_trial(record: TrialRecord) -> Key | None:
@@ -210,11 +244,12 @@ def rank_trial(record: TrialRecord) -> Key | None:
     it. The highest validation accuracy of the finished ones leads; among equals the lower
     validation loss, then the lower candidate index."""
     ended = record.ended
-    if not ended or ended["status"] != "finished":
+    if not ended or ended["status"] != TrialStatus.FINISHED:
         return None
     loss = ended.get("val_loss")
-    index = record.spec["candidate"]["index"]
-    return (-ended["val_accuracy"], float("inf") if loss is None else loss, index)
+    accuracy = ended["val_accuracy"] or 0.0
+    index = record.spec.candidate.index
+    return (-accuracy, float("inf") if loss is None else loss, index)
 
 
 def choose_best(run: RunRecord) -> dict[str, str]:
@@ -226,7 +261,7 @@ def choose_best(run: RunRecord) -> dict[str, str]:
     for trial_id, record in run.trials.items():
         key = rank_trial(record)
         if key is not None:
-            cell = record.spec["cell"]["cell_id"]
+            cell = record.spec.cell.cell_id
             rank = (not run.is_planned(trial_id), key, trial_id)
             best[cell] = min(best.get(cell, rank), rank)
     return {cell: trial_id for cell, (*_, trial_id) in best.items()}
@@ -237,18 +272,11 @@ def choose_planned(run: RunRecord) -> dict[str, str]:
     return {cell: i for cell, i in choose_best(run).items() if run.is_planned(i)}
 
 
-def _axes(cell: dict[str, Any]) -> tuple[Any, ...]:
-    return cell["model"], cell["n_labels"], cell["n_samples"], cell["seed"]
-
-
-def _content(spec: dict[str, Any]) -> tuple[Any, ...]:
+def _content(spec: TrialSpec) -> tuple[Any, ...]:
     """Return what, beside its axes, makes a trial's cell: its data and its model's weights."""
-    model = spec["model"]
-    weights = (
-        model["revision"],
-        *(str(model.get(n)) for n in ("target_modules", "trust_remote_code")),
-    )
-    return (spec["data_fingerprint"], *spec["cell"]["labels"], *weights)
+    model = spec.model
+    weights = (model.revision, model.target_modules, model.trust_remote_code)
+    return (spec.data_fingerprint, *spec.cell.labels, *weights)
 
 
 def _name_unmarked(labels: Sequence[str]) -> str:
@@ -256,13 +284,13 @@ def _name_unmarked(labels: Sequence[str]) -> str:
     return "\t".join(["", *labels])
 
 
-def _compact(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return ``tree`` with its keys and short texts shared and its predictions packed."""
-    lean = {
+def _compact(event: AnyEvent) -> AnyEvent:
+    """Return ``event`` with its keys and short texts shared and its predictions packed."""
+    lean: dict[str, Any] = {
         intern(key): intern(value) if type(value) is str and len(value) < LONG else value
-        for key, value in tree.items()
+        for key, value in event.items()
     }
-    if "predictions" in lean:
+    if lean.get("predictions") is not None:
         values = lean["predictions"]
         lean["predictions"] = array("B" if max(values, default=0) < 256 else "i", values)
-    return lean
+    return cast(AnyEvent, lean)

@@ -5,8 +5,8 @@ from pathlib import Path
 from sweep.config import Config, dump_config
 from sweep.errors import RunFolderError
 from sweep.startup.home import is_writable
+from sweep.storage.atomic import replace_file
 from sweep.storage.journal import JOURNAL_NAME
-from sweep.storage.replace import replace_file
 
 CONFIG_NAME = "config.yaml"
 
@@ -65,8 +65,8 @@ def open_run_folder(out: Path, name: str, resume: bool) -> Path:
 
 def save_config(folder: Path, config: Config) -> None:
     """Write the resolved configuration into the run folder."""
-    with replace_file(folder / CONFIG_NAME) as temporary:
-        temporary.write_text(dump_config(config), encoding="utf-8")
+    with replace_file(folder / CONFIG_NAME) as file:
+        file.write(dump_config(config).encode())
 
 
 def explain_blindness(folder: Path, hosts: list[str]) -> str:

@@ -1,9 +1,9 @@
 """The Parquet tables of a run, made from its journal at any time."""
 
 import json
-import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.plan import Candidate, Recipe
+from sweep.storage.atomic import replace_file
+from sweep.storage.events import Ended, Result, TrialStatus
 from sweep.storage.journal import read_events
-from sweep.storage.record import RunRecord, TrialRecord, choose_best, sort_events
-from sweep.storage.replace import replace_file
+from sweep.storage.record import RunRecord, TrialRecord, choose_best, replay
 
 RESULTS_NAME = "results.parquet"
 HISTORY_NAME = "history.parquet"
@@ -45,7 +47,7 @@ RESULT_COLUMNS: list[Column] = [
     ("lora_dropout", REAL, "", "dropout before the adapter"),
     ("learning_rate", REAL, "", "peak learning rate of AdamW"),
     ("weight_decay", REAL, "", "decoupled weight decay"),
-    ("batch_size", WHOLE, "texts", "training texts per optimiser step"),
+    ("batch_size", WHOLE, "texts", "training texts per optimizer step"),
     ("max_length", WHOLE, "tokens", "longer texts are cut to this many tokens"),
     ("max_epochs", WHOLE, "epochs", "epochs of the learning-rate schedule"),
     ("status", TEXT, "", "finished, stopped (by ASHA), diverged, oom or failed"),
@@ -82,7 +84,10 @@ RESULT_COLUMNS: list[Column] = [
     ("started_at", REAL, "s", "Unix time at which a worker took the trial"),
     ("ended_at", REAL, "s", "Unix time at which the result was written down"),
 ]
+CELL_NAMES = frozenset(name for name, *_ in CELL_COLUMNS)
 RESULT_NAMES = frozenset(name for name, *_ in RESULT_COLUMNS)
+RECIPE_NAMES = [part.name for part in fields(Recipe) if part.name in RESULT_NAMES]
+CANDIDATE_NAMES = [part.name for part in fields(Candidate) if part.name in RESULT_NAMES]
 HISTORY_COLUMNS: list[Column] = [
     *CELL_COLUMNS,
     ("epoch", WHOLE, "", "counted from 1"),
@@ -107,7 +112,7 @@ PREDICTION_COLUMNS: list[Column] = [
 
 def write_tables(folder: Path, run: RunRecord | None = None) -> None:
     """Write the three tables of ``folder``; a reader always finds either the old or the new."""
-    run = run or sort_events(read_events(folder))
+    run = run or replay(read_events(folder))
     best = choose_best(run)
     write_table(folder / RESULTS_NAME, RESULT_COLUMNS, list(_result_rows(run, best)))
     write_table(folder / HISTORY_NAME, HISTORY_COLUMNS, _list_history(run))
@@ -130,49 +135,56 @@ def write_table(path: Path, columns: list[Column], content: list[Row] | Lists) -
     )
     build = pa.Table.from_pydict if isinstance(content, dict) else pa.Table.from_pylist
     table = build(content, schema=schema)
-    with replace_file(path) as temporary, temporary.open("wb") as file:
+    with replace_file(path) as file:
         pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _cell_values(record: TrialRecord) -> Row:
-    cell = record.spec["cell"]
-    names = ("cell_id", "model", "n_labels", "n_samples", "seed")
-    return {"trial_id": record.spec["trial_id"], **{name: cell[name] for name in names}}
+    cell = record.spec.cell
+    return {
+        "trial_id": record.spec.trial_id,
+        "cell_id": cell.cell_id,
+        "model": cell.model,
+        "n_labels": cell.n_labels,
+        "n_samples": cell.n_samples,
+        "seed": cell.seed,
+    }
 
 
 def _result_rows(run: RunRecord, best: dict[str, str]) -> Iterator[Row]:
-    opened = run.opened[-1] if run.opened else {}
+    opened = run.newest_opened
     shared = {
         "kind": "model",
-        "versions": json.dumps(opened.get("versions", {})),
-        "git_commit": opened.get("git_commit"),
+        "versions": json.dumps(opened.get("versions", {}) if opened else {}),
+        "git_commit": opened.get("git_commit") if opened else None,
     }
     for record in run.trials.values():
         if record.ended is not None:
-            planned = run.is_planned(record.spec["trial_id"])
-            yield shared | _describe_trial(record, best) | {"in_plan": planned}
+            planned = run.is_planned(record.spec.trial_id)
+            yield shared | _describe_trial(record, record.ended, best) | {"in_plan": planned}
     asked = run.planned_baselines()
     for trial_id, event in run.baselines.items():
         row = {key: value for key, value in event.items() if key in RESULT_NAMES}
-        status = event.get("status") or "finished"
-        fixed = {"kind": "baseline", "status": status, "best_of_cell": status == "finished"}
+        status = event.get("status") or TrialStatus.FINISHED
+        best_of_cell = status == TrialStatus.FINISHED
+        fixed = {"kind": "baseline", "status": status, "best_of_cell": best_of_cell}
         yield {**row, **fixed, "ended_at": event["time"], "in_plan": trial_id in asked}
 
 
-def _describe_trial(record: TrialRecord, best: dict[str, str]) -> Row:
-    spec, started, ended = record.spec, record.started or {}, record.ended or {}
-    sources = (spec["recipe"], spec["candidate"], started, ended)
-    row = {key: value for tree in sources for key, value in tree.items() if key in RESULT_NAMES}
+def _describe_trial(record: TrialRecord, ended: Ended, best: dict[str, str]) -> Row:
+    spec, started = record.spec, record.started
+    row: Row = {name: getattr(spec.recipe, name) for name in RECIPE_NAMES}
+    row |= {name: getattr(spec.candidate, name) for name in CANDIDATE_NAMES}
+    for event in (started, ended) if started else (ended,):
+        row |= {key: value for key, value in event.items() if key in RESULT_NAMES}
     return row | {
-        "candidate": spec["candidate"]["index"],
-        "model_path": spec["model"]["path"],
-        "model_revision": spec["model"]["revision"],
-        "data_fingerprint": spec["data_fingerprint"],
-        "labels": spec["cell"]["labels"],
-        "best_of_cell": best.get(spec["cell"]["cell_id"]) == spec["trial_id"],
-        "started_at": started.get("time"),
+        "candidate": spec.candidate.index,
+        "model_path": spec.model.path,
+        "model_revision": spec.model.revision,
+        "data_fingerprint": spec.data_fingerprint,
+        "labels": spec.cell.labels,
+        "best_of_cell": best.get(spec.cell.cell_id) == spec.trial_id,
+        "started_at": started["time"] if started else None,
         "ended_at": ended["time"],
         **_cell_values(record),
     }
@@ -201,16 +213,17 @@ def _list_predictions(run: RunRecord, best: dict[str, str]) -> Lists:
     lists: Lists = {name: [] for name, *_ in PREDICTION_COLUMNS}
     for trial_id in best.values():
         record = run.trials[trial_id]
-        values = _cell_values(record)
-        _add_predictions(lists, run, values, record.spec["cell"]["labels"], record.ended or {})
+        if record.ended is not None:
+            values, labels = _cell_values(record), record.spec.cell.labels
+            _add_predictions(lists, run, values, labels, record.ended)
     for event in run.baselines.values():
-        values = {name: event[name] for name, *_ in CELL_COLUMNS}
+        values = {name: value for name, value in event.items() if name in CELL_NAMES}
         _add_predictions(lists, run, values, event["labels"], event)
     return lists
 
 
 def _add_predictions(
-    lists: Lists, run: RunRecord, values: Row, labels: list[str], result: Row
+    lists: Lists, run: RunRecord, values: Row, labels: Sequence[str], result: Result
 ) -> None:
     predictions = result.get("predictions")
     test_set = run.find_test_set(result) if predictions else None

@@ -7,12 +7,11 @@ scores are the same on any balanced texts, always does.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sweep.storage.events import Event
+from sweep.storage.events import Result, TestSet
 
 Source = tuple[str | None, ...]
 """The fingerprint of the data that a result is of, and its label names."""
@@ -23,8 +22,8 @@ TOLERANCE = 1e-4
 
 
 def match_test_sets(
-    test_sets: Iterable[Event], results: Mapping[Source, list[Event]]
-) -> dict[Source, Event]:
+    test_sets: Iterable[TestSet], results: Mapping[Source, list[Result]]
+) -> dict[Source, TestSet]:
     """Return the test set of each source that has one among ``test_sets``, its items in the order
     of the predictions."""
     # One without a fingerprint has the order of its time already.
@@ -36,20 +35,18 @@ def match_test_sets(
     }
 
 
-def _find(test_sets: list[Event], source: Source, results: list[Event]) -> Event | None:
+def _find(test_sets: list[TestSet], source: Source, results: list[Result]) -> TestSet | None:
     same_labels = (each for each in test_sets if tuple(each["labels"]) == source[1:])
     return next((s for s in same_labels if all(_agree(s, result) for result in results)), None)
 
 
-def _sort_by_row(test_set: Event) -> Event:
+def _sort_by_row(test_set: TestSet) -> TestSet:
     order = np.argsort(test_set["items"], kind="stable")
-    fields: dict[str, Any] = {
-        name: np.asarray(test_set[name])[order].tolist() for name in ("items", "truth")
-    }
-    return test_set | fields
+    items, truth = np.asarray(test_set["items"])[order], np.asarray(test_set["truth"])[order]
+    return {**test_set, "items": items.tolist(), "truth": truth.tolist()}
 
 
-def _agree(test_set: Event, result: Event) -> bool:
+def _agree(test_set: TestSet, result: Result) -> bool:
     """Return whether the predictions of ``result`` give its scores on ``test_set``."""
     truth, predicted = np.asarray(test_set["truth"]), np.asarray(result["predictions"])
     if truth.shape != predicted.shape:
@@ -58,8 +55,13 @@ def _agree(test_set: Event, result: Event) -> bool:
         "test_accuracy": float((truth == predicted).mean()) if truth.size else 0.0,
         "test_macro_f1": _macro_f1(truth, predicted, len(test_set["labels"])),
     }
-    told = {name: result[name] for name in found if result.get(name) is not None}
-    return all(abs(found[name] - score) < TOLERANCE for name, score in told.items())
+    told = {
+        "test_accuracy": result.get("test_accuracy"),
+        "test_macro_f1": result.get("test_macro_f1"),
+    }
+    return all(
+        score is None or abs(found[name] - score) < TOLERANCE for name, score in told.items()
+    )
 
 
 def _macro_f1(truth: Classes, predicted: Classes, n_labels: int) -> float:

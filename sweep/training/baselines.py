@@ -4,23 +4,23 @@ logistic regression."""
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
 from sweep.data import Subset
+from sweep.storage.events import Facts
 from sweep.training.metrics import load_metric
 
+# Inverse regularization strengths of the logistic regression; validation chooses.
 STRENGTHS = (1.0, 4.0, 16.0)
-"""Inverse regularisation strengths of the logistic regression; validation chooses."""
 
 Predict = Callable[[Sequence[str]], list[int]]
 
 
-def run_baseline(name: str, training: Subset, validation: Subset, test: Subset) -> dict[str, Any]:
-    """Fit the baseline ``name`` and return its scores, under the names of the results table, with
+def run_baseline(name: str, training: Subset, validation: Subset, test: Subset) -> Facts:
+    """Fit the baseline ``name`` and return its scores under the names of the results table, plus
     ``predictions`` (class index of each test text). Raises KeyError for an unknown name."""
     start = time.perf_counter()
     predict = FITS[name](training, validation)
@@ -51,18 +51,18 @@ def _score(predictions: list[int], subset: Subset) -> dict[str, float]:
 
 
 def fit_majority(training: Subset, validation: Subset) -> Predict:
-    """Return a predictor of the most frequent training class (of equals, the first)."""
+    """Predict the most frequent training class; of equals, the first."""
     counts = Counter(training.classes)
     most = min(counts, key=lambda index: (-counts[index], index))
     return lambda texts: [most] * len(texts)
 
 
 def fit_tf_idf(training: Subset, validation: Subset) -> Predict:
-    """Return logistic regression on TF-IDF of words (1-2) and characters inside words (2-5).
+    """Fit logistic regression on TF-IDF of word 1-2-grams and in-word character 2-5-grams.
 
-    Its strength is chosen by accuracy on ``validation``, as candidates of a model are. After
-    Joachims 1998 (doi:10.1007/BFb0026683) and Wang and Manning 2012 (ACL P12-2018), who found
-    such linear models hard to beat on short texts.
+    Accuracy on ``validation`` chooses its strength, just as it chooses among a model's candidates.
+    Joachims 1998 (doi:10.1007/BFb0026683) and Wang and Manning 2012 (ACL P12-2018) found such
+    linear models hard to beat on short texts.
     """
     features = make_union(
         _build_words(training.texts),
@@ -76,8 +76,8 @@ def fit_tf_idf(training: Subset, validation: Subset) -> Predict:
 
 
 def _build_words(texts: Sequence[str]) -> TfidfVectorizer:
-    """Return TF-IDF of words (1-2); where no text has a word of two letters (amino acids or emoji
-    one by one), of whatever stands between spaces."""
+    # Where no text has a word of two letters (single amino acids or emoji, say), whatever stands
+    # between spaces is a word.
     usual = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     find_words = usual.build_analyzer()
     if any(find_words(text) for text in texts):

@@ -1,4 +1,4 @@
-"""Tokenised texts and the batches they are trained and scored in."""
+"""Tokenized texts, and the batches in which they are trained on and scored."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ import torch
 from sweep.models.vocabulary import check_ids
 from sweep.seeds import derive_seed
 
+# Batches whose texts are sorted by length together: enough to avoid most padding, few enough to
+# keep the order random.
 WINDOW = 16
-"""Batches whose texts are sorted by length together: enough to drop most padding, few enough
-that the order stays random."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids and class of each text, and how many texts were cut."""
+    """Token ids and class of each text, and how many texts were truncated."""
 
     ids: list[list[int]]
     classes: list[int]
@@ -25,18 +25,17 @@ class Encoded:
 
     @property
     def tokens(self) -> int:
-        """Number of real tokens."""
+        """Number of tokens, without padding."""
         return sum(self.lengths)
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of each text."""
         return [len(ids) for ids in self.ids]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of one step: ids and mask (texts, tokens), classes (texts,)."""
+    """Tensors of one pass: ids and mask (texts, tokens), classes (texts,)."""
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
@@ -44,11 +43,10 @@ class Batch:
 
 
 class Encoder:
-    """Tokenises each text once and remembers it."""
+    """Tokenizes each text once and remembers it."""
 
     def __init__(self, tokenizer: Any, max_length: int, rows: int | None = None) -> None:
-        """Take what ``tokenizer`` makes of a text; ``rows``, if known, is how many tokens the model
-        has embeddings for."""
+        """``rows``, if known, is how many tokens the model has embeddings for."""
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._rows = rows
@@ -57,7 +55,7 @@ class Encoder:
     def encode(self, texts: Sequence[str], classes: Sequence[int]) -> Encoded:
         """Return the token ids of ``texts``, at most ``max_length`` each.
 
-        Raises ModelError if one of them is past the model's table of embeddings.
+        Raises ModelError if a token has no row in the model's table of embeddings.
         """
         self._learn([text for text in dict.fromkeys(texts) if text not in self._known])
         known = [self._known[text] for text in texts]
@@ -66,17 +64,17 @@ class Encoder:
     def _learn(self, texts: list[str]) -> None:
         if not texts:
             return
-        whole = self._tokenizer(texts, add_special_tokens=True)["input_ids"]
-        for text, ids in zip(texts, whole, strict=True):
+        full = self._tokenizer(texts, add_special_tokens=True)["input_ids"]
+        for text, ids in zip(texts, full, strict=True):
             cut = len(ids) > self._max_length
             if cut:
-                # Asked again, so that closing special tokens survive the cut.
+                # The tokenizer truncates, so that closing special tokens survive.
                 ids = self._tokenizer(text, truncation=True, max_length=self._max_length)[
                     "input_ids"
                 ]
             if self._rows is not None:
                 check_ids(self._tokenizer, ids, self._rows)
-            # Some tokenizers give nothing for an empty text, and a model needs one token.
+            # Some tokenizers return nothing for an empty text, but a model needs a token.
             self._known[text] = (ids or [self._choose_filler()], cut)
 
     def _choose_filler(self) -> int:
@@ -88,10 +86,10 @@ class Encoder:
 def order_training(
     lengths: Sequence[int], batch_size: int, seed: int, epoch: int
 ) -> list[list[int]]:
-    """Return the epoch's batches as lists of indices, in an order that depends on seed and epoch.
+    """Return the epoch's batches as lists of indices; the order depends on seed and epoch.
 
-    Texts are shuffled, sorted by length inside windows of 16 batches, cut into batches, and the
-    batches are shuffled.
+    Texts are shuffled, sorted by length within windows of 16 batches, and split into batches,
+    which are shuffled in turn.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
     order = torch.randperm(len(lengths), generator=generator).tolist()
@@ -105,7 +103,7 @@ def order_training(
 
 
 def order_scoring(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Return batches of indices, longest texts first, so that memory is known from the start."""
+    """Return batches of indices, longest texts first, so the first batch needs the most memory."""
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
@@ -113,8 +111,8 @@ def order_scoring(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 def split_batch(
     indices: Sequence[int], lengths: Sequence[int], max_tokens: int
 ) -> Iterator[list[int]]:
-    """Yield the parts of a batch, each of at most ``max_tokens`` with its padding (a text that is
-    longer stands alone)."""
+    """Yield the parts of a batch, each of at most ``max_tokens`` with its padding; a longer text
+    is a part of its own."""
     part: list[int] = []
     width = 0
     for index in indices:
@@ -131,7 +129,6 @@ def split_batch(
 def build_batch(
     encoded: Encoded, indices: Sequence[int], pad_id: int, device: torch.device
 ) -> Batch:
-    """Return the tensors of the texts at ``indices``, padded to the longest."""
     rows = [encoded.ids[index] for index in indices]
     width = max(map(len, rows))
     ids = torch.tensor([row + [pad_id] * (width - len(row)) for row in rows])

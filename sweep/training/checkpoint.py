@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from sweep.storage.atomic import replace_file
 from sweep.storage.folders import MANIFEST, checksum, dump_manifest, parse_manifest
 
 STATE = "state.json"
@@ -27,16 +27,12 @@ def write_checkpoint(folder: Path, groups: dict[str, Tensors], state: dict[str, 
         save_file(packed, folder / f"{name}.safetensors")
     (folder / STATE).write_text(json.dumps(state))
     sums = {file.name: checksum(file) for file in sorted(folder.iterdir())}
-    beside = folder / f".{MANIFEST}"
-    with beside.open("w") as file:
-        file.write(dump_manifest(sums))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(folder / MANIFEST)
+    with replace_file(folder / MANIFEST) as file:
+        file.write(dump_manifest(sums).encode())
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] | None:
-    """Return the groups and the state in ``folder``, or None if it is not whole."""
+    """Return the groups and the state in ``folder``, or None if it is incomplete or damaged."""
     try:
         sums = parse_manifest((folder / MANIFEST).read_bytes())
         if sums is None or any(checksum(folder / name) != sums[name] for name in sums):
@@ -49,8 +45,8 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] |
 
 
 def is_storage_full(error: Exception) -> bool:
-    """Return whether ``error`` says that nothing more can be written: disk full, or over quota."""
+    """Return whether ``error`` means that the disk is full or the quota used up."""
     if isinstance(error, OSError) and error.errno in FULL:
         return True
-    # safetensors has an error class of its own, which holds the number in its text alone.
+    # safetensors has its own error class, whose text alone holds the number.
     return any(f"os error {number}" in str(error) for number in FULL)

@@ -1,16 +1,15 @@
-"""What engines share: the base model kept between trials, the tokenized texts, and checkpoints."""
+"""What engines share: a base model kept between trials, tokenized texts, and checkpoints."""
 
 import platform
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from sweep.data import CellData, Subsets
-from sweep.models.base import Base, load_base, materialise
+from sweep.models.base import Base, load_base, materialize
 from sweep.models.device import choose_attention, keep_freed_memory, name_device
-from sweep.models.sources import TINY_PREFIX
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.vocabulary import count_rows
 from sweep.plan import Cell, TrialSpec
 from sweep.storage.checkpoints import (
@@ -19,13 +18,12 @@ from sweep.storage.checkpoints import (
     list_checkpoints,
     name_checkpoint,
 )
+from sweep.storage.events import EpochResult, Facts
 from sweep.training.batches import Encoder
 from sweep.training.trial import Trial
 
 
 class Engine:
-    """What engines share: the base model, the tokenised texts and the trials' checkpoints."""
-
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
         self._subsets = subsets
         self._models_folder = models_folder
@@ -37,13 +35,14 @@ class Engine:
         self._source = ""
         self.base_loads = 0
 
-    def take_base(self, spec: TrialSpec) -> tuple[Base, Encoder]:
-        """Return the trial's base model, loaded if it is not at hand, and its tokenised texts."""
+    def get_base(self, spec: TrialSpec) -> tuple[Base, Encoder]:
+        """Return the trial's base model and its encoder; a base other than the loaded one is loaded
+        in its stead."""
         ref = spec.model
         if self._base is None or self._encoder is None or self._base.ref != ref:
-            # Let the old one go first: two do not fit on a small GPU.
+            # Drop the old one first: two do not fit on a small GPU.
             self._base = self._encoder = None
-            self._source = materialise(ref, self._models_folder, self._subsets.training_texts)
+            self._source = materialize(ref, self._models_folder, self._subsets.training_texts)
             self._base = load_base(ref, self._source, spec.recipe.dtype, self._device)
             choose_attention(self._base.model, spec.recipe.max_length)
             rows = count_rows(self._base.model)
@@ -51,12 +50,11 @@ class Engine:
             self.base_loads += 1
         return self._base, self._encoder
 
-    def cut_data(self, cell: Cell) -> CellData:
-        """Return the texts of a cell."""
+    def get_cell_data(self, cell: Cell) -> CellData:
         return self._subsets.of_cell(cell.n_labels, cell.n_samples, cell.seed)
 
-    def describe(self, base: Base, started: float, resumed_epoch: int) -> dict[str, Any]:
-        """Return what is worth knowing of a trial's start."""
+    def describe(self, base: Base, started: float, resumed_epoch: int) -> Facts:
+        """Return facts about a trial's start, under the names of the results table."""
         return {
             "host": platform.node(),
             "device": name_device(self._device),
@@ -64,19 +62,19 @@ class Engine:
             "resumed_epoch": resumed_epoch,
             "load_seconds": time.perf_counter() - started,
             "base_loads": self.base_loads,
-            # Of a tiny family, which of the run's folders; others are named by the trial's spec.
+            # The folder in the run that a tiny family was written to; specs name all others.
             "base": Path(self._source).name if base.ref.path.startswith(TINY_PREFIX) else None,
         }
 
     def discard(self) -> None:
-        """End what runs and drop the base model, which the next trial then loads afresh."""
+        """Drop the base model; the next trial loads it afresh."""
         self._base = self._encoder = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-class Keeper:
-    """A trial's checkpoints in one folder, and the time that has passed on it."""
+class Checkpointer:
+    """Writes and restores one trial's checkpoints, and adds up its wall time."""
 
     def __init__(self, trial: Trial, folder: Path, started: float) -> None:
         self.trial = trial
@@ -84,17 +82,17 @@ class Keeper:
         self._mark = started
 
     def restore(self, resume_epoch: int) -> int:
-        """Take up the newest whole checkpoint that is not past ``resume_epoch``; return its epoch,
-        0 if there is none."""
+        """Load the newest complete checkpoint up to ``resume_epoch``; return its epoch, or 0 if
+        there is none."""
         limit = name_checkpoint(self._folder, resume_epoch)
         for folder in list_checkpoints(self._folder):
             if folder <= limit and self.trial.restore(folder):
                 return self.trial.progress.epoch
         return 0
 
-    def keep(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        """Write the checkpoint of the epoch that gave ``metrics``; return them with the trial's
-        totals."""
+    def save(self, metrics: EpochResult) -> EpochResult:
+        """Write the checkpoint of the epoch that ended with ``metrics``; return these, with the
+        trial's totals."""
         progress, now = self.trial.progress, time.perf_counter()
         progress.wall_seconds += now - self._mark
         self._mark = now

@@ -23,15 +23,15 @@ class Classification(evaluate.Metric):  # type: ignore[misc]
         )
 
     def _build_data_dir(self) -> str:
-        # evaluate makes a folder below the user's home here even for a metric that stays in
-        # memory; a container's user may have no home, or one that cannot be written.
+        # evaluate would create a folder below the user's home even for a metric that stays in
+        # memory, and a container's user may have no writable home.
         return ""
 
     def _compute(
         self, predictions: list[int], references: list[int], n_labels: int
     ) -> dict[str, Any]:
         classes = list(range(n_labels))
-        # A class that is never predicted counts as F1 = 0, by the macro average's definition.
+        # A class that is never predicted has F1 = 0, by the definition of the macro average.
         macro_f1 = f1_score(
             references, predictions, labels=classes, average="macro", zero_division=0
         )
@@ -42,5 +42,5 @@ class Classification(evaluate.Metric):  # type: ignore[misc]
 
 
 def load_metric() -> Classification:
-    """Return the metric, holding its inputs in memory: it writes no file and makes no folder."""
+    """Load the metric so that it keeps its inputs in memory and writes no files."""
     return Classification(keep_in_memory=True)

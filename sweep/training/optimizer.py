@@ -1,4 +1,4 @@
-"""AdamW with its schedule, and its state as plain tensors; for one trial, or for a stack."""
+"""AdamW with its schedule, and its state as plain tensors."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,9 +8,9 @@ from torch import nn
 from sweep.plan import Candidate
 from sweep.training.checkpoint import Tensors
 
+# PyTorch's defaults, which are Kingma and Ba's (2014, arXiv:1412.6980).
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-"""PyTorch's defaults, which are Kingma and Ba's (2014, arXiv:1412.6980)."""
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], candidate: Candidate) -> torch.optim.AdamW:
@@ -26,10 +26,10 @@ def build_optimizer(parameters: Iterable[nn.Parameter], candidate: Candidate) ->
 
 
 def schedule(step: int, total_steps: int, warmup_ratio: float) -> float:
-    """Return the factor on the peak learning rate: linear from 0 up, then linear down to 0.
+    """Return the factor on the peak learning rate: linear warmup, then linear decay to 0.
 
     The same as ``transformers.get_linear_schedule_with_warmup``, shifted by one step so that no
-    step has rate 0.
+    step has a rate of 0.
     """
     warmup = round(total_steps * warmup_ratio)
     if step < warmup:
@@ -37,7 +37,7 @@ def schedule(step: int, total_steps: int, warmup_ratio: float) -> float:
     return (total_steps - step) / max(1, total_steps - warmup)
 
 
-def flatten_moments(
+def flatten_adamw_state(
     named: list[tuple[str, nn.Parameter]], optimizer: torch.optim.Optimizer
 ) -> Tensors:
     """Return AdamW's state as flat tensors named ``PARAMETER/KEY``."""
@@ -48,12 +48,12 @@ def flatten_moments(
     }
 
 
-def restore_moments(
+def load_adamw_state(
     named: list[tuple[str, nn.Parameter]],
     optimizer: torch.optim.Optimizer,
     flat: Mapping[str, torch.Tensor],
 ) -> None:
-    """Give ``optimizer`` the state that ``flatten_moments`` returned."""
+    """Load what ``flatten_adamw_state`` returned into ``optimizer``."""
     for name, parameter in named:
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = flat.get(f"{name}/{key}")

@@ -1,11 +1,9 @@
-"""Train one candidate: an epoch at a time, with validation, one test at the end, and state to
-save and restore; knows nothing of Ray."""
+"""The solo engine: one trial at a time, each with a base model to itself."""
 
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -22,26 +20,27 @@ from sweep.models.base import (
 from sweep.models.device import cast_to, measure_peak_memory
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
+from sweep.storage.events import EpochResult, Facts
 from sweep.training.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
 from sweep.training.checkpoint import Tensors
-from sweep.training.engine import Engine, Keeper
-from sweep.training.optimizer import build_optimizer, flatten_moments, restore_moments
+from sweep.training.engine import Checkpointer, Engine
+from sweep.training.optimizer import build_optimizer, flatten_adamw_state, load_adamw_state
 from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
 
 @dataclass
-class Trainer(Trial):
-    """One candidate in training, alone on one base model."""
+class SoloTrial(Trial):
+    """One candidate in training, alone on its base model."""
 
     base: Base
     model: PeftModel
     optimizer: torch.optim.AdamW
 
-    def run_epoch(self) -> dict[str, Any]:
+    def run_epoch(self) -> EpochResult:
         """Train one epoch and validate; return the epoch's metrics.
 
-        ``done`` is true when the trial ends by itself: ``status`` then says how, and a finished
-        trial carries its only test scores, made with the weights of its best epoch.
+        ``done`` is true once the trial has ended by itself; ``status`` then says how, and the
+        metrics of a finished trial hold its only test scores, from the weights of its best epoch.
         """
         self.progress.epoch += 1
         start = time.perf_counter()
@@ -54,12 +53,12 @@ class Trainer(Trial):
         metrics |= self.end_validation(score, time.perf_counter() - trained)
         if metrics["done"] or not self.is_last_epoch():
             return metrics
-        return metrics | self._finish()
+        return {**metrics, **self._finish()}
 
     def _train_epoch(self) -> float:
-        """Take every training step of the epoch; return the mean loss per text."""
+        """Return the mean loss per text."""
         epoch, seed = self.progress.epoch, self.spec.cell.seed
-        # Dropout depends on seed and epoch alone, so a resumed trial needs no generator state.
+        # Dropout depends on seed and epoch only, so a resumed trial needs no generator state.
         torch.manual_seed(derive_seed(seed, "dropout", epoch))
         self.model.train()
         order = self.order_epoch()
@@ -70,13 +69,13 @@ class Trainer(Trial):
         return total.item() / len(self.training.classes)
 
     def _parts(self, encoded: Encoded, indices: list[int]) -> Iterator[tuple[list[int], Batch]]:
-        """Yield the batch in parts that are bounded in tokens, with the indices of each."""
+        """Yield the batch in parts of at most ``max_tokens``, each with its indices."""
         pad_id = self.base.tokenizer.pad_token_id
         for part in split_batch(indices, encoded.lengths, self.max_tokens):
             yield part, build_batch(encoded, part, pad_id, self.base.device)
 
     def _step(self, indices: list[int]) -> torch.Tensor:
-        """Take one optimiser step; return the mean loss of its texts, a scalar on the device."""
+        """Return the mean loss of the batch, a scalar on the device."""
         total = torch.zeros((), device=self.base.device)
         for _, batch in self._parts(self.training, indices):
             losses = nn.functional.cross_entropy(
@@ -95,11 +94,10 @@ class Trainer(Trial):
     def _logits(self, batch: Batch) -> torch.Tensor:
         """Return float32 logits (texts, classes)."""
         with cast_to(self.base.device, self.base.dtype):
-            return self.base.readout(batch.input_ids, batch.attention_mask).float()
+            return self.base.last_token_forward(batch.input_ids, batch.attention_mask).float()
 
     def score(self, encoded: Encoded) -> Score:
-        """Return loss, accuracy, macro-F1 and predicted class of each text, in ``encoded``'s
-        order."""
+        """Score ``encoded``; predictions are in its order."""
         self.model.eval()
         order = order_scoring(encoded.lengths, self.spec.recipe.eval_batch_size)
         parts = (pair for indices in order for pair in self._parts(encoded, indices))
@@ -111,37 +109,31 @@ class Trainer(Trial):
                 total += nn.functional.cross_entropy(logits, batch.classes, reduction="sum").item()
                 for index, predicted in zip(part, logits.argmax(-1).tolist(), strict=True):
                     predictions[index] = predicted
-        return self.judge(encoded, total, predictions)
+        return self.compute_metrics(encoded, total, predictions)
 
-    def _finish(self) -> dict[str, Any]:
-        """Score the test texts once, with the best epoch's weights."""
+    def _finish(self) -> EpochResult:
         start = time.perf_counter()
-        self.take_best()
+        self.restore_best_weights()
         score = self.score(self.test)
         return self.end_test(score, time.perf_counter() - start)
 
     def _parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
 
-    def trained(self) -> NamedTensors:
-        """Return the adapter's and the head's parameters."""
+    def trainable_weights(self) -> NamedTensors:
         return [*self._parameters()]
 
-    def frozen(self) -> NamedTensors:
-        """Return the base model's weights."""
+    def frozen_weights(self) -> NamedTensors:
         named = self.model.get_base_model().named_parameters()
         return [(n.replace(".base_layer.", "."), p) for n, p in named if not p.requires_grad]
 
-    def moments(self) -> Tensors:
-        """Return AdamW's state."""
-        return flatten_moments(self._parameters(), self.optimizer)
+    def optimizer_state(self) -> Tensors:
+        return flatten_adamw_state(self._parameters(), self.optimizer)
 
-    def take_moments(self, flat: Mapping[str, torch.Tensor]) -> None:
-        """Give AdamW the state that ``moments`` gave."""
-        restore_moments(self._parameters(), self.optimizer, flat)
+    def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
+        load_adamw_state(self._parameters(), self.optimizer, flat)
 
     def measure(self) -> dict[str, int]:
-        """Return the counts of parameters, and the most memory held."""
         return {
             "trainable_parameters": sum(p.numel() for _, p in self._parameters()),
             "total_parameters": sum(p.numel() for p in self.model.parameters()),
@@ -149,15 +141,15 @@ class Trainer(Trial):
         }
 
     def close(self) -> None:
-        """Leave the base model as it was before this trial."""
+        """Restore the base model to its state before this trial."""
         detach_adapter(self.base, self.model)
 
 
-def build_trainer(
+def build_solo_trial(
     spec: TrialSpec, base: Base, encoder: Encoder, data: CellData, half_batches: bool = False
-) -> Trainer:
-    """Return ``spec`` ready for its first epoch on ``base``; ``half_batches`` takes each batch
-    in parts (see ``bound_tokens``)."""
+) -> SoloTrial:
+    """Attach ``spec`` to ``base``, ready for its first epoch; for ``half_batches`` see
+    ``bound_tokens``."""
     if base.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(base.device)
     model = attach_adapter(base, spec.cell.labels, spec.candidate, spec.cell.seed)
@@ -166,7 +158,7 @@ def build_trainer(
     wanted, rank = spec.recipe.gradient_checkpointing, spec.candidate.lora_rank
     set_checkpointing(base, needs_checkpointing(base, wanted, rank, widest))
     optimizer = build_optimizer(model.parameters(), spec.candidate)
-    return Trainer(
+    return SoloTrial(
         spec,
         texts.training,
         texts.validation,
@@ -181,14 +173,14 @@ def build_trainer(
 class SoloEngine(Engine):
     """Trains trials one after another; what they share is loaded once.
 
-    The calls, in order, for each trial: ``start``, ``run_epoch`` until it says ``done`` or the
-    scheduler stops the trial, ``close``.
+    For each trial, call ``start``, then ``run_epoch`` until its metrics say ``done`` or the
+    scheduler stops the trial, then ``close``.
     """
 
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
         super().__init__(subsets, models_folder)
-        self._trainer: Trainer | None = None
-        self._keeper: Keeper | None = None
+        self._current: SoloTrial | None = None
+        self._checkpointer: Checkpointer | None = None
 
     def start(
         self,
@@ -196,41 +188,36 @@ class SoloEngine(Engine):
         checkpoints: Path,
         resume_epoch: int = 0,
         half_batches: bool = False,
-    ) -> dict[str, Any]:
-        """Make ``spec`` ready, from its newest whole checkpoint in ``checkpoints`` that is not past
-        ``resume_epoch``, if it has one; return what is worth knowing of the start.
+    ) -> Facts:
+        """Set up ``spec``, from its newest complete checkpoint in ``checkpoints`` up to
+        ``resume_epoch`` if it has one; return facts about the start.
 
-        ``half_batches`` takes each batch in parts, to the same effect with less memory.
+        With ``half_batches``, batches go through the model in parts: same steps, less memory.
         """
         started = time.perf_counter()
-        base, encoder = self.take_base(spec)
-        data = self.cut_data(spec.cell)
-        self._trainer = build_trainer(spec, base, encoder, data, half_batches)
-        self._keeper = Keeper(self._trainer, checkpoints, started)
-        return self.describe(base, started, self._keeper.restore(resume_epoch))
+        base, encoder = self.get_base(spec)
+        data = self.get_cell_data(spec.cell)
+        self._current = build_solo_trial(spec, base, encoder, data, half_batches)
+        self._checkpointer = Checkpointer(self._current, checkpoints, started)
+        return self.describe(base, started, self._checkpointer.restore(resume_epoch))
 
     @property
-    def _trial(self) -> Trainer:
-        if self._trainer is None:
+    def _trial(self) -> SoloTrial:
+        if self._current is None:
             raise RuntimeError("no trial has been started")
-        return self._trainer
+        return self._current
 
-    def run_epoch(self) -> dict[str, Any]:
-        """Train one epoch, keep its checkpoint, and return its metrics with the trial's totals."""
+    def run_epoch(self) -> EpochResult:
+        """Train one epoch, write its checkpoint, and return its metrics with the trial's totals."""
         metrics = self._trial.run_epoch()
-        return self._keeper.keep(metrics) if self._keeper else metrics
-
-    def save(self, folder: Path) -> None:
-        """Write the trial's state to ``folder``."""
-        self._trial.save(folder)
+        return self._checkpointer.save(metrics) if self._checkpointer else metrics
 
     def close(self) -> None:
-        """End the trial; the base model stays for the next one."""
-        if self._trainer is not None:
-            self._trainer.close()
-            self._trainer = self._keeper = None
+        """End the trial; the base model stays loaded for the next one."""
+        if self._current is not None:
+            self._current.close()
+            self._current = self._checkpointer = None
 
     def discard(self) -> None:
-        """End the trial and drop the base model too, which the next trial then loads afresh."""
-        self._trainer = self._keeper = None
+        self._current = self._checkpointer = None
         super().discard()

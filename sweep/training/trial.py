@@ -1,18 +1,19 @@
-"""A trial as every engine trains it: its texts, its order and rates, its epochs' outcome, and the
-state that goes into checkpoints."""
+"""A trial, whichever engine trains it: its texts, batch order and learning rates, its outcome, and
+the state that goes into checkpoints."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
 from sweep.data import CellData
 from sweep.errors import format_names
 from sweep.plan import TrialSpec
+from sweep.storage.events import EpochResult, Facts, TrialStatus
 from sweep.training.batches import Encoded, Encoder, order_training
 from sweep.training.checkpoint import Tensors, read_checkpoint, write_checkpoint
 from sweep.training.metrics import load_metric
@@ -23,7 +24,7 @@ NamedTensors = list[tuple[str, torch.Tensor]]
 
 @dataclass
 class Score:
-    """What scoring a subset gave."""
+    """Loss and metrics of a subset, and its predicted classes."""
 
     loss: float
     accuracy: float
@@ -33,7 +34,7 @@ class Score:
 
 @dataclass
 class Progress:
-    """The part of a trial's state that is not tensors."""
+    """The part of a trial's state that is not tensors; a checkpoint holds it as JSON."""
 
     epoch: int = 0
     best_epoch: int = 0
@@ -49,8 +50,6 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrialTexts:
-    """The tokenised texts of a trial's cell."""
-
     training: Encoded
     validation: Encoded
     test: Encoded
@@ -58,100 +57,103 @@ class TrialTexts:
 
 @dataclass
 class Trial(ABC):
-    """One candidate in training; an engine says where its weights and moments lie."""
+    """One candidate in training; subclasses say where its weights and optimizer state are."""
 
     spec: TrialSpec
     training: Encoded
     validation: Encoded
     test: Encoded
+    # Most tokens of this trial, padding included, that pass through the model at once.
     max_tokens: int
-    """Most tokens, padding included, of this trial that pass through the model at once."""
     progress: Progress = field(default_factory=Progress, kw_only=True)
     best: Tensors = field(default_factory=dict, kw_only=True)
 
     @abstractmethod
-    def trained(self) -> NamedTensors:
-        """Return the trained weights, by PEFT's names; writing into them changes the trial."""
+    def trainable_weights(self) -> NamedTensors:
+        """Return adapter and head by PEFT's names; writing into them changes the trial."""
 
     @abstractmethod
-    def frozen(self) -> NamedTensors:
+    def frozen_weights(self) -> NamedTensors:
         """Return the base model's weights, by names like its own."""
 
     @abstractmethod
-    def moments(self) -> Tensors:
-        """Return the optimiser's state as flat tensors named ``PARAMETER/KEY``."""
+    def optimizer_state(self) -> Tensors:
+        """Return the optimizer's state as flat tensors named ``PARAMETER/KEY``."""
 
     @abstractmethod
-    def take_moments(self, flat: Mapping[str, torch.Tensor]) -> None:
-        """Take up the optimiser's state that ``moments`` gave."""
+    def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
+        """Load what ``optimizer_state`` returned."""
 
     @abstractmethod
     def measure(self) -> dict[str, int]:
         """Return ``trainable_parameters``, ``total_parameters`` and ``peak_memory_bytes``."""
 
     def order_epoch(self) -> list[list[int]]:
-        """Return the batches of the epoch at hand, as indices of training texts."""
+        """Return the batches of the current epoch, as indices of training texts."""
         recipe, seed = self.spec.recipe, self.spec.cell.seed
         return order_training(self.training.lengths, recipe.batch_size, seed, self.progress.epoch)
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """Return the rate of a step, counted from the trial's start."""
+        """Return the learning rate of ``step``, counted from the trial's start."""
         recipe = self.spec.recipe
         total = recipe.max_epochs * steps_per_epoch
         peak = self.spec.candidate.learning_rate
         return peak * schedule(step, total, recipe.warmup_ratio)
 
-    def end_training(self, loss: float, seconds: float) -> dict[str, Any]:
-        """Note an epoch's training; return its metrics, with ``done`` if the loss is no number."""
+    def end_training(self, loss: float, seconds: float) -> EpochResult:
+        """Record an epoch's training; return its metrics, ``done`` if the loss is not finite."""
         self.progress.train_tokens += self.training.tokens
         self.progress.train_seconds += seconds
-        metrics = {"epoch": self.progress.epoch, "train_loss": loss, "train_seconds": seconds}
+        metrics: EpochResult = {"epoch": self.progress.epoch, "train_loss": loss}
         if not math.isfinite(loss):
-            # An epoch without validation has no times of its own in the history.
-            del metrics["train_seconds"]
-            return metrics | self.end("diverged", self._explain_divergence("training"))
-        return metrics
+            # The history has no times for an epoch without validation.
+            return {
+                **metrics,
+                **self.end(TrialStatus.DIVERGED, self._explain_divergence("training")),
+            }
+        return {**metrics, "train_seconds": seconds}
 
-    def end_validation(self, score: Score, seconds: float) -> dict[str, Any]:
-        """Note an epoch's validation, and the weights if they are the best yet; return metrics."""
+    def end_validation(self, score: Score, seconds: float) -> EpochResult:
+        """Record an epoch's validation, and weights that are the best yet; return its metrics."""
         self.progress.eval_seconds += seconds
-        metrics = {
+        metrics: EpochResult = {
             "val_loss": score.loss,
             "val_accuracy": score.accuracy,
             "val_macro_f1": score.macro_f1,
             "eval_seconds": seconds,
         }
         if not math.isfinite(score.loss):
-            return metrics | self.end("diverged", self._explain_divergence("validation"))
+            reason = self._explain_divergence("validation")
+            return {**metrics, **self.end(TrialStatus.DIVERGED, reason)}
         self._remember_best(score)
-        return metrics | {"best_val_accuracy": self.progress.val_accuracy, "done": False}
+        return {**metrics, "best_val_accuracy": self.progress.val_accuracy, "done": False}
 
-    def end_test(self, score: Score, seconds: float) -> dict[str, Any]:
-        """Note the only scores of the test texts; return the finished trial's metrics."""
+    def end_test(self, score: Score, seconds: float) -> EpochResult:
+        """Record the only scores of the test texts; return the finished trial's metrics."""
         self.progress.eval_seconds += seconds
         return {
-            **self.end("finished", None),
+            **self.end(TrialStatus.FINISHED, None),
             "test_accuracy": score.accuracy,
             "test_macro_f1": score.macro_f1,
             "predictions": score.predictions,
         }
 
-    def end(self, status: str, error: str | None) -> dict[str, Any]:
-        """Return the metrics of a trial that ends by itself."""
+    def end(self, status: TrialStatus, error: str | None) -> EpochResult:
         return {"done": True, "status": status, "error": error}
 
     def _explain_divergence(self, kind: str) -> str:
-        """Return what to say of a loss that is no number; the base's weights may be at fault."""
-        broken = [name for name, value in self.frozen() if not bool(value.isfinite().all())]
+        # The base model's weights may be at fault.
+        broken = [name for name, value in self.frozen_weights() if not bool(value.isfinite().all())]
         if not broken:
             return f"the {kind} loss is not finite"
         return (
-            f"the {kind} loss is not finite, since {len(broken)} of the base model's weights hold "
-            f"values that are no numbers ({format_names(broken, 2, 100)}); download the model again"
+            f"the {kind} loss is not finite: the base model has NaN or infinite values in "
+            f"{len(broken)} of its tensors ({format_names(broken, 2, 100)}); download the model "
+            "again"
         )
 
-    def judge(self, encoded: Encoded, total_loss: float, predictions: list[int]) -> Score:
-        """Return the score of ``predictions``, in the order of ``encoded``."""
+    def compute_metrics(self, encoded: Encoded, total_loss: float, predictions: list[int]) -> Score:
+        """Score ``predictions``, which are in the order of ``encoded``."""
         scores = load_metric().compute(
             predictions=predictions,
             references=encoded.classes,
@@ -167,31 +169,30 @@ class Trial(ABC):
             progress.val_accuracy = score.accuracy
             progress.val_macro_f1 = score.macro_f1
             progress.val_loss = score.loss
-            self.best = {name: value.detach().clone() for name, value in self.trained()}
+            self.best = {name: value.detach().clone() for name, value in self.trainable_weights()}
 
     def is_last_epoch(self) -> bool:
-        """Return whether the trial ends with this epoch: the last one, or patience is over."""
+        """Return whether the trial ends with this epoch: its last, or its patience has run out."""
         recipe, progress = self.spec.recipe, self.progress
         if progress.epoch >= recipe.max_epochs:
             return True
         waited = progress.epoch - progress.best_epoch
         return recipe.patience is not None and waited >= recipe.patience
 
-    def take_best(self) -> None:
-        """Go back to the weights of the best epoch."""
+    def restore_best_weights(self) -> None:
         with torch.no_grad():
-            for name, value in self.trained():
+            for name, value in self.trainable_weights():
                 if name in self.best:
                     value.copy_(self.best[name])
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Facts:
         """Return the trial's totals so far, under the names of the results table."""
         progress = asdict(self.progress)
         epochs = progress.pop("epoch")
         if not progress["best_epoch"]:
             for name in ("best_epoch", "val_accuracy", "val_macro_f1", "val_loss"):
                 progress[name] = None
-        return {
+        facts = {
             **progress,
             "epochs_run": epochs,
             "n_validation": len(self.validation.classes),
@@ -199,32 +200,32 @@ class Trial(ABC):
             "truncated_texts": self.training.truncated,
             **self.measure(),
         }
+        return cast(Facts, facts)
 
     def save(self, folder: Path) -> None:
-        """Write adapter, head, optimiser moments, best epoch and progress to ``folder``."""
-        groups: dict[str, Tensors] = {"adapter": dict(self.trained()), "best": self.best}
-        groups["optimizer"] = self.moments()
+        """Write adapter, head, optimizer state, best weights and progress to ``folder``."""
+        groups: dict[str, Tensors] = {"adapter": dict(self.trainable_weights()), "best": self.best}
+        groups["optimizer"] = self.optimizer_state()
         progress = asdict(self.progress)
         write_checkpoint(folder, groups, {"trial_id": self.spec.trial_id, "progress": progress})
 
     def restore(self, folder: Path) -> bool:
-        """Take up the state in ``folder``; return False if it is not whole or not this trial's."""
+        """Load the state in ``folder``; return False if it is incomplete or another trial's."""
         found = read_checkpoint(folder)
         if found is None or found[1].get("trial_id") != self.spec.trial_id:
             return False
         groups, state = found
         with torch.no_grad():
-            for name, value in self.trained():
+            for name, value in self.trainable_weights():
                 value.copy_(groups["adapter"][name])
-        self.take_moments(groups["optimizer"])
-        device = self.trained()[0][1].device
+        self.load_optimizer_state(groups["optimizer"])
+        device = self.trainable_weights()[0][1].device
         self.best = {name: value.to(device) for name, value in groups["best"].items()}
         self.progress = Progress(**state["progress"])
         return True
 
 
 def encode_cell(encoder: Encoder, data: CellData) -> TrialTexts:
-    """Return the texts of a cell, tokenised."""
     return TrialTexts(
         *(
             encoder.encode(subset.texts, subset.classes)
@@ -236,8 +237,8 @@ def encode_cell(encoder: Encoder, data: CellData) -> TrialTexts:
 def bound_tokens(spec: TrialSpec, training: Encoded, half_batches: bool) -> tuple[int, int]:
     """Return the most tokens that pass through the model at once, and those of the widest batch.
 
-    With ``half_batches`` a batch is taken in at least two parts, which needs less memory and
-    makes the same step, since the parts' gradients add up.
+    With ``half_batches``, a batch passes in at least two parts. That needs less memory and makes
+    the same step, because the parts' gradients add up.
     """
     recipe = spec.recipe
     most = recipe.max_batch_tokens

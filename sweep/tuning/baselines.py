@@ -14,8 +14,8 @@ from ray.tune.experiment import Trial
 from sweep.config import ResourcesConfig
 from sweep.data import Subsets
 from sweep.errors import shorten
-from sweep.plan import Plan, TrialSpec
-from sweep.storage.events import FAILED
+from sweep.plan import Cell, Plan, TrialSpec
+from sweep.storage.events import Facts, TrialStatus
 from sweep.storage.failed_baselines import describe_failure
 from sweep.tuning.callbacks import SessionCallback
 from sweep.tuning.recorder import Recorder
@@ -29,10 +29,33 @@ START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
+class BaselineSpec:
+    """One baseline on one subset."""
+
+    baseline_id: str
+    name: str
+    cell: Cell
+    data_fingerprint: str
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return what the journal says of it, whatever its result."""
+        return {
+            "trial_id": self.baseline_id,
+            "cell_id": self.baseline_id,
+            "model": self.name,
+            "n_labels": self.cell.n_labels,
+            "labels": list(self.cell.labels),
+            "n_samples": self.cell.n_samples,
+            "seed": self.cell.seed,
+            "data_fingerprint": self.data_fingerprint,
+        }
+
+
+@dataclass(frozen=True)
 class Attempt:
     """A baseline that the cluster has been given."""
 
-    axes: dict[str, Any]
+    spec: BaselineSpec
     since: float = field(default_factory=time.monotonic)
 
 
@@ -51,24 +74,25 @@ class BaselineTasks(SessionCallback):
         subsets: Subsets,
         recorder: Recorder,
         resources: ResourcesConfig | None = None,
-        tell: Callable[[str], None] = lambda sentence: None,
+        notify: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         """Take ``resources`` for how often a lost worker is forgiven and how long a task may take;
-        ``tell`` hears of failures, of each kind once."""
+        ``notify`` hears of failures, of each kind once."""
         self._recorder = recorder
         self._subsets = subsets
         self._resources = resources or ResourcesConfig()
-        self._tell = tell
+        self._notify = notify
         self._told: set[tuple[str, str]] = set()
         self._losses: Counter[str] = Counter()
         self._corpus: ray.ObjectRef | None = None
         self._waiting: dict[ray.ObjectRef, Attempt] = {}
         known = recorder.record.baselines
         self.missing = [
-            axes
-            for axes in list_baselines(names, plan)
+            spec
+            for spec in list_baselines(names, plan)
             # An id says nothing of what the classes are called.
-            if known.get(axes["trial_id"], {}).get("labels") != axes["labels"]
+            if spec.baseline_id not in known
+            or tuple(known[spec.baseline_id]["labels"]) != spec.cell.labels
         ]
 
     def start(self) -> None:
@@ -100,9 +124,9 @@ class BaselineTasks(SessionCallback):
         # memory monitor ends the worker each time.
         task = ray.remote(num_cpus=cpus, max_retries=0)(_run_on_worker)
         count = max(0, count)
-        for axes in self.missing[:count]:
-            place = (axes["n_labels"], axes["n_samples"], axes["seed"])
-            self._waiting[task.remote(axes["model"], self._corpus, *place)] = Attempt(axes)
+        for spec in self.missing[:count]:
+            axes = (spec.cell.n_labels, spec.cell.n_samples, spec.cell.seed)
+            self._waiting[task.remote(spec.name, self._corpus, *axes)] = Attempt(spec)
         self.missing = self.missing[count:]
 
     def _collect(self, timeout: float) -> None:
@@ -110,24 +134,24 @@ class BaselineTasks(SessionCallback):
             return
         ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=timeout)
         for reference in ready:
-            self._take(reference, self._waiting.pop(reference).axes)
+            self._take(reference, self._waiting.pop(reference).spec)
         self._end_late()
 
-    def _take(self, reference: ray.ObjectRef, axes: dict[str, Any]) -> None:
+    def _take(self, reference: ray.ObjectRef, spec: BaselineSpec) -> None:
         """Write down what became of a task, or try it once more where its worker was lost."""
         try:
-            outcome: dict[str, Any] = ray.get(reference)
+            outcome: Facts = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             # Outside the baseline's own code: its arguments, or this package, did not load there.
             outcome = _describe_error(error)
         except ray.exceptions.RayError as error:
-            self._losses[axes["trial_id"]] += 1
-            if self._losses[axes["trial_id"]] <= self._resources.max_retries:
-                self.missing.insert(0, axes)
+            self._losses[spec.baseline_id] += 1
+            if self._losses[spec.baseline_id] <= self._resources.max_retries:
+                self.missing.insert(0, spec)
                 return
             reason = shorten(error, 300)
             outcome = {"error": f"its worker was lost ({reason or type(error).__name__})"}
-        self._write(axes, outcome)
+        self._write(spec, outcome)
 
     def _end_late(self) -> None:
         """End the tasks that take longer than an epoch of a trial may."""
@@ -137,18 +161,20 @@ class BaselineTasks(SessionCallback):
         for reference in late:
             ray.cancel(reference, force=True)
             reason = f"no result within {minutes:g} minutes (resources.max_epoch_minutes)"
-            self._write(self._waiting.pop(reference).axes, {"error": reason})
+            self._write(self._waiting.pop(reference).spec, {"error": reason})
 
-    def _write(self, axes: dict[str, Any], outcome: dict[str, Any]) -> None:
-        if "error" not in outcome:
-            test_set = self._recorder.test_sets.get(tuple(axes["labels"]))
-            self._recorder.write("baseline", **axes, **outcome, test_set=test_set)
+    def _write(self, spec: BaselineSpec, outcome: Facts) -> None:
+        fields = spec.to_fields() | dict(outcome)
+        error = outcome.get("error")
+        if error is None:
+            test_set = self._recorder.test_sets.get(spec.cell.labels)
+            self._recorder.write("baseline", **fields, test_set=test_set)
             return
-        self._recorder.write("baseline", **axes, status=FAILED, **outcome)
-        kind = (axes["model"], outcome["error"])
+        self._recorder.write("baseline", **fields, status=TrialStatus.FAILED)
+        kind = (spec.name, error)
         if kind not in self._told:
             self._told.add(kind)
-            self._tell(f"{describe_failure(axes | outcome)}; all else goes on")
+            self._notify(f"{describe_failure(fields)}; all else goes on")
 
 
 def identify_baseline(name: str, fingerprint: str) -> str:
@@ -156,28 +182,17 @@ def identify_baseline(name: str, fingerprint: str) -> str:
     return hashlib.sha256(f"{name}\0{VERSION}\0{fingerprint}".encode()).hexdigest()[:12]
 
 
-def list_baselines(names: Sequence[str], plan: Plan) -> list[dict[str, Any]]:
-    """Return the axes of each baseline: every subset of the plan once, whatever the model."""
+def list_baselines(names: Sequence[str], plan: Plan) -> list[BaselineSpec]:
+    """Return each baseline on every subset of the plan once, whatever the model."""
     subsets: dict[str, TrialSpec] = {spec.data_fingerprint: spec for spec in plan.trials}
     return [
-        {
-            "trial_id": identify_baseline(name, fingerprint),
-            "cell_id": identify_baseline(name, fingerprint),
-            "model": name,
-            "n_labels": spec.cell.n_labels,
-            "labels": list(spec.cell.labels),
-            "n_samples": spec.cell.n_samples,
-            "seed": spec.cell.seed,
-            "data_fingerprint": fingerprint,
-        }
+        BaselineSpec(identify_baseline(name, fingerprint), name, spec.cell, fingerprint)
         for fingerprint, spec in subsets.items()
         for name in names
     ]
 
 
-def _run_on_worker(
-    name: str, subsets: Subsets, n_labels: int, n_samples: int, seed: int
-) -> dict[str, Any]:
+def _run_on_worker(name: str, subsets: Subsets, n_labels: int, n_samples: int, seed: int) -> Facts:
     """Return the baseline's scores, or its ``error`` and ``traceback``, as texts: an exception of
     some package may not survive the way to the driver."""
     try:
@@ -190,7 +205,7 @@ def _run_on_worker(
         return _describe_error(error)
 
 
-def _describe_error(error: Exception) -> dict[str, Any]:
+def _describe_error(error: Exception) -> Facts:
     # For an error of a task this is the error itself, not Ray's frame around it.
     cause = getattr(error, "cause", None) or error
     return {

@@ -6,6 +6,7 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from sweep.cluster.ray_internals import forget_result
 from sweep.display.progress import Board
 
 
@@ -33,18 +34,4 @@ class SlimTrials(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Slim a trial that has its result."""
-        slim_trial(trial)
-
-
-def slim_trial(trial: Trial) -> None:
-    """Take from a trial that has ended what Tune would keep of it until the run's end: its whole
-    specification, its last result, and running averages of every metric."""
-    # Tune fills in a copy of the configuration and keeps the first one, to restore trials.
-    for config in (trial.config, vars(trial).get("_Trial__unresolved_config", {})):
-        for name in ("trial", "resume_epoch"):
-            config.pop(name, None)
-    # Without a result, Tune would fetch this one for every trial at the end of the run.
-    trial._default_result_or_future = None
-    trial.run_metadata.last_result = {}
-    trial.run_metadata.metric_analysis = {}
-    trial.run_metadata.metric_n_steps = {}
+        forget_result(trial)

@@ -14,88 +14,80 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from sweep.cluster.autoscaler import read_launched
+from sweep.cluster.autoscaler import read_cluster_spec
 from sweep.cluster.nodes import check_storage
+from sweep.cluster.ray_internals import memory_losses_as_lost_workers
 from sweep.cluster.session import LOCAL, choose_address, connect, disconnect
 from sweep.config import Config
-from sweep.data import Subsets
 from sweep.errors import ConfigError, StorageError
 from sweep.models.sources import COMMIT
-from sweep.plan import Plan, TrialSpec
+from sweep.plan import Plan
+from sweep.preflight.setup import RunSetup
 from sweep.signals import treat_term_as_interrupt
-from sweep.storage.account import DataAccount
 from sweep.storage.checkpoints import CheckpointStore, open_store
-from sweep.storage.journal import Journal, read_events
-from sweep.storage.record import RunRecord, sort_events
+from sweep.storage.journal import Content, Journal, read_events
+from sweep.storage.record import RunRecord, replay
 from sweep.storage.tables import remove_unfinished
 from sweep.tuning.baselines import BaselineTasks
 from sweep.tuning.callbacks import ProgressDisplay, SessionCallback, SlimTrials
-from sweep.tuning.ray_internals import memory_losses_as_lost_workers
 from sweep.tuning.recorder import Recorder
-from sweep.tuning.resume import _reopen_failed, replay_results
+from sweep.tuning.resume import reopen_failed, replay_results
 from sweep.tuning.scheduler import CellASHA
 from sweep.tuning.search import PlanSearch, build_param_space
 from sweep.tuning.trackers import build_trackers
-from sweep.workers.factory import build_trainable, choose_workers
+from sweep.workers.factory import build_trainable, choose_allocation
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "datasets", "evaluate", "scikit-learn")
 
 
 def run_plan(
-    config: Config,
-    plan: Plan,
-    subsets: Subsets,
-    folder: Path,
+    setup: RunSetup,
     journal: Journal,
     address: str | None,
     console: Console,
-    predicted: dict[str, Any] | None = None,
     retry_failed: bool = False,
-    pace: dict[str, Any] | None = None,
-    account: DataAccount | None = None,
 ) -> RunRecord:
-    """Run every trial of ``plan`` that the journal has no result for; return the whole record.
+    """Run every trial of the plan that the journal has no result for; return the whole record.
 
-    ``predicted`` holds the preflight's ``seconds`` (low, likely, high) and ``memory_bytes`` by
-    model: the journal keeps it, and the share of a GPU that a trial gets follows from it. ``pace``
-    is what the time left is told from before anything is measured (``Preflight.pace``).
-    ``retry_failed`` runs the plan's failed trials anew; ``account``, which the journal keeps, is
-    what became of the data. Raises StorageError when the disk takes no more, ClusterError when no
-    cluster can be had.
+    ``retry_failed`` runs the plan's failed trials anew. Raises StorageError when the disk takes no
+    more, ClusterError when no cluster can be had.
     """
+    config, plan, folder = setup.config, setup.plan, setup.folder
     trackers = build_trackers(config.trackers, folder)
     remove_unfinished(folder)
-    record = sort_events(read_events(folder))
+    record = replay(read_events(folder))
     scheduler = CellASHA(
         config.asha.max_epochs, config.asha.grace_epochs, config.asha.reduction_factor
     )
 
-    def tell(text: str) -> None:
+    def notify(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     limit = 60 * config.resources.max_epoch_minutes
     store = _open_store(config, folder)
-    recorder = Recorder(journal, record, scheduler, folder, tell, limit, store)
-    _write_plan(plan, subsets, recorder, predicted, pace, account, config.baselines)
+    recorder = Recorder(journal, record, scheduler, notify, limit, store)
+    _write_plan(setup, recorder)
     if retry_failed:
-        _reopen_failed(plan, recorder, config.baselines)
+        reopen_failed(plan, recorder, config.baselines)
     replay_results(plan, record, scheduler)
     display = ProgressDisplay(plan, recorder.record, recorder.running, console)
-    baselines = BaselineTasks(config.baselines, plan, subsets, recorder, config.resources, tell)
+    baselines = BaselineTasks(
+        config.baselines, plan, setup.subsets, recorder, config.resources, notify
+    )
     waiting = any(spec.trial_id not in record.done() for spec in plan.trials)
     try:
         if waiting or baselines.missing:
             connect(address, folder, console)
             treat_term_as_interrupt()
             check_storage(folder, config.storage.checkpoints)
-            launched = None if choose_address(address) == LOCAL else read_launched()
-            workers = choose_workers(config, launched, predicted, tell)
+            spec = None if choose_address(address) == LOCAL else read_cluster_spec()
+            allocation = choose_allocation(config, spec, setup.forecast, notify)
             baselines.start()
             display.start()
         if waiting:
             callbacks = [display, baselines, *trackers]
-            trainable = build_trainable(config, workers, subsets, folder)
-            _fit(config, plan, trainable, folder, workers.resources, scheduler, recorder, callbacks)
+            trainable = build_trainable(setup, allocation)
+            _fit(setup, trainable, allocation.resources, scheduler, recorder, callbacks)
         baselines.finish()
     finally:
         display.stop()
@@ -116,15 +108,7 @@ def _open_store(config: Config, folder: Path) -> CheckpointStore:
         raise ConfigError(f"storage.checkpoints: {error}") from error
 
 
-def _write_plan(
-    plan: Plan,
-    subsets: Subsets,
-    recorder: Recorder,
-    predicted: dict[str, Any] | None,
-    pace: dict[str, Any] | None,
-    account: DataAccount | None,
-    baselines: Sequence[str],
-) -> None:
+def _write_plan(setup: RunSetup, recorder: Recorder) -> None:
     """Note this session, and the trials and test sets that the journal does not know yet."""
     recorder.write(
         "opened",
@@ -133,33 +117,31 @@ def _write_plan(
         command=shlex.join(["python", "-m", "sweep.run", *sys.argv[1:]]),
         versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         git_commit=_read_commit(),
-        predicted=predicted,
-        pace=pace,
-        data=account.to_dict() if account else None,
-        baselines=list(baselines),
+        predicted=setup.forecast,
+        pace=setup.pace,
+        data=setup.account,
+        baselines=list(setup.config.baselines),
     )
-    recorder.write_many([*_list_test_sets(plan, subsets, recorder), *_list_plan(plan, recorder)])
+    recorder.write_many([*_list_test_sets(setup, recorder), *_list_plan(setup.plan, recorder)])
 
 
-def _list_plan(plan: Plan, recorder: Recorder) -> Iterator[tuple[str, dict[str, Any]]]:
+def _list_plan(plan: Plan, recorder: Recorder) -> Iterator[Content]:
     """Yield the events that bring the journal's plan to ``plan``: new trials, those with another
     name or path, and the whole plan where it is not all that the journal knows."""
     known = recorder.record
     for spec in plan.trials:
         record = known.trials.get(spec.trial_id)
-        if record is None or TrialSpec.from_dict(record.spec) != spec:
-            yield "planned", {"trial": spec.to_dict()}
+        if record is None or record.spec != spec:
+            yield "planned", {"trial": spec}
     ids = {spec.trial_id: None for spec in plan.trials}
     if (known.plan or ids.keys() | known.trials.keys()) != ids.keys():
         yield "replanned", {"trials": list(ids)}
 
 
-def _list_test_sets(
-    plan: Plan, subsets: Subsets, recorder: Recorder
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _list_test_sets(setup: RunSetup, recorder: Recorder) -> Iterator[Content]:
     """Yield the test sets that the journal does not hold; tell the recorder which are in use."""
-    for labels, n_labels in {cell.labels: cell.n_labels for cell in plan.cells}.items():
-        test = subsets.evaluation("test", n_labels)
+    for labels, n_labels in {cell.labels: cell.n_labels for cell in setup.plan.cells}.items():
+        test = setup.subsets.evaluation("test", n_labels)
         fingerprint = recorder.test_sets[labels] = test.fingerprint()
         if fingerprint not in recorder.record.test_sets:
             content = {"labels": test.labels, "items": test.items, "truth": test.classes}
@@ -179,16 +161,14 @@ def _read_commit() -> str | None:
 
 
 def _fit(
-    config: Config,
-    plan: Plan,
+    setup: RunSetup,
     trainable: Any,
-    folder: Path,
     resources: dict[str, float],
     scheduler: CellASHA,
     recorder: Recorder,
     callbacks: Sequence[SessionCallback],
 ) -> None:
-    scratch = folder / "tune"
+    config, plan, scratch = setup.config, setup.plan, setup.folder / "tune"
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([resources])),
         param_space=build_param_space(config, plan),

@@ -1,21 +1,21 @@
 """Writes what happens in Tune into the journal, and the tables from it."""
 
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ray.tune.experiment import Trial
 
 from sweep.errors import StorageError
 from sweep.storage.checkpoints import CheckpointStore
+from sweep.storage.events import Decision, TrialStatus
 from sweep.storage.history import EPOCH_METRICS
-from sweep.storage.journal import Journal, explain_storage_error
-from sweep.storage.record import RunRecord, add_event
+from sweep.storage.journal import Content, Journal, explain_storage_error
+from sweep.storage.record import RunRecord, apply
 from sweep.storage.tables import write_tables
 from sweep.tuning.callbacks import SessionCallback
-from sweep.tuning.ray_internals import explain_loss, is_memory_loss
-from sweep.tuning.scheduler import CellASHA, Decision
+from sweep.tuning.losses import explain_loss, is_memory_loss
+from sweep.tuning.scheduler import CellASHA, Ruling
 
 TABLES_EVERY_SECONDS = 5.0
 
@@ -28,17 +28,16 @@ class Recorder(SessionCallback):
         journal: Journal,
         record: RunRecord,
         scheduler: CellASHA,
-        folder: Path,
-        tell: Callable[[str], None] = lambda sentence: None,
+        notify: Callable[[str], None] = lambda sentence: None,
         max_epoch_seconds: float | None = None,
         store: CheckpointStore | None = None,
     ) -> None:
         self._journal = journal
-        self._store = store or CheckpointStore(folder)
-        self._tell = tell
+        self._folder = journal.path.parent
+        self._store = store or CheckpointStore(self._folder)
+        self._notify = notify
         self._max_epoch_seconds = max_epoch_seconds
         self._scheduler = scheduler
-        self._folder = folder
         self._tables_due = 0.0
         self.record = record
         self.running: dict[str, float] = {}
@@ -52,7 +51,7 @@ class Recorder(SessionCallback):
         """Append one event."""
         self.write_many([(kind, fields)])
 
-    def write_many(self, contents: list[tuple[str, dict[str, Any]]]) -> None:
+    def write_many(self, contents: Iterable[Content]) -> None:
         """Append several events with one flush to disk."""
         try:
             events = self._journal.append_all(contents)
@@ -60,7 +59,7 @@ class Recorder(SessionCallback):
             self.halt = error
             raise
         for event in events:
-            add_event(self.record, event)
+            apply(self.record, event)
 
     def write_tables(self) -> None:
         """Bring the Parquet tables up to date, now."""
@@ -90,13 +89,13 @@ class Recorder(SessionCallback):
         # What the journal holds must not pile up in Tune's memory as well.
         totals, facts = result.pop("totals", {}), result.pop("facts", {})
         predictions, trace = result.pop("predictions", None), result.pop("traceback", "")
-        decision = self._scheduler.decisions.get(trial.trial_id, Decision("continue"))
+        ruling = self._scheduler.rulings.get(trial.trial_id, Ruling(Decision.CONTINUE))
         status, error = result.get("status"), result.get("error")
         if result.get("best_val_accuracy") is None and not status:
-            status, error = "failed", "the epoch reported no validation accuracy"
+            status, error = TrialStatus.FAILED, "the epoch reported no validation accuracy"
         events = []
         if "epoch" in result:
-            events.append(self._describe_epoch(trial.trial_id, result, decision, bool(status)))
+            events.append(_describe_epoch(trial.trial_id, result, ruling, bool(status)))
         if not result.get("done"):
             self.write_many(events)
             # Where the trial is taken up again, should its worker be lost. It has got on, so
@@ -107,44 +106,30 @@ class Recorder(SessionCallback):
         ended = {
             **facts,
             **totals,
-            "status": status or "stopped",
+            "status": status or TrialStatus.STOPPED,
             "error": error,
             **{name: result[name] for name in ("test_accuracy", "test_macro_f1") if name in result},
         }
         if predictions is not None:
-            labels = self.record.trials[trial.trial_id].spec["cell"]["labels"]
-            ended |= {"predictions": predictions, "test_set": self.test_sets.get(tuple(labels))}
+            labels = self.record.trials[trial.trial_id].spec.cell.labels
+            ended |= {"predictions": predictions, "test_set": self.test_sets.get(labels)}
         if trace:
             ended["traceback"] = trace
         # One write: a trial whose last epoch is known has its result too.
         self.write_many([*events, ("ended", {"trial_id": trial.trial_id, **ended})])
-        self._drop_checkpoints(trial.trial_id, 1 if ended["status"] == "finished" else 0)
+        self._drop_checkpoints(trial.trial_id, 1 if ended["status"] == TrialStatus.FINISHED else 0)
 
     def _drop_checkpoints(self, trial_id: str, kept: int) -> None:
         try:
             self._store.keep_newest(trial_id, kept)
         except StorageError as error:
             # They take room and do no harm.
-            self._tell(f"checkpoints that are needed no more are left: {error}")
+            self._notify(f"checkpoints that are needed no more are left: {error}")
 
     def _write_notes(self, trial: Trial, notes: Sequence[str]) -> None:
         for text in notes:
             self.write("noted", trial_id=trial.trial_id, text=text)
-            self._tell(f"{trial}: {text}")
-
-    def _describe_epoch(
-        self, trial_id: str, result: dict[str, Any], decision: Decision, ended_itself: bool
-    ) -> tuple[str, dict[str, Any]]:
-        metrics = {name: result[name] for name in EPOCH_METRICS if name in result}
-        return "epoch", {
-            "trial_id": trial_id,
-            "epoch": result["epoch"],
-            **metrics,
-            "best_val_accuracy": result.get("best_val_accuracy"),
-            "decision": "done" if ended_itself else decision.decision,
-            "rung": None if ended_itself else decision.rung,
-            "cutoff": None if ended_itself else decision.cutoff,
-        }
+            self._notify(f"{trial}: {text}")
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -156,7 +141,7 @@ class Recorder(SessionCallback):
             losses = trial.config.get("memory_losses", 0) + 1
             trial.config["memory_losses"] = losses
         self.write("retried", trial_id=trial.trial_id, error=error)
-        self._tell(f"{trial}: {error}; it is started again")
+        self._notify(f"{trial}: {error}; it is started again")
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -164,7 +149,7 @@ class Recorder(SessionCallback):
         """Note that a trial lost its worker too often."""
         error = self._explain_loss(trial)
         if self.record.trials[trial.trial_id].ended is None:
-            status = "oom" if is_memory_loss(trial) else "failed"
+            status = TrialStatus.OUT_OF_MEMORY if is_memory_loss(trial) else TrialStatus.FAILED
             self.write("ended", trial_id=trial.trial_id, status=status, error=error)
 
     def _explain_loss(self, trial: Trial) -> str:
@@ -185,3 +170,18 @@ class Recorder(SessionCallback):
         """Bring the tables up to date every few seconds."""
         if time.monotonic() >= self._tables_due:
             self.write_tables()
+
+
+def _describe_epoch(
+    trial_id: str, result: dict[str, Any], ruling: Ruling, ended_itself: bool
+) -> Content:
+    metrics = {name: result[name] for name in EPOCH_METRICS if name in result}
+    return "epoch", {
+        "trial_id": trial_id,
+        "epoch": result["epoch"],
+        **metrics,
+        "best_val_accuracy": result.get("best_val_accuracy"),
+        "decision": Decision.DONE if ended_itself else ruling.decision,
+        "rung": None if ended_itself else ruling.rung,
+        "cutoff": None if ended_itself else ruling.cutoff,
+    }

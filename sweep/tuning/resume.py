@@ -9,7 +9,7 @@ from sweep.tuning.recorder import Recorder
 from sweep.tuning.scheduler import CellASHA
 
 
-def _reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> None:
+def reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> None:
     ids = [spec.trial_id for spec in plan.trials]
     failed = [trial_id for trial_id in ids if recorder.record.trials[trial_id].has_failed()]
     failed += [event["trial_id"] for event in list_failed(recorder.record, plan, baselines)]
@@ -22,7 +22,8 @@ def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:
     for trial_id, epoch in record.arrivals:
         trial = record.trials[trial_id]
         # What an unfinished trial will do again is compared again.
-        if trial_id in cells and (trial.ended or epoch <= trial.settled_epoch()):
-            value = trial.epochs.get(epoch, {}).get("best_val_accuracy")
+        if trial_id in cells and (trial.ended or epoch <= trial.last_confirmed_epoch()):
+            recorded = trial.epochs.get(epoch)
+            value = recorded.get("best_val_accuracy") if recorded else None
             if value is not None:
                 scheduler.replay(cells[trial_id], trial_id, epoch, value)

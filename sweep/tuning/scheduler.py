@@ -7,28 +7,27 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from sweep.tuning.ray_internals import find_rung, has_worker_coming, withdraw_requests
+from sweep.cluster.ray_internals import (
+    enter_result,
+    find_rung,
+    has_worker_coming,
+    withdraw_requests,
+)
+from sweep.storage.events import Decision
 
+# The best validation accuracy so far: it never falls, so a trial that is stopped cannot have been
+# better than one that goes on.
 METRIC = "best_val_accuracy"
-"""The best validation accuracy so far: it never falls, so a trial that is stopped cannot have
-been better than one that goes on."""
 
 
 @dataclass(frozen=True)
-class Decision:
+class Ruling:
     """What became of a trial at a result: ``rung`` and ``cutoff`` are None off the rungs (and
     the cutoff for the first trial to reach one)."""
 
-    decision: str
+    decision: Decision
     rung: float | None = None
     cutoff: float | None = None
-
-
-class _Arrival:
-    """Stands in for a Tune trial when recorded results are replayed."""
-
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
 
 
 class CellASHA(TrialScheduler):  # type: ignore[misc]
@@ -49,13 +48,12 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
             "reduction_factor": reduction_factor,
         }
         self._cells: dict[str, ASHAScheduler] = {}
-        self.decisions: dict[str, Decision] = {}
-        """The newest decision of each running trial, for whoever writes the journal."""
+        self.rulings: dict[str, Ruling] = {}
+        """The newest ruling of each running trial, for whoever writes the journal."""
 
     def replay(self, cell_id: str, trial_id: str, epoch: int, value: float) -> None:
         """Enter a result recorded in an earlier session into its cell's rungs."""
-        bracket = self._asha_of(cell_id)._brackets[0]
-        bracket.on_result(_Arrival(trial_id), epoch, value)
+        enter_result(self._asha_of(cell_id), trial_id, epoch, value)
 
     def _asha_of(self, cell_id: str) -> ASHAScheduler:
         if cell_id not in self._cells:
@@ -74,13 +72,14 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
         value = result.get(METRIC)
         if value is None or not math.isfinite(value):
             # Ray's ASHA never stops such a trial, since no comparison with NaN is true.
-            self.decisions[trial.trial_id] = Decision("stop")
+            self.rulings[trial.trial_id] = Ruling(Decision.STOP)
             return str(TrialScheduler.STOP)
         asha = self._asha(trial)
         rung, cutoff = find_rung(asha, trial.trial_id, result["epoch"])
         action = asha.on_trial_result(tune_controller, trial, result)
         stopped = action == TrialScheduler.STOP
-        self.decisions[trial.trial_id] = Decision("stop" if stopped else "continue", rung, cutoff)
+        decision = Decision.STOP if stopped else Decision.CONTINUE
+        self.rulings[trial.trial_id] = Ruling(decision, rung, cutoff)
         return str(action)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
@@ -88,13 +87,13 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
         value = result.get(METRIC)
         if value is not None and math.isfinite(value):
             self._asha(trial).on_trial_complete(tune_controller, trial, result)
-        self.decisions.pop(trial.trial_id, None)
+        self.rulings.pop(trial.trial_id, None)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Let a trial that is lost keep its place in the plan, should it be started again; what it
         has entered into the rungs stays."""
         self._asha(trial).on_trial_error(tune_controller, trial)
-        self.decisions.pop(trial.trial_id, None)
+        self.rulings.pop(trial.trial_id, None)
         withdraw_requests(tune_controller, trial.config["position"])
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
@@ -119,4 +118,4 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
 
 def cell_of(trial: Trial) -> str:
     """Return the id of the cell that a Tune trial belongs to."""
-    return str(trial.config["trial"]["cell"]["cell_id"])
+    return str(trial.config["trial"].cell.cell_id)

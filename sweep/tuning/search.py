@@ -87,9 +87,9 @@ class PlanSearch(BasicVariantGenerator):  # type: ignore[misc]
         position, spec = self._places[_key_in(trial.config)]
         trial.trial_id = spec.trial_id
         trial.config |= {
-            "trial": spec.to_dict(),
+            "trial": spec,
             "position": position,
-            "resume_epoch": self._record.trials[spec.trial_id].settled_epoch(),
+            "resume_epoch": self._record.trials[spec.trial_id].last_confirmed_epoch(),
         }
         return trial
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from ray.tune.logger import LoggerCallback
 from sweep.cluster.environment import check_tracker_packages
 from sweep.config import MlflowConfig, TrackersConfig, WandbConfig
 from sweep.errors import ConfigError, first_line
+from sweep.plan import TrialSpec
+from sweep.storage.events import FAILURES
 from sweep.storage.history import EPOCH_METRICS
 from sweep.tuning.callbacks import SessionCallback
 
 METRICS = (*EPOCH_METRICS, "best_val_accuracy", "test_accuracy", "test_macro_f1")
 AXES = ("model", "n_labels", "n_samples", "seed", "candidate")
 TUNED = ("lora_rank", "lora_alpha", "learning_rate", "lora_dropout", "weight_decay")
-FAILED = ("diverged", "oom", "failed")
 WANDB_KEY = "WANDB_API_KEY"
 # A tracking server that does not answer must not hold up the trials for MLflow's usual minutes.
 MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -56,7 +58,8 @@ class TrialView:
 
 def read_hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
     """Return the trial's place on the axes and its tuned values out of Tune's ``config``."""
-    candidate = config.get("trial", {}).get("candidate", {})
+    spec: TrialSpec | None = config.get("trial")
+    candidate = asdict(spec.candidate) if spec else {}
     values = {name: config[name] for name in AXES if name in config}
     return values | {
         name: candidate.get(name, config.get(name))
@@ -103,7 +106,7 @@ class Tracker(SessionCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Send the metrics of an epoch."""
-        if result.get("status") in FAILED:
+        if result.get("status") in FAILURES:
             self._failed.add(trial.trial_id)
         metrics = read_metrics(result)
         if len(metrics) > 1:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -10,13 +9,14 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.cluster.allocation import choose_slots, packed_resources, trial_resources
-from sweep.cluster.autoscaler import list_worker_types
+from sweep.cluster.autoscaler import ClusterSpec
 from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
 from sweep.config import Config, ResourcesConfig
-from sweep.data import Subsets
-from sweep.workers.host_pool import Hosts
-from sweep.workers.packed_actor import ThinTrial
-from sweep.workers.solo_actor import SweepTrial
+from sweep.preflight.setup import RunSetup
+from sweep.storage.forecast import Forecast
+from sweep.workers.host_pool import HostPool
+from sweep.workers.packed_actor import PackedTrialActor
+from sweep.workers.solo_actor import SoloTrialActor
 
 
 def choose_engine(resources: ResourcesConfig, cluster: dict[str, float]) -> str:
@@ -27,7 +27,7 @@ def choose_engine(resources: ResourcesConfig, cluster: dict[str, float]) -> str:
 
 
 @dataclass(frozen=True)
-class Workers:
+class Allocation:
     """Which engine trains, what a trial gets from Ray, and how many trials share a host."""
 
     engine: str
@@ -35,51 +35,51 @@ class Workers:
     slots: int = 1
 
 
-def choose_workers(
+def choose_allocation(
     config: Config,
-    launched: dict[str, Any] | None,
-    predicted: dict[str, Any] | None,
-    tell: Callable[[str], None],
-) -> Workers:
-    """Return the engine and a trial's part of the connected cluster; the workers that ``launched``
+    spec: ClusterSpec | None,
+    forecast: Forecast | None,
+    notify: Callable[[str], None],
+) -> Allocation:
+    """Return the engine and a trial's part of the connected cluster; the workers that ``spec``
     may still start are counted in."""
-    capacity = wait_for_capacity(launched, config.resources.cpus_per_trial, tell)
-    if launched:
+    capacity = wait_for_capacity(spec, config.resources.cpus_per_trial, notify)
+    if spec:
         cpus, gpus = capacity.get("CPU", 0), capacity.get("GPU", 0)
-        tell(f"with all its workers it has {cpus:g} CPUs, {gpus:g} GPUs")
+        notify(f"with all its workers it has {cpus:g} CPUs, {gpus:g} GPUs")
     engine = choose_engine(config.resources, capacity)
-    memory, gpu = _largest(predicted, "memory_bytes"), find_gpu_memory(launched)
+    forecast, gpu = forecast or Forecast(), find_gpu_memory(spec)
+    memory = forecast.largest_trial()
     if engine == "solo":
-        return Workers(engine, trial_resources(config, capacity, memory, gpu))
+        return Allocation(engine, trial_resources(config, capacity, memory, gpu))
     on_gpu = bool(capacity.get("GPU", 0.0))
-    slots = choose_slots(config.resources, memory, _largest(predicted, "slot_bytes"), gpu, on_gpu)
-    coming = [kind.resources for kind in list_worker_types(launched or {}) if kind.most]
+    slots = choose_slots(config.resources, memory, forecast.largest_slot(), gpu, on_gpu)
+    coming = [kind.resources for kind in (spec or ClusterSpec()).worker_types if kind.most]
     nodes = [*(node["Resources"] for node in list_nodes()), *coming]
-    return Workers(engine, packed_resources(nodes, slots, config.resources.cpus_per_trial), slots)
+    return Allocation(
+        engine, packed_resources(nodes, slots, config.resources.cpus_per_trial), slots
+    )
 
 
-def _largest(predicted: dict[str, Any] | None, name: str) -> int | None:
-    return max((predicted or {}).get(name, {}).values(), default=None)
-
-
-def build_trainable(config: Config, workers: Workers, subsets: Subsets, folder: Path) -> Any:
+def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
     """Return what Tune runs for each trial; on CPUs, the packed engine's hosts are started."""
+    config, subsets, folder = setup.config, setup.subsets, setup.folder
     storage = config.storage.checkpoints
     parameters: dict[str, Any] = {
         "run_folder": str(folder),
         "max_epoch_seconds": 60 * config.resources.max_epoch_minutes,
         "storage": storage,
     }
-    if workers.engine == "solo":
-        return tune.with_parameters(SweepTrial, subsets=subsets, **parameters)
+    if allocation.engine == "solo":
+        return tune.with_parameters(SoloTrialActor, subsets=subsets, **parameters)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": "hosts", "num_cpus": 0, "scheduling_strategy": here}
     shared = None if storage else str(folder)
     hosts = (
-        ray.remote(Hosts)
+        ray.remote(HostPool)
         .options(**options)
-        .remote([ray.put(subsets)], shared, workers.slots, config.resources.cpus_per_trial)
+        .remote([ray.put(subsets)], shared, allocation.slots, config.resources.cpus_per_trial)
     )
-    if "GPU" not in workers.resources:
+    if "GPU" not in allocation.resources:
         hosts.warm.remote()
-    return tune.with_parameters(ThinTrial, hosts=hosts, **parameters)
+    return tune.with_parameters(PackedTrialActor, hosts=hosts, **parameters)

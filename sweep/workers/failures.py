@@ -2,19 +2,19 @@
 
 import platform
 import traceback
-from typing import Any
 
 from sweep.errors import StorageError, SweepError
 from sweep.models.device import is_out_of_memory
+from sweep.storage.events import EpochResult, TrialStatus, end_trial
 from sweep.storage.journal import ROOM_NEEDED
 from sweep.training.checkpoint import is_storage_full
 
 
-def explain_failure(error: Exception) -> dict[str, Any]:
+def explain_failure(error: Exception) -> EpochResult:
     """Return the last result of a trial that raised ``error``; ``halt`` in it ends the run."""
     message = str(error).strip() or type(error).__name__
     if is_out_of_memory(error):
-        return end_failed("oom", message.splitlines()[0][:300])
+        return end_trial(TrialStatus.OUT_OF_MEMORY, message.splitlines()[0][:300])
     if is_storage_full(error):
         # Every trial would fail so, though none is at fault: the run has to end.
         text = f"no space is left on {platform.node()} ({message}); {ROOM_NEEDED}"
@@ -22,11 +22,6 @@ def explain_failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, StorageError):
         return {"done": True, "halt": f"{message}, and go on with --resume"}
     if isinstance(error, SweepError):
-        return end_failed("failed", message)
+        return end_trial(TrialStatus.FAILED, message)
     trace = "".join(traceback.format_exception(error))
-    return end_failed("failed", f"{type(error).__name__}: {message}", trace)
-
-
-def end_failed(status: str, message: str, trace: str = "") -> dict[str, Any]:
-    """Return the last result of a trial that failed."""
-    return {"done": True, "status": status, "error": message, "traceback": trace}
+    return end_trial(TrialStatus.FAILED, f"{type(error).__name__}: {message}", trace)

@@ -5,7 +5,7 @@ import os
 import queue
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweep.data import Subsets
+    from sweep.plan import TrialSpec
+    from sweep.storage.events import EpochResult
     from sweep.training.packed.engine import PackedEngine
 
 CALLS_AT_A_TIME = 256
 """Threads of the actor; a trial waits in one of them for its epoch."""
-Answer = dict[str, Any]
+Answer = Mapping[str, Any]
 """Metrics or facts; or how the trial failed, under ``failed``; or ``lost``: why it has to start
 anew from its checkpoint."""
 
@@ -46,12 +48,9 @@ class Host:
         threading.Thread(target=self._serve, daemon=True, name="training").start()
 
     def start(
-        self, spec_tree: dict[str, Any], checkpoints: str, resume_epoch: int, half_batches: bool
+        self, spec: "TrialSpec", checkpoints: str, resume_epoch: int, half_batches: bool
     ) -> Answer:
         """Take in a trial; return the facts of its start."""
-        from sweep.plan import TrialSpec
-
-        spec = TrialSpec.from_dict(spec_tree)
 
         def run() -> Answer:
             self._answer(spec.trial_id, {"lost": "the trial was started anew"})
@@ -118,7 +117,7 @@ class Host:
             self._lose(f"{type(error).__name__}: {error}")
             return
         for trial_id, outcome in outcomes.items():
-            self._answer(trial_id, _tell(outcome))
+            self._answer(trial_id, _to_answer(outcome))
 
     def _lose(self, reason: str) -> None:
         if self._engine is not None:
@@ -151,10 +150,10 @@ def _guard(run: Callable[[], Answer]) -> Answer:
     try:
         return run()
     except Exception as error:  # the trial's failure, told to the trial
-        return _tell(error)
+        return _to_answer(error)
 
 
-def _tell(outcome: dict[str, Any] | Exception) -> Answer:
+def _to_answer(outcome: "EpochResult | Exception") -> Answer:
     if not isinstance(outcome, Exception):
         return outcome
     from sweep.workers.failures import explain_failure

@@ -29,7 +29,7 @@ class Hosted:
     model: str | None = None
 
 
-class Hosts:
+class HostPool:
     """Owned by the driver, so that all hosts end with it, and none with a trial's actor.
 
     It alone starts hosts and hands them out, one call at a time, and keeps hold of them: Ray ends
@@ -58,7 +58,7 @@ class Hosts:
                 for _ in range(self._count_usual(place) - len(self._at(place))):
                     self._hosts[self._start(place)].actor.warm.remote()
 
-    def find(self, trial_id: str, model: str, place: Place, insist: bool) -> Any:
+    def acquire(self, trial_id: str, model: str, place: Place, insist: bool) -> Any:
         """Return a host at ``place`` for a trial of ``model``; None where there is none yet and the
         trial does not ``insist``.
 

@@ -10,6 +10,7 @@ import ray
 
 from sweep.errors import shorten
 from sweep.plan import TrialSpec
+from sweep.storage.events import EpochResult, Facts
 from sweep.workers.trial_actor import TuneTrial
 
 PATIENCE_SECONDS = 10
@@ -25,7 +26,7 @@ class HostLostError(Exception):
 class HostFailureError(Exception):
     """The trial failed at its host; ``result`` ends it."""
 
-    def __init__(self, result: dict[str, Any]) -> None:
+    def __init__(self, result: EpochResult) -> None:
         super().__init__(result.get("error") or result.get("halt"))
         self.result = result
 
@@ -41,7 +42,7 @@ class HostedEngine:
 
     def start(
         self, spec: TrialSpec, checkpoints: Path, resume_epoch: int = 0, half_batches: bool = False
-    ) -> dict[str, Any]:
+    ) -> Facts:
         """Have the host of this place take in a trial."""
         self._trial_id = spec.trial_id
         model = f"{spec.model.name} {spec.model.revision}"
@@ -49,24 +50,26 @@ class HostedEngine:
             self._host = self._find(spec.trial_id, model)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
             raise HostLostError(f"no host can be had: {shorten(error, 200)}") from None
-        return self._ask("start", spec.to_dict(), str(checkpoints), resume_epoch, half_batches)
+        facts: Facts = self._ask("start", spec, str(checkpoints), resume_epoch, half_batches)
+        return facts
 
     def _find(self, trial_id: str, model: str) -> Any:
         place, start = find_place(), time.monotonic()
         host = None
         while host is None:
             insist = time.monotonic() - start > PATIENCE_SECONDS
-            find = self._hosts.find.remote(trial_id, model, place, insist)
+            find = self._hosts.acquire.remote(trial_id, model, place, insist)
             host = ray.get(find, timeout=self._seconds)
             if host is None:
                 time.sleep(ASK_AGAIN_SECONDS)
         return host
 
-    def run_epoch(self) -> dict[str, Any]:
+    def run_epoch(self) -> EpochResult:
         """Have the host train the next epoch."""
-        return self._ask("run_epoch", self._trial_id)
+        result: EpochResult = self._ask("run_epoch", self._trial_id)
+        return result
 
-    def _ask(self, method: str, *arguments: Any) -> dict[str, Any]:
+    def _ask(self, method: str, *arguments: Any) -> Any:
         try:
             reference = getattr(self._host, method).remote(*arguments)
             answer: dict[str, Any] = ray.get(reference, timeout=self._seconds)
@@ -98,7 +101,7 @@ class HostedEngine:
         self.close()
 
 
-class ThinTrial(TuneTrial):
+class PackedTrialActor(TuneTrial):
     """One trial after another, each trained by the host of its base model."""
 
     def setup(
@@ -114,7 +117,7 @@ class ThinTrial(TuneTrial):
         self._engine: HostedEngine = HostedEngine(hosts, max_epoch_seconds)
         self._take(config)
 
-    def _explain(self, error: Exception) -> dict[str, Any]:
+    def _explain(self, error: Exception) -> EpochResult:
         if isinstance(error, HostFailureError):
             return error.result
         if isinstance(error, HostLostError):

@@ -8,10 +8,11 @@ from typing import Any
 import ray
 
 from sweep.data import Subsets
+from sweep.storage.events import EpochResult
 from sweep.workers.trial_actor import TuneTrial
 
 
-class SweepTrial(TuneTrial):
+class SoloTrialActor(TuneTrial):
     """One trial after another, each trained in this actor."""
 
     def setup(
@@ -38,12 +39,12 @@ class SweepTrial(TuneTrial):
         self._engine = SoloEngine(subsets, self._scratch / "models")
         self._take(config)
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> EpochResult:
         """Train one epoch; return its metrics, or how the trial failed."""
         with end_if_late(self._max_epoch_seconds):
             return super().step()
 
-    def _explain(self, error: Exception) -> dict[str, Any]:
+    def _explain(self, error: Exception) -> EpochResult:
         from sweep.workers.failures import explain_failure
 
         return explain_failure(error)

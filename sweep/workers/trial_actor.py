@@ -14,6 +14,7 @@ from ray import tune
 from sweep.errors import StorageError
 from sweep.plan import TrialSpec
 from sweep.storage.checkpoints import KEPT_CHECKPOINTS, CheckpointStore, open_store
+from sweep.storage.events import EpochResult, Facts, TrialStatus, end_trial
 from sweep.storage.journal import JOURNAL_NAME
 from sweep.storage.run_folder import explain_blindness
 
@@ -27,10 +28,10 @@ class TrialEngine(Protocol):
 
     def start(
         self, spec: TrialSpec, checkpoints: Path, resume_epoch: int = 0, half_batches: bool = False
-    ) -> dict[str, Any]:
+    ) -> Facts:
         """Make a trial ready; return facts of its start."""
 
-    def run_epoch(self) -> dict[str, Any]:
+    def run_epoch(self) -> EpochResult:
         """Train an epoch; return its metrics."""
 
     def close(self) -> None:
@@ -66,27 +67,26 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._spec = TrialSpec.from_dict(config["trial"])
+        self._spec: TrialSpec = config["trial"]
         self._resume_epoch = int(config["resume_epoch"])
         # How often the trial has run out of memory; the driver counts the workers lost to it.
         self._memory_losses = int(config.get("memory_losses", 0))
-        self._facts: dict[str, Any] | None = None
+        self._facts: Facts | None = None
         self._notes: list[str] = []
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> EpochResult:
         """Train one epoch; return its metrics, or how the trial failed."""
         result = self._try_epoch()
-        if result.get("status") == "oom" and self._memory_losses < MEMORY_TRIES:
+        if result.get("status") == TrialStatus.OUT_OF_MEMORY and self._memory_losses < MEMORY_TRIES:
             self._notes.append(f"out of memory ({result['error']}): again in half batches")
             self._facts = None
             result = self._try_epoch()
         notes, self._notes = self._notes, []
-        return result | {"notes": notes}
+        return {**result, "notes": notes}
 
-    def _try_epoch(self) -> dict[str, Any]:
+    def _try_epoch(self) -> EpochResult:
         if self._memory_losses >= MEMORY_TRIES:
-            ended = {"done": True, "status": "oom", "error": MEMORY_LOST, "traceback": ""}
-            return self._give_up(ended)
+            return self._give_up(end_trial(TrialStatus.OUT_OF_MEMORY, MEMORY_LOST))
         try:
             if self._facts is None:
                 self._facts = self._start()
@@ -95,12 +95,12 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
             self._store.push(trial_id, self._checkpoints, epoch, KEPT_CHECKPOINTS)
         except Exception as error:  # a trial's failure is a row of the table, not the run's end
             result = self._explain(error)
-            self._memory_losses += result.get("status") == "oom"
+            self._memory_losses += result.get("status") == TrialStatus.OUT_OF_MEMORY
             return result if "halt" in result else self._give_up(result)
         self._resume_epoch = metrics["epoch"]
-        return metrics | {"facts": self._facts}
+        return {**metrics, "facts": self._facts}
 
-    def _start(self) -> dict[str, Any]:
+    def _start(self) -> Facts:
         if not self._checkpoint_place and not (self._folder / JOURNAL_NAME).is_file():
             raise StorageError(explain_blindness(self._folder, [platform.node()]))
         trial_id, epoch = self._spec.trial_id, self._resume_epoch
@@ -109,7 +109,7 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
         facts = self._engine.start(
             self._spec, self._checkpoints, epoch, half_batches=self._memory_losses > 0
         )
-        found = facts["resumed_epoch"]
+        found = facts["resumed_epoch"] or 0
         if found < self._resume_epoch:
             place = f"from that of epoch {found}" if found else "from the start"
             self._notes.append(
@@ -119,14 +119,14 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
         return facts
 
     @abstractmethod
-    def _explain(self, error: Exception) -> dict[str, Any]:
+    def _explain(self, error: Exception) -> EpochResult:
         """Return the last result of a trial whose engine raised ``error``, or raise it again where
         Tune has to start the trial anew."""
 
-    def _give_up(self, result: dict[str, Any]) -> dict[str, Any]:
+    def _give_up(self, result: EpochResult) -> EpochResult:
         # What is left of the trial may hold memory or half an adapter.
         self._engine.discard()
-        return result | {"facts": self._facts or {}}
+        return {**result, "facts": self._facts or {}}
 
     def cleanup(self) -> None:
         """Let go of what the engine holds."""

@@ -21,6 +21,7 @@ from sweep.data.files.readers import read_table
 from sweep.errors import DataError
 
 CSV = b"text,label\ncaf\xc3\xa9 noir,joy\ntwo words,anger\n"
+ZSTD = pa.compress(CSV, "zstd", asbytes=True)
 COLUMNS = {"text": ["caf\u00e9 noir", "two words"], "label": ["joy", "anger"]}
 
 
@@ -139,7 +140,7 @@ def test_unknown_encoding_is_refused(name: str) -> None:
         ("a.csv.gz", b"version https://git-lfs.github.com/spec/v1\noid", "run 'git lfs pull'"),
         ("a.csv.gz", gzip.compress(CSV)[:-12], "is damaged or truncated gzip data"),
         ("a.csv.xz", lzma.compress(CSV)[:-12], "is damaged or truncated xz data"),
-        ("a.csv.zst", pa.compress(CSV, "zstd", asbytes=True)[:-5], "is damaged or truncated zstd"),
+        ("a.csv.zst", ZSTD[:-5], "is damaged or truncated zstd data"),
         ("a.zip", zip_file(CSV, "a.csv")[:60], "is a damaged ZIP archive"),
         ("a.zip", zip_file(CSV, "a.csv", "b.csv"), r"of several data files \(a.csv, b.csv\)"),
         ("a.zip", zip_file(CSV, "a.md"), r"without a data file \(it holds: a.md\)"),

@@ -193,7 +193,7 @@ def test_rows_without_text_or_label_are_left_out_and_counted(tmp_path: Path) -> 
         ({"train.csv": "text,label\na,b\nc,7", "n": "b\nc"}, {"labels_file": "n"},
          r"train.csv: line 3: '7' is neither one of the 2 label names .* 0 to 1; fix or delete"),
         ({"train.jsonl": '{"text": "\\ud800", "label": "b"}'}, {}, "line 1: the text holds half a"),
-        ({"train.jsonl": '{"text": ["a"], "label": "b"}'}, {}, "line 1: the text column .* text"),
+        ({"train.jsonl": '{"text": ["a"], "label": "b"}'}, {}, "the text column .* not text"),
         ({"train.csv": "text,label\na,b"}, {"splits": {"test": "no.csv"}}, "there is no such file"),
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from sweep.config import Config, DataConfig
 from sweep.data import Corpus, build_subsets, load_corpus
 from sweep.data.spellings import find_label, unify_spellings
-from sweep.preflight.inputs import reach_inputs
+from sweep.preflight.inputs import resolve_inputs
 
 
 def write(path: Path, labels: list[Any]) -> None:
@@ -122,7 +122,7 @@ def test_excluded_number_written_otherwise_raises_no_alarm(tmp_path: Path) -> No
     write(tmp_path / "a.csv", ["0.0", "1.0", "2.0"])
     data = {"source": "files", "path": str(tmp_path / "a.csv"), "exclude_labels": ["2"]}
     grid = {"models": [{"name": "m", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [2]}
-    reached = reach_inputs(Config.model_validate({"data": data, "grid": grid}))
+    reached = resolve_inputs(Config.model_validate({"data": data, "grid": grid}))
     assert reached.subsets and set(reached.subsets.counts) == {"0.0", "1.0"}
     assert reached.account and reached.account.remarks == ()
 

@@ -15,7 +15,7 @@ from sweep.display.attach import attach, rebuild_plan
 from sweep.plan import Plan
 from sweep.run import main
 from sweep.storage.journal import Journal, is_held, read_events
-from sweep.storage.record import sort_events
+from sweep.storage.record import replay
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def journal(folder: Path, plan: Plan) -> Iterator[Journal]:
     """Give the journal of a run that has planned its trials and given out the first."""
     with Journal(folder) as journal:
         journal.append("opened", predicted=None)
-        journal.append_all([("planned", {"trial": spec.to_dict()}) for spec in plan.trials])
+        journal.append_all([("planned", {"trial": spec}) for spec in plan.trials])
         journal.append("started", trial_id=plan.trials[0].trial_id)
         yield journal
 
@@ -131,7 +131,7 @@ def test_driver_that_was_killed_is_noticed(
 def test_driver_that_has_not_planned_yet_is_waited_for(folder: Path, plan: Plan) -> None:
     with Journal(folder) as journal:
         journal.append("opened", predicted=None)
-        planned = [("planned", {"trial": spec.to_dict()}) for spec in plan.trials]
+        planned = [("planned", {"trial": spec}) for spec in plan.trials]
         code, told = watch(
             folder,
             lambda: journal.append_all(planned),
@@ -142,7 +142,7 @@ def test_driver_that_has_not_planned_yet_is_waited_for(folder: Path, plan: Plan)
 
 
 def test_plan_is_that_of_the_run(folder: Path, journal: Journal, plan: Plan) -> None:
-    found = rebuild_plan(sort_events(read_events(folder)))
+    found = rebuild_plan(replay(read_events(folder)))
     assert (found.cells, found.trials) == (plan.cells, plan.trials)
     assert set(found.candidates) == set(plan.candidates)
 

@@ -44,8 +44,8 @@ class Stage:
         self.output = Output(encoding)
         console = Console(file=self.output, force_terminal=terminal, width=width)
         journal = Journal(folder)
-        self.recorder = Recorder(journal, RunRecord(), CellASHA(3, 1, 2), folder)
-        self.recorder.write_many([("planned", {"trial": s.to_dict()}) for s in plan.trials])
+        self.recorder = Recorder(journal, RunRecord(), CellASHA(3, 1, 2))
+        self.recorder.write_many([("planned", {"trial": s}) for s in plan.trials])
         self.display = ProgressDisplay(plan, self.recorder.record, self.recorder.running, console)
         self.plan = plan
 

@@ -6,14 +6,15 @@ import pytest
 
 from sweep.display.survival import Survival
 from sweep.plan import Plan, TrialSpec
-from sweep.storage.record import RunRecord, add_event
+from sweep.storage.forecast import PaceForecast
+from sweep.storage.record import RunRecord, apply
 
-RUNGS = [[1, 0.75], [2, 0.75]]
+RUNGS = ((1, 0.75), (2, 0.75))
 
 
-def open_run(rungs: list[list[float]] | None = None) -> RunRecord:
+def open_run(rungs: tuple[tuple[int, float], ...] = ()) -> RunRecord:
     run = RunRecord()
-    add_event(run, {"event": "opened", "time": 0.0, "pace": {"rungs": rungs or []}})
+    apply(run, {"event": "opened", "time": 0.0, "pace": PaceForecast(rungs=rungs)})
     return run
 
 

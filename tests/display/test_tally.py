@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sweep.display.counts import Tally
+from sweep.display.counts import ProgressCounts
 from sweep.plan import Plan
-from sweep.storage.record import RunRecord, add_event
+from sweep.storage.record import RunRecord, apply
 
 STATUSES = ("finished", "stopped", "diverged", "failed")
 
@@ -49,7 +49,7 @@ def recount(plan: Plan, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def read_counts(tally: Tally) -> dict[str, Any]:
+def read_counts(tally: ProgressCounts) -> dict[str, Any]:
     return {
         "left": dict(tally.left),
         "finished": set(tally.finished),
@@ -63,28 +63,28 @@ def read_counts(tally: Tally) -> dict[str, Any]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_caught_up_counts_equal_a_recount(plan: Plan, record: RunRecord, seed: int) -> None:
-    draw, tally = random.Random(seed), Tally(plan, record)
+    draw, tally = random.Random(seed), ProgressCounts(plan, record)
     for _ in range(30):
         for _ in range(draw.randint(0, 3)):
-            add_event(record, draw_event(plan, draw))
+            apply(record, draw_event(plan, draw))
         tally.catch_up()
         assert read_counts(tally) == recount(plan, record)
 
 
 def test_cells_stand_in_the_order_in_which_they_finished(plan: Plan, record: RunRecord) -> None:
-    tally = Tally(plan, record)
+    tally = ProgressCounts(plan, record)
     for spec in reversed(plan.trials):
         end = {"event": "ended", "time": 1.0, "trial_id": spec.trial_id, "status": "failed"}
-        add_event(record, end)
+        apply(record, end)
     tally.catch_up()
     assert tally.finished == [cell.cell_id for cell in reversed(plan.cells)]
 
 
 def test_trials_of_another_plan_do_not_count(plan: Plan, record: RunRecord) -> None:
     part = Plan(plan.cells[:1], plan.candidates, plan.trials[:2])
-    tally = Tally(part, record)
+    tally = ProgressCounts(part, record)
     stranger = {"time": 1.0, "trial_id": plan.trials[-1].trial_id}
-    add_event(record, {"event": "epoch", **stranger, "epoch": 1, "val_accuracy": 0.9})
-    add_event(record, {"event": "ended", **stranger, "status": "stopped"})
+    apply(record, {"event": "epoch", **stranger, "epoch": 1, "val_accuracy": 0.9})
+    apply(record, {"event": "ended", **stranger, "status": "stopped"})
     tally.catch_up()
     assert (tally.trials, tally.trials_left, tally.best) == (2, 2, {})

@@ -29,7 +29,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from sweep.data import Corpus
 from sweep.export.cli import main
 from sweep.export.model_card import escape
-from sweep.models.sources import TINY_FAMILIES
+from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import TrialSpec
 
 HOSTILE = ("</script><b>", 'a "quoted" `label`', "two\nlines\n# title", "[x](javascript:y) | z")

@@ -12,7 +12,7 @@ from small_run import TINY_LLAMA, build_run, cell_of, write_data
 from sweep.data import Corpus
 from sweep.export.cli import main
 from sweep.export.winner import find_winner
-from sweep.models.base import materialise
+from sweep.models.base import materialize
 from sweep.plan import ModelRef
 from sweep.storage.checkpoints import list_checkpoints
 from sweep.storage.journal import Journal
@@ -163,7 +163,7 @@ def own_base(tmp_path: Path, corpus: Corpus) -> tuple[Path, Path]:
     """Return a run whose base model is an ordinary folder, and that folder."""
     data = write_data(tmp_path / "data", corpus)
     texts = [row.text for row in corpus.splits["train"]]
-    source = materialise(ModelRef("x", "tiny:gpt2", "gpt2-v1"), tmp_path, texts)
+    source = materialize(ModelRef("x", "tiny:gpt2", "gpt2-v1"), tmp_path, texts)
     models = [{"name": "own", "path": source}]
     return build_run(tmp_path, data, models), Path(source)
 

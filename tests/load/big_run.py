@@ -8,7 +8,7 @@ from typing import Any
 from sweep.config import Config, load_config
 from sweep.data import Subset, Subsets
 from sweep.plan import Plan, TrialSpec, build_plan
-from sweep.preflight.inputs import KnownSubsets, reach_inputs
+from sweep.preflight.inputs import resolve_inputs
 from sweep.storage.journal import Journal
 from sweep.storage.run_folder import save_config
 
@@ -53,10 +53,10 @@ def write_config(name: str, folder: Path) -> Path:
 def plan_config(path: Path) -> tuple[Config, Plan, Subsets]:
     """Return the configuration at ``path``, its plan and its subsets."""
     config = load_config(path)
-    reached = reach_inputs(config)
+    reached = resolve_inputs(config)
     assert reached.subsets is not None
     revisions = {name: found.revision for name, found in reached.models.items()}
-    return config, build_plan(config, KnownSubsets(reached.subsets), revisions), reached.subsets
+    return config, build_plan(config, reached.subsets, revisions), reached.subsets
 
 
 def write_run(folder: Path, config: Config, plan: Plan, subsets: Subsets, left: int = 0) -> None:
@@ -67,7 +67,7 @@ def write_run(folder: Path, config: Config, plan: Plan, subsets: Subsets, left: 
     tests = {cell.labels: subsets.evaluation("test", cell.n_labels) for cell in plan.cells}
     with Journal(folder) as journal:
         journal.append("opened", host="h", pid=1, versions={"ray": "2"}, git_commit=None)
-        journal.append_all([("planned", {"trial": spec.to_dict()}) for spec in plan.trials])
+        journal.append_all([("planned", {"trial": spec}) for spec in plan.trials])
         for test in tests.values():
             content = {"labels": test.labels, "items": test.items, "truth": test.classes}
             journal.append("test_set", fingerprint=test.fingerprint(), **content)

@@ -16,15 +16,16 @@ with timed("import what plans and reads"):
     from sweep.config import Config
     from sweep.data import Subsets
     from sweep.plan import Plan
+    from sweep.preflight.setup import RunSetup
     from sweep.storage.journal import Journal, read_events
-    from sweep.storage.record import sort_events
+    from sweep.storage.record import replay
 with timed("import what trains (Ray, torch, transformers)"):
     from sweep.tuning import driver
 
 
 def time_steps() -> None:
     """Have the steps of ``run_plan`` print what they take."""
-    for name in ("sort_events", "replay_results", "connect", "PlanSearch"):
+    for name in ("replay", "replay_results", "connect", "PlanSearch"):
         setattr(driver, name, wrap(name, getattr(driver, name)))
     driver.Recorder.write_tables = wrap(  # type: ignore[method-assign]
         "write_tables", driver.Recorder.write_tables
@@ -44,10 +45,11 @@ def wrap(name: str, call: Any) -> Any:
 def resume(folder: Path, config: Config, plan: Plan, subsets: Subsets) -> None:
     """Run what is left of ``plan``."""
     with timed("find what is done"):
-        done = sort_events(read_events(folder)).done()
+        done = replay(read_events(folder)).done()
     print(f"  {len(done)} of {len(plan.trials)} trials are done")
     with Journal(folder) as journal, timed("run_plan, from its call to its return"):
-        driver.run_plan(config, plan, subsets, folder, journal, None, Console(file=io.StringIO()))
+        setup = RunSetup(config, plan, subsets, folder)
+        driver.run_plan(setup, journal, None, Console(file=io.StringIO()))
     events = [e for e in read_events(folder) if e["event"] in ("opened", "started")]
     (last,) = [i for i, e in enumerate(events) if e["event"] == "opened"][-1:]
     if events[last + 1 :]:
@@ -73,7 +75,7 @@ def main() -> None:
                 resume(folder, config, plan, subsets)
             with timed("report"):
                 report = write_report(folder)
-            assert sort_events(read_events(folder)).done() == {s.trial_id for s in plan.trials}
+            assert replay(read_events(folder)).done() == {s.trial_id for s in plan.trials}
             print(f"  report of {report.stat().st_size / 1e6:.1f} MB")
 
 

@@ -20,6 +20,7 @@ from big_run import plan_config
 from measure import read_resident
 from rich.console import Console
 
+from sweep.preflight.setup import RunSetup
 from sweep.storage.journal import Journal
 from sweep.tuning.callbacks import SessionCallback
 from sweep.tuning.driver import run_plan
@@ -125,9 +126,8 @@ def main() -> None:
         folder = Path(place) / config.name
         folder.mkdir()
         with Journal(folder) as journal:
-            record = run_plan(
-                config, plan, subsets, folder, journal, None, Console(file=sys.stderr)
-            )
+            setup = RunSetup(config, plan, subsets, folder)
+            record = run_plan(setup, journal, None, Console(file=sys.stderr))
     seconds = time.monotonic() - (meter.first_result or meter.begun)
     print(f"{len(record.done())} of {len(plan.trials)} trials, {seconds:.0f} s from the first on;")
     print(f"the driver's processor time: {time.process_time():.0f} s")

@@ -25,18 +25,18 @@ from sweep.config import ModelConfig
 from sweep.errors import ModelError
 from sweep.models import load_check as loadcheck
 from sweep.models.base import load_base
-from sweep.models.files import ReachedModel
+from sweep.models.file_check import ResolvedModel
 from sweep.models.load_check import LoadAnswer, build_request, check_loading
 from sweep.models.meta_load import answer
 from sweep.plan import ModelRef
-from sweep.preflight.inputs import reach_model
+from sweep.preflight.inputs import resolve_model
 from sweep.run import main
 
 
 def ask(folder: Path, **keys: Any) -> LoadAnswer:
     """Return what is answered of a folder, in this process: the libraries are here already."""
     model = ModelConfig(name="m", path=str(folder), **keys)
-    request = build_request(0, model, reach_model(0, model))
+    request = build_request(0, model, resolve_model(0, model))
     assert request is not None
     return answer(request)
 
@@ -68,12 +68,12 @@ def test_decoders_pass(name: str, tmp_path: Path) -> None:
 def test_head_of_another_name_is_named(build: Callable[[], Any], head: str, tmp_path: Path) -> None:
     sentence = refusal(write_folder(tmp_path / "m", build()))
     assert f"classification head ({head} in" in sentence
-    assert "take a decoder" in sentence
+    assert "use a decoder" in sentence
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("llama9", "'llama9' (model_type in config.json) is not known to transformers"),
+    [("llama9", "'llama9' (model_type in config.json) is unknown to transformers"),
      ("mamba", "'mamba' has no text classifier in transformers")],
 )  # fmt: skip
 def test_architecture_without_a_classifier_is_named(folder: Path, kind: str, words: str) -> None:
@@ -83,9 +83,11 @@ def test_architecture_without_a_classifier_is_named(folder: Path, kind: str, wor
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"vocab_size": 400}, "embed_tokens.weight is 300 x 32 in the weights and 400 x 32 by config"),
-     ({"hidden_size": 64, "head_dim": 16}, "by config.json"),
-     ({"num_key_value_heads": 4}, "k_proj.weight is 16 x 32 in the weights and 32 x 32 by config"),
+    [({"vocab_size": 400},
+      "embed_tokens.weight is 300 x 32 in the weights but 400 x 32 according to config"),
+     ({"hidden_size": 64, "head_dim": 16}, "according to config.json"),
+     ({"num_key_value_heads": 4},
+      "k_proj.weight is 16 x 32 in the weights but 32 x 32 according to config"),
      ({"num_hidden_layers": 3}, "lack 9 of the 29 tensors of a llama model"),
      ({"hidden_size": "wide"}, "Field 'hidden_size' expected int")],
 )  # fmt: skip
@@ -138,13 +140,13 @@ def test_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     small = DECODERS["llama"]()
     small.resize_token_embeddings(100)
     sentence = refusal(write_folder(tmp_path / "m", small))
-    assert "past the model's table of 100 embeddings: it is another model's" in sentence
+    assert "beyond the model's table of 100 embeddings: it is another model's" in sentence
 
 
 def test_words_added_past_the_table_are_refused(folder: Path) -> None:
     words = [f"<{number}>" for number in range(ROWS)]
     retokenize(folder, lambda tokenizer: tokenizer.add_tokens(words))
-    assert f"past the model's table of {ROWS} embeddings" in refusal(folder)
+    assert f"beyond the model's table of {ROWS} embeddings" in refusal(folder)
 
 
 def add_past_the_table(tokenizer: Any, **special: str) -> None:
@@ -207,7 +209,7 @@ def test_tokenizer_that_the_library_makes_up_is_refused(folder: Path) -> None:
     edit_json(folder / "tokenizer_config.json", tokenizer_class="Qwen2Tokenizer")
     error = ask(folder).error
     assert error is not None
-    assert "holds no complete tokenizer" in error or "lack" in error
+    assert "has no complete tokenizer" in error or "lack" in error
 
 
 def test_target_modules_that_name_no_layer_are_refused(folder: Path) -> None:
@@ -224,7 +226,7 @@ def test_models_are_tried_in_another_process_and_told_by_their_key(tmp_path: Pat
         ModelConfig(name="good", path=str(write_decoder(tmp_path / "good"))),
         ModelConfig(name="bert", path=str(write_folder(tmp_path / "bert", build()))),
     ]
-    found = [(index, model, reach_model(index, model)) for index, model in enumerate(models)]
+    found = [(index, model, resolve_model(index, model)) for index, model in enumerate(models)]
     (finding,) = check_loading(found)
     assert (finding.level, finding.key) == ("error", "grid.models.2")
     assert f"model bert's classification head ({head}" in finding.sentence
@@ -236,15 +238,15 @@ def test_trial_that_gives_no_answer_is_a_warning(
 ) -> None:
     monkeypatch.setattr(loadcheck, "MODULE", module)
     model = ModelConfig(name="m", path=str(folder))
-    (finding,) = check_loading([(0, model, reach_model(0, model))])
+    (finding,) = check_loading([(0, model, resolve_model(0, model))])
     assert finding.level == "warning"
-    assert "could not be checked before the run" in finding.sentence
+    assert "could not check before the run" in finding.sentence
 
 
 def test_code_of_a_model_is_not_run_to_try_it(folder: Path) -> None:
     edit_json(folder / "config.json", auto_map={"AutoConfig": "odd.Odd"})
     trusted = ModelConfig(name="m", path=str(folder), trust_remote_code=True)
-    assert build_request(0, trusted, reach_model(0, trusted)) is None
+    assert build_request(0, trusted, resolve_model(0, trusted)) is None
 
 
 def test_dry_run_and_run_give_one_sentence_and_load_no_torch(
@@ -276,7 +278,7 @@ def test_hub_encoder_is_refused_by_its_configuration_alone(tmp_path: Path) -> No
     (tmp_path / "whole" / "config.json").rename(tmp_path / "snapshot" / "config.json")
     tree = json.loads((tmp_path / "snapshot" / "config.json").read_text())
     files = frozenset({"config.json", "model.safetensors", "tokenizer.json"})
-    found = ReachedModel("x", tree, tmp_path / "snapshot", files)
+    found = ResolvedModel("x", tree, tmp_path / "snapshot", files)
     request = build_request(0, ModelConfig(name="m", path="some/bert"), found)
     assert request is not None
     assert not request.has_weights
@@ -286,5 +288,5 @@ def test_hub_encoder_is_refused_by_its_configuration_alone(tmp_path: Path) -> No
 
 def test_hub_decoder_that_is_not_here_yet_needs_no_try(tmp_path: Path) -> None:
     files = frozenset({"config.json", "model.safetensors", "tokenizer.json"})
-    found = ReachedModel("x", {"model_type": "llama"}, tmp_path, files)
+    found = ResolvedModel("x", {"model_type": "llama"}, tmp_path, files)
     assert build_request(0, ModelConfig(name="m", path="some/llama"), found) is None

@@ -12,10 +12,10 @@ from model_folders import edit_json, write_decoder
 
 from sweep.config import ModelConfig
 from sweep.errors import Finding, ModelError
-from sweep.models.files import check_model
+from sweep.models.file_check import check_model
 from sweep.models.sources import hash_folder, is_local, resolve_revision
 from sweep.models.weight_files import read_weights
-from sweep.preflight.inputs import reach_model
+from sweep.preflight.inputs import resolve_model
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 2471645608\n"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -47,7 +47,7 @@ def shards(sound: Path, tmp_path: Path) -> Path:
 
 def check(folder: Path, **keys: Any) -> list[Finding]:
     model = ModelConfig(name="m", path=str(folder), **keys)
-    return check_model(0, model, reach_model(0, model))
+    return check_model(0, model, resolve_model(0, model))
 
 
 def refusal(folder: Path, **keys: Any) -> str:
@@ -83,11 +83,11 @@ def test_lfs_pointer_among_shards_is_named(shards: Path, name: str) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "cut weights": (lambda file: cut(file, file.stat().st_size - 9), "is cut off: its header"),
-    "cut header": (lambda file: cut(file, 300), "is cut off within its header"),
-    "three bytes": (lambda file: cut(file, 3), "is cut off within its header"),
+    "cut weights": (lambda file: cut(file, file.stat().st_size - 9), "is truncated: its header"),
+    "cut header": (lambda file: cut(file, 300), "is truncated within its header"),
+    "three bytes": (lambda file: cut(file, 3), "is truncated within its header"),
     "nothing": (lambda file: file.write_bytes(b""), "is empty; download it again"),
-    "zeros": (lambda file: file.write_bytes(bytes(5000)), "is no safetensors file, but damaged"),
+    "zeros": (lambda file: file.write_bytes(bytes(5000)), "is not a safetensors file, but damaged"),
     "more bytes": (lambda file: file.write_bytes(file.read_bytes() + b"x"), "is damaged ("),
     "other header": (
         lambda file: file.write_bytes(b"\x10" + bytes(7) + b"{not a JSON file"),
@@ -111,7 +111,7 @@ def test_damaged_weights_are_refused_by_name(
 
 def test_cut_shard_is_named(shards: Path) -> None:
     cut(shards / SHARD, (shards / SHARD).stat().st_size - 1)
-    assert f"{shards / SHARD} is cut off" in refusal(shards)
+    assert f"{shards / SHARD} is truncated" in refusal(shards)
 
 
 def test_missing_shard_is_named_with_the_index(shards: Path) -> None:
@@ -157,7 +157,7 @@ def test_link_that_leads_nowhere_is_named(folder: Path) -> None:
     for name in ("tokenizer.json", WEIGHTS):
         (folder / name).unlink()
         (folder / name).symlink_to("/nowhere/blob")
-        assert f"{folder / name} is a link to /nowhere/blob" in refusal(folder)
+        assert f"{folder / name} is a broken link to /nowhere/blob" in refusal(folder)
 
 
 def test_pickled_shards_are_refused_and_checked_where_allowed(folder: Path) -> None:
@@ -167,7 +167,7 @@ def test_pickled_shards_are_refused_and_checked_where_allowed(folder: Path) -> N
     assert "set grid.models.0.allow_pickle=true" in refusal(folder)
     assert "lacks 1 of the 1 weight files" in refusal(folder, allow_pickle=True)
     (folder / "pytorch_model-00001-of-00001.bin").write_bytes(b"PK\x03\x04" + bytes(99))
-    assert "is cut off or empty" in refusal(folder, allow_pickle=True)
+    assert "is truncated or empty" in refusal(folder, allow_pickle=True)
 
 
 def test_pickles_that_no_loader_looks_for_are_not_offered(folder: Path) -> None:
@@ -201,7 +201,7 @@ def test_configuration_without_architecture_is_refused(folder: Path) -> None:
 def test_missing_tokenizer_is_refused(folder: Path) -> None:
     for file in folder.glob("token*"):
         file.unlink()
-    assert "holds no complete tokenizer" in refusal(folder)
+    assert "has no complete tokenizer" in refusal(folder)
     (folder / "vocab.json").write_text("{}")
     assert "vocab.json with merges.txt" in refusal(folder)
 
@@ -289,13 +289,13 @@ def cached(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def refuse_cached() -> str:
     model = ModelConfig(name="m", path="a/b", revision=COMMIT)
-    (finding,) = check_model(0, model, reach_model(0, model))
+    (finding,) = check_model(0, model, resolve_model(0, model))
     return finding.sentence
 
 
 def test_cached_hub_model_is_checked_like_a_folder(cached: Path) -> None:
     cut(cached / SHARD, 300)
-    assert f"{cached / SHARD} is cut off" in refuse_cached()
+    assert f"{cached / SHARD} is truncated" in refuse_cached()
     assert f"delete {cached.parents[1]}" in refuse_cached()
     (cached / SHARD).unlink()
-    assert "a run with the Hub in reach downloads them" in refuse_cached()
+    assert "the next run that can reach the Hub downloads them" in refuse_cached()

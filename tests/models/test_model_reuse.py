@@ -12,8 +12,9 @@ from torch import nn
 
 from sweep.config import ModelConfig
 from sweep.data import Subsets
-from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialise
-from sweep.models.sources import TINY_FAMILIES, resolve_revision
+from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialize
+from sweep.models.sources import resolve_revision
+from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, ModelRef, Plan, TrialSpec
 from sweep.training.packed.pack import Pack
 from sweep.training.solo import SoloEngine
@@ -29,7 +30,7 @@ def ref(request: pytest.FixtureRequest, tmp_path: Path) -> ModelRef:
     name = request.param
     if name.startswith("tiny:"):
         tiny = ModelConfig(name="m", path=name)
-        path = materialise(
+        path = materialize(
             ModelRef("m", name, resolve_revision(tiny)), tmp_path, ["what a day", "a day"]
         )
     elif name == "llama, sharded":
@@ -49,7 +50,7 @@ def draw_logits(base: Base) -> torch.Tensor:
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     ids[mask == 0] = base.tokenizer.pad_token_id
     with torch.no_grad():
-        return base.readout(ids, mask).clone()
+        return base.last_token_forward(ids, mask).clone()
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
@@ -94,12 +95,16 @@ def test_pack_that_a_trial_has_left_starts_the_next_as_a_fresh_one(
     used, fresh = Pack(load(ref)), Pack(load(ref))
     first, second = (replace(spec, model=ref) for spec in plan.trials[:2])
     used.join(first)
-    for _, value in used.trained(first.trial_id):
+    for _, value in used.trainable_weights(first.trial_id):
         value.fill_(7.0)
     used.leave(first.trial_id)
     for pack in (used, fresh):
         pack.join(second)
-    pairs = zip(used.trained(second.trial_id), fresh.trained(second.trial_id), strict=True)
+    pairs = zip(
+        used.trainable_weights(second.trial_id),
+        fresh.trainable_weights(second.trial_id),
+        strict=True,
+    )
     assert all(torch.equal(one, other) for (_, one), (_, other) in pairs)
     frozen, wanted = used.base.model.state_dict(), fresh.base.model.state_dict()
     assert [name for name in wanted if not torch.equal(frozen[name], wanted[name])] == []

@@ -11,9 +11,10 @@ from sweep.config import ModelConfig
 from sweep.data import Corpus
 from sweep.errors import ModelError
 from sweep.models import device
-from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialise
+from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialize
 from sweep.models.device import choose_attention
-from sweep.models.sources import TINY_FAMILIES, resolve_revision
+from sweep.models.sources import resolve_revision
+from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, ModelRef
 
 CANDIDATE = Candidate(0, 4, 8.0, 5e-3, 0.0, 0.0)
@@ -26,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
     path = tmp_path_factory.mktemp("models")
     texts = [row.text for row in corpus.splits["train"]]
     for family in TINY_FAMILIES:
-        materialise(ref(family), path, texts)
+        materialize(ref(family), path, texts)
     return path
 
 
@@ -158,7 +159,7 @@ def test_auto_takes_the_format_in_which_this_model_takes_a_step_faster(
     folder: Path, monkeypatch: pytest.MonkeyPatch, half_is_faster: bool
 ) -> None:
     seconds = {torch.float32: 1.0, torch.bfloat16: 0.5 if half_is_faster else 2.0}
-    monkeypatch.setattr(device, "_pass", lambda model, readout, ids: seconds[model.dtype])
+    monkeypatch.setattr(device, "_pass", lambda model, forward, ids: seconds[model.dtype])
     base = load_base(ref("gpt2"), str(folder / ref("gpt2").revision), "auto", CPU)
     assert base.dtype == (torch.bfloat16 if half_is_faster else torch.float32)
     assert base.dtype == next(base.model.parameters()).dtype
@@ -204,10 +205,10 @@ def test_attention_is_plain_where_that_is_faster_and_gives_the_same(
 
 def test_tiny_model_belongs_to_the_texts_of_its_tokenizer(tmp_path: Path) -> None:
     one, other = ["a first text", "and a second"], ["others say nothing of the kind"]
-    first = materialise(ref("llama"), tmp_path, one)
+    first = materialize(ref("llama"), tmp_path, one)
     assert first == str(tmp_path / "llama-v1")
-    assert materialise(ref("llama"), tmp_path, reversed(one)) == first
-    second = materialise(ref("llama"), tmp_path, other)
+    assert materialize(ref("llama"), tmp_path, reversed(one)) == first
+    second = materialize(ref("llama"), tmp_path, other)
     assert second != first
-    assert materialise(ref("llama"), tmp_path, other) == second
-    assert materialise(ref("llama"), tmp_path, one) == first
+    assert materialize(ref("llama"), tmp_path, other) == second
+    assert materialize(ref("llama"), tmp_path, one) == first

@@ -31,8 +31,8 @@ def test_trained_adapter_gives_the_same_logits_in_stock_peft(
     engine = SoloEngine(subsets, tmp_path / "models")
     engine.start(replace(spec, model=ref, recipe=recipe, candidate=candidate), tmp_path / "kept")
     assert engine.run_epoch()["status"] == "finished"
-    trainer = engine._trial
-    ours, tokenizer = trainer.model.eval(), trainer.base.tokenizer
+    trial = engine._trial
+    ours, tokenizer = trial.model.eval(), trial.base.tokenizer
     ours.save_pretrained(tmp_path / "adapter")
     batch = dict(tokenizer(["what a day", "thanks a lot, you"], padding=True, return_tensors="pt"))
     batch.pop("token_type_ids", None)

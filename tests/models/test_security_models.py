@@ -19,7 +19,7 @@ from sweep.config import ModelConfig
 from sweep.data import Corpus
 from sweep.errors import ModelError
 from sweep.models.base import load_base
-from sweep.models.files import ReachedModel, check_model
+from sweep.models.file_check import ResolvedModel, check_model
 from sweep.models.sources import list_hub_files
 from sweep.models.tiny import build_tiny_model
 from sweep.plan import ModelRef
@@ -160,7 +160,7 @@ def test_remote_code_is_refused_and_not_run(
 ) -> None:
     turn_to_remote_code(model, marker)
     assert dry_run(model, write_config) == 2
-    assert "needs code of its own (auto_map in config.json)" in capsys.readouterr().out
+    assert "needs its own code (auto_map in config.json)" in capsys.readouterr().out
     with pytest.raises(ModelError):
         load(model)
     assert not marker.exists()
@@ -219,7 +219,7 @@ def test_a_hub_model_needs_safetensors_in_its_listing(
     stand_in_for_the_hub(monkeypatch, names)
     files = list_hub_files("some/model", "main", tmp_path) | {"tokenizer.json"}
     model = ModelConfig(name="a", path="some/model")
-    found = ReachedModel("x", {"model_type": "llama"}, tmp_path, files)
+    found = ResolvedModel("x", {"model_type": "llama"}, tmp_path, files)
     assert bool(check_model(0, model, found)) == refused
 
 

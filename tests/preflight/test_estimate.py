@@ -15,15 +15,15 @@ from fake_run import write_fake_run
 from model_configs import GEMMA, GPT2_XL, LLAMA, QWEN
 
 from sweep.cluster.hardware import assume_gpu_flops, measure_cpu_flops, parse_gpus
-from sweep.models.memory import Load, checkpoint_bytes, count_trained, estimate_memory
+from sweep.models.memory import BatchSize, checkpoint_bytes, count_trainable, estimate_memory
 from sweep.models.shape import (
-    TINY_CONFIGS,
     ModelShape,
     count_adapter,
     count_parameters,
     count_weights,
     read_shape,
 )
+from sweep.models.tiny_configs import TINY_CONFIGS
 from sweep.preflight.runtime import (
     CellWork,
     Range,
@@ -99,25 +99,25 @@ def test_weights_of_the_vocabulary_head_are_left_out(tmp_path: Path) -> None:
 
 def test_memory_grows_with_tokens_rank_and_width_of_numbers() -> None:
     shape = shape_of(QWEN)
-    base = estimate_memory(shape, Load(400, 400, 8, 4), 2, on_gpu=True)
-    assert estimate_memory(shape, Load(800, 400, 8, 4), 2, on_gpu=True) > base
-    assert estimate_memory(shape, Load(400, 400, 32, 4), 2, on_gpu=True) > base
-    assert estimate_memory(shape, Load(400, 400, 8, 4), 4, on_gpu=True) > base
+    base = estimate_memory(shape, BatchSize(400, 400, 8, 4), 2, on_gpu=True)
+    assert estimate_memory(shape, BatchSize(800, 400, 8, 4), 2, on_gpu=True) > base
+    assert estimate_memory(shape, BatchSize(400, 400, 32, 4), 2, on_gpu=True) > base
+    assert estimate_memory(shape, BatchSize(400, 400, 8, 4), 4, on_gpu=True) > base
     assert base > 2 * count_parameters(shape)
 
 
 def test_gradient_checkpointing_trades_memory_for_a_forward_pass() -> None:
     shape = shape_of(QWEN)
-    kept, again = (Load(4000, 4000, 8, 4, checkpointed=on) for on in (False, True))
+    kept, again = (BatchSize(4000, 4000, 8, 4, checkpointed=on) for on in (False, True))
     saved = estimate_memory(shape, kept, 2, True) - estimate_memory(shape, again, 2, True)
     assert saved > 4000 * 24 * 4 * shape.intermediate * 2
     assert training_flops(shape, 0, True) == 1.5 * training_flops(shape, 0)
 
 
 def test_checkpoint_holds_four_float32_values_per_trained_parameter() -> None:
-    load = Load(1, 1, 4, 16)
+    load = BatchSize(1, 1, 4, 16)
     trained = count_adapter(shape_of(LLAMA), 4) + 2048 * 16
-    assert count_trained(shape_of(LLAMA), load) == trained
+    assert count_trainable(shape_of(LLAMA), load) == trained
     assert checkpoint_bytes(shape_of(LLAMA), load) == 16 * trained
 
 
@@ -166,7 +166,7 @@ def count_passed(draw: random.Random, arrivals: int) -> int:
 def test_measured_tokens_a_second_replace_the_formula() -> None:
     work = CellWork(2, 800, 16, 16_000.0, 400, 64, 8_000.0)
     rate = Rate(1e11, 0.0, 0.0, (1.0, 1.0), "")
-    load = Load(400, 400, 8, 4)
+    load = BatchSize(400, 400, 8, 4)
     train, score = epoch_seconds(work, shape_of(LLAMA), load, rate, None)
     measured, scored = epoch_seconds(work, shape_of(LLAMA), load, rate, 100.0)
     assert measured == 160.0
@@ -243,7 +243,7 @@ def test_measured_trial_lies_near_its_prediction(name: str, tmp_path: Path) -> N
     predicted = events[0]["predicted"]
     seconds = events[-1]["time"] - events[0]["time"]
     peak = next(e["peak_memory_bytes"] for e in events if e["event"] == "ended")
-    print(f"{name}: {seconds:.0f} s, predicted {predicted['seconds']}; {peak / 1e9:.2f} GB,")
-    print(f"predicted {predicted['memory_bytes']['real'] / 1e9:.2f} GB")
-    assert predicted["memory_bytes"]["real"] == pytest.approx(peak, rel=0.25)
-    assert 0.5 < seconds / predicted["seconds"][1] < 2
+    print(f"{name}: {seconds:.0f} s, predicted {predicted.seconds}; {peak / 1e9:.2f} GB,")
+    print(f"predicted {predicted.memory_bytes['real'] / 1e9:.2f} GB")
+    assert predicted.memory_bytes["real"] == pytest.approx(peak, rel=0.25)
+    assert 0.5 < seconds / predicted.seconds[1] < 2

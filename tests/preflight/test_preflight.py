@@ -18,7 +18,7 @@ from sweep.cluster.hardware import Gpu, Machine
 from sweep.cluster.nodes import explain_storage
 from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
 from sweep.errors import ClusterError, ModelError, format_bytes, format_duration
-from sweep.models.files import ReachedModel, check_model
+from sweep.models.file_check import ResolvedModel, check_model
 from sweep.models.sources import explain_gated, find_hub_config, is_gated, resolve_revision
 from sweep.preflight.checks import (
     check_disk,
@@ -26,14 +26,16 @@ from sweep.preflight.checks import (
     check_memory,
     check_resources,
 )
-from sweep.preflight.inputs import reach_inputs
+from sweep.preflight.inputs import resolve_inputs
 from sweep.preflight.preflight import (
     Preflight,
     check_plan,
     format_preflight,
     format_warnings,
 )
+from sweep.preflight.setup import RunSetup, Target
 from sweep.run import main
+from sweep.storage.forecast import Forecast
 
 WriteConfig = Callable[..., Path]
 GB = 10**9
@@ -60,7 +62,7 @@ def preflight_of(
     grid = {"models": [model], "n_labels": [2], "n_samples": [64]}
     config = load_config(write_config(grid=grid, **changes))
     folder = Path("/nowhere/run")
-    return check_plan(config, reach_inputs(config), None, frozenset(), folder, machine)
+    return check_plan(config, resolve_inputs(config), None, frozenset(), folder, Target(machine))
 
 
 def sentences(preflight: Preflight, level: str = "error") -> list[str]:
@@ -168,7 +170,7 @@ def test_max_length_beyond_the_positions_is_an_error(
 
 def test_pickled_weights_are_an_error_unless_allowed(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", LLAMA, weights="pytorch_model.bin")
-    found = ReachedModel("x", LLAMA, folder)
+    found = ResolvedModel("x", LLAMA, folder)
     model = ModelConfig(name="a", path=str(folder))
     (finding,) = check_model(1, model, found)
     assert "holds only pickled weights (pytorch_model.bin)" in finding.sentence
@@ -179,7 +181,7 @@ def test_pickled_weights_are_an_error_unless_allowed(tmp_path: Path) -> None:
 def test_folder_without_weights_is_an_error(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", LLAMA, weights="")
     (finding,) = check_model(
-        0, ModelConfig(name="a", path=str(folder)), ReachedModel("x", LLAMA, folder)
+        0, ModelConfig(name="a", path=str(folder)), ResolvedModel("x", LLAMA, folder)
     )
     assert "holds no weights" in finding.sentence
 
@@ -188,13 +190,13 @@ def test_remote_code_is_an_error_unless_trusted_or_not_needed(tmp_path: Path) ->
     folder = write_model(tmp_path / "model", LLAMA)
     tree = {**LLAMA, "model_type": "odd", "auto_map": {"AutoModel": "odd.Odd"}}
     model = ModelConfig(name="a", path=str(folder))
-    (finding,) = check_model(0, model, ReachedModel("x", tree, folder))
+    (finding,) = check_model(0, model, ResolvedModel("x", tree, folder))
     assert finding.level == "error"
     assert "set grid.models.0.trust_remote_code=true" in finding.sentence
     trusted = model.model_copy(update={"trust_remote_code": True})
-    assert check_model(0, trusted, ReachedModel("x", tree, folder)) == []
+    assert check_model(0, trusted, ResolvedModel("x", tree, folder)) == []
     known = tree | {"model_type": "llama"}
-    assert check_model(0, model, ReachedModel("x", known, folder))[0].level == "note"
+    assert check_model(0, model, ResolvedModel("x", known, folder))[0].level == "note"
 
 
 def test_damaged_configuration_of_a_model_is_an_error(
@@ -214,7 +216,7 @@ def test_unknown_shape_is_a_note_and_leaves_time_unknown(
     preflight = preflight_of(write_config, {"name": "a", "path": str(folder)})
     assert sentences(preflight) == []
     assert "memory and time are unknown" in sentences(preflight, "note")[0]
-    assert preflight.predicted() == {"seconds": None, "memory_bytes": {}, "slot_bytes": {}}
+    assert preflight.forecast() == Forecast(None, {}, {})
 
 
 def test_gated_model_names_its_page_and_the_variable() -> None:
@@ -247,7 +249,9 @@ def test_cold_cache_offline_lists_what_is_missing(
         find_hub_config("grid.models.0", "a/b", COMMIT)
     snapshot = write_model(tmp_path / "models--a--b" / "snapshots" / COMMIT, LLAMA)
     (snapshot / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match="whole: tokenizer missing, and HF_HUB_OFFLINE is set"):
+    with pytest.raises(
+        ModelError, match="incomplete in the cache: tokenizer missing, and HF_HUB_OFFLINE is set"
+    ):
         find_hub_config("grid.models.0", "a/b", COMMIT)
     (snapshot / "tokenizer.json").touch()
     assert find_hub_config("grid.models.0", "a/b", COMMIT) == snapshot / "config.json"
@@ -323,22 +327,25 @@ def test_run_is_refused_with_the_first_error_and_makes_no_folder(
 def test_run_journals_what_was_predicted(
     write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[str, Any] = {}
+    seen: list[RunSetup] = []
 
-    def stand_in(*arguments: Any, **named: Any) -> Any:
-        seen.update(named)
+    def stand_in(setup: RunSetup, *arguments: Any) -> Any:
+        seen.append(setup)
         raise ClusterError("stopped here")
 
     monkeypatch.setattr("sweep.tuning.driver.run_plan", stand_in)
     assert main([str(write_config()), "--out", str(tmp_path / "runs"), *SMALL]) == 2
-    assert set(seen["predicted"]) == {"seconds", "memory_bytes", "slot_bytes"}
-    assert len(seen["predicted"]["seconds"]) == 3
-    assert set(seen["predicted"]["memory_bytes"]) == {"tiny-llama"}
-    assert seen["account"].source == "synthetic"
-    assert len(seen["pace"]["epoch_seconds"]) == 2
-    assert all(min(pair) > 0 for pair in seen["pace"]["epoch_seconds"].values())
-    assert seen["pace"]["rungs"] == [[1, 0.75], [2, 0.8333]]
-    assert seen["pace"]["trials_at_a_time"] >= 1
+    (setup,) = seen
+    assert setup.forecast.seconds
+    assert len(setup.forecast.seconds) == 3
+    assert set(setup.forecast.memory_bytes or ()) == set(setup.forecast.slot_bytes or ())
+    assert set(setup.forecast.memory_bytes or ()) == {"tiny-llama"}
+    assert setup.account
+    assert setup.account.source == "synthetic"
+    assert len(setup.pace.epoch_seconds or ()) == 2
+    assert all(min(pair) > 0 for pair in (setup.pace.epoch_seconds or {}).values())
+    assert setup.pace.rungs == ((1, 0.75), (2, 0.8333))
+    assert (setup.pace.trials_at_a_time or 0) >= 1
 
 
 def test_dry_run_loads_neither_torch_nor_ray(write_config: WriteConfig) -> None:

@@ -4,10 +4,11 @@ python tests/recorded/slim.py RUN > tests/recorded/NAME/journal.jsonl"""
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from sweep.storage.events import Event
-from sweep.storage.journal import read_events
+from sweep.storage.journal import JOURNAL_NAME
 
+Event = dict[str, Any]
 KEPT = {
     "opened": ("pace",),
     "planned": ("trial",),
@@ -34,6 +35,7 @@ def slim(event: Event, start: float) -> Event:
 
 
 if __name__ == "__main__":
-    events = [e for e in read_events(Path(sys.argv[1])) if e["event"] in KEPT]
+    lines = (Path(sys.argv[1]) / JOURNAL_NAME).read_text().splitlines()
+    events = [event for event in map(json.loads, lines) if event["event"] in KEPT]
     for event in events:
         print(json.dumps(slim(event, events[0]["time"]), separators=(",", ":")))

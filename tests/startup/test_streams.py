@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sweep.storage.journal import read_events
-from sweep.storage.record import sort_events
+from sweep.storage.record import replay
 
 WriteConfig = Callable[..., Path]
 
@@ -163,4 +163,4 @@ def test_run_goes_on_to_its_report_when_nobody_watches(
     words = ["-m", "sweep.run", str(config), "--out", str(tmp_path)]
     assert run_python(*words, stdout=stream, stderr=stream) == (0, "")
     assert (tmp_path / "small" / "report.html").is_file()
-    assert len(sort_events(read_events(tmp_path / "small")).done()) == 2
+    assert len(replay(read_events(tmp_path / "small")).done()) == 2

@@ -20,7 +20,7 @@ from sweep.run import main
 from sweep.storage.checkpoints import CheckpointStore, list_checkpoints, name_checkpoint, open_store
 from sweep.storage.journal import read_events
 from sweep.training.checkpoint import read_checkpoint, write_checkpoint
-from sweep.workers.solo_actor import SweepTrial
+from sweep.workers.solo_actor import SoloTrialActor
 
 TREE: dict[str, Any] = {
     "name": "far",
@@ -233,8 +233,8 @@ def take_trial(
     """Let a worker of no cluster take the plan's first trial; return its first result."""
     alone = SimpleNamespace(get_assigned_resources=dict)
     monkeypatch.setattr("sweep.workers.solo_actor.ray.get_runtime_context", lambda: alone)
-    trial = object.__new__(SweepTrial)
-    config = {"trial": plan.trials[0].to_dict(), "resume_epoch": 0}
+    trial = object.__new__(SoloTrialActor)
+    config = {"trial": plan.trials[0], "resume_epoch": 0}
     trial.setup(config, subsets=subsets, run_folder=str(folder), **more)
     result: dict[str, Any] = trial.step()
     trial.cleanup()

@@ -1,6 +1,7 @@
 """The Parquet tables, made from events."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweep.plan import Plan
-from sweep.storage.record import RunRecord, add_event, choose_best, sort_events
+from sweep.storage.record import RunRecord, apply, choose_best, replay
 from sweep.storage.tables import RESULT_COLUMNS, remove_unfinished, write_tables
 
 Event = dict[str, Any]
 
 
 def planned(plan: Plan) -> list[Event]:
-    return [{"event": "planned", "time": 0.0, "trial": spec.to_dict()} for spec in plan.trials]
+    return [{"event": "planned", "time": 0.0, "trial": spec} for spec in plan.trials]
 
 
 def epoch(trial_id: str, number: int, decision: str = "continue") -> Event:
@@ -47,7 +48,7 @@ def record(plan: Plan) -> RunRecord:
         epoch(second, 1, "stop"),
         ended(second, 0.9, "stopped"),
     ]
-    return sort_events(events)
+    return replay(events)
 
 
 def test_every_trial_that_ended_is_a_row(record: RunRecord, tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_a_stopped_trial_does_not_stand_for_its_cell(record: RunRecord, tmp_path
 def test_equal_accuracies_are_decided_by_validation_loss(plan: Plan) -> None:
     first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
     events = [*planned(plan), ended(first, 0.8), ended(second, 0.8, val_loss=0.5)]
-    assert choose_best(sort_events(events)) == {plan.cells[0].cell_id: second}
+    assert choose_best(replay(events)) == {plan.cells[0].cell_id: second}
 
 
 def test_history_has_a_row_per_epoch(record: RunRecord, tmp_path: Path) -> None:
@@ -104,8 +105,8 @@ def test_a_trial_is_taken_up_after_the_last_epoch_it_was_told_to_go_on(plan: Pla
         ([], 0), (["continue"], 1), (["continue", "stop"], 1), (["continue", "done"], 1),
     ]:  # fmt: skip
         events = [epoch(trial, n, d) for n, d in enumerate(decisions, start=1)]
-        record = sort_events([*planned(plan), *events])
-        assert record.trials[trial].settled_epoch() == expected
+        record = replay([*planned(plan), *events])
+        assert record.trials[trial].last_confirmed_epoch() == expected
 
 
 def test_a_reader_always_finds_a_whole_table(record: RunRecord, tmp_path: Path) -> None:
@@ -134,14 +135,14 @@ def test_only_the_best_trial_of_a_cell_stands_for_it(plan: Plan) -> None:
     first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
     for accuracies, keeper in [((0.8, 0.9), second), ((0.9, 0.8), first)]:
         events = [ended(t, a) for t, a in zip((first, second), accuracies, strict=True)]
-        record = sort_events([*planned(plan), *events])
+        record = replay([*planned(plan), *events])
         assert set(choose_best(record).values()) == {keeper}
 
 
 def test_a_trial_that_ends_again_and_worse_gives_up_its_place(plan: Plan) -> None:
     first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
     worse = ended(first, 0.0, "failed")
-    record = sort_events([*planned(plan), ended(first, 0.9), worse, ended(second, 0.5)])
+    record = replay([*planned(plan), ended(first, 0.9), worse, ended(second, 0.5)])
     assert set(choose_best(record).values()) == {second}
 
 
@@ -149,7 +150,7 @@ def test_epochs_arrive_in_the_order_of_the_events(plan: Plan) -> None:
     first, second = plan.trials[0].trial_id, plan.trials[1].trial_id
     events = [epoch(first, 1), epoch(second, 1), epoch(first, 2, "done"), epoch(second, 2)]
     repeated = [epoch(first, 1), epoch(first, 2, "done")]
-    record = sort_events([*planned(plan), *events, *repeated])
+    record = replay([*planned(plan), *events, *repeated])
     # The first epoch went on and stands; the last one came again.
     assert list(record.arrivals) == [(first, 1), (second, 1), (second, 2), (first, 2)]
 
@@ -157,25 +158,25 @@ def test_epochs_arrive_in_the_order_of_the_events(plan: Plan) -> None:
 def test_an_epoch_is_read_back_as_it_was_written(plan: Plan) -> None:
     trial = plan.trials[0].trial_id
     event = epoch(trial, 2) | {"rung": 1.0, "cutoff": None, "train_loss": float("nan")}
-    record = sort_events([*planned(plan), event]).trials[trial]
+    record = replay([*planned(plan), event]).trials[trial]
     assert list(record.epochs) == [2]
     assert record.epochs[2].items() >= (event | {"train_loss": None}).items()
     assert 1 not in record.epochs
 
 
 def test_specs_share_what_they_have_in_common(plan: Plan) -> None:
-    record = sort_events(planned(plan))
+    record = replay(planned(plan))
     first, second = (record.trials[spec.trial_id].spec for spec in plan.trials[:2])
-    assert first == plan.trials[0].to_dict()
-    assert first["cell"] is second["cell"]
-    assert first["recipe"] is second["recipe"]
+    assert first == plan.trials[0]
+    assert first.cell is second.cell
+    assert first.recipe is second.recipe
 
 
 def test_a_reopened_trial_is_as_if_it_never_ran(plan: Plan) -> None:
     first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
     failed = [epoch(first, 1), epoch(first, 2), ended(first, 0.9)]
     again = [{"event": "reopened", "time": 3.0, "trial_id": first}, epoch(first, 1, "stop")]
-    record = sort_events([*planned(plan), *failed, ended(second, 0.5), *again])
+    record = replay([*planned(plan), *failed, ended(second, 0.5), *again])
     assert record.done() == {second}
     assert list(record.arrivals) == [(first, 1)]
     assert list(record.trials[first].epochs) == [1]
@@ -183,11 +184,11 @@ def test_a_reopened_trial_is_as_if_it_never_ran(plan: Plan) -> None:
 
 
 def test_done_follows_every_event(plan: Plan) -> None:
-    record, trial = sort_events(planned(plan)), plan.trials[0].trial_id
+    record, trial = replay(planned(plan)), plan.trials[0].trial_id
     assert record.done() == frozenset()
-    add_event(record, ended(trial, 0.5, "failed"))
+    apply(record, ended(trial, 0.5, "failed"))
     assert record.done() == {trial}
-    add_event(record, {"event": "reopened", "time": 3.0, "trial_id": trial})
+    apply(record, {"event": "reopened", "time": 3.0, "trial_id": trial})
     assert record.done() == frozenset()
 
 
@@ -221,7 +222,7 @@ def test_predictions_stand_beside_the_truth_that_their_result_names(
         *(old, ended(first, 0.5, test_accuracy=1.0, test_set="old")),
         *(new, ended(third, 0.5) | {"predictions": [1, 1, 1], "test_set": "new"}),
     ]
-    write_tables(tmp_path, sort_events([*planned(plan), *events]))
+    write_tables(tmp_path, replay([*planned(plan), *events]))
     assert read_right(tmp_path) == {first: 1.0, third: pytest.approx(2 / 3)}
 
 
@@ -234,7 +235,7 @@ def test_predictions_of_an_older_journal_count_only_where_they_give_their_own_ac
         ended(first, 0.5, test_accuracy=1.0),
         ended(third, 0.5, test_accuracy=0.5),
     ]
-    write_tables(tmp_path, sort_events([*planned(plan), *events]))
+    write_tables(tmp_path, replay([*planned(plan), *events]))
     assert read_right(tmp_path) == {first: 1.0}
 
 
@@ -244,7 +245,7 @@ def test_a_trial_of_the_present_plan_stands_for_its_cell_before_a_better_one_of_
     first, second = (spec.trial_id for spec in plan.trials if spec.cell == plan.cells[0])
     replanned = {"event": "replanned", "time": 3.0, "trials": [second]}
     events = [ended(first, 0.9), ended(second, 0.5), replanned]
-    record = sort_events([*planned(plan), *events])
+    record = replay([*planned(plan), *events])
     write_tables(tmp_path, record)
     rows = pq.read_table(tmp_path / "results.parquet").to_pylist()
     assert choose_best(record) == {plan.cells[0].cell_id: second}
@@ -252,10 +253,10 @@ def test_a_trial_of_the_present_plan_stands_for_its_cell_before_a_better_one_of_
 
 
 def test_a_renamed_model_has_its_new_name_in_every_row(plan: Plan, tmp_path: Path) -> None:
-    trial = plan.trials[0].to_dict()
-    trial["cell"]["model"] = trial["model"]["name"] = "renamed"
-    again = {"event": "planned", "time": 1.0, "trial": trial}
-    write_tables(tmp_path, sort_events([*planned(plan), ended(trial["trial_id"], 0.5), again]))
+    trial = plan.trials[0]
+    cell, model = replace(trial.cell, model="renamed"), replace(trial.model, name="renamed")
+    again = {"event": "planned", "time": 1.0, "trial": replace(trial, cell=cell, model=model)}
+    write_tables(tmp_path, replay([*planned(plan), ended(trial.trial_id, 0.5), again]))
     (row,) = pq.read_table(tmp_path / "results.parquet").to_pylist()
     assert row["model"] == "renamed"
 
@@ -271,8 +272,8 @@ def baseline(plan: Plan, name: str, **fields: Any) -> Event:
 def test_only_baselines_that_the_configuration_names_are_planned(plan: Plan) -> None:
     events = [*planned(plan), baseline(plan, "majority"), baseline(plan, "tf-idf")]
     opened = {"event": "opened", "time": 2.0}
-    assert sort_events(events).planned_baselines() == {"majority", "tf-idf"}
-    assert sort_events([*events, opened]).planned_baselines() == {"majority", "tf-idf"}
+    assert replay(events).planned_baselines() == {"majority", "tf-idf"}
+    assert replay([*events, opened]).planned_baselines() == {"majority", "tf-idf"}
     named = [*events, opened | {"baselines": ["majority"]}]
-    assert sort_events(named).planned_baselines() == {"majority"}
-    assert sort_events([*events, opened | {"baselines": []}]).planned_baselines() == set()
+    assert replay(named).planned_baselines() == {"majority"}
+    assert replay([*events, opened | {"baselines": []}]).planned_baselines() == set()

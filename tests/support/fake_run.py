@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score
 from sweep.errors import Finding
 from sweep.plan import Candidate, Cell, ModelRef, Recipe, TrialSpec
 from sweep.storage.account import DataAccount, LeftOut, Reason, SplitAccount
+from sweep.storage.forecast import Forecast
 from sweep.storage.journal import Journal
 from sweep.storage.tables import write_tables
 
@@ -70,7 +71,7 @@ def write_fake_run(
     with Journal(folder) as journal:
         journal.append("opened", **_opened(models, labels))
         specs = list(_plan(models, labels, counts, samples, seeds))
-        journal.append_all([("planned", {"trial": spec.to_dict()}) for spec in specs])
+        journal.append_all([("planned", {"trial": spec}) for spec in specs])
         for count in counts:
             journal.append("test_set", **_test_set(labels[:count]))
         if end_trials and baselines:
@@ -149,11 +150,8 @@ def _opened(models: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
         "command": "python -m sweep.run sweep_configs/quickstart.yaml --name fake",
         "versions": {"ray": "2.55.1", "torch": "2.10.0", "peft": "0.19.0", "transformers": "5.0.0"},
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
-        "predicted": {
-            "seconds": [0.0, 45.0, 300.0],
-            "memory_bytes": dict.fromkeys(models, 640 * 2**20),
-        },
-        "data": _account(labels).to_dict(),
+        "predicted": Forecast((0.0, 45.0, 300.0), dict.fromkeys(models, 640 * 2**20)),
+        "data": _account(labels),
     }
 
 

@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import quantiles
-from typing import Any
 
 from sweep.plan import Candidate, Cell, ModelRef, Recipe, TrialSpec
 from sweep.preflight.runtime import estimate_rungs
 from sweep.storage.events import Event
+from sweep.storage.forecast import PaceForecast
 
 LABELS = ("joy", "anger", "love", "fear", "pride", "grief", "relief", "envy")
 TOLD_TRAIN = 0.8
@@ -95,9 +95,7 @@ class Simulation:
         and the next call goes on with what is left."""
         setting = self._setting
         yield {"event": "opened", "time": start, "predicted": None, "pace": self._forecast()}
-        yield from (
-            {"event": "planned", "time": start, "trial": spec.to_dict()} for spec in self.trials
-        )
+        yield from ({"event": "planned", "time": start, "trial": spec} for spec in self.trials)
         slots = [
             _Slot(start + joins, worker)
             for worker, joins in enumerate(setting.joins)
@@ -119,7 +117,7 @@ class Simulation:
                 break
         yield {"event": "closed", "time": now, "trials_left": len(self._waiting)}
 
-    def _forecast(self) -> dict[str, Any] | None:
+    def _forecast(self) -> PaceForecast | None:
         setting = self._setting
         if setting.forecast is None:
             return None
@@ -128,10 +126,10 @@ class Simulation:
             cell = spec.cell
             seconds = setting.costs[cell.model] * cell.n_samples / 1000
             seconds *= setting.forecast.get(cell.model, 1.0)
-            epochs[cell.cell_id] = [TOLD_TRAIN * seconds, (1 - TOLD_TRAIN) * seconds]
+            epochs[cell.cell_id] = (TOLD_TRAIN * seconds, (1 - TOLD_TRAIN) * seconds)
         asha = setting.max_epochs, setting.grace, setting.reduction
-        rungs = [list(rung) for rung in estimate_rungs(setting.candidates, *asha)]
-        return {"epoch_seconds": epochs, "rungs": rungs, "trials_at_a_time": len(setting.joins)}
+        rungs = tuple(estimate_rungs(setting.candidates, *asha))
+        return PaceForecast(epochs, rungs, len(setting.joins))
 
     def _fill(self, slots: list[_Slot], now: float) -> Iterator[Event]:
         for slot in slots:

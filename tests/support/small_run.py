@@ -80,7 +80,7 @@ def build_run(
         test = subsets.evaluation("test", 4)
         journal.append("test_set", labels=test.labels, items=test.items, truth=test.classes)
         for spec in plan.trials:
-            journal.append("planned", trial=spec.to_dict())
+            journal.append("planned", trial=spec)
             journal.append("ended", trial_id=spec.trial_id, **train_trial(engine, spec, run))
     write_tables(run)
     return run

@@ -11,13 +11,13 @@ import torch
 from transformers import get_linear_schedule_with_warmup
 
 from sweep.data import Corpus, Subsets
-from sweep.models.base import load_base, materialise, needs_checkpointing
-from sweep.models.sources import TINY_FAMILIES
+from sweep.models.base import load_base, materialize, needs_checkpointing
+from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.checkpoints import list_checkpoints
 from sweep.training.batches import Encoder
 from sweep.training.optimizer import schedule
-from sweep.training.solo import SoloEngine, Trainer, build_trainer
+from sweep.training.solo import SoloEngine, SoloTrial, build_solo_trial
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -128,45 +128,45 @@ def test_checkpoint_of_another_trial_is_not_taken(
 
 
 @pytest.fixture
-def trainer(corpus: Corpus, subsets: Subsets, spec: TrialSpec, models_folder: Path) -> Trainer:
-    source = materialise(spec.model, models_folder, [r.text for r in corpus.splits["train"]])
+def trial(corpus: Corpus, subsets: Subsets, spec: TrialSpec, models_folder: Path) -> SoloTrial:
+    source = materialize(spec.model, models_folder, [r.text for r in corpus.splits["train"]])
     base = load_base(spec.model, source, "float32", torch.device("cpu"))
     encoder = Encoder(base.tokenizer, 24)
-    return build_trainer(spec, base, encoder, subsets.of_cell(4, 32, 0))
+    return build_solo_trial(spec, base, encoder, subsets.of_cell(4, 32, 0))
 
 
-def test_test_scores_come_from_the_best_epoch(trainer: Trainer) -> None:
-    trainer.run_epoch()
-    best = {name: value.clone() for name, value in trainer.best.items()}
-    trainer.progress.val_accuracy = 2.0  # no later epoch can be better
-    trainer.run_epoch()
-    trainer.run_epoch()
-    weights = dict(trainer.model.named_parameters())
+def test_test_scores_come_from_the_best_epoch(trial: SoloTrial) -> None:
+    trial.run_epoch()
+    best = {name: value.clone() for name, value in trial.best.items()}
+    trial.progress.val_accuracy = 2.0  # no later epoch can be better
+    trial.run_epoch()
+    trial.run_epoch()
+    weights = dict(trial.model.named_parameters())
     assert all(torch.equal(weights[name], value) for name, value in best.items())
 
 
-def test_patience_ends_a_trial_that_gets_no_better(trainer: Trainer) -> None:
-    trainer.spec = TrialSpec.from_dict(
-        {**trainer.spec.to_dict(), "recipe": {**trainer.spec.to_dict()["recipe"], "patience": 1}}
+def test_patience_ends_a_trial_that_gets_no_better(trial: SoloTrial) -> None:
+    trial.spec = TrialSpec.from_dict(
+        {**trial.spec.to_dict(), "recipe": {**trial.spec.to_dict()["recipe"], "patience": 1}}
     )
-    trainer.run_epoch()
-    trainer.progress.val_accuracy = 2.0
-    metrics = trainer.run_epoch()
+    trial.run_epoch()
+    trial.progress.val_accuracy = 2.0
+    metrics = trial.run_epoch()
     assert (metrics["done"], metrics["epoch"], metrics["status"]) == (True, 2, "finished")
 
 
-def test_loss_that_is_not_finite_ends_the_trial_as_diverged(trainer: Trainer) -> None:
+def test_loss_that_is_not_finite_ends_the_trial_as_diverged(trial: SoloTrial) -> None:
     with torch.no_grad():
-        next(p for p in trainer.model.parameters() if p.requires_grad).fill_(math.nan)
-    metrics = trainer.run_epoch()
+        next(p for p in trial.model.parameters() if p.requires_grad).fill_(math.nan)
+    metrics = trial.run_epoch()
     assert (metrics["done"], metrics["status"]) == (True, "diverged")
     assert "val_accuracy" not in metrics
-    assert trainer.summary()["val_accuracy"] is None
+    assert trial.summary()["val_accuracy"] is None
 
 
-def test_scoring_gives_predictions_in_the_order_of_the_texts(trainer: Trainer) -> None:
-    score = trainer.score(trainer.test)
-    hits = [p == c for p, c in zip(score.predictions, trainer.test.classes, strict=True)]
+def test_scoring_gives_predictions_in_the_order_of_the_texts(trial: SoloTrial) -> None:
+    score = trial.score(trial.test)
+    hits = [p == c for p, c in zip(score.predictions, trial.test.classes, strict=True)]
     assert score.accuracy == sum(hits) / len(hits)
 
 
@@ -209,5 +209,5 @@ def test_gradient_checkpointing_changes_no_curve(
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
 
 
-def test_activations_are_kept_where_no_gpu_is_short_of_memory(trainer: Trainer) -> None:
-    assert not needs_checkpointing(trainer.base, "auto", rank=8, tokens=10**9)
+def test_activations_are_kept_where_no_gpu_is_short_of_memory(trial: SoloTrial) -> None:
+    assert not needs_checkpointing(trial.base, "auto", rank=8, tokens=10**9)

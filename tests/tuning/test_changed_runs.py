@@ -19,11 +19,11 @@ from safetensors.numpy import load_file, save_file
 from analysis.load import load_run
 from analysis.report import main as report
 from sweep.export.cli import main as export
-from sweep.models.base import materialise
+from sweep.models.base import materialize
 from sweep.plan import ModelRef
 from sweep.run import main
 from sweep.storage.journal import read_events
-from sweep.storage.record import choose_best, choose_planned, sort_events
+from sweep.storage.record import choose_best, choose_planned, replay
 
 WORDS = {
     "praise": ["great", "lovely", "superb", "kind"],
@@ -73,7 +73,7 @@ def finished(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_corpus(root / "data")
     ref = ModelRef("own", "tiny:llama", "llama-v1")
     texts = [text for text, _ in read_rows(root / "data" / "train.csv")]
-    shutil.copytree(materialise(ref, root / "made", texts), root / "weights")
+    shutil.copytree(materialize(ref, root / "made", texts), root / "weights")
     write_config(root)
     assert main([str(root / "base.yaml"), "--out", str(root / "runs"), "--address", address]) == 0
     return root
@@ -312,10 +312,10 @@ def test_resume_that_cannot_be_planned_leaves_the_run_untouched(
 def test_winner_comes_from_the_present_plan_and_an_earlier_cell_only_by_its_id(
     root: Path, resume: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    earlier = set(choose_best(sort_events(read_events(root / "runs" / "base"))))
+    earlier = set(choose_best(replay(read_events(root / "runs" / "base"))))
     take_other_test(root)
     run = resume()
-    record = sort_events(read_events(run))
+    record = replay(read_events(run))
     assert not earlier & set(choose_planned(record))
     assert earlier < set(choose_best(record))
     assert export([str(run), "--best", "--out", str(root / "winner")]) == 0

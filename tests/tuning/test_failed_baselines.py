@@ -24,10 +24,10 @@ from sweep.errors import RunFolderError
 from sweep.export.winner import find_winner
 from sweep.plan import Plan
 from sweep.storage.journal import Journal, read_events
-from sweep.storage.record import RunRecord, sort_events
+from sweep.storage.record import RunRecord, replay
 from sweep.storage.tables import write_tables
 from sweep.training.baselines import run_baseline
-from sweep.tuning import baselines as reference
+from sweep.tuning import baselines
 from sweep.tuning.baselines import BaselineTasks
 from sweep.tuning.recorder import Recorder
 from sweep.tuning.scheduler import CellASHA
@@ -83,15 +83,15 @@ def run_baselines(
         def run_on_worker(name: str, *rest: Any) -> Any:
             return fit() if name == "tf-idf" else RESULT
 
-        monkeypatch.setattr(reference, "_run_on_worker", run_on_worker)
-        monkeypatch.setattr(reference, "START_SECONDS", 10.0)
+        monkeypatch.setattr(baselines, "_run_on_worker", run_on_worker)
+        monkeypatch.setattr(baselines, "START_SECONDS", 10.0)
         with Journal(tmp_path) as journal:
-            recorder = Recorder(journal, RunRecord(), CellASHA(3, 1, 2), tmp_path)
+            recorder = Recorder(journal, RunRecord(), CellASHA(3, 1, 2))
             limits = ResourcesConfig(max_retries=1, **resources)
             tasks = BaselineTasks(["majority", "tf-idf"], plan, subsets, recorder, limits)
             tasks.start()
             tasks.finish()
-        return sort_events(read_events(tmp_path))
+        return replay(read_events(tmp_path))
 
     return run
 
@@ -156,12 +156,13 @@ def test_worker_that_is_lost_once_is_forgiven(
 
 CODE = """
 import sys
-from sweep import reference, run
-usual = reference._run_on_worker
+from sweep import run
+from sweep.tuning import baselines
+usual = baselines._run_on_worker
 def fail_tf_idf(name, *rest):
     return usual("no such baseline" if name == "tf-idf" else name, *rest)
 if sys.argv.pop(1) == "broken":
-    reference._run_on_worker = fail_tf_idf
+    baselines._run_on_worker = fail_tf_idf
 sys.exit(run.main(sys.argv[1:]))
 """
 

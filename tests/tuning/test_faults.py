@@ -19,8 +19,8 @@ from sweep.run import main
 from sweep.storage.events import Event
 from sweep.storage.folders import MANIFEST
 from sweep.storage.journal import read_events
-from sweep.storage.record import sort_events
-from sweep.workers.solo_actor import SweepTrial
+from sweep.storage.record import replay
+from sweep.workers.solo_actor import SoloTrialActor
 
 # Workers cannot import this file, so what it defines travels with the trials.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -50,7 +50,7 @@ TREE: dict[str, Any] = {
 }
 
 
-class FaultyTrial(SweepTrial):
+class FaultyTrial(SoloTrialActor):
     """Does what the name of its fault says, in its second epoch."""
 
     def setup(self, config: dict[str, Any], **parameters: Any) -> None:
@@ -101,7 +101,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     config.write_text(yaml.safe_dump(TREE))
     with start_nodes(2) as address:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sweep.workers.factory.SweepTrial", FaultyTrial)
+            patch.setattr("sweep.workers.factory.SoloTrialActor", FaultyTrial)
             assert main([str(config), "--out", str(out), "--address", address]) == 0
         yield out / "faults"
 
@@ -196,13 +196,13 @@ def test_diverged_and_failed_trials_are_never_best(rows: dict[str, dict[str, Any
 
 
 def test_retry_runs_failed_trials_anew_and_only_those(run: Path) -> None:
-    before = sort_events(read_events(run))
+    before = replay(read_events(run))
     failed = [i for i, trial in before.trials.items()
               if trial.ended and trial.ended["status"] in ("failed", "oom")]  # fmt: skip
     again = ["--name", "faults", "--out", str(run.parent), "--resume", "--retry-failed"]
     address = ray.get_runtime_context().gcs_address if ray.is_initialized() else None
     assert main([*again, *(["--address", address] if address else [])]) == 0
-    after = sort_events(read_events(run))
+    after = replay(read_events(run))
     assert len(failed) == 4
     for trial_id, trial in after.trials.items():
         assert trial.ended

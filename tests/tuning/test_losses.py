@@ -7,7 +7,8 @@ import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from sweep.tuning.ray_internals import explain_loss, is_memory_loss, memory_losses_as_lost_workers
+from sweep.cluster.ray_internals import memory_losses_as_lost_workers
+from sweep.tuning.losses import explain_loss, is_memory_loss
 
 KILLED = "1 worker(s) were killed due to the node running low on memory.\nMemory on the node"
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def test_lost_trials_are_started_again_before_those_that_wait(
         tune.with_resources(build_trainable(tmp_path), {"CPU": 1}),
         param_space={
             "position": tune.grid_search(list(range(TRIALS))),
-            "trial": {"cell": {"cell_id": "cell"}},
+            "trial": SimpleNamespace(cell=SimpleNamespace(cell_id="cell")),
         },
         tune_config=tune.TuneConfig(scheduler=CellASHA(3, 1, 2), reuse_actors=True),
         run_config=tune.RunConfig(

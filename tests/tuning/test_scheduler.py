@@ -13,7 +13,7 @@ CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
 def make_trial(trial_id: str, cell: str) -> Any:
-    config = {"trial": {"cell": {"cell_id": cell}}, "position": 0}
+    config = {"trial": SimpleNamespace(cell=SimpleNamespace(cell_id=cell)), "position": 0}
     return SimpleNamespace(trial_id=trial_id, config=config)
 
 
@@ -51,11 +51,11 @@ def test_decisions_tell_rung_and_cutoff() -> None:
     race = Race()
     race.report("a", "cell", 1, 0.8)
     race.report("b", "cell", 1, 0.7)
-    first, second = race.asha.decisions["a"], race.asha.decisions["b"]
+    first, second = race.asha.rulings["a"], race.asha.rulings["b"]
     assert (first.decision, first.rung, first.cutoff) == ("continue", 1.0, None)
     assert (second.decision, second.rung, second.cutoff) == ("stop", 1.0, 0.8)
     race.report("a", "cell", 2, 0.8)
-    assert race.asha.decisions["a"].rung is None
+    assert race.asha.rulings["a"].rung is None
 
 
 def test_equal_trials_go_on() -> None:
@@ -68,7 +68,7 @@ def test_result_without_a_finite_metric_is_stopped_and_enters_no_rung(value: flo
     race = Race()
     assert race.report("lost", "cell", 1, value) == STOP
     assert race.report("next", "cell", 1, 0.1) == CONTINUE
-    assert race.asha.decisions["next"].cutoff is None
+    assert race.asha.rulings["next"].cutoff is None
 
 
 def test_replayed_results_lead_to_the_same_decision() -> None:
@@ -78,7 +78,7 @@ def test_replayed_results_lead_to_the_same_decision() -> None:
         resumed.asha.replay("cell", name, 1, value)
     for race in (live, resumed):
         assert race.report("d", "cell", 1, 0.79) == STOP
-    assert live.asha.decisions["d"] == resumed.asha.decisions["d"]
+    assert live.asha.rulings["d"] == resumed.asha.rulings["d"]
 
 
 def test_trial_in_its_last_epoch_enters_the_rung_when_it_completes() -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Experiment, Trial
 
+from sweep.cluster.ray_internals import forget_result
 from sweep.config import Config
 from sweep.plan import Plan
-from sweep.storage.record import RunRecord, add_event
-from sweep.tuning.callbacks import slim_trial
+from sweep.storage.record import RunRecord, apply
 from sweep.tuning.search import AXES, PlanSearch, build_param_space, key_of, list_cells
 
 
@@ -18,7 +18,7 @@ def train(config: dict[str, Any]) -> None:
 
 def end(record: RunRecord, trial_id: str) -> None:
     event = {"event": "ended", "time": 1.0, "trial_id": trial_id, "status": "stopped"}
-    add_event(record, event)
+    apply(record, event)
 
 
 def start_search(config: Config, plan: Plan, record: RunRecord) -> PlanSearch:
@@ -42,7 +42,7 @@ def test_trials_come_in_the_order_of_the_plan(
     trials = draw_all(start_search(config, plan, record))
     assert [trial.trial_id for trial in trials] == [spec.trial_id for spec in plan.trials]
     assert [trial.config["position"] for trial in trials] == list(range(len(plan.trials)))
-    assert [trial.config["trial"] for trial in trials] == [s.to_dict() for s in plan.trials]
+    assert [trial.config["trial"] for trial in trials] == list(plan.trials)
 
 
 def test_a_trial_stands_at_its_place_on_the_axes(
@@ -101,7 +101,7 @@ def test_a_slim_trial_keeps_its_name_and_place(
     assert trial is not None
     trial.update_last_result({"epoch": 1, "val_accuracy": 0.5, "config": {"trial": {}}})
     trial._default_result_or_future = {"pid": 1}
-    slim_trial(trial)
+    forget_result(trial)
     assert trial.trial_id == plan.trials[0].trial_id
     assert trial.config["candidate"] == plan.trials[0].candidate.index
     assert "trial" not in trial.config

@@ -223,7 +223,7 @@ def write_run(folder: Path, slack: float) -> Path:
         {"event": "opened", "time": 100.0, "host": "h", "pid": 1, "command": "c"}
         | {"versions": versions, "git_commit": None, "predicted": None}
     ]
-    events += [{"event": "planned", "time": 100.0, "trial": spec.to_dict()} for spec in specs]
+    events += [{"event": "planned", "time": 100.0, "trial": s.to_dict()} for s in specs]
     for pair, (begin, load) in enumerate([(110.0, 3.0), (124.0, 1.0)]):
         for spec in specs[2 * pair : 2 * pair + 2]:
             events += describe_trial(spec.trial_id, begin, load)

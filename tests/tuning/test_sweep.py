@@ -15,7 +15,6 @@ import yaml
 from ray_runs import kill_and_resume, start_nodes
 
 from sweep.run import main
-from sweep.storage.account import read_account
 from sweep.storage.journal import read_events
 
 MODELS = [{"name": f"tiny-{family}", "path": f"tiny:{family}"} for family in ("qwen2", "gpt2")]
@@ -74,13 +73,13 @@ def test_baselines_are_rows_of_the_same_table(run: Path) -> None:
 
 def test_journal_keeps_what_became_of_the_data(run: Path) -> None:
     opened = next(event for event in read_events(run) if event["event"] == "opened")
-    account = read_account(opened["data"])
+    account = opened["data"]
     assert [split.read for split in account.splits] == [11_767, 1_314, 1_314]
 
 
 def test_every_planned_trial_ended_once(run: Path) -> None:
     ended = [e["trial_id"] for e in read_events(run) if e["event"] == "ended"]
-    planned = [e["trial"]["trial_id"] for e in read_events(run) if e["event"] == "planned"]
+    planned = [e["trial"].trial_id for e in read_events(run) if e["event"] == "planned"]
     assert sorted(ended) == sorted(planned)
     assert len(planned) == 12
 
@@ -216,7 +215,7 @@ def test_full_disk_ends_the_run_with_a_sentence_and_the_tables_whole(
 ) -> None:
     """A limit on the size of files stands for the disk: the journal meets it."""
     code = (
-        "import resource, sys; from sweep import recorder, run\n"
+        "import resource, sys; from sweep import run; from sweep.tuning import recorder\n"
         "write = recorder.Recorder.write_tables\n"
         "def fill(self):\n"
         "    write(self)\n"

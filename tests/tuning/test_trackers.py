@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tensorboardX.proto import event_pb2
 from sweep.cluster import environment
 from sweep.config import Config, TrackersConfig, load_config
 from sweep.errors import ConfigError
+from sweep.plan import Candidate
 from sweep.tuning.trackers import build_trackers, hide_variable, read_hyperparameters, read_metrics
 
 KEY = "key-0f3a9c-not-for-logs"
@@ -70,8 +72,10 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import ray
+from types import SimpleNamespace
 from ray import tune
 from sweep.config import TrackersConfig
+from sweep.plan import Candidate
 from sweep.tuning.trackers import build_trackers
 
 class Toy(tune.Trainable):
@@ -85,6 +89,7 @@ class Toy(tune.Trainable):
                 "predictions": ["private text"], "facts": {"host": "private host"}}
 
 folder = Path(sys.argv[1])
+candidate = Candidate(0, 4, 8.0, 0.01, 0.0, 0.0)
 callbacks = build_trackers(TrackersConfig.model_validate(json.loads(sys.argv[2])), folder)
 context = ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 tune.Tuner(
@@ -92,7 +97,7 @@ tune.Tuner(
     param_space={
         "model": "tiny", "n_labels": 2, "n_samples": 16, "seed": 0,
         "candidate": tune.grid_search([0, 1]), "lora_rank": 4,
-        "trial": {"path": "private path", "candidate": {"lora_rank": 4, "learning_rate": 0.01}},
+        "trial": SimpleNamespace(path="private path", candidate=candidate),
     },
     tune_config=tune.TuneConfig(trial_name_creator=lambda t: f"trial-{t.config['candidate']}"),
     run_config=tune.RunConfig(
@@ -190,7 +195,8 @@ def test_mlflow_hears_the_hyperparameters(outcome: Outcome) -> None:
     params = {key: value for run, key, value in outcome.heard("mlflow", "param") if run[-1] == "1"}
     assert params == {
         "model": "tiny", "n_labels": 2, "n_samples": 16, "seed": 0, "candidate": 1,
-        "lora_rank": 4, "learning_rate": 0.01,
+        "lora_rank": 4, "lora_alpha": 8.0, "learning_rate": 0.01, "lora_dropout": 0.0,
+        "weight_decay": 0.0,
     }  # fmt: skip
 
 
@@ -227,8 +233,11 @@ def test_metrics_are_known_finite_numbers() -> None:
 
 
 def test_hyperparameters_are_known_names() -> None:
-    config = {"model": "a", "trial": {"candidate": {"lora_rank": 8, "index": 1}}, "position": 3}
-    assert read_hyperparameters(config) == {"model": "a", "lora_rank": 8}
+    candidate = Candidate(1, 8, 16.0, 0.01, 0.0, 0.1)
+    config = {"model": "a", "trial": SimpleNamespace(candidate=candidate), "position": 3}
+    found = read_hyperparameters(config)
+    assert (found["model"], found["lora_rank"]) == ("a", 8)
+    assert not {"trial", "position", "index"} & set(found)
 
 
 def test_trackers_are_off_by_default(config: Config, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def specs(plan: Plan) -> list[TrialSpec]:
 
 @pytest.fixture
 def start(host: Host, tmp_path: Path) -> Callable[[TrialSpec], dict[str, Any]]:
-    return lambda spec: host.start(spec.to_dict(), str(tmp_path / spec.trial_id), 0, False)
+    return lambda spec: host.start(spec, str(tmp_path / spec.trial_id), 0, False)
 
 
 def test_trials_get_their_epochs_side_by_side(
@@ -73,7 +73,7 @@ def test_step_that_breaks_for_all_sends_them_back_to_their_checkpoints(
 
     start(specs[0])
     with monkeypatch.context() as patch:
-        patch.setattr("sweep.training.packed.trainer.step_rows", fail)
+        patch.setattr("sweep.training.packed.trainer.step_slots", fail)
         assert "illegal memory access" in host.run_epoch(specs[0].trial_id)["lost"]
     start(specs[0])
     assert host.run_epoch(specs[0].trial_id)["epoch"] == 1

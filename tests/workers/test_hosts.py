@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from sweep.workers import host_pool as hosts
-from sweep.workers.host_pool import Hosted, Hosts
+from sweep.workers.host_pool import Hosted, HostPool
 
 NODE, GPU = ("node", None), ("node", "0")
 
 
-class Books(Hosts):
+class Books(HostPool):
     """The books of the hosts, which are never started."""
 
     def __init__(self, slots: int) -> None:
@@ -29,7 +29,7 @@ class Books(Hosts):
         return number not in self.dead
 
     def ask(self, trial: str, model: str, place: Any = NODE, insist: bool = False) -> Any:
-        return self.find(trial, model, place, insist)
+        return self.acquire(trial, model, place, insist)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,7 +70,7 @@ def test_short_trials_reach_a_machine_whose_worker_starts_slowly(
         tune.with_resources(build_trainable(tmp_path / "first"), {"CPU": 1}),
         param_space={
             "position": tune.grid_search(list(range(TRIALS))),
-            "trial": {"cell": {"cell_id": "cell"}},
+            "trial": SimpleNamespace(cell=SimpleNamespace(cell_id="cell")),
         },
         tune_config=tune.TuneConfig(scheduler=CellASHA(3, 1, 2), reuse_actors=True),
         run_config=tune.RunConfig(

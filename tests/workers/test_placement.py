@@ -125,7 +125,7 @@ def test_worker_loads_each_model_once_at_most(placed: Placed) -> None:
 
 def test_trials_of_one_model_come_before_those_of_the_next(placed: Placed) -> None:
     models = {
-        event["trial"]["trial_id"]: event["trial"]["cell"]["model"]
+        event["trial"].trial_id: event["trial"].cell.model
         for event in placed.events
         if event["event"] == "planned"
     }

@@ -1,1 +1,75 @@
-"""Many trials on one base model."""
+"""The packed engine: many LoRA trials on one frozen base model, a step of each at a time.
+
+Why
+    Short texts leave a processor idle. A batch of 16 posts has about 300 tokens, and at that size
+    most of a pass through the model is fixed cost: launching kernels, reading weights, running
+    Python. A sweep has dozens of such trials on the same base model. They differ in rank, learning
+    rate, labels, seed and order of texts, but not in the weights that are expensive.
+
+Algorithm
+    A *pack* is a frozen base model and the adapters and heads of its trials. Each trial has a
+    *slot*, an index into *stacks*: one float32 tensor (slots, width) each for weights, gradients
+    and AdamW's two moments, and views of it per layer, A (slots, rank, inputs) and B (slots,
+    outputs, rank). Lower ranks and fewer labels than the widest are padded with zeros; the
+    padding's gradient is exactly zero, so it stays zero.
+
+    1. Join and leave, between steps only. A new trial's weights are drawn as the solo engine draws
+       them; the stacks are rebuilt around it, and what other slots hold is copied bit by bit.
+    2. Line up. Each trial brings its next batch, in its own order, in parts of at most
+       ``max_batch_tokens``: its micro-batches.
+    3. Group. Micro-batches of different trials, widest first, share a pass until it is full or
+       padding them to one width would cost more than another pass does.
+    4. Pass. Every adapted layer computes ``base(X)`` once for all rows, and adds
+       ``s_k (X_k A_k^T) B_k^T`` for each slot k by a batched product. The last block works at each
+       text's last token alone. One backward pass of the sum of losses gives every slot its own
+       gradient, because no weight that is trained is shared.
+    5. Step. Each slot's gradient is clipped by its own norm, and AdamW steps it with its own
+       schedule, decay and step count. Then trials that validate or test score their next texts,
+       grouped in the same way.
+    6. Repeat 2 to 5. A trial whose epoch is over gets a checkpoint and waits until its next epoch
+       is asked for; the others go on.
+
+    When memory runs out, fewer tokens pass at once from then on; a trial that does not fit even
+    alone fails alone. One that diverges ends alone too: NaN in a slot reaches no other slot.
+
+Same as alone
+    A slot sees the texts, order, masks, loss weights, clipping and schedule that its trial would
+    see alone, and parts of a batch add up to its gradient. So with float32 and no dropout its
+    curve is that of the solo engine up to the rounding of differently shaped products; tests hold
+    it to that for four architectures, and let each engine resume the other's checkpoints. LoRA
+    dropout draws masks from the trial's own seed, whoever shares the pack, but other masks than
+    solo's. Dropout in the base model itself (GPT-2's) draws from one stream for all: there a curve
+    depends on the company.
+
+Memory
+    base weights, once
+    + 20 P bytes per trial, P = rank x sum of (inputs + outputs) of adapted layers + hidden x labels
+      (weight, gradient, two moments and best weights, 4 bytes each; all but the last at the pack's
+      largest rank and label count)
+    + kept activations x tokens that pass at once: ``sweep.models.memory`` works it out, and how
+      many slots fit follows from it.
+    N processes take N times the base weights, and N times a process (0.65 GB on a CPU).
+
+Time
+    A step takes (passes x fixed cost) + (tokens with padding x cost per token) + (one fused AdamW
+    call per slot). N trials alone take N fixed costs at least; a pack takes one per group. The
+    frozen base has no weight gradients either way, so a token costs two thirds of full training.
+    Joining or leaving copies the stacks, O(slots x width), twice in a trial's life.
+
+    Measured by ``python -m benchmarks.packs`` on one core, batches of 16 texts, rank 8, in
+    thousands of tokens a second alone, in packs of 2 and of 16: tiny Llama 68, 111, 154; tiny GPT-2
+    68, 101, 118; tiny Gemma 3 24, 33, 41. On a CPU a real model is no faster in a pack: its matrix
+    products already fill the core. No GPU has been measured. Short sweeps lose the gain to the
+    start of their many actors. docs/benchmarks.md has all the numbers.
+
+Alternatives
+    A process per trial (``sweep.training.solo``, the default) shares nothing, starts fast, and
+    adapts any layer that PEFT can. Punica (arXiv:2310.18547) and S-LoRA (arXiv:2311.03285) serve
+    many adapters on one base model with CUDA kernels that pick out each request's adapter. They
+    need no padding, but are made for inference on GPUs; ``torch.bmm`` on padded stacks has a
+    backward pass and runs anywhere, and adapters are a small part of a layer's work. mLoRA
+    (arXiv:2312.02515) trains several adapters in one batch as here, and pipelines base models over
+    several GPUs; here a base model fits its device.
+
+Doors: `engine.PackedEngine`. Never imports Ray.
+"""

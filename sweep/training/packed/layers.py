@@ -1,4 +1,4 @@
-"""Layers of a base model that serve many adapters at once."""
+"""Layers of a base model with an adapter, or a head, for each slot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from sweep.seeds import derive_seed
 
 @dataclass(frozen=True)
 class Dropout:
-    """LoRA dropout of one slot in one step: rows and tokens of its own batch."""
+    """LoRA dropout of one slot in one pass; rows and width are those of its micro-batch."""
 
     probability: float
     seed: int
@@ -22,10 +22,10 @@ class Dropout:
 
 @dataclass
 class Layout:
-    """Whose rows the batch at hand holds: as many rows for each of ``slots``, in that order.
+    """Which slots the current batch holds rows of: ``slots`` of them, each with as many rows.
 
-    ``index`` (slots,) says which rows of the stacks those are; None: all, in order. ``scaling``
-    (slots, 1, 1) is each adapter's factor.
+    ``index`` (slots,) has their positions in the stacks; None: all, in order. ``scaling``
+    (slots, 1, 1) has each adapter's factor.
     """
 
     slots: int = 0
@@ -41,8 +41,8 @@ class Layout:
 class PackedLinear(nn.Module):
     """A frozen linear layer (``nn.Linear`` or GPT-2's ``Conv1D``) with one adapter per slot.
 
-    ``Y = base(X)`` once for all rows, plus ``s_k (X_k A_k^T) B_k^T`` by a batched product (Hu et
-    al. 2021, arXiv:2106.09685, for one adapter).
+    ``Y = base(X)`` once for all rows, plus ``s_k (X_k A_k^T) B_k^T`` for each slot k by a batched
+    product (Hu et al. 2021, arXiv:2106.09685, for one adapter).
     """
 
     def __init__(self, base: nn.Module, layout: Layout, number: int) -> None:
@@ -82,9 +82,9 @@ class PackedHead(nn.Module):
 def drop(x: torch.Tensor, dropout: Sequence[Dropout], number: int, tokens: int) -> torch.Tensor:
     """Return ``x`` (slots, rows x tokens, values) with each slot's values dropped.
 
-    The mask depends on the slot's seed, the layer's ``number`` and the slot's own batch alone, so
-    it is the same whoever shares the pack, and when activations are computed again. Where only the
-    token that is read passes (see `sweep.models.last_token`), ``tokens`` is 1.
+    The mask depends only on the slot's seed, the layer's ``number`` and the slot's own batch, so
+    it is the same whoever shares the pack, and when activations are recomputed. ``tokens`` is 1
+    where only the last token passes (see `sweep.models.last_token`).
     """
     slots, _, values = x.shape
     keep = x.new_ones(slots, x.shape[1] // tokens, tokens, values)

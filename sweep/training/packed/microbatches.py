@@ -1,4 +1,4 @@
-"""Micro-batches: what a trial brings to a pack at once, and how they go together."""
+"""Micro-batches: the texts that a trial brings to a pass, and how those of several share one."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,21 +9,21 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sweep.training.batches import Encoded, split_batch
 
+# Padding tokens that cost as much as another pass does in fixed costs, at most: less padding than
+# this is cheaper than another pass.
 PASS_TOKENS = {"cpu": 500, "cuda": 8192}
-"""Tokens whose computing takes as long as the fixed cost of one pass, at most: less padding than
-this is cheaper than another pass."""
+# The same as parameters per layer x tokens, on one core. Packs of 2 to 8 tiny models (100,000 to
+# 170,000 parameters a layer) were fastest with 400 to 600 tokens of padding: 5 to 50 % faster than
+# with 128.
 PASS_WORK = {"cpu": 7e7}
-"""Parameters of a layer times tokens that take as long as the fixed cost of a pass through it, on
-one core: of tiny models (100,000 to 170,000 a layer) packs of 2 to 8 were fastest with 400 to 600
-tokens of padding, 5 to 50 % faster than with 128."""
+# On a CPU, more tokens at once do not fit into its caches: 8 slots of a tiny Llama on one core took
+# 62,600 tokens a second within 2,048, and 49,000 without this bound (one at a time: 50,400).
 MOST_TOKENS = {"cpu": 2048}
-"""On a CPU, more tokens at once leave its caches: 8 slots of a tiny Llama on one core took 62,600
-tokens a second within 2,048, and 49,000 without this bound (one at a time: 50,400)."""
 
 
 @dataclass(frozen=True)
 class TextTensors:
-    """Tokenised texts on the device: ids (texts, longest), lengths and classes (texts,)."""
+    """Tokenized texts on the device: ids (texts, longest), lengths and classes (texts,)."""
 
     ids: torch.Tensor
     lengths: torch.Tensor
@@ -32,8 +32,8 @@ class TextTensors:
 
 @dataclass(frozen=True, eq=False)
 class MicroBatch:
-    """Some texts of one trial: ids (rows, longest), lengths, classes and weights (rows,); a text
-    counts ``weights`` times in the loss."""
+    """Some texts of one trial: ids (rows, longest), lengths, classes and weights (rows,); the
+    loss of a text is multiplied by its weight."""
 
     ids: torch.Tensor
     lengths: torch.Tensor
@@ -44,7 +44,6 @@ class MicroBatch:
 
     @property
     def rows(self) -> int:
-        """Number of texts."""
         return len(self.indices)
 
     @property
@@ -55,7 +54,7 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class PackBatch:
-    """Texts of several slots, as many rows for each: ids and mask (slots x rows, tokens),
+    """Texts of several slots, with equally many rows for each: ids and mask (slots x rows, tokens),
     classes and weights (slots, rows)."""
 
     slots: tuple[int, ...]
@@ -66,18 +65,16 @@ class PackBatch:
 
 
 def choose_pass_tokens(device_type: str, layer_parameters: float) -> int:
-    """Return how much padding, in tokens, is cheaper than another pass through a model of so many
-    parameters a layer."""
+    """Return how many tokens of padding cost less than another pass through the model."""
     work = PASS_WORK.get(device_type, math.inf)
     return int(min(PASS_TOKENS[device_type], work / max(1.0, layer_parameters)))
 
 
+# A slot, and the micro-batch that its trial brings.
 Part = tuple[int, MicroBatch]
-"""A row of the stacks, and what it brings."""
 
 
 def upload(encoded: Encoded, pad_id: int, device: torch.device) -> TextTensors:
-    """Return the texts as tensors on ``device``."""
     width = max(encoded.lengths)
     ids = torch.tensor([row + [pad_id] * (width - len(row)) for row in encoded.ids])
     return TextTensors(
@@ -94,8 +91,8 @@ def cut_batches(
     max_tokens: int,
     mean: bool,
 ) -> list[list[MicroBatch]]:
-    """Return each of ``batches`` (indices of texts) in parts of at most ``max_tokens``; a text
-    weighs 1 or, for the ``mean`` loss, one over the size of its batch."""
+    """Cut each of ``batches`` (indices of texts) into parts of at most ``max_tokens``. The weight
+    of a text is 1 or, for the ``mean`` loss, one over the size of its batch."""
     parts = [list(split_batch(indices, lengths, max_tokens)) for indices in batches]
     flat = [part for batch in parts for part in batch]
     sizes = [len(part) for part in flat]
@@ -116,10 +113,10 @@ def cut_batches(
 
 
 def group_parts(parts: Sequence[Part], max_tokens: int, pass_tokens: int) -> Iterator[list[Part]]:
-    """Yield ``parts`` in groups that pass through the model together, in the stacks' order.
+    """Yield ``parts`` in groups that pass through the model together, each in slot order.
 
-    Widest first; a group is full at ``max_tokens``, its padding included, or when another part
-    would bring its padding above ``pass_tokens``. A part that is larger stands alone.
+    Groups are filled widest part first, up to ``max_tokens`` with padding or ``pass_tokens`` of
+    padding. A part that is larger is a group of its own.
     """
     group: list[Part] = []
     padding = 0
@@ -136,14 +133,14 @@ def group_parts(parts: Sequence[Part], max_tokens: int, pass_tokens: int) -> Ite
 
 
 def stack_parts(parts: Sequence[Part], pad_id: int) -> PackBatch:
-    """Return the batch of ``parts``; rows that a slot has too few weigh nothing."""
+    """Stack ``parts`` into one batch; rows added to a slot that has too few have weight 0."""
     width = max(batch.width for _, batch in parts)
     longest = max(batch.ids.shape[1] for _, batch in parts)
     ids = _stack([_widen(batch.ids, longest, pad_id) for _, batch in parts], pad_id)[..., :width]
-    # A row without any token would have no attention to normalise.
+    # Attention over a row without any token would be NaN.
     lengths = _stack([batch.lengths for _, batch in parts], 1).view(-1, 1)
     return PackBatch(
-        tuple(row for row, _ in parts),
+        tuple(slot for slot, _ in parts),
         ids.flatten(0, 1),
         (torch.arange(width, device=ids.device) < lengths).long(),
         _stack([batch.classes for _, batch in parts], 0),

@@ -1,4 +1,4 @@
-"""A pack: one frozen base model, and the adapters and heads of every trial that shares it."""
+"""A pack: a frozen base model, and the adapters and heads of the trials that share it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ from sweep.training.packed.layers import Dropout, Layout, PackedHead, PackedLine
 from sweep.training.packed.microbatches import PackBatch
 from sweep.training.packed.stacks import LayerShape, Stacks, StackShape, fit_shape
 
+# What PEFT puts before the names of the base model's own weights.
 PREFIX = "base_model.model."
-"""What PEFT puts before the base model's own names."""
 HEAD = f"{PREFIX}score.modules_to_save.default.weight"
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A trial's first weights, drawn as the solo engine draws them."""
+    """A trial's initial weights, drawn as the solo engine draws them."""
 
     layers: tuple[LayerShape, ...]
     weights: Tensors
@@ -34,15 +34,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Member:
-    """What the pack has to know of one of its trials."""
-
     rank: int
     classes: int
     scaling: float
 
 
 class Pack:
-    """The stacked adapters and heads on one base; rows stand in the order of ``members``."""
+    """The stacked adapters and heads on one base; slots are in the order of ``members``."""
 
     def __init__(self, base: Base) -> None:
         self.base = base
@@ -55,7 +53,7 @@ class Pack:
         self._absent = torch.zeros(0, 1, dtype=torch.bool, device=base.device)
 
     def join(self, spec: TrialSpec) -> int:
-        """Take in a new trial with its first weights; return the parameters of its whole model.
+        """Add a trial with its initial weights; return how many parameters its model has in all.
 
         Raises ModelError if the model cannot be packed.
         """
@@ -67,18 +65,18 @@ class Pack:
         kept = list(range(len(self.members)))
         self.members[spec.trial_id] = Member(candidate.lora_rank, spec.cell.n_labels, scaling)
         self._rebuild(kept)
-        for name, value in self.trained(spec.trial_id):
+        for name, value in self.trainable_weights(spec.trial_id):
             value.copy_(drawn.weights[name])
         return drawn.total_parameters
 
     def leave(self, trial_id: str) -> None:
-        """Let a trial go; the others stay as they are."""
-        kept = [row for row, name in enumerate(self.members) if name != trial_id]
+        """Remove a trial; the others stay as they are."""
+        kept = [slot for slot, name in enumerate(self.members) if name != trial_id]
         del self.members[trial_id]
         self._rebuild(kept)
 
-    def row(self, trial_id: str) -> int:
-        """Return the trial's row of the stacks."""
+    def slot(self, trial_id: str) -> int:
+        """Return the trial's position in the stacks."""
         return list(self.members).index(trial_id)
 
     def _draw(self, spec: TrialSpec) -> Drawn:
@@ -102,7 +100,7 @@ class Pack:
 
     @contextmanager
     def _unplugged(self) -> Iterator[None]:
-        """Give the base model its own layers back, inside the block."""
+        """Put the base model's own layers back for the duration of the block."""
         layers = self.stacks.shape.layers
         for layer, module in zip(layers, self.linears, strict=True):
             self.base.model.set_submodule(layer.path, module.base)
@@ -123,7 +121,7 @@ class Pack:
             self.base.model.set_submodule(layer.path, self.linears[-1])
 
     def _rebuild(self, kept: Sequence[int]) -> None:
-        """Make the stacks fit the members, whose first ones are the rows ``kept``."""
+        """Make the stacks fit the members, whose first ones were in the slots ``kept``."""
         members, device = list(self.members.values()), self.base.device
         ranks, classes = [m.rank for m in members], [m.classes for m in members]
         shape = fit_shape(self.stacks.shape, ranks, classes)
@@ -136,58 +134,58 @@ class Pack:
         self._absent = torch.arange(shape.classes, device=device) >= counts
 
     def logits(self, batch: PackBatch, dropout: Sequence[Dropout] = ()) -> torch.Tensor:
-        """Return float32 logits (slots, rows, classes); those of classes that a slot has not are
-        minus infinity."""
+        """Return float32 logits (slots, rows, classes): minus infinity for classes that a slot's
+        trial does not have."""
         base, layout = self.base, self.layout
         layout.slots, layout.dropout = len(batch.slots), dropout
-        whole = batch.slots == tuple(range(len(self.members)))
-        layout.index = None if whole else torch.tensor(batch.slots, device=base.device)
+        has_all = batch.slots == tuple(range(len(self.members)))
+        layout.index = None if has_all else torch.tensor(batch.slots, device=base.device)
         layout.scaling = layout.pick(self._scaling).to(base.dtype)
         with cast_to(base.device, base.dtype):
-            flat = base.readout(batch.input_ids, batch.attention_mask).float()
+            flat = base.last_token_forward(batch.input_ids, batch.attention_mask).float()
         logits = flat.view(len(batch.slots), -1, flat.shape[-1])
         return logits.masked_fill(layout.pick(self._absent)[:, None], -torch.inf)
 
-    def trained(self, trial_id: str) -> list[tuple[str, torch.Tensor]]:
+    def trainable_weights(self, trial_id: str) -> list[tuple[str, torch.Tensor]]:
         """Return a trial's weights by PEFT's names, as views."""
         return self._named(self.stacks.weights, trial_id)
 
     def _named(self, flat: torch.Tensor, trial_id: str) -> list[tuple[str, torch.Tensor]]:
-        row, member, shape = self.row(trial_id), self.members[trial_id], self.stacks.shape
+        slot, member, shape = self.slot(trial_id), self.members[trial_id], self.stacks.shape
         layers, heads = shape.cut(flat)
         named = []
         for layer, (a, b) in zip(shape.layers, layers, strict=True):
-            place = f"{PREFIX}{layer.path}"
-            named.append((f"{place}.lora_A.default.weight", a[row, : member.rank]))
-            named.append((f"{place}.lora_B.default.weight", b[row, :, : member.rank]))
-        return [*named, (HEAD, heads[row, : member.classes])]
+            path = f"{PREFIX}{layer.path}"
+            named.append((f"{path}.lora_A.default.weight", a[slot, : member.rank]))
+            named.append((f"{path}.lora_B.default.weight", b[slot, :, : member.rank]))
+        return [*named, (HEAD, heads[slot, : member.classes])]
 
-    def moments(self, trial_id: str) -> Tensors:
-        """Return a trial's AdamW state under the names of ``flatten_moments``."""
+    def optimizer_state(self, trial_id: str) -> Tensors:
+        """Return a trial's AdamW state by the names of ``flatten_adamw_state``."""
         stacks = self.stacks
-        step = stacks.steps[self.row(trial_id)]
+        step = stacks.steps[self.slot(trial_id)]
         flat: Tensors = {}
         for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
             flat |= {f"{name}/{key}": value for name, value in self._named(moments, trial_id)}
-        # One step count per parameter, as AdamW keeps it; each its own, or they could not be saved.
-        steps = {f"{name}/step": step.clone() for name, _ in self.trained(trial_id)}
+        # One step count per parameter, as AdamW keeps it; safetensors saves no shared memory.
+        steps = {f"{name}/step": step.clone() for name, _ in self.trainable_weights(trial_id)}
         return flat | steps
 
-    def take_moments(self, trial_id: str, flat: Mapping[str, torch.Tensor]) -> None:
-        """Take up the AdamW state that ``moments`` or ``flatten_moments`` returned."""
+    def load_optimizer_state(self, trial_id: str, flat: Mapping[str, torch.Tensor]) -> None:
+        """Load what ``optimizer_state`` or ``flatten_adamw_state`` returned."""
         stacks = self.stacks
         for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
             for name, value in self._named(moments, trial_id):
                 if f"{name}/{key}" in flat:
                     value.copy_(flat[f"{name}/{key}"])
         if f"{HEAD}/step" in flat:
-            stacks.steps[self.row(trial_id)] = flat[f"{HEAD}/step"].to(stacks.device)
+            stacks.steps[self.slot(trial_id)] = flat[f"{HEAD}/step"].to(stacks.device)
 
 
 def _shape_of(path: str, module: nn.Module, model: str) -> LayerShape:
     if not isinstance(module.get_base_layer(), nn.Linear | Conv1D):  # type: ignore[operator]
         raise ModelError(
-            f"model {model}: its layer {path} is not linear, and a pack cannot adapt it; set "
-            "resources.engine=solo, or take it out of target_modules"
+            f"model {model}: layer {path} is not linear, so a pack cannot adapt it; set "
+            "resources.engine=solo, or remove it from target_modules"
         )
     return LayerShape(path, int(module.in_features), int(module.out_features))  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
-"""Stacked adapters: the weights of many trials in one tensor, a view per layer, and AdamW's
-moments beside them."""
+"""Stacks: the trainable weights of many trials in one tensor, with their gradients and AdamW's
+moments alike, and a view of it per layer."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,13 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch.optim.adamw import adamw
 
-from sweep.training.optimizer import (
-    BETAS,
-    EPSILON,
-)
+from sweep.training.optimizer import BETAS, EPSILON
 
+# For each adapted layer, A (slots, rank, inputs) and B (slots, outputs, rank).
 LayerViews = list[tuple[torch.Tensor, torch.Tensor]]
-"""Per adapted layer A (slots, rank, inputs) and B (slots, outputs, rank)."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,10 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class StackShape:
-    """What one row of a stack holds: an adapter of ``rank`` per layer and a head of ``classes``.
+    """What a slot holds: an adapter of ``rank`` per layer, and a head of ``classes``.
 
-    A trial of a lower rank, or of fewer classes, leaves the rest zero: of a zero-padded A and B
-    the padding's gradient is exactly zero, so it stays zero.
+    A trial of a lower rank or of fewer classes leaves the rest zero. Where both A and B are padded
+    with zeros, the gradient of the padding is exactly zero, so it stays zero.
     """
 
     layers: tuple[LayerShape, ...]
@@ -41,13 +38,13 @@ class StackShape:
 
     @property
     def width(self) -> int:
-        """Values per row."""
+        """Values per slot."""
         adapters = sum(layer.inputs + layer.outputs for layer in self.layers)
         return self.rank * adapters + self.classes * self.hidden
 
     def cut(self, flat: torch.Tensor) -> tuple[LayerViews, torch.Tensor]:
-        """Return the views of ``flat`` (slots, width): each layer's A and B, and the heads
-        (slots, classes, hidden)."""
+        """Return views of ``flat`` (slots, width): each layer's A and B, and the heads (slots,
+        classes, hidden)."""
         layers, start = [], 0
         for layer in self.layers:
             middle = start + self.rank * layer.inputs
@@ -63,7 +60,7 @@ class StackShape:
 
 
 class Stacks:
-    """Weights, gradients and moments (slots, width), steps taken and losses summed (slots,)."""
+    """Weights, gradients and moments (slots, width); steps taken and summed losses (slots,)."""
 
     def __init__(self, shape: StackShape, slots: int, device: torch.device) -> None:
         self.shape = shape
@@ -73,18 +70,18 @@ class Stacks:
         )
         self.steps, self.losses = (torch.zeros(slots, device=device) for _ in range(2))
 
-    def rebuild(self, shape: StackShape, rows: Sequence[int], slots: int) -> "Stacks":
-        """Return new stacks of ``slots`` rows whose first ones are these ``rows``."""
+    def rebuild(self, shape: StackShape, kept: Sequence[int], slots: int) -> "Stacks":
+        """Return new stacks of ``slots`` slots; the first are copies of the slots ``kept``."""
         new = Stacks(shape, slots, self.device)
-        index = torch.tensor(rows, dtype=torch.long, device=self.device)
+        index = torch.tensor(kept, dtype=torch.long, device=self.device)
         for name in ("weights", "means", "squares"):
             _move(self.shape, getattr(self, name), shape, getattr(new, name), index)
-        new.steps[: len(rows)] = self.steps[index]
-        new.losses[: len(rows)] = self.losses[index]
+        new.steps[: len(kept)] = self.steps[index]
+        new.losses[: len(kept)] = self.losses[index]
         return new
 
     def leaves(self) -> tuple[LayerViews, torch.Tensor]:
-        """Return the weights' views as leaves of autograd, whose gradients are views too."""
+        """Return views of the weights as leaves of autograd; their gradients are views as well."""
         layers, heads = self.shape.cut(self.weights)
         layer_gradients, head_gradients = self.shape.cut(self.gradients)
         pairs = zip(layers, layer_gradients, strict=True)
@@ -108,19 +105,19 @@ def _move(
     old: torch.Tensor,
     new_shape: StackShape,
     new: torch.Tensor,
-    rows: torch.Tensor,
+    kept: torch.Tensor,
 ) -> None:
-    """Copy ``rows`` of ``old`` to the first ones of ``new``; what one shape has more is zero."""
+    """Copy the slots ``kept`` of ``old`` to the first of ``new``; all else there stays zero."""
     if old_shape == new_shape:
-        new[: len(rows)] = old[rows]
+        new[: len(kept)] = old[kept]
         return
     rank = min(old_shape.rank, new_shape.rank)
     classes = min(old_shape.classes, new_shape.classes)
     (old_layers, old_heads), (new_layers, new_heads) = old_shape.cut(old), new_shape.cut(new)
     for (a, b), (new_a, new_b) in zip(old_layers, new_layers, strict=True):
-        new_a[: len(rows), :rank] = a[rows, :rank]
-        new_b[: len(rows), :, :rank] = b[rows, :, :rank]
-    new_heads[: len(rows), :classes] = old_heads[rows, :classes]
+        new_a[: len(kept), :rank] = a[kept, :rank]
+        new_b[: len(kept), :, :rank] = b[kept, :, :rank]
+    new_heads[: len(kept), :classes] = old_heads[kept, :classes]
 
 
 def fit_shape(shape: StackShape, ranks: Iterable[int], classes: Iterable[int]) -> StackShape:
@@ -129,7 +126,7 @@ def fit_shape(shape: StackShape, ranks: Iterable[int], classes: Iterable[int]) -
 
 
 @dataclass(frozen=True)
-class RowStep:
+class StepSettings:
     """One trial's settings of one step."""
 
     learning_rate: float
@@ -137,27 +134,27 @@ class RowStep:
     max_grad_norm: float
 
 
-def step_rows(stacks: Stacks, steps: Mapping[int, RowStep]) -> None:
-    """Take one step of AdamW in each row of ``steps``; all gradients are spent.
+def step_slots(stacks: Stacks, steps: Mapping[int, StepSettings]) -> None:
+    """Take one AdamW step in each slot of ``steps``; gradients are not usable afterwards.
 
-    Each row's gradient is clipped by its own norm, as ``clip_grad_norm_`` does; the update is the
-    fused one of ``torch.optim.AdamW``, a row at a time, so rows that are not named stay as they
-    are to the bit.
+    Each slot's gradient is clipped by its own norm, as ``clip_grad_norm_`` does. The update is the
+    fused one of ``torch.optim.AdamW``, one slot at a time, so slots that are not named stay
+    bitwise as they are.
     """
     limits = torch.full((len(stacks.weights), 1), math.inf)
-    for row, step in steps.items():
-        limits[row] = step.max_grad_norm
+    for slot, step in steps.items():
+        limits[slot] = step.max_grad_norm
     norms = torch.linalg.vector_norm(stacks.gradients, dim=1, keepdim=True)
     factors = limits.to(stacks.device, non_blocking=True) / (norms + 1e-6)
     stacks.gradients.mul_(factors.clamp_(max=1.0))
-    for row, step in steps.items():
+    for slot, step in steps.items():
         adamw(
-            [stacks.weights[row]],
-            [stacks.gradients[row]],
-            [stacks.means[row]],
-            [stacks.squares[row]],
+            [stacks.weights[slot]],
+            [stacks.gradients[slot]],
+            [stacks.means[slot]],
+            [stacks.squares[slot]],
             [],
-            [stacks.steps[row]],
+            [stacks.steps[slot]],
             fused=True,
             amsgrad=False,
             beta1=BETAS[0],

@@ -1,9 +1,8 @@
-"""A slot: one trial inside a pack, with the batches it has still to bring."""
+"""A trial in a pack: its phase, and the batches that it has yet to bring."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 import torch
 
@@ -11,18 +10,17 @@ from sweep.data import CellData
 from sweep.models.device import measure_peak_memory
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
+from sweep.storage.events import EpochResult
 from sweep.training.batches import Encoded, Encoder, order_scoring
 from sweep.training.checkpoint import Tensors
 from sweep.training.packed.layers import Dropout
 from sweep.training.packed.microbatches import MicroBatch, TextTensors, cut_batches, upload
 from sweep.training.packed.pack import Pack
-from sweep.training.packed.stacks import RowStep
+from sweep.training.packed.stacks import StepSettings
 from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
 
 class Phase(Enum):
-    """What a slot does."""
-
     WAITING = "waiting"
     TRAINING = "training"
     VALIDATING = "validating"
@@ -30,51 +28,47 @@ class Phase(Enum):
 
 
 @dataclass
-class Slot(Trial):
+class PackedTrial(Trial):
     """One candidate in training, in a pack with others."""
 
     pack: Pack
+    # Tokens of its widest batch.
     widest: int
-    """Tokens of its widest batch."""
     total_parameters: int
     uploaded: dict[Phase, TextTensors]
     phase: Phase = Phase.WAITING
     batches: list[list[MicroBatch]] = field(default_factory=list)
+    # How many of ``batches`` are done.
     position: int = 0
-    """How many of ``batches`` are done."""
+    # This trial's share of the time that the phase has taken.
     seconds: float = 0.0
-    """This slot's share of the time that the phase took."""
-    metrics: dict[str, Any] = field(default_factory=dict)
-    """What the epoch gave so far; with ``done`` in it, the epoch is over."""
+    # Metrics of the epoch so far; once ``done`` is among them, the epoch is over.
+    metrics: EpochResult = field(default_factory=EpochResult)
     failure: Exception | None = None
     scored: list[tuple[MicroBatch, torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
     @property
-    def row(self) -> int:
-        """The slot's row of the stacks."""
-        return self.pack.row(self.spec.trial_id)
+    def slot(self) -> int:
+        """The trial's position in the pack's stacks."""
+        return self.pack.slot(self.spec.trial_id)
 
-    def trained(self) -> NamedTensors:
-        """Return views of the slot's part of the pack."""
-        return self.pack.trained(self.spec.trial_id)
+    def trainable_weights(self) -> NamedTensors:
+        return self.pack.trainable_weights(self.spec.trial_id)
 
-    def frozen(self) -> NamedTensors:
-        """Return the base model's weights."""
+    def frozen_weights(self) -> NamedTensors:
         named = self.pack.base.model.named_parameters()
         return [(n.replace(".base.", "."), p) for n, p in named if not p.requires_grad]
 
-    def moments(self) -> Tensors:
-        """Return the slot's AdamW state."""
-        return self.pack.moments(self.spec.trial_id)
+    def optimizer_state(self) -> Tensors:
+        return self.pack.optimizer_state(self.spec.trial_id)
 
-    def take_moments(self, flat: Mapping[str, torch.Tensor]) -> None:
-        """Take up the AdamW state that ``moments`` gave."""
-        self.pack.take_moments(self.spec.trial_id, flat)
+    def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
+        self.pack.load_optimizer_state(self.spec.trial_id, flat)
 
     def measure(self) -> dict[str, int]:
-        """Return the counts of parameters, and the most memory that the pack held."""
+        """The peak memory is that of the whole pack."""
         return {
-            "trainable_parameters": sum(value.numel() for _, value in self.trained()),
+            "trainable_parameters": sum(value.numel() for _, value in self.trainable_weights()),
             "total_parameters": self.total_parameters,
             "peak_memory_bytes": measure_peak_memory(self.pack.base.device),
         }
@@ -83,7 +77,7 @@ class Slot(Trial):
         """Line up the batches of the next epoch."""
         self.progress.epoch += 1
         self.metrics = {}
-        self.pack.stacks.losses[self.row] = 0
+        self.pack.stacks.losses[self.slot] = 0
         texts = self.uploaded[Phase.TRAINING]
         batches = cut_batches(
             texts, self.training.lengths, self.order_epoch(), self.max_tokens, mean=True
@@ -96,19 +90,18 @@ class Slot(Trial):
         order = order_scoring(encoded.lengths, self.spec.recipe.eval_batch_size)
         texts = self.uploaded[phase]
         batches = cut_batches(texts, encoded.lengths, order, self.max_tokens, mean=False)
-        # Each part is a turn of its own: nothing has to be summed before the next one.
+        # Each part is a batch of its own: scoring sums nothing over a batch.
         self._enter(phase, [[part] for batch in batches for part in batch])
         self.scored = []
 
     def encoded(self, phase: Phase) -> Encoded:
-        """Return the texts of a phase."""
         known = {Phase.TRAINING: self.training, Phase.VALIDATING: self.validation}
         return known.get(phase, self.test)
 
     def _enter(self, phase: Phase, batches: list[list[MicroBatch]]) -> None:
         self.phase, self.batches, self.position, self.seconds = phase, batches, 0, 0.0
 
-    def wait(self) -> dict[str, Any] | Exception:
+    def wait(self) -> EpochResult | Exception:
         """End the epoch; return its metrics, or why there are none."""
         self._enter(Phase.WAITING, [])
         outcome, self.failure = self.failure or self.metrics, None
@@ -117,40 +110,39 @@ class Slot(Trial):
 
     @property
     def is_over(self) -> bool:
-        """Whether the epoch has ended, well or not."""
+        """Whether the epoch has ended, in success or failure."""
         return self.failure is not None or "done" in self.metrics
 
     @property
     def parts(self) -> list[MicroBatch]:
-        """The parts of the next batch."""
+        """Parts of the next batch."""
         return self.batches[self.position]
 
     def advance(self, seconds: float) -> bool:
-        """Count the batch as done; return whether it was the phase's last."""
+        """Count the batch as done; return whether it was the last of the phase."""
         if self.phase is Phase.TRAINING:
             self.progress.padded_tokens += sum(part.tokens for part in self.parts)
         self.position += 1
         self.seconds += seconds
         return self.position == len(self.batches)
 
-    def next_step(self) -> RowStep:
-        """Return the settings of the batch's optimiser step."""
+    def next_step(self) -> StepSettings:
         steps = len(self.batches)
         taken = (self.progress.epoch - 1) * steps + self.position
-        return RowStep(
+        return StepSettings(
             self.learning_rate(taken, steps),
             self.spec.candidate.weight_decay,
             self.spec.recipe.max_grad_norm,
         )
 
     def dropout(self, part: MicroBatch) -> Dropout:
-        """Return the dropout of a part; its masks follow from seed, epoch, step and part."""
+        """Return the dropout of ``part``; masks follow from seed, epoch, step and part alone."""
         purpose = ("dropout", self.progress.epoch, self.position, self.parts.index(part))
         seed = derive_seed(self.spec.cell.seed, *purpose)
         return Dropout(self.spec.candidate.lora_dropout, seed, part.rows, part.width)
 
     def end_phase(self) -> None:
-        """Take up what the phase gave, and enter the next one."""
+        """Record the outcome of the phase, and enter the next one."""
         seconds = self.seconds
         if self.phase is Phase.TRAINING:
             self.metrics = self.end_training(self._read_loss(), seconds)
@@ -160,17 +152,15 @@ class Slot(Trial):
             self.metrics |= self.end_validation(self._read_score(), seconds)
             if not self.metrics["done"] and self.is_last_epoch():
                 del self.metrics["done"]
-                self.take_best()
+                self.restore_best_weights()
                 self.begin_scoring(Phase.TESTING)
         else:
             self.metrics |= self.end_test(self._read_score(), seconds)
 
     def _read_loss(self) -> float:
-        """Return the epoch's mean training loss per text."""
-        return float(self.pack.stacks.losses[self.row]) / len(self.training.classes)
+        return float(self.pack.stacks.losses[self.slot]) / len(self.training.classes)
 
     def _read_score(self) -> Score:
-        """Return the score of the phase's texts."""
         encoded = self.encoded(self.phase)
         predictions = [0] * len(encoded.classes)
         predicted = torch.cat([values for _, values, _ in self.scored]).tolist()
@@ -178,13 +168,14 @@ class Slot(Trial):
         for index, value in zip(indices, predicted, strict=True):
             predictions[index] = value
         total = sum(torch.stack([loss for _, _, loss in self.scored]).tolist())
-        return self.judge(encoded, total, predictions)
+        return self.compute_metrics(encoded, total, predictions)
 
 
-def build_slot(
+def build_packed_trial(
     spec: TrialSpec, pack: Pack, encoder: Encoder, data: CellData, half_batches: bool = False
-) -> Slot:
-    """Return ``spec`` in ``pack``, ready for its first epoch (see ``bound_tokens``)."""
+) -> PackedTrial:
+    """Add ``spec`` to ``pack``, ready for its first epoch; for ``half_batches`` see
+    ``bound_tokens``."""
     texts = encode_cell(encoder, data)
     max_tokens, widest = bound_tokens(spec, texts.training, half_batches)
     pad_id, device = pack.base.tokenizer.pad_token_id, pack.base.device
@@ -193,7 +184,7 @@ def build_slot(
         Phase.VALIDATING: texts.validation,
         Phase.TESTING: texts.test,
     }
-    return Slot(
+    return PackedTrial(
         spec,
         texts.training,
         texts.validation,

@@ -24,8 +24,8 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from sweep.data import Corpus, Subsets
 from sweep.export.cli import main as export
-from sweep.models.last_token import Readout
-from sweep.models.sources import TINY_FAMILIES
+from sweep.models.last_token import LastTokenForward
+from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.engine import PackedEngine
 from sweep.training.solo import SoloEngine
@@ -70,11 +70,11 @@ def build_specs(plan: Plan, subsets: Subsets, family: str, count: int) -> list[T
 def stock_recipe() -> Iterator[None]:
     """Have trials pass through transformers' own modules and PEFT's, as they come."""
 
-    def whole(model: PreTrainedModel) -> Readout:
+    def whole(model: PreTrainedModel) -> LastTokenForward:
         return lambda ids, mask: model(input_ids=ids, attention_mask=mask, use_cache=False).logits
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweep.models.device.choose_readout", whole)
+        patch.setattr("sweep.models.device.choose_last_token_forward", whole)
         patch.setattr("sweep.models.base.speed_up", lambda model: None)
         yield
 
@@ -179,7 +179,7 @@ def test_trial_that_leaves_early_changes_nothing_for_the_others(
         assert_same(curve, curves[trial_id])
 
 
-def test_slot_that_diverges_changes_nothing_for_the_others(
+def test_trial_that_diverges_changes_nothing_for_the_others(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
 ) -> None:
     *specs, guest = build_specs(plan, subsets, "gpt2", 3)
@@ -188,7 +188,7 @@ def test_slot_that_diverges_changes_nothing_for_the_others(
     for spec in (guest, *specs):
         join(engine, spec, tmp_path / "b")
     assert engine._trainer is not None
-    for _, value in engine._trainer.slots[guest.trial_id].trained():
+    for _, value in engine._trainer.trials[guest.trial_id].trainable_weights():
         value.fill_(math.nan)
     while engine.busy:
         advance(engine, curves)
@@ -258,7 +258,7 @@ def test_gradient_checkpointing_changes_no_curve(
         assert_same(curves[0][spec.trial_id], curves[1][spec.trial_id])
 
 
-def test_dropout_of_a_slot_does_not_depend_on_who_shares_the_pack(
+def test_dropout_of_a_trial_does_not_depend_on_who_shares_the_pack(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
 ) -> None:
     specs = [
@@ -275,7 +275,7 @@ def test_dropout_of_a_slot_does_not_depend_on_who_shares_the_pack(
         assert_same(alone[spec.trial_id], together[spec.trial_id])
 
 
-def test_slot_out_of_memory_fails_alone(
+def test_trial_out_of_memory_fails_alone(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -284,11 +284,11 @@ def test_slot_out_of_memory_fails_alone(
     for spec in specs:
         engine.start(spec, tmp_path / spec.trial_id)
     assert engine._trainer is not None
-    slots, real = engine._trainer.slots, engine._trainer._pass
-    big = slots[specs[0].trial_id]
+    trials, real = engine._trainer.trials, engine._trainer._pass
+    big = trials[specs[0].trial_id]
 
     def fake(group: Any) -> Any:
-        if any(slot is big for slot, _ in group):
+        if any(trial is big for trial, _ in group):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(group)
 

@@ -21,9 +21,9 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from sweep.models import last_token as readout
+from sweep.models import last_token
 from sweep.models.fused import NORMS, FastLinear, speed_up
-from sweep.models.last_token import choose_readout, find_last
+from sweep.models.last_token import choose_last_token_forward, find_last
 from sweep.preflight.runtime import READ_AT_LAST
 
 SHARED: dict[str, Any] = {
@@ -92,7 +92,7 @@ def adapt_all(model: PreTrainedModel, dropout: float = 0.0) -> list[nn.Parameter
 def test_short_pass_gives_logits_and_gradients_of_the_models_own(name: str) -> None:
     model = build(CONFIGS[name])
     plain = copy.deepcopy(model)
-    short = choose_readout(model)
+    short = choose_last_token_forward(model)
     assert short.__qualname__.startswith("_build"), "it does not agree with the model's own pass"
     weights, fast = adapt_all(plain), adapt_all(model)
     for module in model.modules():
@@ -113,7 +113,7 @@ def test_short_pass_gives_logits_and_gradients_of_the_models_own(name: str) -> N
 @pytest.mark.parametrize("name", CONFIGS)
 def test_padding_changes_no_text(name: str) -> None:
     model = build(CONFIGS[name])
-    short = choose_readout(model)
+    short = choose_last_token_forward(model)
     ids, mask = draw_texts()
     together = short(ids, mask)
     for text, length in enumerate(mask.sum(1).tolist()):
@@ -161,7 +161,7 @@ def test_other_architectures_take_their_own_pass() -> None:
     model = build(MistralConfig(**SHARED))
     ids, mask = draw_texts()
     expected = run_whole(model, ids, mask)
-    assert torch.equal(choose_readout(model)(ids, mask), expected)
+    assert torch.equal(choose_last_token_forward(model)(ids, mask), expected)
 
 
 def test_model_of_other_code_takes_its_own_pass() -> None:
@@ -173,24 +173,24 @@ def test_model_of_other_code_takes_its_own_pass() -> None:
     for layer in model.model.layers:
         layer.forward = lambda hidden, **options: hidden
     ids, mask = draw_texts()
-    assert torch.equal(choose_readout(model)(ids, mask), run_whole(model, ids, mask))
+    assert torch.equal(choose_last_token_forward(model)(ids, mask), run_whole(model, ids, mask))
 
 
 def test_pass_that_does_not_agree_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build_wrong(model: Any) -> readout.Readout:
+    def build_wrong(model: Any) -> last_token.LastTokenForward:
         return lambda ids, mask: torch.zeros(len(ids), 5)
 
-    monkeypatch.setitem(readout.READOUTS, "llama", build_wrong)
+    monkeypatch.setitem(last_token.LAST_TOKEN_FORWARDS, "llama", build_wrong)
     # A later release's norm of the same name that adds one to its weight.
     monkeypatch.setitem(NORMS, "LlamaRMSNorm", ("variance_epsilon", 1.0))
     model = build(CONFIGS["llama"])
     ids, mask = draw_texts()
     expected = run_whole(model, ids, mask)
-    assert torch.equal(choose_readout(model)(ids, mask), expected)
+    assert torch.equal(choose_last_token_forward(model)(ids, mask), expected)
 
 
 def test_forecast_knows_the_same_architectures() -> None:
-    assert set(READ_AT_LAST) == set(readout.READOUTS)
+    assert set(READ_AT_LAST) == set(last_token.LAST_TOKEN_FORWARDS)
 
 
 def test_last_token_is_found_where_transformers_finds_it() -> None:
@@ -201,5 +201,5 @@ def test_last_token_is_found_where_transformers_finds_it() -> None:
 def test_choosing_leaves_a_models_mode_as_it_was() -> None:
     for training in (True, False):
         model = build(CONFIGS["gemma3"]).train(training)
-        choose_readout(model)
+        choose_last_token_forward(model)
         assert model.training is training

@@ -1,5 +1,5 @@
-"""What speaks against loading a model, told from its files without loading it: configuration,
-weights, tokenizer, and code that would be run."""
+"""What keeps a model from being loaded, as far as its files show it: configuration, weights,
+tokenizer, and code that would run."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ from sweep.models.folder import (
     read_start,
 )
 from sweep.models.shape import FAMILIES
-from sweep.models.sources import TINY_PREFIX, hub_folder, is_local
+from sweep.models.sources import hub_folder, is_local
+from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import choose_entry, read_weights
 
 CODE_NAMED_IN = ("config.json", "tokenizer_config.json")
@@ -31,14 +32,14 @@ TOKENIZER_TABLES = (
     "added_tokens.json",
     "vocab.json",
 )
-# The weights of a plain checkpoint; whole numbers and 8-bit floats are quantized ones.
+# Types of unquantized weights; integers and 8-bit floats are quantized ones.
 PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 @dataclass(frozen=True)
-class ReachedModel:
-    """A model that can be had: the commit or hash that pins it, its parsed config.json, what is
-    here of its folder, and the names of a Hub model's files if the Hub gives them."""
+class ResolvedModel:
+    """A resolved model: the commit or hash that pins it, its parsed config.json, its folder as far
+    as it is on this machine, and the file names of a Hub model if the Hub lists them."""
 
     revision: str
     tree: dict[str, Any]
@@ -47,16 +48,16 @@ class ReachedModel:
 
 
 def read_tree(file: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, or an empty one if it holds none."""
+    """Return the object in a JSON file, or an empty one if there is none."""
     try:
         return read_json(file)
     except ModelError:
         return {}
 
 
-def check_model(index: int, model: ModelConfig, found: ReachedModel) -> list[Finding]:
-    """Return what speaks against loading a reached model: damaged, missing or pickled files, what
-    cannot be trained here, remote code. Only headers and small files are read."""
+def check_model(index: int, model: ModelConfig, found: ResolvedModel) -> list[Finding]:
+    """Return what keeps a resolved model from being loaded: damaged, missing or pickled files,
+    quantized weights, remote code. Only headers and small files are read."""
     if model.path.startswith(TINY_PREFIX):
         return []
     key = f"grid.models.{index}"
@@ -76,32 +77,34 @@ def _stops(findings: Collection[Finding]) -> bool:
 
 
 def fit_remedy(sentence: str, model: ModelConfig) -> str:
-    """Return ``sentence``, of a Hub model's file with how it is downloaded again: the cache gives
-    what it has."""
+    # A Hub model's file is downloaded again only after it is gone from the cache.
     if is_local(model.path):
         return sentence
     cache = hub_folder(model.path)
-    again = sentence.replace(
-        "download it again", f"delete {cache}, and a run with the Hub in reach downloads it again"
+    sentence = sentence.replace(
+        "download it again",
+        f"delete {cache}, and the next run that can reach the Hub downloads it again",
     )
-    return again.replace("download them into it", "a run with the Hub in reach downloads them")
+    return sentence.replace(
+        "download them into it", "the next run that can reach the Hub downloads them"
+    )
 
 
-def list_model_files(model: ModelConfig, found: ReachedModel) -> frozenset[str] | None:
-    """Return the names of the model's files, those that are still on the Hub too; None: unknown."""
+def list_model_files(model: ModelConfig, found: ResolvedModel) -> frozenset[str] | None:
+    """Return the names of the model's files, also of those not downloaded yet; None: unknown."""
     if is_local(model.path) and found.folder:
         return list_names(found.folder)
     return found.files
 
 
-def check_config(model: ModelConfig, found: ReachedModel) -> None:
+def check_config(model: ModelConfig, found: ResolvedModel) -> None:
     """Raise ModelError unless config.json names an architecture whose weights can be trained."""
     if not found.tree:
         read_json((found.folder or Path(model.path)) / "config.json")
         raise ModelError(f"{model.name}'s config.json is empty; download it again")
     if not isinstance(found.tree.get("model_type"), str):
         raise ModelError(
-            f"{model.name}'s config.json names no architecture (model_type); take the config.json "
+            f"{model.name}'s config.json names no architecture (model_type); use the config.json "
             "that was published with the weights"
         )
     quantized = found.tree.get("quantization_config")
@@ -109,14 +112,13 @@ def check_config(model: ModelConfig, found: ReachedModel) -> None:
         method = quantized.get("quant_method") if isinstance(quantized, dict) else None
         raise ModelError(
             f"{model.name} is quantized ({method or 'quantization_config'} in its config.json), "
-            "and adapters are trained on plain weights here; take the model it was made from"
+            "but adapters need unquantized weights; use the model it was made from"
         )
 
 
-def _check_files(key: str, model: ModelConfig, found: ReachedModel, names: frozenset[str]) -> None:
-    """Raise ModelError for what keeps these files from being loaded."""
+def _check_files(key: str, model: ModelConfig, found: ResolvedModel, names: frozenset[str]) -> None:
     if ADAPTER in names:
-        # Loaders would fetch the base model that this file names, unasked and unchecked.
+        # Loaders would download the base model that this file names, unasked and unchecked.
         raise ModelError(f"{model.path} is an adapter ({ADAPTER}), not a base model; {MERGE_FIRST}")
     _check_pickles(key, model, names)
     folder = found.folder or Path(model.path)
@@ -137,13 +139,13 @@ def _check_pickles(key: str, model: ModelConfig, names: frozenset[str]) -> None:
 
 def _check_weights(model: ModelConfig, folder: Path, names: frozenset[str]) -> None:
     tensors = read_weights(folder, names, model.allow_pickle)
-    # Masks and positions may be whole numbers; what is named weight may not.
+    # Masks and positions may be integers; tensors named weight may not.
     types = {tensor.type for name, tensor in tensors.items() if name.endswith("weight")}
     odd = sorted(types - PLAIN_TYPES)
     if odd:
         raise ModelError(
-            f"{model.path} holds weights of type {', '.join(odd)}: quantized ones, and adapters "
-            "are trained on plain weights here; take the model it was made from"
+            f"{model.path} holds weights of type {', '.join(odd)}: they are quantized, but "
+            "adapters need unquantized weights; use the model it was made from"
         )
 
 
@@ -154,7 +156,7 @@ def _check_tokenizer(model: ModelConfig, folder: Path, names: frozenset[str]) ->
     for name, file in here.items():
         if name in VOCABULARIES or name.endswith(VOCABULARY_SUFFIXES):
             _check_filled(file)
-    # A tokenizer of bytes has a class and no vocabulary: whether it is one is seen in loading.
+    # A tokenizer of bytes has a class but no vocabulary; loading shows whether this is one.
     if not has_tokenizer(names) and "tokenizer_config.json" not in names:
         raise ModelError(f"{model.path} {NO_TOKENIZER}")
 
@@ -164,24 +166,24 @@ def _check_filled(file: Path) -> None:
         raise ModelError(f"{file} is empty; download it again")
 
 
-def _check_remote_code(key: str, model: ModelConfig, found: ReachedModel) -> list[Finding]:
-    place = next((name for name in CODE_NAMED_IN if "auto_map" in read_part(found, name)), None)
-    if place is None or model.trust_remote_code:
+def _check_remote_code(key: str, model: ModelConfig, found: ResolvedModel) -> list[Finding]:
+    file = next((name for name in CODE_NAMED_IN if "auto_map" in read_part(found, name)), None)
+    if file is None or model.trust_remote_code:
         return []
     if found.tree.get("model_type") in (*FAMILIES, "gemma3"):
-        text = f"{key}: {model.name} comes with code of its own (auto_map), which is not run"
+        text = f"{key}: {model.name} comes with its own code (auto_map), which is not run"
         return [Finding("note", key, text)]
     return [
         Finding(
             "error",
             key,
-            f"{key}: {model.name} needs code of its own (auto_map in {place}), which is not "
-            f"run unasked; read it, then set {key}.trust_remote_code=true",
+            f"{key}: {model.name} needs its own code (auto_map in {file}), which is not run "
+            f"without your consent; review it, then set {key}.trust_remote_code=true",
         )
     ]
 
 
-def read_part(found: ReachedModel, name: str) -> dict[str, Any]:
+def read_part(found: ResolvedModel, name: str) -> dict[str, Any]:
     """Return the object in one of a model's JSON files, or an empty one."""
     if name == "config.json":
         return found.tree

@@ -1,0 +1,37 @@
+"""What the preflight expects of a run, as the journal keeps it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sweep.config.strict import Amount, Epoch, Fraction, Ordinal
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will need; of a model of unknown shape nothing is known."""
+
+    # From low over likely to high.
+    seconds: tuple[Amount, Amount, Amount] | None = None
+    # Model name -> bytes of one trial, and of one more where trials share the base model.
+    memory_bytes: Mapping[str, Amount] | None = None
+    slot_bytes: Mapping[str, Amount] | None = None
+
+    def largest_trial(self) -> int | None:
+        """Return the bytes of the largest model's trial; None where nothing is known."""
+        return max(map(int, (self.memory_bytes or {}).values()), default=None)
+
+    def largest_slot(self) -> int | None:
+        """Return the bytes that one more trial of the largest model takes; None as above."""
+        return max(map(int, (self.slot_bytes or {}).values()), default=None)
+
+
+@dataclass(frozen=True)
+class PaceForecast:
+    """What the time left is told from before anything is measured."""
+
+    # Cell id -> seconds of an epoch's training, and of scoring validation once.
+    epoch_seconds: Mapping[str, tuple[Amount, Amount]] | None = None
+    # Epoch -> part of the trials there that ASHA is expected to let go on.
+    rungs: tuple[tuple[Epoch, Fraction], ...] | None = None
+    # None where the machines that train are not known yet.
+    trials_at_a_time: Ordinal | None = None
