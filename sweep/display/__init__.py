@@ -5,6 +5,6 @@
 behind it; ``attach`` does the same from another terminal, out of the journal. ``reporting`` is the
 report as a run's last step.
 
-Doors: ``format_plan``, ``Board``, ``attach``, ``load_report``. Never imports torch, transformers, peft
-or ray.
+Doors: ``format_plan``, ``Board``, ``attach``, ``load_report``. Never imports torch, transformers,
+peft or ray.
 """
