@@ -1,1 +1,6 @@
-"""The stock recipe and this project on the same trials, timed side by side."""
+"""Benchmarks: the stock recipe and this project on the same trials, and simulations of scale.
+
+``python -m benchmarks`` times the engines (``tasks``, ``stock``, ``floor``, ``random_models``),
+``benchmarks.packs`` packs of several sizes; ``benchmarks.simulate`` plays a plan on many GPUs
+(``playback``, ``durations``, ``curves``). docs/benchmarks.md has the commands behind its numbers.
+"""

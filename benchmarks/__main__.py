@@ -1,4 +1,4 @@
-"""Times the stock recipe and this project's engines on the same trials, and prints the table."""
+"""Times the stock recipe and this project's engines on the same trials, and prints a table."""
 
 import argparse
 import json
@@ -23,9 +23,10 @@ import torch
 from benchmarks.floor import count_operations, measure_matmul
 from benchmarks.tasks import Task, add_inputs, build_task, choose_models
 from sweep.models.base import load_base, materialize
+from sweep.storage.tables import RESULTS_NAME
 
+# The workers' time outside trials: startup of Ray and processes, the driver's work, idling.
 WAITING = "start and waiting"
-"""The workers' time outside trials: Ray's and the processes' start, the driver's work, idling."""
 PARTS = (
     "imports", "model load", "tokenizing", "training", "evaluation", "checkpoint", "report",
     WAITING,
@@ -38,16 +39,15 @@ class Timing:
     """One engine's run of the task."""
 
     engine: str
+    # From the start of the command to its end.
     seconds: float
-    """From the command to its end."""
     val_accuracy: list[float]
     test_accuracy: list[float]
+    # Seconds of all trials together, by part.
     parts: dict[str, float]
-    """Seconds of all trials together, by part."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``python -m benchmarks``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add_inputs(parser)
     add = parser.add_argument
@@ -62,11 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Run the engines in turn and print the table."""
     options = build_parser().parse_args()
     engines = options.engines.split(",")
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         task = build_task(folder, choose_models(options, folder), options.data, _changes(options))
         print(f"{len(task.plan.trials)} trials of {options.epochs} epochs", flush=True)
         timings = []
@@ -110,7 +109,7 @@ def _time(engine: str, task: Task, folder: Path) -> Timing:
     seconds = _run(words)
     val, test, parts = _read_own(folder / "benchmark")
     if engine == "packed":
-        # Trials of a pack overlap: beside its share of each step, one waits for the others.
+        # Trials of a pack overlap: apart from its share of each step, a trial waits for the others.
         parts["checkpoint"] = 0.0
     workers = 1 if task.work["device"] == "cuda" else os.cpu_count() or 1
     parts[WAITING] = workers * seconds - sum(parts.values())
@@ -121,7 +120,7 @@ def _time_stock(engine: str, task: Task, folder: Path) -> Timing:
     at_once = int(engine.partition("x")[2] or 1)
     cores = os.cpu_count() or 1
     gpus = 1 / at_once if task.work["device"] == "cuda" else 0
-    # On a CPU, a machine's cores stand for the GPU: all for one trial, or shared.
+    # On a CPU, the machine's cores are what a GPU is: all for one trial, or shared.
     cpus = 1 if gpus else max(1, cores // at_once)
     (folder / "work.json").write_text(json.dumps(task.work | {"cpus": cpus, "gpus": gpus}))
     seconds = _run(["benchmarks.stock", str(folder / "work.json"), str(folder / "rows.json")])
@@ -142,7 +141,7 @@ def _run(words: list[str]) -> float:
 
 def _read_own(run: Path) -> tuple[list[float], list[float], dict[str, float]]:
     """Return validation and test accuracy of each trial, and the seconds of each part."""
-    rows = pq.read_table(run / "results.parquet").to_pylist()
+    rows = pq.read_table(run / RESULTS_NAME).to_pylist()
     total = {
         name: sum(row[f"{name}_seconds"] or 0.0 for row in rows)
         for name in ("load", "train", "eval", "wall")
@@ -151,7 +150,7 @@ def _read_own(run: Path) -> tuple[list[float], list[float], dict[str, float]]:
         "model load": total["load"],
         "training": total["train"],
         "evaluation": total["eval"],
-        # What is left of an epoch is its checkpoint.
+        # The rest of an epoch is its checkpoint.
         "checkpoint": total["wall"] - total["load"] - total["train"] - total["eval"],
     }
     return (
@@ -162,7 +161,7 @@ def _read_own(run: Path) -> tuple[list[float], list[float], dict[str, float]]:
 
 
 def _find_floor(task: Task, device: torch.device, folder: Path) -> float:
-    """Return the seconds that the trials' matrix products take at this machine's best rate."""
+    """Return the seconds that the trials' matrix multiplications take at the machine's peak rate."""
     total = 0.0
     rates: dict[tuple[torch.dtype, int], float] = {}
     for ref, trials in groupby(task.plan.trials, key=lambda spec: spec.model):
@@ -212,7 +211,6 @@ def format_table(timings: list[Timing], engines: list[str], floor: float) -> str
 
 
 def write_rows(timings: list[Timing], floor: float, options: argparse.Namespace) -> None:
-    """Write a row per run to ``options.out``."""
     common = {"floor_seconds": floor, "device": options.device, "cores": os.cpu_count()}
     rows = [
         {"engine": t.engine, "seconds": t.seconds, "val_accuracy": t.val_accuracy,

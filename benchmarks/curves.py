@@ -1,4 +1,4 @@
-"""Validation accuracies by epoch: a journal's own, or drawn where there are none."""
+"""Validation accuracies by epoch: from a journal, or drawn at random."""
 
 import math
 import random
@@ -6,15 +6,15 @@ import random
 from sweep.plan import TrialSpec
 from sweep.storage.record import RunRecord
 
+# Standard deviation of a drawn accuracy: the standard error of 0.8 on 1,600 texts.
 NOISE = 0.01
-"""Standard deviation of a drawn accuracy from its curve: that of 0.8 on 1,600 texts."""
 
 
 def draw_curve(spec: TrialSpec, epochs: int, seed: int) -> tuple[float, ...]:
-    """Return made-up accuracies after 1 to ``epochs`` epochs, the same for equal trial and seed.
+    """Return random accuracies after 1 to ``epochs`` epochs, the same for equal trial and seed.
 
-    They rise from chance to a final accuracy, at a pace of the candidate's own, with noise: curves
-    of one cell cross, as real ones do.
+    They rise from chance to a final accuracy, at the candidate's own pace and with noise: curves of
+    a cell cross, as real ones do.
     """
     drawn = random.Random(f"{seed} {spec.trial_id}")
     chance = 1.0 / spec.cell.n_labels
@@ -27,7 +27,7 @@ def draw_curve(spec: TrialSpec, epochs: int, seed: int) -> tuple[float, ...]:
 
 
 def read_curve(record: RunRecord, trial_id: str) -> tuple[float, ...]:
-    """Return the accuracies that the journal has of a trial, from the first epoch; may be none."""
+    """Return the accuracies of a trial in the journal, from the first epoch; may be empty."""
     epochs = record.trials[trial_id].epochs
     values = [epochs[epoch]["val_accuracy"] for epoch in sorted(epochs)]
     return tuple(value for value in values if value is not None)

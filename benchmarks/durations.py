@@ -1,4 +1,4 @@
-"""How long the parts of a trial take: measured, from a run's journal, or assumed."""
+"""How long the parts of a trial take, as measured in a run's journal."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,27 +12,26 @@ from sweep.storage.journal import read_events
 from sweep.storage.record import RunRecord, TrialRecord, replay
 from sweep.storage.run_folder import CONFIG_NAME
 
+# Model name, n_labels, n_samples.
 CellKey = tuple[str, int, int]
-"""Model name, n_labels, n_samples."""
 
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds of a trial's parts; where a model has none of its own, the median of all holds."""
+    """Seconds of a trial's parts; a model without its own value has the median of all models."""
 
+    # Model -> seconds of one epoch, validation included, per training text.
     per_sample: dict[str, float]
-    """Model -> seconds of one epoch, validation included, per training text."""
+    # Model -> seconds to start a trial that has to load the base model, and one that does not.
     load: dict[str, float]
-    """Model -> seconds of the start of a trial that must load the base model."""
     setup: dict[str, float]
-    """Model -> seconds of the start of a trial whose base model is in memory."""
+    # Time to score the test texts, as a fraction of an epoch.
     test_share: float
-    """Scoring the test texts, as a part of an epoch."""
+    # Seconds of one epoch in the cells that were measured.
     cells: dict[CellKey, float] = field(default_factory=dict)
-    """Seconds of one epoch of the cells that were measured."""
 
     def epoch_seconds(self, spec: TrialSpec) -> float:
-        """Return the seconds of one epoch: those of the trial's cell, else scaled by samples."""
+        """Return the seconds of one epoch: measured in its cell, else scaled by samples."""
         cell = spec.cell
         known = self.cells.get((cell.model, cell.n_labels, cell.n_samples))
         return known or choose(self.per_sample, cell.model) * cell.n_samples
@@ -45,28 +44,26 @@ class MeasuredRun:
     record: RunRecord
     opened: float
     closed: float
+    # Whether trials shared a base model: the times of each are then its share of common steps.
     packed: bool
-    """Whether trials shared a base model: the times of each are then its part of a shared step."""
 
     @property
     def on_cpus(self) -> bool:
-        """Whether no trial had a GPU."""
         return _is_on_cpus(self.record)
 
     @property
     def trials(self) -> list[TrialSpec]:
-        """The trials, in the order of the plan."""
         return [record.spec for record in self.record.trials.values()]
 
     @property
     def start_seconds(self) -> float:
-        """Seconds from opening the run to its first trial: Ray and the workers start."""
+        """Seconds from opening the run to its first trial, while Ray and the workers start."""
         return min(_started(record) for record in _ended(self.record)) - self.opened
 
     @property
     def process_seconds(self) -> float:
-        """Seconds from a base model's first trial to the call of its engine: the process in which
-        the packed engine trains starts; the solo engine trains where the trial started."""
+        """Seconds from a base model's first trial to the call of its engine, while the process of
+        the packed engine starts; the solo engine trains where the trial started."""
         waits = []
         for trials in _by_model(_ended(self.record)).values():
             first = min(trials, key=_started)
@@ -77,22 +74,22 @@ class MeasuredRun:
 
 
 def read_run(folder: Path) -> MeasuredRun:
-    """Return the run in ``folder``; raise RunFolderError unless one session ran it to its end."""
+    """Return the run in ``folder``; raise RunFolderError unless a single session completed it."""
     events = list(read_events(folder))
     opened, closed = (
         [event for event in events if event["event"] == kind] for kind in ("opened", "closed")
     )
     record = replay(events)
-    whole = len(opened) == len(closed) == 1 and not closed[0]["trials_left"]
-    if not whole or not _ended(record):
-        raise RunFolderError(f"{folder}: name a run that one session has run to its end")
+    complete = len(opened) == len(closed) == 1 and not closed[0]["trials_left"]
+    if not complete or not _ended(record):
+        raise RunFolderError(f"{folder}: name a run that a single session completed")
     engine = load_config(folder / CONFIG_NAME).resources.engine
     return MeasuredRun(record, opened[0]["time"], closed[0]["time"], _is_packed(engine, record))
 
 
 def measure_durations(record: RunRecord) -> Durations:
-    """Return the medians of the journal's times of training, scoring and loading; what lay between
-    these parts, and how long the run took, is not used."""
+    """Return the medians of the journal's times of training, scoring and loading; the time between
+    these parts, and of the complete run, is not used."""
     epochs: dict[CellKey, list[float]] = {}
     rates: dict[str, list[float]] = {}
     for trial in _ended(record):
@@ -112,12 +109,11 @@ def measure_durations(record: RunRecord) -> Durations:
 
 
 def count_hosts(record: RunRecord) -> int:
-    """Return how many machines trained."""
     return len({trial.ended.get("host") for trial in _ended(record) if trial.ended})
 
 
 def count_workers(record: RunRecord) -> int:
-    """Return the most trials that were at work at once."""
+    """Return the largest number of trials that ran at the same time."""
     changes = [(_started(trial), 1) for trial in _ended(record)]
     changes += [(trial.ended["time"], -1) for trial in _ended(record) if trial.ended]
     busy = most = 0
@@ -129,7 +125,7 @@ def count_workers(record: RunRecord) -> int:
 
 
 def choose(values: dict[str, float], model: str) -> float:
-    """Return the model's own value, or the median of all models where it has none."""
+    """Return the model's own value, or the median of all models."""
     return values[model] if model in values else median(values.values())
 
 
@@ -156,7 +152,7 @@ def _epoch_seconds(trial: TrialRecord) -> list[float]:
 
 
 def _measure_test_share(record: RunRecord) -> float:
-    """Return the median of test seconds / epoch seconds; 0 where no trial was tested."""
+    """Return the median of test seconds / epoch seconds; 0 if no trial was tested."""
     shares = []
     for trial in _ended(record):
         seconds = _epoch_seconds(trial)
@@ -170,7 +166,7 @@ def _measure_starts(record: RunRecord) -> tuple[dict[str, float], dict[str, floa
     """Return model -> median seconds of starts that load the base model, and of those that do not.
 
     The journal does not say which is which: each worker loads a model once, so the first trials of
-    a model, as many as there are workers, are taken to have loaded it.
+    a model, as many as there are workers, count as having loaded it.
     """
     workers = count_workers(record)
     load, setup = {}, {}

@@ -1,5 +1,5 @@
-"""The least time the arithmetic of a set of trials takes at the speed of this machine's matrix
-products, to hold the engines against."""
+"""A lower bound to compare the engines with: the time that the arithmetic of the trials takes at
+the speed of this machine's matrix multiplications."""
 
 import time
 
@@ -12,13 +12,13 @@ from sweep.plan import TrialSpec
 from sweep.training.batches import Encoder
 from sweep.training.trial import encode_cell
 
+# How long matrix multiplications are timed.
 SECONDS = 0.5
-"""How long the matrix products are timed."""
 
 
 def measure_matmul(device: torch.device, dtype: torch.dtype, width: int) -> float:
-    """Return the floating-point operations a second of products as wide as the model's layers,
-    2048 tokens at a time, on every core or the whole GPU."""
+    """Return the floating-point operations per second of multiplications as wide as the model's
+    layers, 2048 tokens at a time, on all cores or the complete GPU."""
     tokens = 2048
     x = torch.randn(tokens, width, device=device, dtype=dtype)
     weight = torch.randn(4 * width, width, device=device, dtype=dtype)
@@ -34,10 +34,10 @@ def measure_matmul(device: torch.device, dtype: torch.dtype, width: int) -> floa
 
 
 def count_operations(base: Base, data: CellData, spec: TrialSpec) -> float:
-    """Return the operations that training and scoring one trial cannot do without.
+    """Return the minimum number of operations to train and score one trial.
 
-    Two for each weight and token forward, and two back to the activations: the frozen weights
-    need no gradient. Weights are those of matrix products, the embedding's lookup aside. The
+    Two per weight and token forward, and two backward to the activations: the frozen weights need
+    no gradient. Only weights of matrix multiplications count, not the embedding's lookup. The
     validation texts are scored every epoch, the test texts once.
     """
     weights = sum(

@@ -1,5 +1,5 @@
-"""Times training steps of packs of several sizes against the solo engine, in one process and in
-turn, and prints tokens a second; text lengths differ from trial to trial, as they do in a sweep."""
+"""Times training steps of packs of several sizes and of the solo engine, alternating in one
+process, and prints tokens per second; text lengths differ from trial to trial, as in a sweep."""
 
 import argparse
 import os
@@ -27,7 +27,6 @@ Step = Callable[[], int]
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``python -m benchmarks.packs``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.packs", description=__doc__)
     add_inputs(parser)
     add = parser.add_argument
@@ -40,15 +39,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Time every model with either kind of ranks, and print a row for each."""
     options = build_parser().parse_args()
     torch.set_num_threads(options.threads)
     sizes = [int(size) for size in options.sizes.split(",")]
-    print(f"{name_device(torch.device(options.device))}; training tokens a second, and by solo's")
+    print(
+        f"{name_device(torch.device(options.device))}; training tokens per second, and relative to "
+        "solo"
+    )
     print(f"| model | ranks | solo | {' | '.join(f'{size} trials' for size in sizes)} |")
     print("|---|---|---|" + "---|" * len(sizes), flush=True)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         for number, model in enumerate(choose_models(options, folder)):
             for kind, ranks in RANKS.items():
                 work = folder / f"{number}-{len(ranks)}"
@@ -78,8 +79,8 @@ def _build_task(
 def _time_sizes(
     options: argparse.Namespace, task: Task, folder: Path, sizes: list[int]
 ) -> dict[int, float]:
-    """Return tokens a second, the median of the rounds, by size; 0 means solo."""
-    # Each with a seed, and so an order of texts, of its own.
+    """Return tokens per second, the median of the rounds, by size; 0 means solo."""
+    # Each trial has its own seed, and so its own order of texts.
     specs = [
         replace(spec, cell=replace(spec.cell, seed=number))
         for number, spec in enumerate(task.plan.trials)
@@ -135,7 +136,7 @@ def _start_pack(task: Task, specs: list[TrialSpec], folder: Path) -> Step:
     def step() -> int:
         for trial in trials:
             if trial.position + 1 >= len(trial.batches):
-                trial.position = 0  # the epoch over again: nothing is scored here
+                trial.position = 0  # repeat the epoch: nothing is scored here
         tokens = sum(int(part.lengths.sum()) for trial in trials for part in trial.parts)
         trainer._train(trials)
         return tokens

@@ -1,4 +1,4 @@
-"""Plays the trials of a plan on GPUs that exist on paper: a discrete-event simulation."""
+"""Simulates the trials of a plan on GPUs, event by event (a discrete-event simulation)."""
 
 import heapq
 from collections.abc import Sequence
@@ -11,36 +11,34 @@ from ray.tune.schedulers import TrialScheduler
 
 from sweep.tuning.scheduler import METRIC, CellASHA
 
+# A step with less work left than this, in seconds, counts as done.
 CLOSE = 1e-9
-"""Seconds of work below which a step counts as done."""
 
 
 @dataclass(frozen=True)
-class PaperTrial:
-    """What the simulation knows of a trial; all times in seconds, alone on its GPU."""
+class SimulatedTrial:
+    """What the simulation knows about a trial; times in seconds, alone on its GPU."""
 
     trial_id: str
     cell_id: str
     model: str
+    # Training and validation of one epoch.
     epoch_seconds: float
-    """Training and validation of one epoch."""
+    # Scoring the test texts once, unless ASHA stops the trial.
     test_seconds: float
-    """Scoring the test texts, once, by a trial that ASHA does not stop."""
+    # The start of a trial whose base model has to be loaded, and of one whose base model is loaded.
     load_seconds: float
-    """The start of a trial whose base model is not in memory yet."""
     setup_seconds: float
-    """The start of a trial whose base model is."""
+    # Validation accuracy after each epoch; the last one holds for all later epochs.
     accuracies: tuple[float, ...]
-    """Validation accuracy after each epoch; the last one stands for all later epochs."""
+    # Epochs without a better accuracy before the trial ends; None: never.
     patience: int | None = None
-    """Epochs without a better accuracy before the trial ends; None: never."""
 
     def best_at(self, epoch: int) -> float:
-        """Return the best validation accuracy of the first ``epoch`` epochs."""
         return max(self.accuracies[:epoch])
 
     def last_epoch(self, max_epochs: int) -> int:
-        """Return the epoch with which the trial ends if ASHA does not stop it."""
+        """Return the epoch after which the trial ends if ASHA does not stop it."""
         best, best_epoch = -1.0, 0
         for epoch in range(1, max_epochs + 1):
             accuracy = self.accuracies[min(epoch, len(self.accuracies)) - 1]
@@ -53,8 +51,6 @@ class PaperTrial:
 
 @dataclass(frozen=True)
 class Asha:
-    """The settings of ASHA, as in the configuration's section."""
-
     max_epochs: int
     grace_epochs: int
     reduction_factor: float
@@ -62,13 +58,12 @@ class Asha:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much work a GPU does when so many trials train on it, one trial alone being 1."""
+    """How much work a GPU does by the number of trials that train on it; 1 for a trial alone."""
 
+    # (trials, gain), increasing in both; linear in between, constant beyond the last.
     points: tuple[tuple[int, float], ...] = ((1, 1.0),)
-    """(trials, gain), rising in both; linear between them, level beyond the last."""
 
     def at(self, trials: int) -> float:
-        """Return the gain of ``trials`` at a time."""
         below = max((p for p in self.points if p[0] <= trials), default=self.points[0])
         above = min((p for p in self.points if p[0] >= trials), default=self.points[-1])
         if below[0] == above[0] or trials < below[0] or trials > above[0]:
@@ -79,44 +74,44 @@ class Gain:
 
 @dataclass(frozen=True)
 class Fleet:
-    """GPUs that are alike, and how an engine uses them."""
+    """Identical GPUs, and how an engine uses them."""
 
     gpus: int
+    # Trials at a time on each GPU.
     slots: int = 1
-    """Trials at a time on each GPU."""
+    # Whether the trials of a GPU share one process and its base model.
     packed: bool = False
-    """Whether the trials of a GPU share one process and its base model."""
     gain: Gain = field(default_factory=Gain)
+    # The start of a process that trains.
     process_seconds: float = 0.0
-    """The start of a process that trains."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a plan: wall seconds, the part of what full GPUs would have done in them
-    (0 to 1), and the epochs of all trials together."""
+    """What became of a plan: wall seconds, utilization (the work done as a fraction of what busy
+    GPUs could do in that time), and the epochs of all trials together."""
 
     seconds: float
-    utilisation: float
+    utilization: float
     epochs: int
 
 
 @dataclass
 class _Slot:
-    """A place for one trial, and the trial that is in it."""
+    """Room for one trial, and the trial that occupies it."""
 
     model: str | None = None
-    trial: PaperTrial | None = None
+    trial: SimulatedTrial | None = None
     epoch: int = 0
+    # Seconds of work to the end of the epoch; None while the trial does not train.
     left: float | None = None
-    """Seconds of work to the end of the epoch; None while the trial does not train."""
 
 
 @dataclass
 class _Gpu:
     slots: list[_Slot]
+    # Packed engine: when the base model of each process is loaded.
     hosts: dict[str, float] = field(default_factory=dict)
-    """Packed engine: when the base model of each process is in memory."""
     time: float = 0.0
     version: int = 0
 
@@ -125,9 +120,9 @@ class _Gpu:
 
 
 class Playback:
-    """One run of a plan on one fleet; a free slot takes the first trial that waits."""
+    """One run of a plan on one fleet; a free slot takes the first waiting trial."""
 
-    def __init__(self, trials: Sequence[PaperTrial], fleet: Fleet, asha: Asha) -> None:
+    def __init__(self, trials: Sequence[SimulatedTrial], fleet: Fleet, asha: Asha) -> None:
         self._waiting = list(reversed(trials))
         self._fleet, self._asha = fleet, asha
         self._gpus = [_Gpu([_Slot() for _ in range(fleet.slots)]) for _ in range(fleet.gpus)]
@@ -135,12 +130,11 @@ class Playback:
         self._events: list[tuple[float, int, _Gpu, _Slot | int]] = []
         self._numbers = count()
         self._work = 0.0
+        # Trial id -> epochs that it trained.
         self.epochs: dict[str, int] = {}
-        """The epochs that each trial trained, by trial id."""
 
     def run(self) -> Outcome:
-        """Play all trials to their ends; return the outcome."""
-        # Ray spreads workers over the GPUs before it doubles them up.
+        # Ray spreads workers over the GPUs before it puts a second one on any.
         for index in range(self._fleet.slots):
             for gpu in self._gpus:
                 self._take_trial(gpu, gpu.slots[index], 0.0)
@@ -168,16 +162,16 @@ class Playback:
         start = self._start_in_host if self._fleet.packed else self._start_alone
         self._push(start(gpu, slot, trial, now), gpu, slot)
 
-    def _start_alone(self, gpu: _Gpu, slot: _Slot, trial: PaperTrial, now: float) -> float:
+    def _start_alone(self, gpu: _Gpu, slot: _Slot, trial: SimulatedTrial, now: float) -> float:
         """Return when the trial can train in a worker that has the base model to itself."""
         process = self._fleet.process_seconds if slot.model is None else 0.0
         loaded = slot.model == trial.model
         slot.model = trial.model
         return now + process + (trial.setup_seconds if loaded else trial.load_seconds)
 
-    def _start_in_host(self, gpu: _Gpu, slot: _Slot, trial: PaperTrial, now: float) -> float:
-        """Return when the trial can train in its GPU's process for the base model; a process
-        whose trials have all ended makes room for that of another model."""
+    def _start_in_host(self, gpu: _Gpu, slot: _Slot, trial: SimulatedTrial, now: float) -> float:
+        """Return when the trial can train in its GPU's process for the base model; a process whose
+        trials have all ended makes room for another model."""
         alive = {other.trial.model for other in gpu.slots if other.trial}
         gpu.hosts = {
             model: time
@@ -190,7 +184,7 @@ class Playback:
         return max(now, gpu.hosts[trial.model]) + trial.setup_seconds
 
     def _advance(self, gpu: _Gpu, now: float) -> None:
-        """Let the trials that train on ``gpu`` work on until ``now``."""
+        """Account for the work of the trials on ``gpu`` up to ``now``."""
         training = gpu.training()
         if training:
             gain = self._fleet.gain.at(len(training))
@@ -201,7 +195,7 @@ class Playback:
         gpu.time = now
 
     def _plan_step(self, gpu: _Gpu) -> None:
-        """Await the next end of an epoch on ``gpu``, in place of the one awaited so far."""
+        """Schedule the next end of an epoch on ``gpu``, in place of the one scheduled so far."""
         gpu.version += 1
         left = [slot.left for slot in gpu.training() if slot.left is not None]
         if left:
@@ -219,18 +213,18 @@ class Playback:
 
     def _end_epochs(self, gpu: _Gpu, now: float) -> None:
         self._advance(gpu, now)
-        # An epoch that the clock cannot tell from a finished one must not be awaited for ever.
+        # Do not wait forever for an epoch whose rest is below the clock's resolution.
         most = min(slot.left for slot in gpu.training() if slot.left is not None) + CLOSE
         for slot in [s for s in gpu.training() if s.left is not None and s.left <= most]:
             slot.left = None
-            if self._goes_on(slot):
+            if self._continues(slot):
                 self._begin_epoch(gpu, slot, now)
             else:
                 slot.trial = None
                 self._take_trial(gpu, slot, now)
         self._plan_step(gpu)
 
-    def _goes_on(self, slot: _Slot) -> bool:
+    def _continues(self, slot: _Slot) -> bool:
         """Report the epoch to ASHA; return whether the trial trains another one."""
         trial = slot.trial
         assert trial is not None
@@ -245,7 +239,7 @@ class Playback:
         return False
 
 
-def _stand_in(trial: PaperTrial) -> Any:
-    """Return what the scheduler reads of a Tune trial."""
+def _stand_in(trial: SimulatedTrial) -> Any:
+    """Return an object with the attributes of a Tune trial that the scheduler reads."""
     config = {"trial": SimpleNamespace(cell=SimpleNamespace(cell_id=trial.cell_id))}
     return SimpleNamespace(trial_id=trial.trial_id, config=config)

@@ -1,4 +1,4 @@
-"""Models of published sizes with random weights, to time where the real ones are not at hand."""
+"""Models of published sizes with random weights, for timing without the real ones."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ SIZES = ("qwen2-1.5b", "llama-1b", "llama-135m")
 
 
 def write_random_model(size: str, folder: Path) -> Path:
-    """Write a model folder in bfloat16 and return it; its tokenizer is a small one."""
+    """Write a model folder in bfloat16, with a small tokenizer, and return it."""
     folder.mkdir(parents=True)
     model = AutoModelForCausalLM.from_config(_config(size), dtype=torch.bfloat16)
     model.save_pretrained(folder)

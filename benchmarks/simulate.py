@@ -1,12 +1,12 @@
-"""Scale on paper: plays a plan on 1 to 64 GPUs and prints how long it takes and what it costs.
+"""Simulates a plan on 1 to 64 GPUs and prints how long it takes and what it costs.
 
     python -m benchmarks.simulate sweep_configs/goemotions.yaml --price 3.0
     python -m benchmarks.simulate RUN --check
 
-A run folder gives its own plan, times and accuracies; a configuration is played with assumed
-times, or those of another run (--times). Neither data nor models are needed. Makespan counts from
-the start of the run to its report; utilisation is the work done as a part of what the GPUs would
-have done in the makespan with every slot busy.
+A run folder provides its own plan, times and accuracies; a configuration is simulated with assumed
+times, or those of another run (--times). Neither data nor models are needed. The makespan is the
+time from the start of the run to its report; utilization is the work done as a fraction of what the
+GPUs could do in that time with every slot busy.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from benchmarks.durations import (
     measure_durations,
     read_run,
 )
-from benchmarks.playback import Asha, Fleet, Gain, Outcome, PaperTrial, Playback
+from benchmarks.playback import Asha, Fleet, Gain, Outcome, Playback, SimulatedTrial
 from sweep.cluster.allocation import choose_slots
 from sweep.config import Config, load_config
 from sweep.errors import ConfigError, RunFolderError, SweepError
@@ -36,41 +36,38 @@ from sweep.plan import TrialSpec, build_plan
 from sweep.storage.run_folder import CONFIG_NAME
 
 GPUS = (1, 2, 4, 8, 16, 32, 64)
+# Assumed: seconds of an epoch per 1,000 texts, of a start with and without a load; test share.
 PER_1000 = 8.0
 LOAD, SETUP, TEST_SHARE = 15.0, 0.5, 0.1
-"""Assumed: seconds of an epoch per 1,000 texts, of a start with and without a load; test share."""
+# Assumed. To measure it: `python -m benchmarks --device cuda --engines solo,packed`; the training
+# time of solo divided by that of packed, with as many candidates as slots, is the gain for that.
 PACKED_GAIN = "1:1.0,4:2.0,8:2.5"
-"""Assumed. To measure it: ``python -m benchmarks --device cuda --engines solo,packed``; solo's
-training time over packed's, with as many candidates as slots, is the gain of that many."""
 
 
-class PaperSubsets:
-    """Stands in for the data: on paper, label sets differ by size alone."""
+class PlaceholderSubsets:
+    """Stands in for the data: in a simulation, label sets differ only in size."""
 
     def labels_for(self, n_labels: int) -> tuple[str, ...]:
-        """Return made-up names."""
         return tuple(str(label) for label in range(n_labels))
 
     def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
-        """Return the axes themselves."""
         return f"{n_labels} {n_samples} {seed}"
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """All that is alike on every fleet; seconds before the first trial and after the last."""
+    """What is the same on every fleet; times in seconds."""
 
-    trials: list[PaperTrial]
+    trials: list[SimulatedTrial]
     asha: Asha
     start_seconds: float
     process_seconds: float
     report_seconds: float
+    # Where the numbers come from, for the reader of the table.
     notes: list[str]
-    """Where the numbers come from, for the reader of the table."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``python -m benchmarks.simulate``."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.simulate",
         description=__doc__,
@@ -78,8 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("source", type=Path, help="a configuration, or a run folder")
-    add("--check", action="store_true", help="predict the makespan of the run that SOURCE is")
-    add("--times", type=Path, help="a run folder to take the times of a configuration from")
+    add("--check", action="store_true", help="predict the makespan of the finished run SOURCE")
+    add("--times", type=Path, help="a run folder whose times to use for a configuration")
     add("--epoch-seconds", help=f"of 1,000 texts: S or MODEL=S,... (assumed: {PER_1000:g})")
     add("--load-seconds", help=f"start with a load: S or MODEL=S,... (assumed: {LOAD:g})")
     add("--process-seconds", type=float, help="start of a worker (assumed: 8)")
@@ -95,7 +92,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Print the table, or the line of the check."""
     options = build_parser().parse_args()
     try:
         print(check_run(options.source) if options.check else simulate(options))
@@ -104,15 +100,15 @@ def main() -> None:
 
 
 def simulate(options: argparse.Namespace) -> str:
-    """Return what the numbers rest on, and the table of both engines on every number of GPUs."""
+    """Return where the numbers come from, and the table of both engines by number of GPUs."""
     scenario = build_scenario(options)
     process = scenario.process_seconds
     solo = Fleet(1, options.trials_per_gpu, False, read_gain(options.solo_gain or "1:1.0"), process)
     packed = Fleet(1, options.slots, True, read_gain(options.packed_gain or PACKED_GAIN), process)
-    told = "given" if options.packed_gain else "assumed"
+    origin = "given" if options.packed_gain else "assumed"
     lines = [
         *scenario.notes,
-        f"packed gain ({told}): {options.packed_gain or PACKED_GAIN}, {options.slots} slots",
+        f"packed gain ({origin}): {options.packed_gain or PACKED_GAIN}, {options.slots} slots",
         f"solo: {options.trials_per_gpu} per GPU; process start {process:.1f} s",
         f"start {scenario.start_seconds:.1f} s, report {scenario.report_seconds:g} s",
     ]
@@ -125,11 +121,11 @@ def simulate(options: argparse.Namespace) -> str:
 
 
 def play(scenario: Scenario, fleet: Fleet) -> Outcome:
-    """Return the outcome on ``fleet``, the run's start and report counted in."""
+    """Return the outcome on ``fleet``, including the run's start and report."""
     outcome = Playback(scenario.trials, fleet, scenario.asha).run()
     seconds = scenario.start_seconds + outcome.seconds + scenario.report_seconds
-    busy = outcome.utilisation * outcome.seconds
-    return replace(outcome, seconds=seconds, utilisation=busy / seconds if seconds else 0.0)
+    busy = outcome.utilization * outcome.seconds
+    return replace(outcome, seconds=seconds, utilization=busy / seconds if seconds else 0.0)
 
 
 def build_scenario(options: argparse.Namespace) -> Scenario:
@@ -138,37 +134,36 @@ def build_scenario(options: argparse.Namespace) -> Scenario:
     measured = run or (read_run(options.times) if options.times else None)
     if measured and measured.packed:
         raise RunFolderError(
-            f"{options.source if run else options.times}: times of the packed engine hold for its "
-            "own packs only; name a run of the solo engine"
+            f"{options.source if run else options.times}: times of the packed engine are only "
+            "valid for its own packs; name a run of the solo engine"
         )
     config = load_config(options.source / CONFIG_NAME if run else options.source)
-    specs = run.trials if run else build_paper_plan(config)
+    specs = run.trials if run else build_simulated_plan(config)
     durations = _choose_durations(options, measured)
     start, process = options.start_seconds, options.process_seconds
     if start is None:
         start = measured.start_seconds if measured else 10.0
     if process is None:
         process = measured.process_seconds if measured else 8.0
-    trials = [_put_on_paper(spec, durations, run, options.seed) for spec in specs]
+    trials = [_simulate_trial(spec, durations, run, options.seed) for spec in specs]
     notes = [f"{len({s.cell.cell_id for s in specs})} cells, {len(specs)} trials"]
     notes += _name_sources(options, measured, durations, run is not None)
     missing = {s.cell.model for s in specs} - set(durations.per_sample)
     if missing and "" not in durations.per_sample:
         notes.append(f"no times of {', '.join(sorted(missing))}: median of the other models")
     if measured and count_workers(measured.record) > 1:
-        notes.append("the measured trials ran side by side: what that cost is in their times")
+        notes.append("the measured trials ran side by side, and their times include what that cost")
     return Scenario(trials, read_asha(config), start, process, options.report_seconds, notes)
 
 
-def build_paper_plan(config: Config) -> Sequence[TrialSpec]:
-    """Return the trials of ``config`` in starting order; only their candidates' order within a
-    cell, which hangs on label names, differs from the real plan."""
+def build_simulated_plan(config: Config) -> Sequence[TrialSpec]:
+    """Return the trials of ``config`` in starting order; only the order of candidates within a
+    cell, which depends on label names, differs from the real plan."""
     revisions = {model.name: model.name for model in config.grid.models}
-    return build_plan(config, PaperSubsets(), revisions).trials
+    return build_plan(config, PlaceholderSubsets(), revisions).trials
 
 
 def read_asha(config: Config) -> Asha:
-    """Return the settings of ASHA."""
     asha = config.asha
     return Asha(asha.max_epochs, asha.grace_epochs, asha.reduction_factor)
 
@@ -201,13 +196,13 @@ def _name_sources(
     ]
 
 
-def _put_on_paper(
+def _simulate_trial(
     spec: TrialSpec, durations: Durations, run: MeasuredRun | None, seed: int
-) -> PaperTrial:
+) -> SimulatedTrial:
     epoch = durations.epoch_seconds(spec)
     curve = read_curve(run.record, spec.trial_id) if run else ()
     setup = choose(durations.setup, spec.cell.model)
-    return PaperTrial(
+    return SimulatedTrial(
         trial_id=spec.trial_id,
         cell_id=spec.cell.cell_id,
         model=spec.cell.model,
@@ -223,15 +218,15 @@ def _put_on_paper(
 def check_run(folder: Path) -> str:
     """Return the makespan of the run in ``folder``, predicted and measured, and their ratio.
 
-    The prediction takes from the journal the times of epochs, loads and the run's start, the
-    accuracies, and the number of workers; the trials start in the order of the plan. A worker of
-    the solo engine counts as a GPU of its own: what they cost each other is in their times already.
-    A host of the packed engine counts as one GPU, whose time its trials share out: a machine has
-    one, or, without GPUs, one for as many workers as there are slots.
+    The prediction uses the journal's times of epochs, loads and the run's start, its accuracies,
+    and its number of workers; trials start in the order of the plan. Each worker of the solo engine
+    counts as a GPU: how much they slow each other down is already in their times. A host of the
+    packed engine counts as one GPU that its trials share: a machine has one, or, without GPUs, one
+    for as many workers as there are slots.
     """
     run = read_run(folder)
     durations = measure_durations(run.record)
-    trials = [_put_on_paper(spec, durations, run, 0) for spec in run.trials]
+    trials = [_simulate_trial(spec, durations, run, 0) for spec in run.trials]
     workers = count_workers(run.record)
     config = load_config(folder / CONFIG_NAME)
     fleet = Fleet(workers, process_seconds=run.process_seconds)
@@ -242,26 +237,25 @@ def check_run(folder: Path) -> str:
             hosts = math.ceil(workers / slots)
         fleet = replace(fleet, gpus=hosts, slots=math.ceil(workers / hosts), packed=True)
     asha = read_asha(config)
-    played = Playback(trials, fleet, asha).run().seconds
+    simulated = Playback(trials, fleet, asha).run().seconds
     start, measured = run.start_seconds, run.closed - run.opened
     after = measured - start
     return (
-        f"{len(trials)} trials, {workers} workers: predicted {start + played:.1f} s, "
-        f"measured {measured:.1f} s, ratio {(start + played) / measured:.3f}; without the start "
-        f"of {start:.1f} s: {played:.1f} s, {after:.1f} s, ratio {played / after:.3f}"
+        f"{len(trials)} trials, {workers} workers: predicted {start + simulated:.1f} s, "
+        f"measured {measured:.1f} s, ratio {(start + simulated) / measured:.3f}; without the start "
+        f"of {start:.1f} s: {simulated:.1f} s, {after:.1f} s, ratio {simulated / after:.3f}"
     )
 
 
 def read_count(text: str) -> int:
-    """Return a whole number from 1 up; raise ArgumentTypeError for anything else."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
+        raise argparse.ArgumentTypeError(f"{text} is not an integer from 1 up")
     return int(text)
 
 
 def read_gain(text: str) -> Gain:
-    """Return the gain that ``1:1.0,4:2.0`` means; raise ConfigError unless it starts at 1:1 and
-    rises."""
+    """Return the gain that text such as ``1:1.0,4:2.0`` describes; raise ConfigError unless it
+    starts at 1:1 and increases."""
     try:
         pairs = [part.split(":") for part in text.split(",")]
         points = tuple((int(trials), float(gain)) for trials, gain in pairs)
@@ -274,7 +268,7 @@ def read_gain(text: str) -> Gain:
 
 
 def read_seconds(text: str) -> dict[str, float]:
-    """Return model -> seconds of ``S`` (under the name '') or ``MODEL=S,...``."""
+    """Return model -> seconds for ``S`` (under the key '') or ``MODEL=S,...``."""
     try:
         pairs = [part.rpartition("=") for part in text.split(",")]
         return {model: float(seconds) for model, _, seconds in pairs}
@@ -283,16 +277,16 @@ def read_seconds(text: str) -> dict[str, float]:
 
 
 def format_table(outcomes: Sequence[tuple[int, str, Outcome]], price: float | None) -> str:
-    """Return the table in Markdown; ``price`` is that of one GPU for an hour."""
+    """Return the table in Markdown; ``price`` is for one GPU for one hour."""
     lines = [
-        "| GPUs | engine | makespan, min | utilisation | GPU hours | cost | epochs |",
+        "| GPUs | engine | makespan, min | utilization | GPU hours | cost | epochs |",
         "|---|---|---|---|---|---|---|",
     ]
     for gpus, engine, outcome in outcomes:
         hours = gpus * outcome.seconds / 3600
         cost = "" if price is None else f"{price * hours:.2f}"
         lines.append(
-            f"| {gpus} | {engine} | {outcome.seconds / 60:.1f} | {outcome.utilisation:.2f} "
+            f"| {gpus} | {engine} | {outcome.seconds / 60:.1f} | {outcome.utilization:.2f} "
             f"| {hours:.2f} | {cost} | {outcome.epochs} |"
         )
     return "\n".join(lines)

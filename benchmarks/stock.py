@@ -1,4 +1,4 @@
-"""The stock recipe: Ray Tune, the Trainer of Hugging Face and peft, as their documentation shows.
+"""The stock recipe: Ray Tune, Hugging Face's Trainer and peft, as in their documentation.
 
 Each trial is a process of its own that loads model and data, tokenizes, trains with padding to the
 longest text of a batch, evaluates and saves each epoch, and scores the test texts with the best
@@ -21,7 +21,7 @@ from ray import tune
 
 
 def train(config: dict[str, Any]) -> None:
-    """Train one trial; report each epoch, and the parts of the trial's time with the last."""
+    """Train one trial; report each epoch and, at the end, the parts of the trial's time."""
     entered = time.time()
     work, trial = config["work"], config["trial"]
     import numpy as np
@@ -150,11 +150,11 @@ def main(work_path: str, out_path: str) -> None:
     work = json.loads(Path(work_path).read_text())
     resources = {"cpu": work["cpus"], **({"gpu": work["gpus"]} if work["gpus"] else {})}
     ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as storage:
         tuner = tune.Tuner(
             tune.with_resources(train, resources),
             param_space={"work": work, "trial": tune.grid_search(work["trials"])},
-            run_config=tune.RunConfig(storage_path=place, verbose=0),
+            run_config=tune.RunConfig(storage_path=storage, verbose=0),
         )
         results = tuner.fit()
         rows = []

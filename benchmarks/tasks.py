@@ -1,5 +1,5 @@
-"""The sets of trials that the engines are timed on: a configuration for ours, a list for the stock
-recipe, the same texts for both."""
+"""The trials that the engines are timed on: a configuration for ours, a list for the stock recipe,
+the same texts for both."""
 
 import argparse
 import json
@@ -23,30 +23,30 @@ TINY = [{"name": f"tiny-{f}", "path": f"tiny:{f}"} for f in ("qwen2", "llama", "
 
 @dataclass(frozen=True)
 class Task:
-    """Trials that every engine runs, and where their inputs lie."""
+    """The trials that every engine runs, and their inputs."""
 
     config: Config
+    # The configuration file for our engines.
     path: Path
-    """The configuration file of our engines."""
     plan: Plan
     subsets: Subsets
+    # The input of the stock recipe, as JSON.
     work: dict[str, Any]
-    """What the stock recipe reads."""
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say on what to time: model, corpus, batch size and device."""
+    """Add the options that choose model, corpus, batch size and device."""
     add = parser.add_argument
-    add("--model", help="a folder of a real model; left out: the four tiny families")
+    add("--model", help="folder of a real model (default: the four tiny families)")
     add("--random", choices=SIZES, help="a model of this size with random weights")
-    add("--data", type=Path, help="folder of a corpus; left out: the synthetic one")
+    add("--data", type=Path, help="folder of a corpus (default: the synthetic one)")
     add("--batch-size", type=int, default=16)
     add("--device", choices=("cpu", "cuda"), default="cpu")
 
 
 def choose_models(options: argparse.Namespace, folder: Path) -> list[dict[str, str]]:
-    """Return the models that ``options`` name, as a configuration does; a random one is written
-    below ``folder``."""
+    """Return the models that ``options`` name, as in a configuration; a random one is written below
+    ``folder``."""
     if options.random:
         path = write_random_model(options.random, folder / options.random)
         return [{"name": options.random, "path": str(path)}]
@@ -106,7 +106,7 @@ def build_task(
 
 
 def _describe_base(ref: ModelRef, subsets: Subsets, folder: Path, device: str) -> dict[str, Any]:
-    """Return where the stock recipe finds the model, and the number format that ours takes."""
+    """Return where the stock recipe finds the model, and the number format that ours uses."""
     source = materialize(ref, folder / "models", subsets.training_texts)
     base = load_base(ref, source, "auto", torch.device(device))
     return {

@@ -150,7 +150,7 @@ def test_a_folder_filled_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.txt").write_text(name)
     with pytest.raises(RunFolderError, match="was filled by something else"):
-        export.give_name(tmp_path / "out.partial", tmp_path / "out")
+        export.rename_finished(tmp_path / "out.partial", tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "out"
 
 

@@ -1,1 +1,8 @@
-"""A cell's best trial as a folder that stock libraries load."""
+"""Exports a cell's best trial as a folder that stock peft and transformers load.
+
+``cli`` is the command (``python -m sweep.export``), ``winner`` chooses the trial, ``bundle`` writes
+the folder and loads it again, ``model_card`` describes it.
+
+Door: ``cli.main``. Imports sweep.models, sweep.training and below, and never ray or Ray Tune's
+modules; torch only in ``bundle``, which ``cli`` loads once an export cannot be refused any more.
+"""

@@ -1,5 +1,5 @@
-"""The folder that an export leaves: written from a trial's checkpoint, and loaded again by nothing
-but stock peft and transformers."""
+"""The exported folder: written from a trial's checkpoint, and loaded again by nothing but stock
+peft and transformers."""
 
 import json
 import tempfile
@@ -16,7 +16,7 @@ from transformers.utils import logging
 from sweep.errors import ModelError, RunFolderError
 from sweep.models.base import Base, attach_adapter, load_base, materialize
 from sweep.plan import TrialSpec
-from sweep.storage.checkpoints import list_checkpoints, open_store
+from sweep.storage.checkpoints import CHECKPOINTS_NAME, list_checkpoints, open_store
 from sweep.training.checkpoint import Tensors, read_checkpoint
 
 __all__ = [
@@ -32,19 +32,17 @@ __all__ = [
     "write_tokenizer",
 ]
 
+# Subfolder for config.json: beside an adapter, stock loaders would take it for a complete model.
 CLASSIFIER = "classifier"
-"""Subfolder of an adapter's config.json: beside the adapter, stock loaders take it for the sign
-of a whole model."""
-
+# Settings that turn a stock base model into the classifier that was trained.
 NAMES = ("id2label", "label2id", "pad_token_id")
-"""What a stock base model has to be told to be the classifier that was trained."""
 
 INPUTS = ["input_ids", "attention_mask"]
 
 
 def find_best_weights(checkpoints: Path, trial_id: str, best_epoch: int) -> Tensors | None:
-    """Return the adapter and head of the trial's best epoch, from its newest whole checkpoint in a
-    folder; None if there is none."""
+    """Return the adapter and head of the trial's best epoch, from its newest complete checkpoint in
+    a folder; None if there is none."""
     for folder in list_checkpoints(checkpoints):
         found = read_checkpoint(folder)
         if found is None or found[1].get("trial_id") != trial_id:
@@ -57,36 +55,36 @@ def find_best_weights(checkpoints: Path, trial_id: str, best_epoch: int) -> Tens
 def read_best_weights(
     run_folder: Path, storage: str | None, trial_id: str, best_epoch: int
 ) -> Tensors:
-    """Return the adapter and head of the trial's best epoch, from where the run keeps its
-    checkpoints, or from its folder, where it may have kept them before.
+    """Return the adapter and head of the trial's best epoch, from the run's storage for checkpoints
+    or from its folder, where they may have been kept before.
 
     Raises RunFolderError if they are in neither.
     """
-    places = dict.fromkeys((storage, None))
-    for place in places:
+    storages = dict.fromkeys((storage, None))
+    for uri in storages:
         with tempfile.TemporaryDirectory() as scratch:
-            checkpoints = open_store(run_folder, place).fetch(trial_id, Path(scratch))
+            checkpoints = open_store(run_folder, uri).fetch(trial_id, Path(scratch))
             found = find_best_weights(checkpoints, trial_id, best_epoch)
         if found is not None:
             return found
-    looked = " and ".join(str(place or run_folder / "checkpoints") for place in places)
+    looked = " and ".join(str(uri or run_folder / CHECKPOINTS_NAME) for uri in storages)
     raise RunFolderError(
-        f"{looked}: the checkpoint of trial {trial_id} is gone or damaged; restore it from a "
-        "copy, set storage.checkpoints in the run's config.yaml to where it is, or train the cell "
-        "again under another --name"
+        f"{looked}: the checkpoint of trial {trial_id} is missing or damaged; restore it "
+        "from a backup, set storage.checkpoints in the run's config.yaml to where it is, or train "
+        "the cell again under another --name"
     )
 
 
 def build_classifier(spec: TrialSpec, source: str, weights: Tensors) -> tuple[Base, PeftModel]:
-    """Return the base model at ``source`` and, on it, the classifier with ``weights``, float32 on
-    the processor; raise ModelError if they do not fit each other."""
+    """Return the base model at ``source`` and the classifier with ``weights`` on top of it, in
+    float32 on the CPU; raise ModelError if they do not match."""
     base = load_base(spec.model, source, "float32", torch.device("cpu"))
     model = attach_adapter(base, spec.cell.labels, spec.candidate, spec.cell.seed)
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if {n: p.shape for n, p in own.items()} != {n: t.shape for n, t in weights.items()}:
         raise ModelError(
-            f"model {spec.model.name}: the checkpoint of trial {spec.trial_id} does not fit it; "
-            "export with the release of sweep that trained it"
+            f"model {spec.model.name}: the checkpoint of trial {spec.trial_id} does not match "
+            "it; export with the release of sweep that trained it"
         )
     with torch.no_grad():
         for name, parameter in own.items():
@@ -98,19 +96,19 @@ def build_classifier(spec: TrialSpec, source: str, weights: Tensors) -> tuple[Ba
 def write_adapter(
     model: PeftModel, base: Base, folder: Path, path: str, revision: str | None
 ) -> None:
-    """Write adapter, head and configuration; ``path`` and ``revision`` say where stock peft
-    finds the base model."""
+    """Write adapter, head and configuration; stock peft finds the base model by ``path`` and
+    ``revision``."""
     config = model.peft_config["default"]
     config.base_model_name_or_path, config.revision = path, revision
-    # Left to itself, peft asks the Hub whether the vocabulary has grown.
+    # By default, peft would ask the Hub whether the vocabulary has grown.
     model.save_pretrained(str(folder), save_embedding_layers=False)
-    # peft's own model card is a form to fill in; ours follows once the score is right.
+    # peft's own model card is an empty template; ours follows once the score is confirmed.
     (folder / "README.md").unlink(missing_ok=True)
     base.model.config.save_pretrained(folder / CLASSIFIER)
 
 
 def write_merged(model: PeftModel, folder: Path) -> None:
-    """Write one plain sequence classifier, the adapter added into its weights, float32."""
+    """Write one plain float32 sequence classifier, with the adapter merged into its weights."""
     merged: PreTrainedModel = model.merge_and_unload()
     if hasattr(merged, "peft_config"):
         del merged.peft_config
@@ -118,42 +116,42 @@ def write_merged(model: PeftModel, folder: Path) -> None:
 
 
 def write_tokenizer(base: Base, max_length: int, folder: Path) -> None:
-    """Write the tokenizer so that it pads and cuts as in training by itself."""
+    """Write the tokenizer so that by itself it pads and truncates as in training."""
     base.tokenizer.model_max_length = max_length
     base.tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     tree = json.loads(path.read_text(encoding="utf-8"))
     for name in ("is_local", "local_files_only"):
         tree.pop(name, None)
-    # GPT-2 would add token type ids, which some tokenizers make, to its embeddings.
+    # GPT-2 would add token type ids, which some tokenizers return, to its embeddings.
     tree |= {"model_input_names": INPUTS, "padding_side": "right", "truncation_side": "right"}
     path.write_text(json.dumps(tree, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def load_stock(folder: Path, merged: bool, trust_remote_code: bool = False) -> Any:
-    """Return the text-classification pipeline of an exported folder, as its model card says."""
+    """Return the text-classification pipeline of an exported folder, as in its model card."""
     options = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
-    place = str(folder)
+    path = str(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if merged:
         return pipeline(
-            "text-classification", model=place, truncation=True, device=device, **options
+            "text-classification", model=path, truncation=True, device=device, **options
         )
     config = AutoConfig.from_pretrained(
-        place, subfolder=CLASSIFIER, trust_remote_code=trust_remote_code
+        path, subfolder=CLASSIFIER, trust_remote_code=trust_remote_code
     )
     options |= {name: getattr(config, name) for name in NAMES}
     # The base model may have a head of its own, for other classes.
     options["ignore_mismatched_sizes"] = True
-    model = AutoPeftModelForSequenceClassification.from_pretrained(place, **options)
+    model = AutoPeftModelForSequenceClassification.from_pretrained(path, **options)
     return pipeline(
-        "text-classification", model=model, tokenizer=place, truncation=True, device=device
+        "text-classification", model=model, tokenizer=path, truncation=True, device=device
     )
 
 
 def predict_labels(classify: Any, texts: Sequence[str], batch_size: int) -> list[str]:
-    """Return the label that a pipeline gives each of ``texts``, in their order."""
-    # Texts of one length together: little padding, the same labels.
+    """Return the label that a pipeline gives each of ``texts``."""
+    # Sorted by length: less padding, the same labels.
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     answers = classify([texts[index] for index in order], batch_size=batch_size)
     labels = [""] * len(texts)
@@ -163,7 +161,7 @@ def predict_labels(classify: Any, texts: Sequence[str], batch_size: int) -> list
 
 
 def silence_progress() -> None:
-    """Keep the libraries' bars and notes off the terminal."""
+    """Keep the libraries' progress bars and notices off the terminal."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")

@@ -1,5 +1,5 @@
-"""The command line of export: a cell's best trial as a folder that stock peft and transformers
-load, scored again before it counts."""
+"""The command line of export: writes a folder that stock peft and transformers load, and scores it
+again before it counts."""
 
 import argparse
 import operator
@@ -33,52 +33,51 @@ from sweep.storage.run_folder import CONFIG_NAME
 
 DESCRIPTION = """\
 Write the best trial of a cell as a folder that stock peft and transformers load: adapter and head,
-tokenizer, label names, settings and a model card. The folder is loaded again by those libraries
-and scores the test texts; it only gets its name if the score is the run's."""
+tokenizer, label names, settings and a model card. Those libraries then load the folder and score
+the test texts; it only gets its name if the score is the same as in the run."""
 
 EPILOG = """\
-Which trial: validation chooses, never test. Of a cell, the finished trial with the highest
-validation accuracy; with --best, of the cell whose chance-normalised validation accuracy,
+Which trial: validation chooses, never test. It is the finished trial of the cell with the highest
+validation accuracy; with --best, of the cell whose chance-normalized validation accuracy,
 (accuracy - 1/k) / (1 - 1/k) for k labels, is the highest.
 
-An adapter refers to its base model: by id and commit on the Hub, else by the folder's full path
-(for a tiny family, RUN/models/...). --merge writes a folder that stands alone.
+An adapter refers to its base model: by id and commit on the Hub, else by the folder's absolute path
+(for a tiny family, RUN/models/...). --merge writes a self-contained folder.
 
 examples:
   python -m sweep.export runs/quickstart --best --out winner
   python -m sweep.export runs/quickstart --cell 1735073e7a92 --out winner --merge
 
-exit codes: 0 exported; 2 wrong input, or the score differs: DIR.partial is left to look at"""
+exit codes: 0 exported; 2 wrong input, or the score differs: DIR.partial is kept for inspection"""
 
+# By number format of the training: the largest deviation of test accuracy, and the largest fraction
+# of predictions that differ, when the folder is scored in float32.
 LIMITS = {"float32": (0.002, 1 / 200)}
-"""By number format of the training: how far test accuracy may be off, and which part of the
-predictions may differ, when the folder is scored in float32."""
+# In 16 bits logits have three digits, so close calls may go either way.
 HALF_LIMITS = (0.01, 1 / 50)
-"""In 16 bits, logits are rounded to three digits, and close calls fall either way."""
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors")
 REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def build_parser() -> OptionParser:
-    """Return the parser of ``python -m sweep.export``."""
     parser = OptionParser("python -m sweep.export", DESCRIPTION, EPILOG)
     add = parser.add_argument
     add("run", type=read_path, metavar="RUN", help="a run folder, e.g. runs/quickstart")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--cell", metavar="CELL_ID", help="the cell whose best trial to take")
+    which.add_argument("--cell", metavar="CELL_ID", help="the cell whose best trial to export")
     which.add_argument(
         "--best",
         action="store_true",
-        help="the cell with the highest chance-normalised validation accuracy",
+        help="the cell with the highest chance-normalized validation accuracy",
     )
     add("--out", type=read_path, required=True, metavar="DIR", help="a new or empty folder")
     add("--merge", action="store_true", help="merge the adapter into the base model's weights")
     add(
         "--push",
         metavar="OWNER/NAME",
-        help="also upload the folder to this repository of the Hugging Face Hub, made private if "
-        "it is new; needs HF_TOKEN in the environment",
+        help="also upload the folder to this repository of the Hugging Face Hub, private if it is "
+        "new; needs HF_TOKEN in the environment",
     )
     return parser
 
@@ -102,8 +101,8 @@ def _export(options: argparse.Namespace) -> int:
     if options.push:
         check_push(options.push, winner.spec, options.merge)
     rescored = write_folder(winner, folder, partial, Shape(out.name, options.merge))
-    give_name(partial, out)
-    print(describe(winner, rescored))
+    rename_finished(partial, out)
+    print(format_summary(winner, rescored))
     if options.push:
         print(push_folder(out, options.push))
     print(out)
@@ -111,13 +110,15 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def write_folder(winner: Winner, run_folder: Path, target: Path, shape: Shape) -> Rescored:
-    """Write the whole export to the new folder ``target``, the model card last; return how it
-    scored. What is wrong is a SweepError, and leaves no card."""
+    """Write the complete export to the new folder ``target`` and return how it scored.
+
+    The model card comes last: after an error there is none.
+    """
     path = run_folder / CONFIG_NAME
     if not path.exists():
         raise RunFolderError(
-            f"{path}: is gone; resume the run with the configuration that it was started with, "
-            "which is then written there again"
+            f"{path}: is missing; resume the run with the configuration that it was started with, "
+            "which writes it again"
         )
     config = load_config(path)
     subsets = rebuild_subsets(config, winner.spec)
@@ -131,34 +132,33 @@ def write_folder(winner: Winner, run_folder: Path, target: Path, shape: Shape) -
 
 
 def check_target(out: Path) -> Path:
-    """Return the folder beside ``out`` to write into; raise RunFolderError unless ``out`` is new
-    or empty and the other not there."""
+    """Return the folder beside ``out`` to write to; raise RunFolderError unless ``out`` is new or
+    empty and that folder does not exist."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "is not empty" if out.is_dir() else "is a file"
         raise RunFolderError(f"{out}: {what}; choose another --out")
     partial = out.with_name(f"{out.name}.partial")
-    # A link that leads nowhere does not exist, and is in the way.
+    # A dangling link does not exist, but is in the way.
     if partial.exists() or partial.is_symlink():
         raise RunFolderError(
-            f"{partial}: is left from an export that was not finished; delete it, or choose "
-            "another --out"
+            f"{partial}: is left over from an unfinished export; delete it, or choose another --out"
         )
     return partial
 
 
-def give_name(partial: Path, out: Path) -> None:
-    """Rename the finished folder; raise RunFolderError if ``out`` has been filled meanwhile."""
+def rename_finished(partial: Path, out: Path) -> None:
+    """Rename the finished folder; raise RunFolderError if something else is at ``out`` by now."""
     try:
         partial.replace(out)
     except OSError as error:
         raise RunFolderError(
-            f"{out}: was filled by something else meanwhile ({error.strerror}); the export is "
-            f"whole in {partial}, so rename it"
+            f"{out}: was filled by something else in the meantime ({error.strerror}); the export "
+            f"is complete in {partial}, so rename it"
         ) from None
 
 
 def rebuild_subsets(config: Config, spec: TrialSpec) -> Subsets:
-    """Return the subsets of the run's data; raise DataError if they are not those that the trial
+    """Return the subsets of the run's data; raise DataError unless they are the ones that the trial
     was trained on."""
     subsets, cell = build_subsets(config), spec.cell
     same = subsets.labels_for(cell.n_labels) == cell.labels
@@ -166,15 +166,15 @@ def rebuild_subsets(config: Config, spec: TrialSpec) -> Subsets:
         cell.n_labels, cell.n_samples, cell.seed
     ):
         raise DataError(
-            f"data: texts or labels have changed since cell {cell.cell_id} was trained; restore "
-            "the files, or the data keys of the run's config.yaml, to export it, since its score "
-            "could not be checked"
+            f"data: texts or labels have changed since cell {cell.cell_id} was trained, so its "
+            "score could not be checked; restore the files, or the data keys of the run's "
+            "config.yaml, to export it"
         )
     return subsets
 
 
 def check_base(winner: Winner, run_folder: Path) -> None:
-    """Raise ModelError if the trial's base model is gone, or is not the one it was trained on."""
+    """Raise ModelError if the trial's base model is missing, or not the one it was trained on."""
     ref = winner.spec.model
     if has_hub_base(winner.spec):
         go_offline_if_silent()
@@ -183,17 +183,17 @@ def check_base(winner: Winner, run_folder: Path) -> None:
     if tiny and find_tiny(winner, run_folder).is_dir():
         return
     if not tiny and not (Path(ref.path).expanduser() / "config.json").is_file():
-        raise ModelError(f"model {ref.name}: {ref.path} is gone; put the base model back there")
+        raise ModelError(f"model {ref.name}: {ref.path} is missing; put the base model back there")
     found = resolve_revision(ModelConfig(name=ref.name, path=ref.path))
     if found != ref.revision:
         raise ModelError(
             f"model {ref.name}: {ref.path} has changed since the trial ({ref.revision} then, "
-            f"{found} now); put the former one back to export"
+            f"{found} now); restore the former one to export"
         )
 
 
 def find_tiny(winner: Winner, run_folder: Path) -> Path:
-    """Return where the run keeps the model of a tiny family that the trial was trained on."""
+    """Return the run's copy of the tiny model that the trial was trained on."""
     name = winner.ended.get("base") or winner.spec.model.revision
     return run_folder / "models" / Path(name).name
 
@@ -206,8 +206,7 @@ def write_weights(
     target: Path,
     shape: Shape,
 ) -> None:
-    """Write model and tokenizer to the new folder ``target``."""
-    # Slow to import, and not needed to refuse what cannot be exported.
+    # Imported here: slow, and not needed to refuse what cannot be exported.
     from sweep.export import bundle
 
     bundle.silence_progress()
@@ -234,9 +233,9 @@ def write_weights(
 
 
 def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Rescored:
-    """Return what stock libraries make of the test texts with the exported ``folder``.
+    """Return how stock libraries score the test texts with the exported ``folder``.
 
-    Raises RunFolderError if that is not what the run has written down.
+    Raises RunFolderError if that is not what the run recorded.
     """
     from sweep.export import bundle
 
@@ -258,8 +257,7 @@ def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Res
     return Rescored(accuracy, changed, {name: version(name) for name in PACKAGES})
 
 
-def describe(winner: Winner, rescored: Rescored) -> str:
-    """Return the line that says what was exported and how it scored."""
+def format_summary(winner: Winner, rescored: Rescored) -> str:
     cell, ended = winner.spec.cell, winner.ended
     return (
         f"cell {cell.cell_id} ({cell.model}, {cell.n_labels} labels x {cell.n_samples}, seed "
@@ -269,11 +267,11 @@ def describe(winner: Winner, rescored: Rescored) -> str:
 
 
 def check_push(repo: str, spec: TrialSpec, merged: bool) -> None:
-    """Raise ConfigError if the folder could not be uploaded, or nobody else could load it."""
+    """Raise ConfigError if the folder could not be uploaded, or if nobody else could load it."""
     if not REPO.fullmatch(repo):
         raise ConfigError(f"--push {repo}: write OWNER/NAME, a repository of the Hub")
     if not os.environ.get("HF_TOKEN"):
-        raise ConfigError("--push needs a token that may write: set HF_TOKEN in the environment")
+        raise ConfigError("--push needs a token with write access: set HF_TOKEN in the environment")
     if not merged and not has_hub_base(spec):
         raise ConfigError(
             f"--push: {spec.model.name}'s base model lies on this machine, where nobody else could "

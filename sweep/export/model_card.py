@@ -1,4 +1,4 @@
-"""What an exported folder says of itself: its model card and its sweep.json."""
+"""How an exported folder describes itself: its model card and its sweep.json."""
 
 import json
 from dataclasses import dataclass
@@ -26,17 +26,17 @@ SPECIAL = frozenset("\\`*_[]|~:@$")
 
 @dataclass(frozen=True)
 class Rescored:
-    """What the stock libraries made of the exported folder."""
+    """How the exported folder scored with stock libraries."""
 
     accuracy: float
+    # Test texts whose predicted label differs from the run's.
     changed: int
-    """Test texts whose predicted label differs from the run's."""
     versions: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How the folder is laid out: its name, and whether the weights are merged."""
+    """What kind of folder it is: its name, and whether the weights are merged."""
 
     name: str
     merged: bool
@@ -67,7 +67,7 @@ def build_record(winner: Winner, rescored: Rescored, data: DataConfig, shape: Sh
 
 
 def build_card(winner: Winner, rescored: Rescored, data: DataConfig, shape: Shape) -> str:
-    """Return the text of README.md, a model card; what came from data or files is escaped."""
+    """Return the text of README.md, a model card; strings from data or files are escaped."""
     spec = winner.spec
     title = f"# {escape(spec.model.name)}, fine-tuned to tell {spec.cell.n_labels} labels apart"
     sections = [
@@ -75,15 +75,15 @@ def build_card(winner: Winner, rescored: Rescored, data: DataConfig, shape: Shap
         "## Numbers\n\n" + _format_numbers(winner, rescored),
         "## Labels\n\n" + "\n".join(f"{i}. {escape(n)}" for i, n in enumerate(spec.cell.labels)),
         "## How to load it\n\n" + _format_code(spec, shape),
-        "## Data\n\n" + _name_data(spec, data),
-        "## Licence\n\n" + _name_licence(spec),
+        "## Data\n\n" + _describe_data(spec, data),
+        "## License\n\n" + _describe_license(spec),
         "## How it was made\n\n" + _format_settings(winner),
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def escape(text: str) -> str:
-    """Return ``text`` as one line of Markdown that shows it and does nothing else."""
+    """Return ``text`` as one line of Markdown that shows it literally."""
     shown = [c if c.isprintable() else c.encode("unicode_escape").decode() for c in text]
     return "".join(
         ENTITIES.get(c) or (f"\\{c}" if c in SPECIAL else c) for part in shown for c in part
@@ -109,7 +109,7 @@ def _introduce(spec: TrialSpec, shape: Shape) -> str:
     if shape.merged:
         return (
             f"A sequence classifier: the weights of {base} with a LoRA adapter of rank "
-            f"{spec.candidate.lora_rank} merged into them, float32. The folder stands alone."
+            f"{spec.candidate.lora_rank} merged into them, float32. The folder is self-contained."
         )
     return (
         f"A LoRA adapter of rank {spec.candidate.lora_rank} and a classification head for {base}. "
@@ -133,7 +133,8 @@ def _format_numbers(winner: Winner, rescored: Rescored) -> str:
     lines += [f"| {name} | {value:.4f} | {count} |" for name, value, count in rows]
     return (
         "\n".join(lines)
-        + "\n\nThe subsets are balanced: every label has equally many texts, so guessing gives "
+        + "\n\nThe subsets are balanced: every label has the same number of texts, so "
+        "guessing gives "
         f"{1 / winner.spec.cell.n_labels:.4f}. Validation chose the epoch and the settings; the "
         f"test texts were scored afterwards. This trial is {escape(winner.reason)}.\n\n"
         f"Loaded again from this folder by stock libraries in float32, it gave a test accuracy of "
@@ -144,12 +145,12 @@ def _format_numbers(winner: Winner, rescored: Rescored) -> str:
 
 def _format_code(spec: TrialSpec, shape: Shape) -> str:
     remote = ", trust_remote_code=True" if spec.model.trust_remote_code else ""
-    place = f"folder = {json.dumps(shape.name)}  # this folder, or its name on the Hub"
+    first = f"folder = {json.dumps(shape.name)}  # this folder, or its name on the Hub"
     if shape.merged:
         code = f"""\
 from transformers import pipeline
 
-{place}
+{first}
 classify = pipeline("text-classification", model=folder, truncation=True{remote})
 print(classify("a text"))"""
     else:
@@ -157,7 +158,7 @@ print(classify("a text"))"""
 from peft import AutoPeftModelForSequenceClassification as Classifier
 from transformers import AutoConfig, pipeline
 
-{place}
+{first}
 config = AutoConfig.from_pretrained(folder, subfolder="classifier"{remote})
 names = {{k: getattr(config, k) for k in ("id2label", "label2id", "pad_token_id")}}
 names["ignore_mismatched_sizes"] = True  # the base model's own head, if it has one
@@ -165,12 +166,12 @@ model = Classifier.from_pretrained(folder, dtype="float32"{remote}, **names)
 classify = pipeline("text-classification", model=model, tokenizer=folder, truncation=True)
 print(classify("a text"))"""
     return (
-        f"```python\n{code}\n```\n\nTexts longer than {spec.recipe.max_length} tokens are cut, as "
-        "in training."
+        f"```python\n{code}\n```\n\nTexts longer than {spec.recipe.max_length} tokens are "
+        "truncated, as in training."
     )
 
 
-def _name_data(spec: TrialSpec, data: DataConfig) -> str:
+def _describe_data(spec: TrialSpec, data: DataConfig) -> str:
     if data.source == "synthetic":
         source = "the built-in synthetic corpus: the numbers say nothing about real texts"
     else:
@@ -181,14 +182,14 @@ def _name_data(spec: TrialSpec, data: DataConfig) -> str:
         f" with seed {spec.cell.seed}; fingerprint of the training, validation and test texts: "
         f"{escape(spec.data_fingerprint)}. Texts with several labels are left out, so the "
         "classifier gives every text exactly one label. The terms and the biases of the data carry "
-        "over; no text of the data is in this folder."
+        "over; this folder contains no text of the data."
     )
 
 
-def _name_licence(spec: TrialSpec) -> str:
+def _describe_license(spec: TrialSpec) -> str:
     return (
-        f"The licence of the base model, {escape(spec.model.path)}, applies to these weights; read "
-        "it before you pass them on. The data may have terms of their own."
+        f"The license of the base model, {escape(spec.model.path)}, applies to these weights; read "
+        "it before you share them. The data may have terms of their own."
     )
 
 

@@ -1,4 +1,4 @@
-"""The trial of a run to take away: the one that stands for its cell, and the cell to prefer."""
+"""Chooses the trial to export: the best one of a cell, and the best cell of a run."""
 
 import difflib
 from collections import Counter
@@ -18,29 +18,29 @@ from sweep.storage.run_folder import CONFIG_NAME
 
 @dataclass(frozen=True)
 class Winner:
-    """A trial that stands for its cell, with what the run knows of it."""
+    """The best trial of a cell, with what the run recorded about it."""
 
     spec: TrialSpec
     ended: Ended
+    # The session that ran it, with its versions and commit.
     opened: Opened | None
-    """The driver that ran it: versions and commit."""
+    # Test accuracy of the baselines on the same subsets, by name.
     baselines: dict[str, float]
-    """Test accuracy of the reference methods on the same subsets, by name."""
+    # Why this trial was chosen, in words for the card.
     reason: str
-    """Why this trial: in words, for the card."""
+    # Row numbers that the test texts, in order, had in the journal's sessions.
     numberings: tuple[tuple[int, ...], ...] = ()
-    """Row numbers that the test texts, in their order, have had in the journal's sessions."""
 
 
 def has_hub_base(spec: TrialSpec) -> bool:
-    """Return whether the base model is one of the Hub's, named by a commit there."""
+    """Return whether the base model is on the Hub, pinned to a commit."""
     return COMMIT.fullmatch(spec.model.revision) is not None
 
 
 def find_winner(run_folder: Path, cell_id: str | None) -> Winner:
-    """Return the trial that stands for the cell (None: for the best cell of the run).
+    """Return the best trial of the cell (None: of the best cell of the run).
 
-    Raises RunFolderError when there is no such cell, or none has a result.
+    Raises RunFolderError if there is no such cell, or none has a result.
     """
     run = replay(read_events(run_folder))
     best = choose_best(run) if cell_id else choose_planned(run)
@@ -48,7 +48,7 @@ def find_winner(run_folder: Path, cell_id: str | None) -> Winner:
         raise RunFolderError(f"{run_folder}: {_explain_absence(choose_best(run))}")
     if cell_id is not None and cell_id not in best:
         raise RunFolderError(_explain_cell(run_folder, run, cell_id))
-    chosen = cell_id or max(best, key=lambda cell: _normalise(run, best[cell]))
+    chosen = cell_id or max(best, key=lambda cell: _normalize(run, best[cell]))
     return _build_winner(run, best[chosen], len(best) if cell_id is None else 0)
 
 
@@ -58,7 +58,7 @@ def _build_winner(run: RunRecord, trial_id: str, rivals: int) -> Winner:
     assert ended is not None  # it is among the best, which have ended
     reason = "the best of its cell by validation accuracy"
     if rivals:
-        reason += f", and the cell the best of {rivals} by chance-normalised validation accuracy"
+        reason += f", and the cell the best of {rivals} by chance-normalized validation accuracy"
     spec = record.spec
     drivers = [event for event in run.opened if event["time"] <= ended["time"]]
     opened = drivers[-1] if drivers else None
@@ -71,8 +71,8 @@ def _build_winner(run: RunRecord, trial_id: str, rivals: int) -> Winner:
 
 
 def list_recorded(winner: Winner, test: Subset) -> Iterator[list[str]]:
-    """Yield the run's predictions of the texts of ``test``, in their order; those of an older
-    journal, which stand in the order of the rows, also for each numbering of these."""
+    """Yield the run's predictions for the texts of ``test``, in order; those of an older journal,
+    which are in the order of the rows, also by each numbering of the rows."""
     recorded = [test.labels[index] for index in winner.ended["predictions"] or ()]
     yield recorded
     if winner.ended.get("test_set") is None:
@@ -82,8 +82,8 @@ def list_recorded(winner: Winner, test: Subset) -> Iterator[list[str]]:
                 yield [by_row[item] for item in items]
 
 
-def _normalise(run: RunRecord, trial_id: str) -> float:
-    """Return 0 for guessing and 1 for a perfect trial (Cohen's kappa where labels balance)."""
+def _normalize(run: RunRecord, trial_id: str) -> float:
+    """Return 0 for guessing and 1 for a perfect trial (Cohen's kappa if labels are balanced)."""
     record = run.trials[trial_id]
     chance = 1 / record.spec.cell.n_labels
     accuracy = record.ended["val_accuracy"] if record.ended else None
@@ -103,13 +103,13 @@ def _find_baselines(run: RunRecord, spec: TrialSpec) -> dict[str, float]:
 
 
 def _explain_absence(earlier: Mapping[str, str]) -> str:
-    """Return why there is no best cell; ``earlier`` are those that other settings asked for."""
-    remedy = "go on with the run, or see its report for why trials failed"
+    """Return why there is no best cell; ``earlier`` are cells that other settings planned."""
+    remedy = "resume the run, or see in its report why trials failed"
     if not earlier:
         return f"no cell has a result yet; {remedy}"
     return (
-        f"no cell of the run's present configuration has a result; {remedy}, or take an earlier "
-        f"cell, for example with --cell {next(iter(earlier))}"
+        f"no cell of the run's current configuration has a result; {remedy}, or choose an "
+        f"earlier cell, for example with --cell {next(iter(earlier))}"
     )
 
 
@@ -119,11 +119,11 @@ def _explain_cell(run_folder: Path, run: RunRecord, cell_id: str) -> str:
         states = Counter(r.ended["status"] if r.ended else "not ended" for r in own)
         listed = ", ".join(f"{count} {status}" for status, count in states.items())
         return (
-            f"{run_folder}: cell {cell_id} has no finished trial ({listed}); go on with the run, "
-            "or take another cell"
+            f"{run_folder}: cell {cell_id} has no finished trial ({listed}); resume the run, or "
+            "choose another cell"
         )
     if any(event.get("cell_id") == cell_id for event in run.baselines.values()):
-        return f"{run_folder}: cell {cell_id} is a baseline's; only models can be exported"
+        return f"{run_folder}: cell {cell_id} belongs to a baseline; only models can be exported"
     known = sorted({r.spec.cell.cell_id for r in run.trials.values()})
     near = difflib.get_close_matches(cell_id, known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]}? " if near else ""

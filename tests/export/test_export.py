@@ -133,7 +133,7 @@ def test_record_holds_the_exact_trial_and_its_metrics(
     assert "peft" in record["exported"]["versions"]
 
 
-def test_card_names_numbers_size_data_labels_and_licence(
+def test_card_names_numbers_size_data_labels_and_license(
     run: Path, export: Callable[..., Path]
 ) -> None:
     card = (export("llama") / "README.md").read_text()
@@ -145,7 +145,7 @@ def test_card_names_numbers_size_data_labels_and_licence(
         if row["model"] == "tiny-llama"
     )
     assert f"| test accuracy | {row['test_accuracy']:.4f} | 32 |" in card
-    for expected in ("licence of the base model", str(run.parent / "data"), "0. joy", "3. fear"):
+    for expected in ("license of the base model", str(run.parent / "data"), "0. joy", "3. fear"):
         assert expected in card.replace("\\", "")
 
 

@@ -50,7 +50,7 @@ def test_export_leaves_the_run_as_it_was(copy: Path, tmp_path: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in copy.rglob("*") if p.is_file()} == before
 
 
-def test_best_is_chosen_by_chance_normalised_validation_accuracy(run: Path, tmp_path: Path) -> None:
+def test_best_is_chosen_by_chance_normalized_validation_accuracy(run: Path, tmp_path: Path) -> None:
     spec = json.loads((run / "journal.jsonl").read_text().splitlines()[2])["trial"]
     facts = {  # labels, validation, test: the second guesses least, though others look better
         "aaa": (2, 0.80, 0.99),
@@ -77,7 +77,7 @@ def test_damaged_checkpoint_is_refused(
         file.write_bytes(data)
     out = tmp_path / "winner"
     error = fail(capsys, copy, "--cell", cell_of(copy, "llama"), "--out", out)
-    assert "gone or damaged" in error
+    assert "missing or damaged" in error
     assert not list(tmp_path.glob("winner*"))
 
 
@@ -96,7 +96,7 @@ def test_folder_with_another_score_than_the_run_gets_no_name(
     assert "is not the model that was measured" in error
     assert not out.exists()
     assert not (tmp_path / "winner.partial" / "README.md").exists()
-    assert "winner.partial: is left" in fail(capsys, copy, "--best", "--out", out)
+    assert "winner.partial: is left over" in fail(capsys, copy, "--best", "--out", out)
 
 
 def test_accuracy_that_the_weights_do_not_give_is_refused(
@@ -116,7 +116,7 @@ def test_gone_checkpoint_is_named(
 ) -> None:
     shutil.rmtree(copy / "checkpoints")
     error = fail(capsys, copy, "--best", "--out", tmp_path / "winner")
-    assert "gone or damaged" in error
+    assert "missing or damaged" in error
 
 
 def test_folder_in_use_is_refused(
@@ -181,7 +181,7 @@ def test_base_model_that_changed_or_is_gone_is_named(
         file.write(" ")
     assert "has changed since" in fail(capsys, run, "--best", "--out", tmp_path / "second")
     shutil.rmtree(base)
-    assert "is gone" in fail(capsys, run, "--best", "--out", tmp_path / "second")
+    assert "is missing" in fail(capsys, run, "--best", "--out", tmp_path / "second")
 
 
 def test_data_that_changed_are_refused(

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.curves import draw_curve
 from benchmarks.durations import count_workers, measure_durations, read_run
-from benchmarks.playback import Asha, Fleet, Gain, PaperTrial, Playback
-from benchmarks.simulate import build_paper_plan, build_parser, check_run, read_gain, simulate
+from benchmarks.playback import Asha, Fleet, Gain, Playback, SimulatedTrial
+from benchmarks.simulate import build_parser, build_simulated_plan, check_run, read_gain, simulate
 from sweep.config import load_config
 from sweep.errors import ConfigError, RunFolderError
 
@@ -27,8 +27,8 @@ asha: {max_epochs: 2, grace_epochs: 2}
 """
 
 
-def make_trial(number: int, **changes: Any) -> PaperTrial:
-    trial = PaperTrial(
+def make_trial(number: int, **changes: Any) -> SimulatedTrial:
+    trial = SimulatedTrial(
         trial_id=str(number),
         cell_id="cell",
         model="m",
@@ -41,7 +41,7 @@ def make_trial(number: int, **changes: Any) -> PaperTrial:
     return replace(trial, **changes)
 
 
-def play(trials: list[PaperTrial], fleet: Fleet, asha: Asha = NO_STOPS) -> float:
+def play(trials: list[SimulatedTrial], fleet: Fleet, asha: Asha = NO_STOPS) -> float:
     return Playback(trials, fleet, asha).run().seconds
 
 
@@ -81,15 +81,15 @@ def test_twice_the_gpus_never_take_longer(packed: bool) -> None:
 
 
 @pytest.mark.parametrize("fleet", [Fleet(1), Fleet(1, 4, True, GAIN), Fleet(1, 2)])
-def test_utilisation_is_a_part_of_one(fleet: Fleet) -> None:
+def test_utilization_is_a_part_of_one(fleet: Fleet) -> None:
     trials = [make_trial(i) for i in range(20)]
     for gpus in GPUS:
-        assert 0.0 < Playback(trials, replace(fleet, gpus=gpus), NO_STOPS).run().utilisation <= 1.0
+        assert 0.0 < Playback(trials, replace(fleet, gpus=gpus), NO_STOPS).run().utilization <= 1.0
 
 
-def test_utilisation_is_full_when_nothing_but_training_takes_time() -> None:
+def test_utilization_is_full_when_nothing_but_training_takes_time() -> None:
     trials = [make_trial(i, load_seconds=0.0, setup_seconds=0.0) for i in range(4)]
-    assert Playback(trials, Fleet(2), NO_STOPS).run().utilisation == pytest.approx(1.0)
+    assert Playback(trials, Fleet(2), NO_STOPS).run().utilization == pytest.approx(1.0)
 
 
 def test_asha_stops_whoever_is_below_the_top_part_of_those_before() -> None:
@@ -133,13 +133,13 @@ def test_a_gain_that_makes_no_sense_is_refused(text: str) -> None:
 
 
 def test_drawn_accuracies_hang_on_trial_and_seed_alone(tmp_path: Path) -> None:
-    spec = build_paper_plan(write_config(tmp_path))[0]
+    spec = build_simulated_plan(write_config(tmp_path))[0]
     assert draw_curve(spec, 5, 0) == draw_curve(spec, 5, 0) != draw_curve(spec, 5, 1)
     assert all(0.0 <= value <= 1.0 for value in draw_curve(spec, 50, 0))
 
 
 def test_a_longer_run_keeps_the_start_of_a_drawn_curve(tmp_path: Path) -> None:
-    spec = build_paper_plan(write_config(tmp_path))[0]
+    spec = build_simulated_plan(write_config(tmp_path))[0]
     assert draw_curve(spec, 9, 0)[:4] == draw_curve(spec, 4, 0)
 
 
@@ -217,7 +217,7 @@ def write_config(folder: Path) -> Any:
 def write_run(folder: Path, slack: float) -> Path:
     """Write the journal of 4 trials on 2 workers: start 10 s, load 3 s or set-up 1 s, two epochs of
     4 + 1 s, test 1 s; then ``slack`` seconds before the run is closed."""
-    specs = build_paper_plan(write_config(folder))
+    specs = build_simulated_plan(write_config(folder))
     versions: dict[str, str] = {}
     events: list[dict[str, Any]] = [
         {"event": "opened", "time": 100.0, "host": "h", "pid": 1, "command": "c"}
