@@ -62,7 +62,7 @@ def read_rows(path: Path) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with start_nodes(2) as address:
+    with start_nodes(1) as address:
         yield address
 
 
@@ -192,12 +192,21 @@ def change_weights(root: Path) -> list[str]:
     return []
 
 
+def check_changed(run: Path, trained: int, reason: str, printed: str) -> None:
+    """See that the run has right numbers for its present plan, and tells of the rest."""
+    assert f"({reason}); they are not run again" in printed
+    assert count_trained(run) == trained
+    check_accuracies(run)
+    places = list_places(run)
+    assert len(places) == len(set(places)) == 4
+    assert report([str(run)]) == 0
+    assert f"({reason})" in (run / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "trained", "reason"),
     [
-        (grow, 4, "4 with other data"),
         (split_anew, 4, "4 with other data"),
-        (take_other_test, 4, "4 with other data"),
         (shorten_test, 4, "4 with other data"),
         (rename_labels, 2, "2 with other data"),
         (change_weights, 2, "2 with other weights"),
@@ -211,15 +220,8 @@ def test_changed_run_gives_right_numbers_for_its_present_plan_and_tells_of_the_r
     resume: Callable[..., Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    overrides = change(root)
-    run = resume(*overrides)
-    assert f"({reason}); they are not run again" in capsys.readouterr().out
-    assert count_trained(run) == trained
-    check_accuracies(run)
-    places = list_places(run)
-    assert len(places) == len(set(places)) == 4
-    assert report([str(run)]) == 0
-    assert f"({reason})" in (run / "report.html").read_text()
+    run = resume(*change(root))
+    check_changed(run, trained, reason, capsys.readouterr().out)
 
 
 def read_scores(run: Path) -> Any:
@@ -229,14 +231,24 @@ def read_scores(run: Path) -> Any:
     return models[["val_accuracy", "val_loss", "test_accuracy", "test_macro_f1"]]
 
 
-def test_resumed_run_has_the_numbers_of_a_run_of_its_own(
-    root: Path, resume: Callable[..., Path], address: str
+def test_grown_data_give_the_numbers_of_a_run_of_its_own_until_they_are_put_back(
+    root: Path, resume: Callable[..., Path], address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = load_run(root / "runs" / "base").results["test_accuracy"].tolist()
+    kept = root / "kept"
+    shutil.copytree(root / "data", kept)
     grow(root)
-    resumed = read_scores(resume())
+    run = resume()
+    check_changed(run, 4, "4 with other data", capsys.readouterr().out)
     assert main([str(root / "base.yaml"), "--out", str(root / "own"), "--address", address]) == 0
-    own = read_scores(root / "own" / "base")
-    assert_frame_equal(resumed, own, rtol=1e-6)
+    assert_frame_equal(read_scores(run), read_scores(root / "own" / "base"), rtol=1e-6)
+    shutil.rmtree(root / "data")
+    kept.rename(root / "data")
+    run = resume()
+    assert count_trained(run) == 0
+    assert load_run(run).results["test_accuracy"].tolist() == before
+    check_accuracies(run)
+    check_commands(run, root)
 
 
 def test_cell_of_which_only_an_earlier_candidate_has_a_result_is_missing(
@@ -251,39 +263,15 @@ def test_cell_of_which_only_an_earlier_candidate_has_a_result_is_missing(
     assert "earlier cell, for example with --cell" in capsys.readouterr().err
 
 
-def test_data_that_are_put_back_make_the_run_go_on_where_it_was(
-    root: Path, resume: Callable[..., Path]
-) -> None:
-    before = load_run(root / "runs" / "base").results["test_accuracy"].tolist()
-    kept = root / "kept"
-    shutil.copytree(root / "data", kept)
-    grow(root)
-    resume()
-    shutil.rmtree(root / "data")
-    kept.rename(root / "data")
-    run = resume()
-    assert count_trained(run) == 0
-    assert load_run(run).results["test_accuracy"].tolist() == before
-    check_accuracies(run)
-    check_commands(run, root)
-
-
-def test_larger_grid_pairs_new_predictions_with_the_same_texts(
-    root: Path, resume: Callable[..., Path]
-) -> None:
-    run = resume("grid.n_samples=[24,48]")
-    check_accuracies(run)
-    assert load_run(run).others == ()
-    assert len(set(list_places(run))) == 8
-
-
-def test_rows_in_another_order_are_the_same_test_set(
+def test_rows_in_another_order_are_the_same_test_set_for_a_larger_grid_too(
     root: Path, resume: Callable[..., Path]
 ) -> None:
     path = root / "data" / "test.csv"
     write_rows(path, read_rows(path)[::-1])
     run = resume("grid.n_samples=[24,48]")
     check_accuracies(run)
+    assert load_run(run).others == ()
+    assert len(set(list_places(run))) == 8
     truths = load_run(run).predictions.groupby(["n_labels", "item"])["label"].nunique()
     assert truths.eq(1).all()
 
@@ -309,12 +297,13 @@ def test_resume_that_cannot_be_planned_leaves_the_run_untouched(
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
-def test_winner_comes_from_the_present_plan_and_an_earlier_cell_only_by_its_id(
+def test_another_test_file_makes_earlier_cells_winners_only_by_their_id(
     root: Path, resume: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     earlier = set(choose_best(replay(read_events(root / "runs" / "base"))))
     take_other_test(root)
     run = resume()
+    check_changed(run, 4, "4 with other data", capsys.readouterr().out)
     record = replay(read_events(run))
     assert not earlier & set(choose_planned(record))
     assert earlier < set(choose_best(record))
