@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sweep.cli.reporting import load_report
 from sweep.cli.run_options import (
     build_parser,
     check_option_name,
@@ -20,6 +19,7 @@ from sweep.cluster.hardware import inspect_machine
 from sweep.config import Config, load_config
 from sweep.data import Subsets
 from sweep.display.plan import format_outline, format_plan, outline_to_dict, plan_to_dict
+from sweep.display.reporting import load_report
 from sweep.errors import ConfigError, Finding, SweepError
 from sweep.plan import Plan, build_plan, draw_candidates
 from sweep.preflight.inputs import ResolvedInputs, resolve_inputs

@@ -1,9 +1,9 @@
 """What the commands share.
 
 ``options`` is the argument parser of all commands, ``run_options`` the options of ``sweep.run`` and
-the command that resumes a run, ``reporting`` the report as a run's last step. Imports sweep.config
-and below, and never torch, transformers, peft or ray; the report itself only when asked for.
+the command that resumes a run. Imports sweep.config and below, and never torch, transformers, peft
+or ray.
 
 Doors: ``OptionParser``, ``read_path``, ``build_parser``, ``check_options``,
-``format_resume_command``, ``load_report``.
+``format_resume_command``.
 """

@@ -2,7 +2,9 @@
 
 ``plan`` is a dry run's text and JSON; ``progress`` draws a running sweep from its record, with
 ``counts``, ``pace`` (how long epochs take), ``survival`` (how many a trial runs) and ``time_left``
-behind it; ``attach`` does the same from another terminal, out of the journal.
+behind it; ``attach`` does the same from another terminal, out of the journal. ``reporting`` is the
+report as a run's last step.
 
-Doors: ``format_plan``, ``Board``, ``attach``. Never imports torch, transformers, peft or ray.
+Doors: ``format_plan``, ``Board``, ``attach``, ``load_report``. Never imports torch, transformers,
+peft or ray.
 """

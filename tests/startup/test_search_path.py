@@ -12,7 +12,7 @@ import pytest
 from fake_run import write_fake_run
 from ray_runs import start_nodes
 
-from sweep.cli.reporting import load_report
+from sweep.display.reporting import load_report
 from sweep.errors import StorageError
 from sweep.run import main
 
@@ -135,7 +135,7 @@ def test_report_imports_no_package_that_is_not_there_before_training(tmp_path: P
     run = write_fake_run(tmp_path / "run", counts=(2,), samples=(800,))
     code = (
         "import sys, sweep.tuning.driver; from pathlib import Path\n"
-        "from sweep.cli.reporting import load_report\n"
+        "from sweep.display.reporting import load_report\n"
         "write = load_report()\n"
         "known = {name.partition('.')[0] for name in sys.modules}\n"
         f"write(Path({str(run)!r}))\n"
