@@ -1,4 +1,4 @@
-"""Paired comparisons, extrapolation, costs and confusion, each against numbers done by hand."""
+"""Paired comparisons, extrapolation, costs and confusion, each against numbers computed by hand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -211,7 +211,7 @@ def test_a_run_that_has_only_planned_has_its_epochs_before_it(tmp_path: Path) ->
     assert set(count_epochs(load_run(folder))["part"]) == {"no result yet"}
 
 
-def test_forecast_and_fact_stand_side_by_side(run: Run) -> None:
+def test_forecast_and_reality_are_side_by_side(run: Run) -> None:
     (row,) = compare_forecast(run)
     assert (row["low"], row["likely"], row["high"]) == (0.0, 45.0, 300.0)
     assert 0 <= row["actual"] < 300

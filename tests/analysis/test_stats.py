@@ -1,4 +1,4 @@
-"""The statistics agree with reference implementations and hold what their intervals promise."""
+"""Statistics agree with reference implementations, and intervals have their nominal coverage."""
 
 from itertools import product
 
@@ -21,8 +21,8 @@ from analysis.stats.tests import (
     wilson_interval,
 )
 
+# Enough for a standard error of coverage below 0.2 points.
 DRAWS = 20_000
-"""Enough that a coverage's own standard error is below 0.2 points."""
 
 # Agreement with reference implementations
 
@@ -112,7 +112,7 @@ def test_spread_of_seeds_does_not_shrink_with_more_test_texts() -> None:
     assert small.test == pytest.approx(10 * large.test)
 
 
-# What the intervals promise, by simulation
+# Nominal coverage, by simulation
 
 
 @pytest.mark.parametrize("n", [120, 264, 472, 744, 1056, 1400])
@@ -151,7 +151,7 @@ def test_mcnemar_calls_equal_models_different_no_more_often_than_nominal(
     wrong = sum(
         k for b, c, k in zip(*pairs, counts, strict=True) if sign_flip_p([1] * b + [-1] * c) < 0.05
     )
-    # A rate of exactly 0.05 would exceed this in one of some thousand simulations.
+    # A rate of exactly 0.05 would exceed this in one of about a thousand simulations.
     assert wrong / DRAWS <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / DRAWS)
 
 
