@@ -25,7 +25,7 @@ TWO_COLUMNS = "text,label\n" + "".join(
 FILES = {
     "three.csv": TWO_COLUMNS,
     "empty.csv": "",
-    "nolabel.csv": "text,colour\na,b\n",
+    "nolabel.csv": "text,color\na,b\n",
     "ragged.csv": "text,label\na,b,c\n",
     "three.xlsx": TWO_COLUMNS,
     "broken.jsonl": '{"text": "a", "label": "joy"}\n{"text": \n',
@@ -121,7 +121,7 @@ DATA = {  # data.path, further changes, what the sentence names, and the remedy 
     "missing file": ("nowhere.csv", [], "nowhere.csv", "check data.path"),
     "unknown kind of file": ("three.xlsx", [], "three.xlsx", "that ends in"),
     "empty file": ("empty.csv", [], "empty.csv", "needs a line of column names"),
-    "no label column": ("nolabel.csv", [], "data.label_column", "colour"),
+    "no label column": ("nolabel.csv", [], "data.label_column", "color"),
     "column that is not there": (
         "three.csv", ["data.text_column=body"], "data.text_column", "choose one of these"),
     "row too long": ("ragged.csv", [], "line 2 has 3 fields", "put quotes around"),
