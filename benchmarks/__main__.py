@@ -161,7 +161,7 @@ def _read_own(run: Path) -> tuple[list[float], list[float], dict[str, float]]:
 
 
 def _find_floor(task: Task, device: torch.device, folder: Path) -> float:
-    """Return the seconds that the trials' matrix multiplications take at the machine's peak rate."""
+    """Return the seconds that the trials' matrix multiplications take at the peak rate."""
     total = 0.0
     rates: dict[tuple[torch.dtype, int], float] = {}
     for ref, trials in groupby(task.plan.trials, key=lambda spec: spec.model):

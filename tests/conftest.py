@@ -21,6 +21,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 LABELS = ("joy", "anger", "love", "fear")
 
 
+# The files that start Ray, which take longest, in two groups: two cores cannot run more at a time.
 RAY = (
     ("test_sweep", "test_changed_runs", "test_trackers", "test_security_secrets",
      "test_environment", "test_security_ray"),
@@ -28,14 +29,12 @@ RAY = (
      "test_lost_workers", "test_host", "test_streams", "test_failed_baselines", "test_home",
      "test_search_path"),
 )  # fmt: skip
-"""The files that start Ray, the longest, in two groups: more Rays at a time are too many for two
-cores."""
 PLACES = {name: f"ray-{number}" for number, group in enumerate(RAY) for name in group}
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives tests to pytest-xdist's workers by group: those of Ray, the property tests, which are
-    counted together, and otherwise those of a file, which share what it sets up."""
+    """Assigns tests to pytest-xdist's workers by group: those of Ray, the property tests, which are
+    counted together, and otherwise those of a file, which share its fixtures."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = Path(nodeid.partition("::")[0])
@@ -50,7 +49,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of Ray first: what takes longest begins first."""
+    """Put the tests of Ray first: the longest start first."""
     items.sort(key=lambda item: PLACES.get(item.path.stem, "then the others"))
 
 
@@ -112,7 +111,7 @@ def plan(config: Config, subsets: Subsets) -> Plan:
 
 @pytest.fixture
 def record(plan: Plan) -> RunRecord:
-    """Return the record of a run that has planned its trials and begun none."""
+    """Return the record of a run that has planned its trials but not started any."""
     run = RunRecord()
     for spec in plan.trials:
         apply(run, {"event": "planned", "time": 0.0, "trial": spec})

@@ -1,5 +1,5 @@
-"""What a user may get wrong: each is refused with one sentence that names the key and the remedy,
-exit code 2, no traceback, and nothing written."""
+"""Mistakes of users: each is refused with one sentence that names the key and the remedy, with exit
+code 2, without a traceback, and with nothing written."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ TWO_COLUMNS = "text,label\n" + "".join(
 FILES = {
     "three.csv": TWO_COLUMNS,
     "empty.csv": "",
-    "nolabel.csv": "text,colour\na,b\n",
+    "nolabel.csv": "text,color\na,b\n",
     "ragged.csv": "text,label\na,b,c\n",
     "three.xlsx": TWO_COLUMNS,
     "broken.jsonl": '{"text": "a", "label": "joy"}\n{"text": \n',
@@ -50,7 +50,7 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
     "unknown model key": ("grid.models.0.pth=x", "grid.models.0.pth", "did you mean 'path'?"),
     "nothing near": ("train.zzz=1", "train.zzz", "known keys are batch_size"),
     "word for a number": ("train.warmup_ratio=fast", "train.warmup_ratio", "needs a number"),
-    "word for a whole number": ("train.batch_size=fast", "train.batch_size", "an integer"),
+    "word for an integer": ("train.batch_size=fast", "train.batch_size", "an integer"),
     "fraction of a batch": ("train.batch_size=1.5", "train.batch_size", "needs an integer"),
     "true for a number": ("tune.candidates=true", "tune.candidates", "a number is needed"),
     "not a number": ("train.max_grad_norm=.nan", "train.max_grad_norm", "finite number"),
@@ -121,7 +121,7 @@ DATA = {  # data.path, further changes, what the sentence names, and the remedy 
     "missing file": ("nowhere.csv", [], "nowhere.csv", "check data.path"),
     "unknown kind of file": ("three.xlsx", [], "three.xlsx", "that ends in"),
     "empty file": ("empty.csv", [], "empty.csv", "needs a line of column names"),
-    "no label column": ("nolabel.csv", [], "data.label_column", "colour"),
+    "no label column": ("nolabel.csv", [], "data.label_column", "color"),
     "column that is not there": (
         "three.csv", ["data.text_column=body"], "data.text_column", "choose one of these"),
     "row too long": ("ragged.csv", [], "line 2 has 3 fields", "put quotes around"),
@@ -135,7 +135,7 @@ DATA = {  # data.path, further changes, what the sentence names, and the remedy 
         "three.csv", ["data.label_order=[joy, rage]"], "data.label_order", "calm, fear, joy"),
 }  # fmt: skip
 
-LINE = {  # the whole command line, what the sentence names, and the remedy it gives
+LINE = {  # the complete command line, what the sentence names, and the remedy it gives
     "missing configuration": (["nowhere.yaml"], "nowhere.yaml", "name a YAML file"),
     "configuration is a folder": (["model"], "model: cannot be read", "name a YAML file"),
     "bad YAML": (["unclosed.yaml"], "unclosed.yaml", "invalid YAML at line 2"),
@@ -153,7 +153,7 @@ LINE = {  # the whole command line, what the sentence names, and the remedy it g
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write the files that the inputs name; go there; take MLflow away should it be installed."""
+    """Write the files that the inputs name, go there, and hide MLflow if it is installed."""
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)

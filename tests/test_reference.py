@@ -21,7 +21,8 @@ MINIMAL = {
         "n_samples": [8],
     }
 }
-ALIKE: dict[str, list[Any]] = {
+# Keys, and values that both accept or both refuse.
+VALUES: dict[str, list[Any]] = {
     "name": ["run-1", "../x", "a..b", "", 3],
     "unknown": [1],
     "baselines": [[], ["tf-idf"], ["tf-idf", "tf-idf"], ["bert"], "tf-idf", None],
@@ -49,7 +50,6 @@ ALIKE: dict[str, list[Any]] = {
     "trackers.mlflow": [True, False, None, {}, {"experiment": "a"}, {"project": "a"}, "yes"],
     "trackers": [{"tensorboard": True}, {"comet": True}, None],
 }
-"""Keys, and values that both take or both refuse."""
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +107,9 @@ def test_shipped_configuration_fits_and_names_the_schema(path: Path, validator: 
     validator.validate(yaml.safe_load(text))
 
 
-@pytest.mark.parametrize("key", ALIKE)
+@pytest.mark.parametrize("key", VALUES)
 def test_schema_takes_what_the_loader_takes(key: str, validator: Any) -> None:
-    for value in ALIKE[key]:
+    for value in VALUES[key]:
         tree = change(key, value)
         assert validator.is_valid(tree) == is_loaded(tree), value
 

@@ -1,4 +1,4 @@
-"""The look for known vulnerabilities finds them, and says so where it is offline."""
+"""The audit finds known vulnerabilities, and says so if it is offline."""
 
 import json
 import runpy

@@ -1,5 +1,5 @@
-"""A whole run, report and export with secrets in the environment: none of them is written anywhere,
-and nothing is written where it should not be."""
+"""A run, its report and its export with secrets in the environment: none of them is written
+anywhere, and nothing is written where it should not be."""
 
 import os
 import shutil

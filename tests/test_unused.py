@@ -1,4 +1,4 @@
-"""Data files that no split uses: which are told, and how loudly."""
+"""Data files that no split uses: which are reported, and as a note or a warning."""
 
 import json
 import zipfile
@@ -55,13 +55,13 @@ def test_json_file_without_rows_is_not_told(tmp_path: Path, value: Any) -> None:
     assert load(tmp_path).unused == ()
 
 
-def test_json_file_with_rows_is_told(tmp_path: Path) -> None:
+def test_json_file_with_rows_is_reported(tmp_path: Path) -> None:
     write(tmp_path, "train.csv")
     (tmp_path / "more.json").write_text(json.dumps([{"text": "a", "label": "joy"}] * 2))
     assert load(tmp_path).unused == (f"{tmp_path}/more.json",)
 
 
-def test_long_names_are_told_in_full(tmp_path: Path) -> None:
+def test_long_names_are_reported_in_full(tmp_path: Path) -> None:
     name = "unsupervised-00000-of-00001-0123456789abcdef.csv"
     write(tmp_path, "train.csv", name)
     ((_, sentence),) = list_remarks(tmp_path)
@@ -80,7 +80,7 @@ def test_files_beside_those_named_inside_an_archive_are_found(tmp_path: Path) ->
     assert corpus.unused == (f"{tmp_path}/x.zip/set/more.csv",)
 
 
-def test_of_a_folder_with_a_used_file_only_the_others_are_told(tmp_path: Path) -> None:
+def test_of_a_folder_with_a_used_file_only_the_others_are_reported(tmp_path: Path) -> None:
     write(tmp_path, "train/a.csv", "train/b.csv", "test.csv")
     corpus = load(tmp_path, splits={"train": "train/a.csv"})
     assert corpus.unused == (f"{tmp_path}/train/b.csv",)

@@ -2,5 +2,5 @@
 
 ``cells``, ``comparisons``, ``costs`` and ``trials`` have the ``draw_*`` functions, ``encodings``
 what they share, so that a model looks the same in every chart, and ``palette`` colors and fonts.
-Imports analysis.stats and never analysis.page.
+Doors: the ``draw_*`` functions. Imports analysis.stats and never analysis.page.
 """

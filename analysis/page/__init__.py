@@ -2,5 +2,5 @@
 
 ``html`` renders it from ``templates``, ``contents`` prepares its charts and values, ``formats``
 writes numbers, and ``images`` writes the charts as PNG and SVG. Imports analysis.study,
-analysis.charts and below, never analysis.report.
+analysis.charts and below, never analysis.report. Doors: ``build_page``, ``write_charts``.
 """

@@ -90,27 +90,16 @@ def t_interval(values: Numbers, confidence: float = 0.95) -> tuple[float, float]
     return float(array.mean()) - half, float(array.mean()) + half
 
 
-def mcnemar_p(only_a: int, only_b: int) -> float:
-    """Return the two-sided exact p of McNemar's test.
-
-    A alone gets ``only_a`` texts right, B alone ``only_b``. Under the null both are equally likely,
-    so ``only_a`` is binomial with 1/2: ``min(1, 2 * P(X <= min(only_a, only_b)))``. Its rate of
-    false positives never exceeds the nominal one. Source: Q. McNemar, "Note on the sampling error
-    of the difference between correlated proportions or percentages", Psychometrika 12 (1947),
-    153-157.
-    """
-    fewer, both = min(only_a, only_b), only_a + only_b
-    return min(1.0, 2 * float(stats.binom.cdf(fewer, both, 0.5)))
-
-
 def sign_flip_p(differences: Numbers) -> float:
     """Return the two-sided exact p of the sign-flip test on integer ``differences``, one per text.
 
     A text's difference is how many of A's seeds get it right minus how many of B's. Under the null
     its sign is a coin flip, so the sum's distribution is a convolution of scaled binomials. With
     one seed each, this is McNemar's exact test; with more, the unit is still the text, and seeds
-    are not mistaken for more texts. Source: R. A. Fisher, "The Design of Experiments" (1935),
-    section 21.
+    are not mistaken for more texts. Its rate of false positives never exceeds the nominal one.
+    Sources: R. A. Fisher, "The Design of Experiments" (1935), section 21; Q. McNemar, "Note on the
+    sampling error of the difference between correlated proportions or percentages", Psychometrika
+    12 (1947), 153-157.
     """
     sizes = np.abs(np.asarray(differences, dtype=int))
     total = abs(int(np.asarray(differences, dtype=int).sum()))

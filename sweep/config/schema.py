@@ -22,6 +22,7 @@ from sweep.config.types import (
     ColumnNames,
     Count,
     Delimiter,
+    LabelCount,
     Name,
     Number,
     OneOrMoreNames,
@@ -196,7 +197,7 @@ class GridConfig(Section):
     models: Annotated[list[ModelConfig], Field(min_length=1)]
     """The base models to compare."""
     n_labels: Annotated[
-        list[Annotated[PositiveInt, Field(ge=2)]],
+        list[LabelCount],
         Field(min_length=1, json_schema_extra=UNIQUE),
         AfterValidator(refuse_repeats),
     ]

@@ -194,7 +194,7 @@ ColumnNames = Annotated[
 OneOrMoreNames = Annotated[
     Annotated[str, Tag("one")] | Annotated[ColumnNames, Tag("several")], Discriminator(_count_form)
 ]
-Labels = Annotated[PositiveInt, Field(ge=2)]
+LabelCount = Annotated[PositiveInt, Field(ge=2)]
 BaselineName = Literal["majority", "tf-idf"]
 BASELINES = get_args(BaselineName)
 BaselineNames = Annotated[

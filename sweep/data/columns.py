@@ -96,17 +96,17 @@ def _pick(
         if same:
             return same[0]
     looks = looks_like_text if key == "text_column" else looks_like_labels
-    alike = [name for name in free if looks(table.columns[name])]
-    if len(alike) == 1:
-        return alike[0]
+    matches = [name for name in free if looks(table.columns[name])]
+    if len(matches) == 1:
+        return matches[0]
     named = [name for name in table.columns if name in taken and name.lower() in usual]
-    if named and not alike:
+    if named and not matches:
         other = "text_column" if key == "label_column" else "label_column"
         raise DataError(
             f"{table.location}: {format_value(named[0])} is named in data.{other}; remove it "
             f"there, or name another column in data.{key}"
         )
-    raise DataError(_explain(table, key, usual, alike))
+    raise DataError(_explain(table, key, usual, matches))
 
 
 def _check_wanted(table: Table, key: str, wanted: str) -> None:
@@ -123,28 +123,28 @@ def _explain_repeated(table: Table, name: str) -> str:
     return f"{table.location}: has two columns named {format_value(name)}; rename one"
 
 
-def _explain(table: Table, key: str, usual: Sequence[str], alike: list[str]) -> str:
+def _explain(table: Table, key: str, usual: Sequence[str], matches: list[str]) -> str:
     if table.delimiter and len(table.columns) + len(table.repeated) == 1:
         tried = format_names(map(format_value, CANDIDATES))
         return (
             f"{table.location}: has one column, as none of {tried} separates its first line; name "
             "what does in data.delimiter, or add a column"
         )
-    if table.repeated and not alike:
+    if table.repeated and not matches:
         return _explain_repeated(table, min(table.repeated))
-    if key == "text_column" and 1 < len(alike) == len(table.columns):
+    if key == "text_column" and 1 < len(matches) == len(table.columns):
         return (
-            f"{table.location}: all columns look like texts ({format_choices(alike)}), and none is "
-            "left for the labels; write each text and its label in one row"
+            f"{table.location}: all columns look like texts ({format_choices(matches)}), and none "
+            "is left for the labels; write each text and its label in one row"
         )
     kind = "texts" if key == "text_column" else "labels"
-    several = f"several look like {kind} ({format_choices(alike)})"
+    several = f"several look like {kind} ({format_choices(matches)})"
     lists = _list_nested(table) if key == "text_column" else []
     note = f" ({format_choices(lists)}: lists, so write one text per row)" if lists else ""
     choices = [name for name in table.columns if name not in lists]
     return (
         f"{table.location}: no column is named {' or '.join(usual)}, and "
-        f"{several if alike else f'none looks like {kind}{note}'}; set data.{key} to one of "
+        f"{several if matches else f'none looks like {kind}{note}'}; set data.{key} to one of "
         f"{format_choices(choices or table.columns)}{_suggest_names(table)}"
     )
 

@@ -38,11 +38,11 @@ def find_label(name: str, labels: Collection[str]) -> str:
     if name in labels or value is None:
         return name
     values = {label: _read_value(label) for label in labels}
-    alike = [label for label, other in values.items() if other == value]
-    words = any(text.lower() in BOOLEANS for text in (name, *alike))
-    if len(alike) != 1 or (words and not {*values.values()} <= {"0", "1"}):
+    same = [label for label, other in values.items() if other == value]
+    words = any(text.lower() in BOOLEANS for text in (name, *same))
+    if len(same) != 1 or (words and not {*values.values()} <= {"0", "1"}):
         return name
-    return alike[0]
+    return same[0]
 
 
 def _read_value(label: str) -> str | None:

@@ -106,7 +106,7 @@ class Board:
             return
         self._tally.catch_up()
         self._print_finished_cells()
-        lines = [self.summarise(), *self._list_running()]
+        lines = [self.summarize(), *self._list_running()]
         # The last state may be the one that was just told.
         if not last or lines != self._printed:
             for line in lines:
@@ -117,7 +117,7 @@ class Board:
     def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
 
-    def summarise(self) -> str:
+    def summarize(self) -> str:
         """Return the counts in one line."""
         tally = self._tally
         tally.catch_up()
@@ -176,7 +176,7 @@ class Board:
     def render(self) -> Group:
         """Return the block: a bar, the counts, the running trials, and the table of best
         accuracies."""
-        counts = Text(self.summarise())
+        counts = Text(self.summarize())
         tally, width = self._tally, min(BAR_WIDTH, self._console.width)
         block = Table.grid()
         total = max(1, tally.epochs_planned)

@@ -246,12 +246,12 @@ def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Res
     accuracy = sum(map(operator.eq, found, truth)) / len(truth)
     changed = min(sum(map(operator.ne, found, before)) for before in list_recorded(winner, test))
     off, part = LIMITS.get(winner.ended.get("dtype") or "", HALF_LIMITS)
-    told = winner.ended["test_accuracy"] or 0.0
-    wrong = abs(accuracy - told) > off or changed > part * len(truth)
+    recorded = winner.ended["test_accuracy"] or 0.0
+    wrong = abs(accuracy - recorded) > off or changed > part * len(truth)
     if wrong:
         raise RunFolderError(
             f"{folder}: the exported model scores {accuracy:.4f} on the test texts where the run "
-            f"has {told:.4f}, and {changed} of {len(truth)} predictions "
+            f"has {recorded:.4f}, and {changed} of {len(truth)} predictions "
             "differ: it is not the model that was measured, so do not use it"
         )
     return Rescored(accuracy, changed, {name: version(name) for name in PACKAGES})
@@ -274,13 +274,13 @@ def check_push(repo: str, spec: TrialSpec, merged: bool) -> None:
         raise ConfigError("--push needs a token with write access: set HF_TOKEN in the environment")
     if not merged and not has_hub_base(spec):
         raise ConfigError(
-            f"--push: {spec.model.name}'s base model lies on this machine, where nobody else could "
+            f"--push: {spec.model.name}'s base model is on this machine, where nobody else could "
             "load it from; add --merge"
         )
 
 
 def push_folder(folder: Path, repo: str) -> str:
-    """Upload ``folder`` to ``repo``, made private if it is new; return the address there."""
+    """Upload ``folder`` to ``repo``, private if it is new; return its address."""
     from huggingface_hub import HfApi
 
     token = os.environ["HF_TOKEN"]

@@ -3,4 +3,7 @@
 ``search_path`` keeps the user's files from shadowing packages, ``home`` finds writable folders for
 libraries, and ``streams`` keeps a closed standard output from ending a run. Imports nothing of this
 project but ``sweep.errors``; ``search_path`` imports not even that.
+
+Doors: ``settle_home``, ``list_home_notes``, ``is_writable``, ``leave_current_folder``,
+``list_worker_folders``, ``steady_streams``.
 """

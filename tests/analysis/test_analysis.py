@@ -1,4 +1,4 @@
-"""Frames of a run and the words made from them."""
+"""Frames of a run, and the answers computed from them."""
 
 import os
 from pathlib import Path
@@ -213,7 +213,7 @@ def test_the_candidate_that_always_wins_has_no_shortfall(run: Run) -> None:
     assert shortfall[MODELS[0], 0] < shortfall[MODELS[0], 1]
 
 
-# Words
+# Answers
 
 
 def test_the_answer_is_the_highest_test_accuracy(study: Study) -> None:

@@ -1,4 +1,4 @@
-"""Charts: what they show, that all can read it, and that they compile."""
+"""Charts: what they show, that everyone can read them, and that they compile."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def test_heatmap_fill_darkens_with_accuracy() -> None:
     assert len(set(FILL_RANGE)) == len(FILL_RANGE)
 
 
-def test_sample_curves_tell_models_by_color_and_shape(cells: pd.DataFrame) -> None:
+def test_sample_curves_distinguish_models_by_color_and_shape(cells: pd.DataFrame) -> None:
     spec, rows = read_spec(draw_sample_curves(cells))
     assert len(rows) == cells["accuracy"].notna().sum()
     for channel in ("color", "shape"):
@@ -139,7 +139,7 @@ def test_baselines_are_dashed_in_the_curves_and_models_are_not(cells: pd.DataFra
         assert dashed == {"datum.kind !== 'baseline'": False, "datum.kind === 'baseline'": True}
 
 
-def test_whiskers_of_two_models_never_share_a_place(cells: pd.DataFrame) -> None:
+def test_whiskers_of_two_models_never_share_a_position(cells: pd.DataFrame) -> None:
     for chart in (draw_sample_curves(cells), draw_label_curves(cells)):
         _, rows = read_spec(chart)
         places = [(row["n_labels"], row["n_samples"], row["x"]) for row in rows]
@@ -151,7 +151,7 @@ def test_dodging_keeps_the_middle_and_the_order() -> None:
     assert places[0] < places[1] == 800 < places[2]
 
 
-def test_the_best_model_stands_at_zero_in_every_panel(study: Study) -> None:
+def test_the_best_model_is_at_zero_in_every_panel(study: Study) -> None:
     _, rows = read_spec(draw_differences(study.against_best, study.models))
     best = [row for row in rows if row["mark"] == "the best model"]
     assert len(best) == len(COUNTS) * 3
@@ -216,7 +216,7 @@ def test_few_trials_are_all_drawn(study: Study) -> None:
     assert "title" not in read_spec(draw_learning_curves(study.curves, list(MODELS)))[0]
 
 
-def test_thinned_trials_stay_whole(study: Study) -> None:
+def test_thinned_trials_stay_complete(study: Study) -> None:
     thin = thin_curves(study.curves, max_points=40)
     assert 0 < thin["trial_id"].nunique() < study.curves["trial_id"].nunique()
     whole = study.curves.groupby("trial_id").size()

@@ -1,4 +1,4 @@
-"""Bytes as they lie on disk: compressed, in an encoding, or of another kind than the name says."""
+"""Bytes on disk: compressed, in some encoding, or of another kind than the name says."""
 
 import bz2
 import gzip
@@ -95,7 +95,7 @@ def test_bytes_count_more_than_the_name(tmp_path: Path, name: str, data: bytes) 
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
+def test_byte_order_mark_decides_the_encoding(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.csv").write_bytes(CSV.decode().encode(encoding))
     assert read_table(tmp_path / "a.csv").columns == COLUMNS
 

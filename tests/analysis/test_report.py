@@ -192,7 +192,7 @@ def read_rows(page: str, name: str) -> list[str]:
     return [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in rows]
 
 
-def test_report_tells_what_became_of_the_data(page: str) -> None:
+def test_report_says_what_became_of_the_data(page: str) -> None:
     assert read_rows(page, "table-data") == [
         "train data/train.csv columns text and label 12,000 1,000 held out for validation "
         "400 with several labels 700 excluded by data.exclude_labels (desire) 100 repeated 9,800",
@@ -204,7 +204,7 @@ def test_report_tells_what_became_of_the_data(page: str) -> None:
     assert "data.splits: admiration.csv is not used" in page
 
 
-def test_journal_that_tells_nothing_of_the_data_makes_a_page_without_them(tmp_path: Path) -> None:
+def test_journal_that_says_nothing_about_the_data_makes_a_page_without_them(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path / "run", counts=(2,), samples=(800,))
     first, *rest = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
     opened = json.loads(first)
@@ -249,7 +249,7 @@ def test_strings_from_data_become_no_markup(hostile_page: str) -> None:
     assert "{{ 7*7 }}" in rest
 
 
-def test_chart_data_keeps_hostile_strings_whole(hostile_page: str) -> None:
+def test_chart_data_keeps_hostile_strings_intact(hostile_page: str) -> None:
     (rows,) = read_specs(hostile_page)["heatmap"]["datasets"].values()
     assert {row["model"] for row in rows} == {EVIL, IMAGE, SEPARATORS, *BASELINES}
 

@@ -1,5 +1,5 @@
-"""What came from data or from another's run folder stays text: in the page, in the charts as
-images, and in an export's model card."""
+"""Strings from data or from someone else's run folder stay text: in the page, in the chart images,
+and in an export's model card."""
 
 import ast
 import xml.etree.ElementTree as ET

@@ -1,5 +1,5 @@
-"""Options that contradict one another, absolute paths in the saved configuration, and the command
-that goes on with a run."""
+"""Options that contradict each other, absolute paths in the saved configuration, and the command
+that resumes a run."""
 
 import os
 import shlex
@@ -181,22 +181,22 @@ def test_cluster_that_does_not_answer_leaves_no_run_behind(
     out = tmp_path / "runs"
     command = [str(write_config()), "--out", str(out), "--address", "127.0.0.1:1"]
     assert main(command) == 2
-    told = capsys.readouterr().err
-    assert "--address 127.0.0.1:1: no Ray cluster answers" in told
-    assert told.count("\n") == 1
+    errors = capsys.readouterr().err
+    assert "--address 127.0.0.1:1: no Ray cluster answers" in errors
+    assert errors.count("\n") == 1
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
-    ("out", "told"),
+    ("out", "sentence"),
     [
         ("file", "cannot be made ({0}/file is a file); choose another --out"),
         (".", "{0}/small: is not empty; add --resume to go on with a run (there is none here)"),
     ],
 )
-def test_what_is_in_the_way_of_a_run_is_told_with_a_remedy_that_works(
+def test_what_is_in_the_way_of_a_run_is_reported_with_a_remedy_that_works(
     out: str,
-    told: str,
+    sentence: str,
     write_config: Callable[..., Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -206,9 +206,9 @@ def test_what_is_in_the_way_of_a_run_is_told_with_a_remedy_that_works(
     (tmp_path / "small" / "mine.txt").touch()
     command = [str(write_config()), "--out", str(tmp_path / out)]
     assert main([*command, "--dry-run"]) == 0
-    assert told.format(tmp_path) in capsys.readouterr().out
+    assert sentence.format(tmp_path) in capsys.readouterr().out
     assert main(command) == 2
-    assert told.format(tmp_path) in capsys.readouterr().err
+    assert sentence.format(tmp_path) in capsys.readouterr().err
 
 
 def test_path_that_no_file_system_takes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,6 +230,6 @@ def test_report_that_cannot_be_written_is_one_sentence(
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
     assert report([str(run), option, place]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {place}: cannot be written (")
-    assert told.endswith(f"; choose another {option}\n")
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"error: {place}: cannot be written (")
+    assert errors.endswith(f"; choose another {option}\n")

@@ -17,7 +17,7 @@ def test_shipped_configuration_loads(path: Path) -> None:
     assert load_config(path).name == path.stem.replace("_", "-")
 
 
-def test_quickstart_is_the_whole_grid() -> None:
+def test_quickstart_is_the_complete_grid() -> None:
     grid = load_config(CONFIGS[0].parent / "quickstart.yaml").grid
     assert len(grid.models) * len(grid.n_labels) * len(grid.n_samples) == 48
 

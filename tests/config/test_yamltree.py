@@ -1,4 +1,4 @@
-"""YAML that is refused: repeated keys with both lines, and what is no YAML with its remedy."""
+"""YAML that is refused: repeated keys with both lines, and invalid YAML with its remedy."""
 
 from pathlib import Path
 
@@ -96,8 +96,8 @@ def test_key_of_another_section_is_named(tmp_path: Path) -> None:
 def test_number_that_is_not_what_it_seems_is_refused(
     tmp_path: Path, text: str, number: str
 ) -> None:
-    told = refuse(tmp_path, f"a:\n- {text}\n")
-    assert told.startswith(f"{text} at line 2 means {number} in YAML")
+    sentence = refuse(tmp_path, f"a:\n- {text}\n")
+    assert sentence.startswith(f"{text} at line 2 means {number} in YAML")
     path = tmp_path / "given.yaml"
     path.write_text(GRID)
     with pytest.raises(ConfigError, match=f"{text} at line 1 means {number}"):

@@ -121,7 +121,7 @@ def test_hub_without_training_split_is_refused(monkeypatch: pytest.MonkeyPatch) 
         load_corpus(DataConfig(source="hub", path="org/name"))
 
 
-def test_unlabeled_split_counts_as_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unlabeled_split_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = datasets.ClassLabel(names=["a", "b"])
     features = datasets.Features({"text": datasets.Value("string"), "label": labels})
     train = {"text": [f"t{i}" for i in range(40)], "label": [0, 1] * 20}

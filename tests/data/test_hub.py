@@ -1,4 +1,4 @@
-"""Reaching the Hub, or going on without it."""
+"""Reaching the Hub, or continuing without it."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ from sweep.errors import DataError
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_OFFLINE", "HF_ENDPOINT", *PROXIES):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(SET_BY_US, "")  # so that what a test sets is taken back
+    monkeypatch.setenv(SET_BY_US, "")  # so that what a test sets is undone
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_name_in_the_configuration_means_the_label_it_writes(
     assert find_label(name, labels) == meant
 
 
-def test_excluded_number_written_otherwise_raises_no_alarm(tmp_path: Path) -> None:
+def test_excluded_number_written_differently_raises_no_alarm(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", ["0.0", "1.0", "2.0"])
     data = {"source": "files", "path": str(tmp_path / "a.csv"), "exclude_labels": ["2"]}
     grid = {"models": [{"name": "m", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [2]}

@@ -1,4 +1,4 @@
-"""A subset that the data cannot give: the sentence says why, and its remedy works."""
+"""A subset that the data cannot provide: the sentence says why, and its remedy works."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def explain(found: Corpus, k: int = 2, n: int = 20, **settings: object) -> str:
     return str(caught.value)
 
 
-def test_texts_that_stand_in_test_too_are_the_reason_and_leave_the_test_file() -> None:
+def test_texts_that_are_in_test_too_are_the_reason_and_leave_the_test_file() -> None:
     train = rows(20, "a") + rows(20, "b")
     text = explain(corpus(train, test=train))
     assert "a has 0 (not counted: 20 also in the test split), b has 0" in text
@@ -86,13 +86,13 @@ def test_other_labels_are_offered_where_those_have_enough() -> None:
     assert Subsets(found, label_order=["b", "c"]).of_cell(2, 20, 0)
 
 
-def test_labels_written_otherwise_in_test_are_named() -> None:
+def test_labels_written_differently_in_test_are_named() -> None:
     text = explain(corpus(rows(20, "a") + rows(20, "b"), test=rows(9, "A") + rows(8, "B")))
     assert "the test split has no text labeled only 'a' or 'b' (its rows are labeled A, B)" in text
     assert text.endswith("write labels the same way in train.csv and test.csv")
 
 
-def test_validation_that_is_a_copy_of_test_is_told() -> None:
+def test_validation_that_is_a_copy_of_test_is_reported() -> None:
     held = rows(3, "a", "h") + rows(3, "b", "h")
     text = explain(corpus(rows(20, "a") + rows(20, "b"), held, held))
     assert "the validation split has no text labeled only 'a' or 'b'" in text
@@ -116,7 +116,7 @@ def test_default_exclusion_that_leaves_one_class_is_undone() -> None:
     )
 
 
-def test_labels_that_stand_only_beside_others_are_named() -> None:
+def test_labels_that_occur_only_with_others_are_named() -> None:
     text = explain(corpus(rows(20, "a") + [Row(f"both {i}", ("a", "b")) for i in range(9)]))
     assert "the data have 1: a (b only in rows with several labels)" in text
     assert "give more rows a single label" in text

@@ -66,7 +66,7 @@ def test_seed_draws_the_training_subset_and_nothing_else(synthetic: Subsets) -> 
     assert pairs(one) != pairs(other)
 
 
-def test_fingerprint_tells_subsets_apart(synthetic: Subsets) -> None:
+def test_fingerprint_distinguishes_subsets(synthetic: Subsets) -> None:
     axes = [(k, n, s) for k in (2, 4) for n in (800, 1600) for s in (0, 1)]
     assert len({synthetic.fingerprint(*axis) for axis in axes}) == len(axes)
 

@@ -97,8 +97,8 @@ def test_old_journal_without_preflight_tells_nothing_before_the_first_epoch(seed
     events = simulate(replace(STRICT, costs={"only": 5.0}, forecast=None, seed=seed))
     first = next(event["time"] for event in events if event["event"] == "epoch")
     for moment in replay(events, from_part=0.0):
-        assert (moment.told is None) == (moment.passed < first - events[0]["time"])
-    assert [moment for moment in misses_of(events) if moment.told is not None] == []
+        assert (moment.shown is None) == (moment.passed < first - events[0]["time"])
+    assert [moment for moment in misses_of(events) if moment.shown is not None] == []
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -1,4 +1,4 @@
-"""Exported folders: what stock peft and transformers make of them, and what they say."""
+"""Exported folders: how stock peft and transformers load them, and what they say."""
 
 import json
 import os
@@ -200,7 +200,7 @@ def test_hub_base_is_named_by_its_commit(run: Path, tmp_path: Path) -> None:
     assert (front["base_model"], front["base_model_relation"]) == ("me/base", "adapter")
 
 
-def test_predictions_of_an_older_journal_stand_in_the_order_of_the_rows(
+def test_predictions_of_an_older_journal_are_in_the_order_of_the_rows(
     run: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
@@ -226,7 +226,7 @@ def test_checkpoints_from_before_the_storage_changed_are_found(run: Path, tmp_pa
     assert main([str(copy), "--cell", cell_of(run, "llama"), "--out", out]) == 0
 
 
-def test_place_of_missing_checkpoints_is_named(
+def test_storage_of_missing_checkpoints_is_named(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "copy"))

@@ -111,7 +111,7 @@ def test_accuracy_that_the_weights_do_not_give_is_refused(
     assert "the run has" in fail(capsys, copy, "--best", "--out", tmp_path / "winner")
 
 
-def test_gone_checkpoint_is_named(
+def test_missing_checkpoint_is_named(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(copy / "checkpoints")
@@ -127,7 +127,7 @@ def test_folder_in_use_is_refused(
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-def test_empty_folder_is_taken(run: Path, tmp_path: Path) -> None:
+def test_empty_folder_is_accepted(run: Path, tmp_path: Path) -> None:
     (tmp_path / "winner").mkdir()
     assert main([str(run), "--best", "--out", str(tmp_path / "winner")]) == 0
     assert (tmp_path / "winner" / "adapter_model.safetensors").is_file()
@@ -168,7 +168,7 @@ def own_base(tmp_path: Path, corpus: Corpus) -> tuple[Path, Path]:
     return build_run(tmp_path, data, models), Path(source)
 
 
-def test_base_model_that_changed_or_is_gone_is_named(
+def test_base_model_that_changed_or_is_missing_is_named(
     own_base: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, base = own_base
@@ -195,7 +195,7 @@ def test_data_that_changed_are_refused(
 
 
 class StandInHub:
-    """Takes the place of the Hub's client, and notes what it is asked."""
+    """Replaces the Hub's client, and records how it is called."""
 
     calls: list[tuple[str, dict[str, Any]]]
     problem: Exception | None

@@ -1,4 +1,4 @@
-"""Puts the count of the cases last, and prints it."""
+"""Runs the count of the cases last, and prints it."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ from cases import RAN, REACHED
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the count behind all that it counts."""
+    """Move the count after everything that it counts."""
     items.sort(key=lambda item: item.path.name == "test_total.py")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand the counts on, where this is one of several workers."""
+    """Pass the counts on if this is one of several workers."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["cases"] = [dict(RAN), dict(REACHED)]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take the counts of a worker."""
+    """Add the counts of a worker."""
     ran, reached = getattr(node, "workeroutput", {}).get("cases", ({}, {}))
     RAN.update(ran)
     REACHED.update(reached)

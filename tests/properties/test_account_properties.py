@@ -1,4 +1,4 @@
-"""Whatever the files of the splits hold: every row that was read is counted once."""
+"""Whatever is in the files of the splits: every row that was read is counted once."""
 
 import json
 import tempfile

@@ -1,4 +1,4 @@
-"""Whatever is asked of the command line: a plan, or exit code 2 and one sentence, nothing else."""
+"""Whatever the command line is given: a plan, or exit code 2 and one sentence, nothing else."""
 
 import json
 import os
@@ -40,7 +40,7 @@ ARGUMENTS = ("--json", "--resume", "--out=runs", "--out=data.csv", "--name=other
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet_machine() -> Iterator[None]:
-    """Neither measure this machine nor ask the network."""
+    """Do not measure this machine or use the network."""
     with (
         mock.patch.object(estimate, "measure_cpu_flops", lambda threads: 1e11),
         mock.patch.object(hub, "go_offline_if_silent", lambda: None),
@@ -50,7 +50,7 @@ def quiet_machine() -> Iterator[None]:
 
 
 def run(arguments: list[str], files: dict[str, str] | None = None) -> None:
-    """Check one dry run in a folder of its own, which stays as it is."""
+    """Check one dry run in a folder of its own, which it does not change."""
     with tempfile.TemporaryDirectory() as name, chdir(name):
         given = {FILE: ROWS, "small.yaml": yaml.safe_dump(SMALL), **(files or {})}
         for file, text in given.items():

@@ -1,4 +1,4 @@
-"""Whatever stands in a configuration: it loads whole, or one sentence says why not."""
+"""Whatever is in a configuration: it loads completely, or one sentence says why not."""
 
 import copy
 import json
@@ -35,7 +35,7 @@ NODES = (SMALL, SMALL["grid"], SMALL["grid"]["models"][0], SMALL["tune"], SMALL[
 
 
 class Facts:
-    """Data that can give every cell."""
+    """Data that can fill every cell."""
 
     def labels_for(self, n_labels: int) -> tuple[str, ...]:
         return tuple(f"label {i}" for i in range(n_labels))
@@ -45,7 +45,7 @@ class Facts:
 
 
 def put(tree: Any, path: tuple[str | int, ...], value: Any) -> None:
-    """Set ``path`` in ``tree`` where the way there is open."""
+    """Set ``path`` in ``tree`` if its parents exist."""
     *parents, last = path
     for part in parents:
         if isinstance(part, int):
@@ -57,7 +57,7 @@ def put(tree: Any, path: tuple[str | int, ...], value: Any) -> None:
 
 
 def load(text: str | bytes, overrides: list[str] | None = None) -> Config | None:
-    """Return the configuration, whole and able to be planned; None where it is refused."""
+    """Return the configuration, complete and ready to plan; None if it is refused."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "given.yaml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "replace"))
@@ -90,7 +90,7 @@ def plan(config: Config) -> Plan | None:
 
 
 def check_plan(config: Config) -> None:
-    """Check that the plan, if any, is whole, the same twice, and of finite numbers."""
+    """Check that the plan, if any, is complete, deterministic, and has only finite numbers."""
     first = plan(config)
     if first is None:
         return
@@ -106,7 +106,7 @@ def check_plan(config: Config) -> None:
         assert 0 <= each.lora_dropout < 1
         values = (each.learning_rate, each.lora_alpha, each.weight_decay)
         assert all(map(math.isfinite, values))
-    # What the journal is going to hold has to be read again.
+    # What the journal will hold has to be readable again.
     for trial in first.trials:
         planned = {"event": "planned", "time": 1.0, "trial": trial.to_dict()}
         assert parse_event(json.dumps(planned).encode())["trial"] == trial
@@ -212,7 +212,7 @@ spaces = st.one_of(
     st.tuples(st.floats(1e-6, 0.1), st.floats(0.1, 0.9)).map(lambda b: {"uniform": list(b)}),
     st.tuples(st.floats(1e-6, 0.1), st.floats(0.1, 0.9)).map(lambda b: {"loguniform": list(b)}),
 )
-whole_trees = st.fixed_dictionaries(
+complete_trees = st.fixed_dictionaries(
     {
         "grid": st.fixed_dictionaries(
             {
@@ -255,7 +255,7 @@ whole_trees = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@cases(100, tree=whole_trees)
+@cases(100, tree=complete_trees)
 def test_sound_configuration_loads_and_plans(tree: dict[str, Any]) -> None:
     config = load(yaml.safe_dump(tree, allow_unicode=True))
     assert config is not None

@@ -1,5 +1,5 @@
-"""Whatever stands in a data file: it is read, or one sentence says why not; and whatever subsets
-come out of it are exactly those that were asked for."""
+"""Whatever is in a data file: it is read, or one sentence says why not, and its subsets are exactly
+the requested ones."""
 
 import csv
 import io
@@ -25,7 +25,8 @@ ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 
 def load(folder: Path, **settings: Any) -> Corpus | None:
-    """Return the corpus of ``folder``, the same twice; None where it is refused."""
+    """Return the corpus of ``folder`` after checking that it loads the same twice; None if it is
+    refused."""
     config = DataConfig(source="files", **{"path": str(folder), **settings})
     with untouched(folder):
         try:

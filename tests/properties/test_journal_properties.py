@@ -1,5 +1,5 @@
-"""Whatever stands in a journal: tables and report are made from it, or one sentence names the line
-that is damaged."""
+"""Whatever is in a journal: tables and report are made from it, or one sentence names the damaged
+line."""
 
 import json
 import os
@@ -43,12 +43,12 @@ LINES: list[bytes] = []
 
 
 def quick_disk() -> Any:
-    """Return a context without waits for the disk."""
+    """Return a context in which nothing waits for the disk."""
     return mock.patch.object(os, "fsync", lambda descriptor: None)
 
 
 def check_run(data: bytes, page: bool = False) -> None:
-    """Check what the tables, and on demand the report, make of a journal that holds ``data``."""
+    """Check the tables, and optionally the report, of a journal that holds ``data``."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "run"
         folder.mkdir()
@@ -120,7 +120,7 @@ positions = st.integers(0, 10**6)
 
 
 def list_paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the path of every value inside ``value``, at most three of a list's."""
+    """Return the path of every value inside ``value``, at most three per list."""
     items = value.items() if isinstance(value, dict) else ()
     items = enumerate(value[:3]) if isinstance(value, list) else items
     found = [path] if path else []
@@ -128,7 +128,7 @@ def list_paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def change(event: Any, where: int, value: Any, drop: bool) -> Any:
-    """Put ``value`` at one of the event's paths, or take that away."""
+    """Put ``value`` at one of the event's paths, or remove it."""
     paths = list_paths(event)
     *parents, last = paths[where % len(paths)]
     node = event
@@ -142,7 +142,7 @@ def change(event: Any, where: int, value: Any, drop: bool) -> Any:
 
 
 def damage(at: int, where: int, value: Any, drop: bool) -> list[bytes]:
-    """Return the real journal with one value of one line changed or gone."""
+    """Return the real journal with one value of one line changed or removed."""
     changed = list(LINES)
     at %= len(changed)
     event = change(json.loads(changed[at]), where, value, drop)
@@ -184,7 +184,7 @@ def test_lines_missing_repeated_or_in_another_order(moves: list[tuple[str, int, 
 
 
 @cases(80, size=positions, junk=st.binary(max_size=5), whole=st.booleans())
-def test_a_torn_tail_leaves_what_stands_before_it(size: int, junk: bytes, whole: bool) -> None:
+def test_a_torn_tail_leaves_what_comes_before_it(size: int, junk: bytes, whole: bool) -> None:
     data = b"".join(LINES)
     size %= len(data) + 1
     kept = data[: data.rfind(b"\n", 0, size) + 1]
@@ -212,6 +212,6 @@ def test_a_damaged_stretch_of_bytes(at: int, junk: bytes, length: int) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def unwaited_disk() -> Iterator[None]:
-    """Let the disk not be waited for."""
+    """Do not wait for the disk."""
     with quick_disk():
         yield

@@ -1,5 +1,4 @@
-"""Whatever the splits hold: subsets are exact, nested and apart, or an error says that they cannot
-be."""
+"""Whatever is in the splits: subsets are exact, nested and disjoint, or an error says why not."""
 
 from cases import cases
 from hypothesis import strategies as st
@@ -32,7 +31,7 @@ def test_any_corpus(
     per_label: int,
     seed: int,
 ) -> None:
-    """Copies put a text into a split a second time, or into another, with or without its label."""
+    """Copies repeat a text within a split, or in another, with or without its label."""
     splits = {
         split: [
             Row(f"{split} {name} {i}", (name,))

@@ -18,7 +18,7 @@ from sweep.startup.home import list_home_notes, settle_home, settle_user
 from sweep.training.metrics import load_metric
 
 ROOT = Path(__file__).parents[2]
-# Not even root can make a folder here.
+# Not even root can create a folder here.
 NOWHERE = "/dev/null/home"
 STRANGER = 12345
 VARIABLES = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "TMPDIR", "XDG_CACHE_HOME")
@@ -28,7 +28,7 @@ HUB_VARIABLES = ("HF_HOME", "HF_MODULES_CACHE")
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (*VARIABLES, *HUB_VARIABLES):
-        # Set first, so that what the code under test sets is taken back as well.
+        # Set first, so that what the code under test sets is undone too.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -92,7 +92,7 @@ def test_temporary_folder_that_cannot_be_written_is_replaced(
     assert os.environ["TMPDIR"] == str(tmp_path)
 
 
-def test_no_temporary_folder_at_all_is_told(
+def test_no_temporary_folder_at_all_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse() -> str:
@@ -119,7 +119,7 @@ def run_as_stranger(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess
     (tmp_path / "out").mkdir()
     os.chown(tmp_path / "out", STRANGER, STRANGER)
     become = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"]
-    # The interpreter may lie in root's own home.
+    # The interpreter may be in root's own home.
     read = [f"--{kind}-caps=+dac_read_search" for kind in ("inh", "ambient")]
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

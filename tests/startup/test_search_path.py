@@ -1,4 +1,4 @@
-"""Files of the user's that have the name of a package do no harm."""
+"""A user's files that have the name of a package do no harm."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ PACKAGES = ("datasets", "torch", "sklearn", "analysis")
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Return a folder of files that end whatever imports them."""
+    """Return a folder of files that crash whatever imports them."""
     folder = tmp_path / "project"
     for name in PACKAGES:
         write_trap(folder / name / "__init__.py")
@@ -109,7 +109,7 @@ def test_file_in_another_folder_of_the_path_variable_is_refused(
 def test_file_that_python_has_loaded_for_its_own_module_is_refused(tmp_path: Path) -> None:
     (tmp_path / "warnings.py").write_text("")
     path = os.pathsep.join([str(ROOT), str(SITE)])
-    # Without site, which in some environments has loaded Python's own before.
+    # Without site, which in some environments has already loaded Python's own.
     plan = run_python(tmp_path, "-S", "-m", "sweep.run", "--dry-run", path=path)
     assert plan.returncode == 2
     assert plan.stderr.startswith(f"error: {tmp_path.resolve()}/warnings.py: Python loaded it")
@@ -144,7 +144,7 @@ def test_report_imports_no_package_that_is_not_there_before_training(tmp_path: P
     assert run_python(tmp_path, "-c", code).stdout == "set()\n"
 
 
-def test_report_that_cannot_be_imported_is_told_before_training(
+def test_report_that_cannot_be_imported_is_reported_before_training(
     short: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -156,7 +156,9 @@ def test_report_that_cannot_be_imported_is_told_before_training(
     assert not (tmp_path / "runs").exists()
 
 
-def test_report_that_cannot_be_written_is_told_with_the_command_for_later(tmp_path: Path) -> None:
+def test_report_that_cannot_be_written_is_reported_with_the_command_for_later(
+    tmp_path: Path,
+) -> None:
     run = write_fake_run(tmp_path / "run", counts=(2,), samples=(800,))
     (run / "report.html").mkdir()
     with pytest.raises(StorageError, match=f"python -m analysis.report {run}"):

@@ -1,4 +1,4 @@
-"""Standard output and error that are gone, full or narrow: the work goes on, with its own exit
+"""Standard output and error that are closed, full or narrow: the work continues, with its own exit
 code and without a word about pipes."""
 
 import os
@@ -27,13 +27,13 @@ sys.exit(1)
 
 
 def broken_pipe() -> int:
-    """Return the end for writing of a pipe that nobody reads."""
+    """Return the writing end of a pipe that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
     return writer
 
 
-def gone_terminal() -> int:
+def closed_terminal() -> int:
     """Return a terminal whose other side is closed."""
     master, slave = pty.openpty()
     os.close(master)
@@ -45,7 +45,7 @@ def full_disk() -> int:
 
 
 def run_python(*words: str, env: dict[str, str] | None = None, **streams: int) -> tuple[int, str]:
-    """Run Python; return its exit code and what it wrote to a standard error that is read."""
+    """Run Python; return its exit code and its standard error, which is read."""
     streams = {"stderr": subprocess.PIPE, **streams}
     command = [sys.executable, *words]
     done = subprocess.run(command, timeout=120, env={**os.environ, **(env or {})}, **streams)
@@ -59,25 +59,25 @@ def run_shell(redirections: str, *words: str) -> int:
     return subprocess.run(command, timeout=120, check=False).returncode
 
 
-@pytest.mark.parametrize("open_stream", [broken_pipe, gone_terminal])
+@pytest.mark.parametrize("open_stream", [broken_pipe, closed_terminal])
 def test_reader_that_left_is_not_mentioned(open_stream: Callable[[], int]) -> None:
-    code, told = run_python("-c", TALK, stdout=open_stream())
+    code, errors = run_python("-c", TALK, stdout=open_stream())
     assert code == 1
-    assert set(told.splitlines()) <= {"and one more", EIO_NOTE}
-    assert "BrokenPipe" not in told
+    assert set(errors.splitlines()) <= {"and one more", EIO_NOTE}
+    assert "BrokenPipe" not in errors
 
 
 EIO_NOTE = "note: cannot write to standard output (Input/output error)"
 
 
-def test_full_disk_is_told_once() -> None:
-    code, told = run_python("-c", TALK, stdout=full_disk())
-    lines = [line for line in told.splitlines() if line != "and one more"]
+def test_full_disk_is_reported_once() -> None:
+    code, errors = run_python("-c", TALK, stdout=full_disk())
+    lines = [line for line in errors.splitlines() if line != "and one more"]
     assert code == 1
     assert lines == ["note: cannot write to standard output (No space left on device)"]
 
 
-@pytest.mark.parametrize("open_stream", [broken_pipe, gone_terminal, full_disk])
+@pytest.mark.parametrize("open_stream", [broken_pipe, closed_terminal, full_disk])
 def test_lost_standard_error_ends_nothing(open_stream: Callable[[], int]) -> None:
     stream = open_stream()
     assert run_python("-c", TALK, stdout=stream, stderr=stream) == (1, "")
@@ -153,8 +153,8 @@ def test_report_and_export_survive_a_closed_pipe(tmp_path: Path) -> None:
         assert run_python("-m", module, "--help", stdout=broken_pipe()) == (0, "")
 
 
-@pytest.mark.parametrize("open_stream", [broken_pipe, gone_terminal])
-def test_run_goes_on_to_its_report_when_nobody_watches(
+@pytest.mark.parametrize("open_stream", [broken_pipe, closed_terminal])
+def test_run_continues_to_its_report_when_nobody_watches(
     open_stream: Callable[[], int], write_config: WriteConfig, tmp_path: Path
 ) -> None:
     grid = {"models": [{"name": "tiny", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [16]}

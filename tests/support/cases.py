@@ -1,4 +1,4 @@
-"""How the property tests run: profiles of hypothesis, and a count of the cases that ran."""
+"""How property tests run: profiles of hypothesis, and a count of the cases that ran."""
 
 import os
 import re
@@ -11,21 +11,19 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 
+# Many more cases, new ones each time; by default they are the same on every machine.
 THOROUGH = os.environ.get("SWEEP_HYPOTHESIS") == "thorough"
-"""Many more cases, new ones each time; the usual ones are the same on every machine."""
 FACTOR = int(os.environ.get("SWEEP_HYPOTHESIS_FACTOR", "20")) if THOROUGH else 1
 
+# How many cases each property test should run, and how many it ran to the end.
 WANTED: dict[str, int] = {}
-"""How many cases each property test is to run."""
 RAN: Counter[str] = Counter()
-"""How many cases of each property test came to their end: the body itself counts."""
-
+# How often a case reached what it is about: subsets, plans, tables, dry runs.
 REACHED: Counter[str] = Counter()
-"""How often a case came through to what it is about: subsets, plans, tables, dry runs."""
 
-SECRET_OF_A_CRASH = re.compile(r"Traceback|object at 0x")
+CRASH = re.compile(r"Traceback|object at 0x")
+# Line breaks and terminal control codes.
 BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""What would end a line, or steer a terminal."""
 
 
 def cases(count: int, **strategies: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -53,18 +51,18 @@ def cases(count: int, **strategies: Any) -> Callable[[Callable[..., None]], Call
 
 
 def check_sentence(error: object) -> str:
-    """Return the error's text, which has to be one line that a terminal shows as it is."""
+    """Return the error's text after checking that it is one line, safe to print."""
     text = str(error)
     assert text.strip()
     assert not BREAKS.search(text), ascii(text)
-    assert not SECRET_OF_A_CRASH.search(text), ascii(text)
+    assert not CRASH.search(text), ascii(text)
     assert len(text) < 3000, len(text)
     return text
 
 
 @contextmanager
 def untouched(folder: Path, *, but: frozenset[str] = frozenset()) -> Iterator[None]:
-    """Check that nothing below ``folder`` is written, changed or removed, ``but`` names aside."""
+    """Check that nothing below ``folder`` is written, changed or removed, except ``but``."""
     before = take_stock(folder, but)
     yield
     assert take_stock(folder, but) == before

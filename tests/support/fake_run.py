@@ -60,7 +60,7 @@ def write_fake_run(
     end_trials: bool = True,
     baselines: bool = True,
 ) -> Path:
-    """Write a run over the whole grid into ``folder`` and return it.
+    """Write a run over the complete grid into ``folder`` and return it.
 
     Per cell one candidate finishes and the other finishes, is stopped or fails; the third model's
     cell with the most labels and the fewest samples has no result. ``end_trials=False`` leaves a
@@ -114,7 +114,7 @@ def _baseline(
 
 
 def _account(labels: Sequence[str]) -> DataAccount:
-    """Return the account of two files, of which one is cut for validation."""
+    """Return the account of two files, of which one also gives validation texts."""
     train = SplitAccount(
         "train",
         files=("data/train.csv",),

@@ -1,4 +1,4 @@
-"""Names that would run a script where they were not escaped."""
+"""Names that would run a script if they were not escaped."""
 
 EVIL = "</script><script>alert(1)</script>"
 IMAGE = "<img src=x onerror=alert(1)>"

@@ -1,4 +1,4 @@
-"""Small model folders of many architectures with random weights, sound and faulty, for tests."""
+"""Small model folders of many architectures with random weights, valid and faulty, for tests."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -106,15 +106,15 @@ def write_decoder(folder: Path, name: str = "llama", **options: Any) -> Path:
 
 
 def edit_json(file: Path, **changes: Any) -> None:
-    """Change keys of a JSON file; None takes one out."""
+    """Change keys of a JSON file; None removes one."""
     tree = json.loads(file.read_text(encoding="utf-8")) | changes
     kept = {name: value for name, value in tree.items() if value is not None}
     file.write_text(json.dumps(kept), encoding="utf-8")
 
 
 def write_hollow(folder: Path, tree: Mapping[str, Any]) -> Path:
-    """Write a sound folder of the model in a config.json, of any size: its weights are a header
-    and a hole in the file."""
+    """Write a valid folder of the model in a config.json, of any size: its weights are a header and
+    a hole in a sparse file."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(tree))
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""What tests of real Ray share: a small cluster, and a sweep that is killed and resumed."""
+"""What tests with a real Ray share: a small cluster, and a sweep that is killed and resumed."""
 
 import os
 import signal
@@ -26,8 +26,8 @@ def start_nodes(count: int) -> Iterator[str]:
 
 
 def kill_and_resume(arguments: list[str], folder: Path, epochs: int) -> None:
-    """Run a sweep into ``folder``, kill it and its Ray once its journal holds so many ``epochs``,
-    and resume it to its end."""
+    """Run a sweep into ``folder``, kill it and its Ray once its journal has that many ``epochs``,
+    and resume it to the end."""
     command = [sys.executable, "-m", "sweep.run", *arguments]
     victim = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True

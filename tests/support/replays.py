@@ -1,4 +1,4 @@
-"""Plays a journal back to the display, at the times at which its events came."""
+"""Replays a journal to the display, at the times of its events."""
 
 from collections.abc import Sequence
 from io import StringIO
@@ -9,23 +9,23 @@ from rich.console import Console
 from sweep.display.attach import Watch
 from sweep.storage.events import Event
 
+# Moments between events at which the time left is read too.
 STEPS = 100
-"""Moments between the events at which the time left is asked for as well."""
 
 
 class Moment(NamedTuple):
-    """A moment of a run, in seconds: since its start, to its end, and the time left as told."""
+    """A moment of a run, in seconds: since its start, to its end, and the displayed time left."""
 
     passed: float
     left: float
-    told: float | None
+    shown: float | None
+    # Trials that no worker has had yet.
     waiting: int
-    """Trials that no worker has had yet."""
 
 
 def replay(events: Sequence[Event], from_part: float = 0.1) -> list[Moment]:
-    """Return what a watcher is told at each event from that part of the last session's time on,
-    and at moments between. Before the first one only the preflight speaks (test_estimate.py)."""
+    """Return what a watcher sees at each event after that fraction of the last session's time, and
+    at moments in between. Before the first one only the preflight counts (test_estimate.py)."""
     opened = max(i for i, event in enumerate(events) if event["event"] == "opened")
     start, end = events[opened]["time"], events[-1]["time"]
     now = start
@@ -57,13 +57,13 @@ def _is_progress(event: Event) -> bool:
 
 
 def find_misses(moments: Sequence[Moment], factor: float, slack: float) -> list[Moment]:
-    """Return the moments whose told time is neither within ``factor`` of the true one nor within
-    ``slack`` seconds of it."""
+    """Return the moments whose displayed time is neither within ``factor`` of the true one nor
+    within ``slack`` seconds of it."""
     return [moment for moment in moments if not _is_right(moment, factor, slack)]
 
 
 def _is_right(moment: Moment, factor: float, slack: float) -> bool:
-    if moment.told is None:
+    if moment.shown is None:
         return False
-    near = moment.left / factor <= moment.told <= moment.left * factor
-    return near or abs(moment.told - moment.left) <= slack
+    near = moment.left / factor <= moment.shown <= moment.left * factor
+    return near or abs(moment.shown - moment.left) <= slack

@@ -1,4 +1,4 @@
-"""Runs that never were: a plan, workers and speeds in, the events of a journal out."""
+"""Simulated runs: a plan, workers and speeds in, the events of a journal out."""
 
 import random
 from collections import defaultdict
@@ -12,35 +12,34 @@ from sweep.storage.events import Event
 from sweep.storage.forecast import PaceForecast
 
 LABELS = ("joy", "anger", "love", "fear", "pride", "grief", "relief", "envy")
-TOLD_TRAIN = 0.8
-"""The part of an epoch that is training; the rest scores validation."""
+# The fraction of an epoch that is training; the rest scores validation.
+TRAIN_SHARE = 0.8
 
 
 @dataclass
 class Setting:
     """What a simulated run is like; times in seconds."""
 
+    # Model -> true seconds of an epoch per 1,000 texts, alone on its worker.
     costs: dict[str, float]
-    """Model -> true seconds of an epoch per 1,000 texts, alone on its worker."""
     n_samples: Sequence[int] = (800, 2400)
     n_labels: Sequence[int] = (2, 8)
     candidates: int = 2
     max_epochs: int = 4
     grace: int = 1
     reduction: float = 2.0
+    # When each worker joins.
     joins: Sequence[float] = (10.0, 10.0)
-    """When each worker is there."""
+    # Trials that share a worker; n of them do n ** gain times the work of one.
     slots: int = 1
-    """Trials that share a worker."""
     gain: float = 0.4
-    """``n`` trials on a worker do ``n ** gain`` times the work of one."""
     noise: float = 0.15
     load_seconds: float = 4.0
     trial_seconds: float = 0.2
+    # Model -> factor by which the preflight is wrong (default 1); None: no preflight.
     forecast: dict[str, float] | None = field(default_factory=dict)
-    """Model -> by which factor the preflight is wrong (default 1); None: no preflight."""
+    # When a worker is lost; its trials resume from their last epoch 8 seconds later.
     loses: Sequence[float] = ()
-    """When a worker is lost; its trials start again from their last epoch, 8 seconds later."""
     seed: int = 0
 
 
@@ -79,7 +78,7 @@ def _draw_candidate(index: int) -> Candidate:
 
 
 class Simulation:
-    """One run; ``events`` yields what its journal would hold."""
+    """One run; ``events`` yields the events of its journal."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -92,7 +91,7 @@ class Simulation:
 
     def events(self, start: float = 1000.0, most_epochs: int | None = None) -> Iterator[Event]:
         """Yield the events of one session from Unix time ``start``; ``most_epochs`` ends it early,
-        and the next call goes on with what is left."""
+        and the next call continues with the rest."""
         setting = self._setting
         yield {"event": "opened", "time": start, "predicted": None, "pace": self._forecast()}
         yield from ({"event": "planned", "time": start, "trial": spec} for spec in self.trials)
@@ -126,7 +125,7 @@ class Simulation:
             cell = spec.cell
             seconds = setting.costs[cell.model] * cell.n_samples / 1000
             seconds *= setting.forecast.get(cell.model, 1.0)
-            epochs[cell.cell_id] = (TOLD_TRAIN * seconds, (1 - TOLD_TRAIN) * seconds)
+            epochs[cell.cell_id] = (TRAIN_SHARE * seconds, (1 - TRAIN_SHARE) * seconds)
         asha = setting.max_epochs, setting.grace, setting.reduction
         rungs = tuple(estimate_rungs(setting.candidates, *asha))
         return PaceForecast(epochs, rungs, len(setting.joins))
@@ -148,15 +147,15 @@ class Simulation:
         cell = slot.spec.cell
         seconds = self._setting.costs[cell.model] * cell.n_samples / 1000
         seconds *= self._draw.lognormvariate(0.0, self._setting.noise)
-        # Whoever comes to the last epoch scores the test texts after it.
+        # A trial that reaches the last epoch scores the test texts after it.
         slot.tests = slot.epoch + 1 == self._setting.max_epochs
-        slot.whole = slot.left = seconds * (2.0 - TOLD_TRAIN if slot.tests else 1.0)
+        slot.whole = slot.left = seconds * (2.0 - TRAIN_SHARE if slot.tests else 1.0)
         slot.worked = 0.0
 
     def _advance(
         self, slots: list[_Slot], now: float, losses: list[float]
     ) -> tuple[float, list[_Slot]]:
-        """Let the workers work until the next thing happens; return when, and whose epochs end."""
+        """Advance to the next event; return its time and the slots whose epochs end."""
         busy = [slot for slot in slots if slot.spec and slot.idle_until <= now]
         speeds = {id(slot): self._speed(slot, busy) for slot in busy}
         times = [now + slot.left / speeds[id(slot)] for slot in busy]
@@ -181,7 +180,7 @@ class Simulation:
         assert spec is not None
         slot.epoch += 1
         self._reached[spec.trial_id] = slot.epoch
-        worked = slot.worked / (2.0 - TOLD_TRAIN if slot.tests else 1.0)
+        worked = slot.worked / (2.0 - TRAIN_SHARE if slot.tests else 1.0)
         value = self._skill[spec.trial_id] * (1 - 0.5**slot.epoch)
         last = slot.epoch == self._setting.max_epochs
         rung = None if last else self._find_rung(slot.epoch)
@@ -193,8 +192,8 @@ class Simulation:
             "epoch": slot.epoch,
             "decision": decision,
             "rung": rung,
-            "train_seconds": TOLD_TRAIN * worked,
-            "eval_seconds": (1 - TOLD_TRAIN) * worked,
+            "train_seconds": TRAIN_SHARE * worked,
+            "eval_seconds": (1 - TRAIN_SHARE) * worked,
             "val_accuracy": value,
             "best_val_accuracy": value,
         }
@@ -213,7 +212,7 @@ class Simulation:
         return rung if rung == epoch else None
 
     def _decide(self, spec: TrialSpec, value: float, rung: float | None) -> str:
-        """Compare as ASHA does: with those of the cell that came to the same rung before."""
+        """Compare as ASHA does: with the trials of the cell that reached the rung before."""
         if rung is None:
             return "continue"
         before = self._rungs[spec.cell.cell_id, self._reached[spec.trial_id]]

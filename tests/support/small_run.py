@@ -1,4 +1,4 @@
-"""A small run folder, as a sweep leaves it, made without Ray."""
+"""A small run folder, as a sweep leaves it, created without Ray."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def write_data(folder: Path, corpus: Corpus, names: dict[str, str] | None = None
 
 
 class PackOfOne(PackedEngine):
-    """The packed engine in the calls of the solo one, for one trial at a time."""
+    """The packed engine with the interface of the solo one, for one trial at a time."""
 
     def run_epoch(self) -> dict[str, Any]:
         (trial_id,) = self.trials
@@ -87,7 +87,7 @@ def build_run(
 
 
 def train_trial(engine: SoloEngine | PackOfOne, spec: TrialSpec, run: Path) -> dict[str, Any]:
-    """Train a trial to its end; return the fields of its last event."""
+    """Train a trial to the end; return the fields of its last event."""
     checkpoints = run / "checkpoints" / spec.trial_id
     facts = engine.start(spec, checkpoints)
     metrics: dict[str, Any] = {"done": False}

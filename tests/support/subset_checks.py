@@ -1,4 +1,4 @@
-"""Whether the subsets of a corpus are exactly those that were asked for."""
+"""Checks that the subsets of a corpus are exactly the requested ones."""
 
 import re
 from collections import Counter
@@ -10,14 +10,14 @@ from sweep.errors import DataError
 
 
 def count_usable(corpus: Corpus, split: str, excluded: frozenset[str]) -> Counter[str]:
-    """Count by the contract's own words: texts of one label, in no later split, told once."""
+    """Count by the definition: texts with one label, in no later split, counted once."""
     later = {row.text for name in SPLITS[SPLITS.index(split) + 1 :] for row in corpus.splits[name]}
-    told: dict[str, set[tuple[str, ...]]] = {}
+    labels_of: dict[str, set[tuple[str, ...]]] = {}
     for row in corpus.splits[split]:
-        told.setdefault(row.text, set()).add(row.labels)
+        labels_of.setdefault(row.text, set()).add(row.labels)
     return Counter(
         next(iter(labels))[0]
-        for text, labels in told.items()
+        for text, labels in labels_of.items()
         if text not in later and len(labels) == 1
         for only in labels
         if len(only) == 1 and only[0] not in excluded
@@ -27,7 +27,7 @@ def count_usable(corpus: Corpus, split: str, excluded: frozenset[str]) -> Counte
 def check_subsets(
     corpus: Corpus, k: int, n: int, seed: int, excluded: frozenset[str] = frozenset()
 ) -> None:
-    """Check the three subsets of a cell; where there is an error, that there has to be one."""
+    """Check the three subsets of a cell, and that an error is raised exactly if it has to be."""
     subsets = Subsets(corpus, exclude_labels=excluded)
     usable = {split: count_usable(corpus, split, excluded) for split in SPLITS}
     try:
@@ -56,7 +56,7 @@ def check_remedies(
     cell: tuple[int, int, int],
     excluded: frozenset[str],
 ) -> None:
-    """Do what the sentence says: no remedy that names a number or labels is refused in turn."""
+    """Apply the remedies in the sentence: none that names a number or labels is refused in turn."""
     k, n, seed = cell
     key, remedy = sentence.partition(":")[0], sentence.rpartition("; ")[2]
     most, fewer, names = (
@@ -90,14 +90,14 @@ def check_subset(corpus: Corpus, split: str, subset: Subset, k: int, size: int) 
         assert not set(subset.texts) & {row.text for row in corpus.splits[other]}
 
 
-def check_nesting(subsets: Subsets, k: int, n: int, seed: int, whole: Subset) -> None:
-    assert subsets.training(k, n, seed) == whole
+def check_nesting(subsets: Subsets, k: int, n: int, seed: int, full: Subset) -> None:
+    assert subsets.training(k, n, seed) == full
     for part in range(k, n, k):
-        assert set(subsets.training(k, part, seed).texts) <= set(whole.texts)
+        assert set(subsets.training(k, part, seed).texts) <= set(full.texts)
     if k > 2:
         few = subsets.training(2, n // k * 2, seed)
-        assert few.labels == whole.labels[:2]
-        assert set(few.texts) <= set(whole.texts)
+        assert few.labels == full.labels[:2]
+        assert set(few.texts) <= set(full.texts)
 
 
 def check_fingerprint(

@@ -84,7 +84,7 @@ def test_column_that_holds_no_texts_is_refused_by_name_and_type(tmp_path: Path) 
         load(tmp_path, NAMES, pa.array([[0.5]] * 6))
 
 
-def test_columns_left_unread_are_told_where_none_fits(tmp_path: Path) -> None:
+def test_columns_left_unread_are_reported_where_none_fits(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": TEXTS, "day": [DAY] * 6}), tmp_path / "train.parquet")
     with pytest.raises(DataError, match=r"not read: day is of type date32"):
         load_corpus(DataConfig(source="files", path=str(tmp_path)))

@@ -1,4 +1,4 @@
-"""CSV, TSV and their kin: delimiters, quotes, column names and lengths of rows."""
+"""CSV, TSV and the like: delimiters, quotes, column names and lengths of rows."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def test_decimal_commas_mislead_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", ["sep=;\r\n", "\ufeffsep=;\n", '"sep=;"\n', "SEP=;\n"])
-def test_excel_says_the_delimiter_in_its_first_line(tmp_path: Path, first: str) -> None:
+def test_excel_names_the_delimiter_in_its_first_line(tmp_path: Path, first: str) -> None:
     table = read(write(tmp_path / "a.csv", first + join(";")))
     assert table.columns == {"text": TEXTS, "label": LABELS}
     assert table.lines and table.lines[0] == 3
@@ -165,7 +165,7 @@ def test_quotes_may_be_escaped_with_backslashes(tmp_path: Path) -> None:
     assert read(path).columns["text"] == ['said "hi", in C:\\new']
 
 
-def test_quotes_may_stand_behind_spaces(tmp_path: Path) -> None:
+def test_quotes_may_follow_spaces(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", 'label, text\njoy, "a, b"\n')
     assert read(path).columns == {"label": ["joy"], "text": ["a, b"]}
 
@@ -221,13 +221,13 @@ def test_text_columns_survive_the_saved_configuration(tmp_path: Path, asked: Any
     assert load_config(path) == config
 
 
-def test_column_that_was_found_by_look_is_told(tmp_path: Path) -> None:
+def test_column_that_was_found_by_content_is_reported(tmp_path: Path) -> None:
     source = load(write(tmp_path / "a.csv", join(",", header=("note", "label")))).sources["train"]
     assert (source.text_columns, source.label_column) == (("note",), "label")
     assert source.guessed == ("note",)
 
 
-def test_header_that_fits_no_row_is_told_as_that(tmp_path: Path) -> None:
+def test_header_that_fits_no_row_is_reported_as_that(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n1,a b,joy\n2,c d,anger\n")
     with pytest.raises(DataError, match=r"the header has 2 names, but every row has 3 fields"):

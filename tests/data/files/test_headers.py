@@ -1,4 +1,4 @@
-"""Whether the first line of a file holds names: found, said, or asked for."""
+"""Whether the first line of a file holds names: detected, configured, or asked for."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def test_file_without_names_is_refused_with_the_names_that_read_it(
 def test_names_that_match_by_chance_are_no_names(
     tmp_path: Path, first: str, labels: tuple[str, ...]
 ) -> None:
-    if labels[0] == "a":  # labels of which many stand alone
+    if labels[0] == "a":  # labels of which many occur once
         labels = tuple(f"{label}{i}" for i, label in enumerate(labels))
     with pytest.raises(DataError, match=r"the first line holds .* set data.columns=\["):
         load(write(tmp_path / "a.csv", first, labels))

@@ -59,7 +59,7 @@ def test_usual_shapes_give_the_same_rows(tmp_path: Path, value: Any, name: str) 
     assert pick(write(tmp_path, value, name)) == COLUMNS
 
 
-def test_lists_of_labels_may_stand_in_columns(tmp_path: Path) -> None:
+def test_lists_of_labels_may_be_in_columns(tmp_path: Path) -> None:
     value = {"text": ["a b", "c d"], "labels": [["x", "y"], ["z", "x"]]}
     assert read_table(write(tmp_path, value)).columns == value
 
@@ -163,13 +163,13 @@ def test_split_without_rows_is_none(tmp_path: Path, empty: Any) -> None:
     assert [*read_tables(write(tmp_path, {"train": pairs, "test": empty}))] == ["train"]
 
 
-def test_other_text_under_the_ending_of_json_is_told(tmp_path: Path) -> None:
+def test_other_text_under_the_ending_of_json_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("text,label\na b,joy\n")
     with pytest.raises(DataError, match=r"line 1 is not JSON .* the right ending, such as .csv"):
         read_tables(path)
 
 
-def test_object_of_texts_and_their_labels_is_told(tmp_path: Path) -> None:
+def test_object_of_texts_and_their_labels_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is one object with the keys a 0, a 1, .* more, none"):
         read_tables(write(tmp_path, {f"a {i}": "joy" for i in range(60)}))

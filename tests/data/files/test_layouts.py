@@ -166,7 +166,7 @@ def test_several_folders_with_training_files_are_named(tmp_path: Path) -> None:
          ["sample_submission.csv"]),
     ],
 )  # fmt: skip
-def test_each_file_is_a_split_or_told_as_unused(
+def test_each_file_is_a_split_or_reported_as_unused(
     tmp_path: Path, names: list[str], validation: list[str], test: list[str], unused: list[str]
 ) -> None:
     corpus = load(write_all(tmp_path, *(f"{name}.csv" for name in names)))
@@ -182,7 +182,7 @@ def test_two_files_for_one_split_are_refused_with_remedies_that_work(tmp_path: P
     assert load(tmp_path, splits={"validation": None}).held_out == ("validation", "test")
 
 
-def test_file_that_is_named_for_one_split_is_not_taken_for_another(tmp_path: Path) -> None:
+def test_file_that_is_named_for_one_split_is_not_mistaken_for_another(tmp_path: Path) -> None:
     write_all(tmp_path, "train.csv", "test.csv")
     assert load(tmp_path, splits={"validation": "test.csv"}).held_out == ("test",)
 
@@ -379,7 +379,7 @@ def test_training_file_of_another_kind_is_refused_with_the_true_reason(
     assert sentence in refuse(tmp_path)
 
 
-def test_test_file_of_another_kind_is_told_as_unused(tmp_path: Path) -> None:
+def test_test_file_of_another_kind_is_reported_as_unused(tmp_path: Path) -> None:
     write_all(tmp_path, "train.csv", "test.xlsx", "notes.txt")
     assert [Path(name).name for name in load(tmp_path).unused] == ["test.xlsx"]
 

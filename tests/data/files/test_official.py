@@ -1,4 +1,4 @@
-"""The official GoEmotions files: which of them are read, and what the user may say of them."""
+"""The official GoEmotions files: which of them are read, and what may be configured for them."""
 
 import shutil
 import zipfile
@@ -58,7 +58,7 @@ def test_labels_file_names_the_indices(folder: Path) -> None:
     assert labels_of(load(folder, labels_file="groups.txt")) == {"good", "bad"}
 
 
-def test_folder_below_or_archive_is_read_alike(folder: Path) -> None:
+def test_folder_below_or_archive_is_read_the_same_way(folder: Path) -> None:
     with zipfile.ZipFile(folder.parent / "all.zip", "w") as archive:
         for file in folder.iterdir():
             archive.write(file, f"official/{file.name}")
@@ -72,7 +72,7 @@ def test_training_file_alone_has_its_labels_named(folder: Path) -> None:
     assert [Path(name).name for name in corpus.unused] == ["dev.tsv", "test.tsv"]
 
 
-def test_other_training_file_beside_it_is_told_as_unused(folder: Path) -> None:
+def test_other_training_file_beside_it_is_reported_as_unused(folder: Path) -> None:
     shutil.copy(folder / "train.tsv", folder / "train.csv")
     assert [Path(name).name for name in load(folder).unused] == ["train.csv"]
 

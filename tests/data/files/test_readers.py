@@ -114,7 +114,7 @@ def test_line_of_a_row_counts_the_newlines_inside_texts(tmp_path: Path) -> None:
     assert [read_table(path).where(row) for row in (0, 1)] == [f"{path}: line 2", f"{path}: line 4"]
 
 
-def test_long_text_is_read_whole(tmp_path: Path) -> None:
+def test_long_text_is_read_completely(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     limit = csv.field_size_limit()
     write_delimited(path, ["x" * 200_000], ["joy"])
@@ -181,7 +181,7 @@ def test_categories_and_other_types_of_pandas_are_read_or_left(tmp_path: Path) -
         ("a.xlsx", b"", "is a spreadsheet; save its sheet as CSV UTF-8 and name that file"),
     ],
 )
-def test_damaged_file_is_refused_with_place_and_remedy(
+def test_damaged_file_is_refused_with_location_and_remedy(
     tmp_path: Path, name: str, data: bytes, sentence: str
 ) -> None:
     path = tmp_path / name
@@ -309,7 +309,7 @@ def test_unreadable_label_is_refused(value: Any, names: Any, phrase: str) -> Non
         parse_labels(value, names)
 
 
-def test_pipe_is_told_from_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_pipe_is_distinguished_from_a_missing_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.csv")
     with pytest.raises(DataError, match=r"a.csv: is a pipe or device, not a file"):
         read_table(tmp_path / "a.csv")
@@ -330,14 +330,14 @@ def test_missing_labels_file_names_its_key(tmp_path: Path) -> None:
         load_corpus(DataConfig(source="files", path=str(tmp_path), labels_file="names.txt"))
 
 
-def test_label_column_named_for_the_text_is_told(tmp_path: Path) -> None:
+def test_label_column_named_for_the_text_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\na b,joy\nc d,anger\n")
     data = DataConfig(source="files", path=str(tmp_path / "a.csv"), text_column=["text", "label"])
     with pytest.raises(DataError, match=r"'label' is named in data.text_column; remove it there"):
         load_corpus(data)
 
 
-def test_texts_below_their_labels_are_told(tmp_path: Path) -> None:
+def test_texts_below_their_labels_are_reported(tmp_path: Path) -> None:
     texts = {name: [f"{name} number {i}" for i in range(5)] for name in ("joy", "anger")}
     (tmp_path / "a.json").write_text(json.dumps(texts))
     with pytest.raises(DataError, match=r"all columns look like texts \(joy, anger\), and none is"):
