@@ -17,8 +17,8 @@ from sweep.errors import ConfigError
 # Raised whenever training code changes what a trial with equal settings would give.
 RECIPE_VERSION = 1
 
+# Model name, n_labels, n_samples, seed.
 CellKey = tuple[str, int, int, int]
-"""Model name, n_labels, n_samples, seed."""
 
 
 class SubsetFacts(Protocol):
@@ -44,8 +44,13 @@ class Cell:
 
     @property
     def axes(self) -> CellKey:
-        """Return the cell's position in the grid."""
+        """The cell's position in the grid."""
         return self.model, self.n_labels, self.n_samples, self.seed
+
+
+def format_cell(model: str, n_labels: int, n_samples: int, seed: int) -> str:
+    """Return the axes of a cell as text: ``llama, 4 labels x 800 samples, seed 0``."""
+    return f"{model}, {n_labels} labels x {n_samples} samples, seed {seed}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from sweep.cluster.autoscaler import ClusterSpec, add_up_workers, is_unknown, li
 from sweep.cluster.hardware import find_gpus
 from sweep.errors import ClusterError, StorageError
 from sweep.storage.folders import Storage, open_storage
-from sweep.storage.run_folder import explain_blindness
+from sweep.storage.run_folder import explain_unshared_folder
 
 ANSWER_SECONDS = 25
 FIRST_WORKER_SECONDS = 300.0
@@ -127,7 +127,7 @@ def _answer_word(place: str, name: str) -> str:
 def explain_storage(folder: Path, uri: str | None, hosts: list[str], reason: str = "") -> str:
     """Return the sentence about nodes that do not share the storage."""
     if uri is None:
-        return explain_blindness(folder, hosts)
+        return explain_unshared_folder(folder, hosts)
     return (
         f"storage.checkpoints: what is written to {uri} here is not read on "
         f"{', '.join(sorted(hosts))}, or the other way round ({reason or 'it is not there'}); "

@@ -16,7 +16,7 @@ from sweep.plan import TrialSpec
 from sweep.storage.checkpoints import KEPT_CHECKPOINTS, CheckpointStore, open_store
 from sweep.storage.events import EpochResult, Facts, TrialStatus, end_trial
 from sweep.storage.journal import JOURNAL_NAME
-from sweep.storage.run_folder import explain_blindness
+from sweep.storage.run_folder import explain_unshared_folder
 
 MEMORY_TRIES = 2
 """A trial that runs out of memory is tried once more, with half the batch at a time."""
@@ -102,7 +102,7 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self) -> Facts:
         if not self._checkpoint_place and not (self._folder / JOURNAL_NAME).is_file():
-            raise StorageError(explain_blindness(self._folder, [platform.node()]))
+            raise StorageError(explain_unshared_folder(self._folder, [platform.node()]))
         trial_id, epoch = self._spec.trial_id, self._resume_epoch
         self._store.drop_newer(trial_id, epoch)
         self._checkpoints = self._store.fetch(trial_id, self._scratch, epoch)

@@ -190,8 +190,8 @@ def test_cluster_that_does_not_answer_leaves_no_run_behind(
 @pytest.mark.parametrize(
     ("out", "told"),
     [
-        ("file", "cannot be made ({0}/file is a file); choose another --out"),
-        (".", "{0}/small: is not empty; add --resume to go on with a run (there is none here)"),
+        ("file", "cannot be created ({0}/file is a file); choose another --out"),
+        (".", "{0}/small: is not empty; add --resume to continue a run (there is none here)"),
     ],
 )
 def test_what_is_in_the_way_of_a_run_is_told_with_a_remedy_that_works(

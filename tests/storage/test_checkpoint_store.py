@@ -211,7 +211,7 @@ def test_node_that_does_not_share_the_storage_is_named() -> None:
         ("checkpoints", "is no place that every machine finds"),
         ("ftp://host/x", "is no place that every machine finds"),
         ("s3://", "is no place that every machine finds"),
-        ("s3://KEY:SECRET@bucket/x", "holds a user name or password"),
+        ("s3://KEY:SECRET@bucket/x", "contains a user name or password"),
     ],
 )
 def test_place_that_others_cannot_find_is_refused(
