@@ -16,6 +16,7 @@ from sweep.storage.events import Event, Opened
 from sweep.storage.journal import JOURNAL_NAME, read_events
 from sweep.storage.orphans import OrphanedTrial, list_orphaned_trials
 from sweep.storage.record import RunRecord, replay
+from sweep.storage.run_folder import CONFIG_NAME
 from sweep.storage.tables import (
     HISTORY_COLUMNS,
     HISTORY_NAME,
@@ -32,7 +33,6 @@ TABLES: dict[str, list[Column]] = {
     HISTORY_NAME: HISTORY_COLUMNS,
     PREDICTIONS_NAME: PREDICTION_COLUMNS,
 }
-CONFIG_NAME = "config.yaml"
 
 
 @dataclass(frozen=True)

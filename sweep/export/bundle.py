@@ -16,7 +16,7 @@ from transformers.utils import logging
 from sweep.errors import ModelError, RunFolderError
 from sweep.models.base import Base, attach_adapter, load_base, materialize
 from sweep.plan import TrialSpec
-from sweep.storage.checkpoints import list_checkpoints, open_store
+from sweep.storage.checkpoints import CHECKPOINTS_NAME, list_checkpoints, open_store
 from sweep.training.checkpoint import Tensors, read_checkpoint
 
 __all__ = [
@@ -69,7 +69,7 @@ def read_best_weights(
             found = find_best_weights(checkpoints, trial_id, best_epoch)
         if found is not None:
             return found
-    looked = " and ".join(str(place or run_folder / "checkpoints") for place in places)
+    looked = " and ".join(str(place or run_folder / CHECKPOINTS_NAME) for place in places)
     raise RunFolderError(
         f"{looked}: the checkpoint of trial {trial_id} is gone or damaged; restore it from a "
         "copy, set storage.checkpoints in the run's config.yaml to where it is, or train the cell "

@@ -9,6 +9,8 @@ from sweep.storage.atomic import replace_file
 from sweep.storage.journal import JOURNAL_NAME
 
 CONFIG_NAME = "config.yaml"
+# Weights of the tiny models, written once for all trials.
+MODELS_NAME = "models"
 
 
 def holds_run(folder: Path) -> bool:

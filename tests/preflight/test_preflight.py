@@ -143,7 +143,7 @@ def test_more_gpus_or_cpus_than_there_are_is_an_error() -> None:
 
 def test_cluster_without_the_gpus_asked_is_refused(write_config: WriteConfig) -> None:
     config = load_config(write_config(resources={"gpus_per_trial": 2}))
-    with pytest.raises(ClusterError, match="2 asked, but the cluster has 1 GPUs"):
+    with pytest.raises(ClusterError, match="2 requested, but the cluster has 1 GPUs"):
         trial_resources(config, {"CPU": 4.0, "GPU": 1.0})
 
 
