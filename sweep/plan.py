@@ -168,7 +168,7 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
 def draw_candidates(config: Config) -> tuple[Candidate, ...]:
     """Return the sweep's distinct candidates, the same list for every cell."""
     tune = config.tune
-    spaces = list_spaces(tune)
+    spaces = name_spaces(tune)
     possible = math.prod(space.size for space in spaces.values())
     if possible < tune.candidates:
         raise ConfigError(
@@ -184,7 +184,7 @@ def draw_candidates(config: Config) -> tuple[Candidate, ...]:
     return tuple(_build_candidate(i, point) for i, point in enumerate(points))
 
 
-def list_spaces(tune: TuneConfig) -> dict[str, Space]:
+def name_spaces(tune: TuneConfig) -> dict[str, Space]:
     """Return what may be tuned, by name: the product of these holds all candidates."""
     return {
         "lora_rank": tune.lora_rank,
