@@ -79,7 +79,7 @@ def test_counts_name_what_is_done_running_and_left(stage: Stage) -> None:
     stage.end(2)
     stage.end(1, "stopped")
     stage.recorder.running["another"] = 0.0
-    text = stage.display.summarise()
+    text = stage.display.summarize()
     assert text.startswith("1 of 4 cells; 1 running; ")
     assert "2 finished" in text
     assert "1 stopped" in text
@@ -87,9 +87,9 @@ def test_counts_name_what_is_done_running_and_left(stage: Stage) -> None:
 
 
 def test_time_left_is_told_once_something_is_done(stage: Stage) -> None:
-    assert "left; about" not in stage.display.summarise()
+    assert "left; about" not in stage.display.summarize()
     stage.end(1)
-    assert "about" in stage.display.summarise()
+    assert "about" in stage.display.summarize()
 
 
 def test_cell_without_a_result_is_said_to_have_none(plan: Plan, stage: Stage) -> None:
@@ -123,13 +123,13 @@ def test_first_line_comes_with_the_first_step(stage: Stage) -> None:
 
 def test_epochs_of_a_trial_that_ended_early_are_not_planned_any_more(stage: Stage) -> None:
     stage.end(1, "stopped")
-    assert "; 1 of 22 epochs" in stage.display.summarise()
+    assert "; 1 of 22 epochs" in stage.display.summarize()
 
 
 def test_failed_trials_leave_no_epochs_to_come(plan: Plan, stage: Stage) -> None:
     for spec in plan.trials:
         stage.recorder.write("ended", trial_id=spec.trial_id, status="failed", error="broken")
-    text = stage.display.summarise()
+    text = stage.display.summarize()
     assert text.startswith("4 of 4 cells; 0 running; 8 failed; 0 of 0 epochs; took ")
 
 
@@ -138,7 +138,7 @@ def test_run_that_has_nothing_to_do_took_no_time(plan: Plan, stage: Stage) -> No
     again = ProgressDisplay(
         plan, stage.recorder.record, stage.recorder.running, Console(file=stage.output)
     )
-    assert again.summarise() == "4 of 4 cells; 0 running; 8 finished; 8 of 8 epochs"
+    assert again.summarize() == "4 of 4 cells; 0 running; 8 finished; 8 of 8 epochs"
 
 
 def test_running_trials_tell_what_they_have_reached(plan: Plan, stage: Stage) -> None:

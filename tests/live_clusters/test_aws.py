@@ -50,7 +50,7 @@ def test_plan_counts_the_workers_that_are_not_there_yet(story: Story) -> None:
 
 def test_running_sweep_is_watched_from_another_terminal(story: Story) -> None:
     assert re.match(r"[01] of 2 cells; \d running; ", find_counts(story.watched))
-    assert "the sweep goes on" in story.watched
+    assert "the sweep continues" in story.watched
 
 
 def test_journal_names_the_commit_that_was_told(story: Story) -> None:
