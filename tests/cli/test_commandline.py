@@ -154,7 +154,8 @@ def test_dry_run_says_that_a_run_is_there_already(
     (tmp_path / "small" / "config.yaml").touch()
     assert main(command) == 0
     assert (
-        f"note: {tmp_path / 'small'}: is not empty; add --resume to go" in capsys.readouterr().out
+        f"note: {tmp_path / 'small'}: is not empty; add --resume to continue"
+        in capsys.readouterr().out
     )
 
 
