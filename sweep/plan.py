@@ -14,18 +14,18 @@ from sweep.config import Config, ModelConfig, Space, TuneConfig, draw_distinct
 from sweep.config.strict import Amount, Count, Epoch, Flag, Fraction, Id, NameTuple, Ordinal, Text
 from sweep.errors import ConfigError
 
-# Raised whenever training code changes what a trial with equal settings would give.
+# Raised whenever a change to the training code changes a trial's result.
 RECIPE_VERSION = 1
 
+# Model name, n_labels, n_samples, seed.
 CellKey = tuple[str, int, int, int]
-"""Model name, n_labels, n_samples, seed."""
 
 
 class SubsetFacts(Protocol):
-    """What the plan needs to know of the data."""
+    """What the plan needs to know about the data."""
 
     def labels_for(self, n_labels: int) -> tuple[str, ...]:
-        """Return the label names of the set of that size."""
+        """Return the names of the ``n_labels`` labels."""
 
     def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
         """Return a hash of the training, validation and test texts and labels."""
@@ -44,8 +44,13 @@ class Cell:
 
     @property
     def axes(self) -> CellKey:
-        """Return the cell's position in the grid."""
+        """The cell's position in the grid."""
         return self.model, self.n_labels, self.n_samples, self.seed
+
+
+def format_cell(model: str, n_labels: int, n_samples: int, seed: int) -> str:
+    """Return the axes of a cell as text: ``llama, 4 labels x 800 samples, seed 0``."""
+    return f"{model}, {n_labels} labels x {n_samples} samples, seed {seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A base model and the exact weights it stands for."""
+    """A base model and the exact weights it refers to."""
 
     name: Id
     path: Text
@@ -90,10 +95,9 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class TrialSpec:
-    """One candidate in one cell: all that a worker needs to train it.
+    """One candidate in one cell: everything a worker needs to train it.
 
-    The fields of this class and its parts are also what a journal's ``planned`` event is checked
-    against.
+    A journal's ``planned`` events are checked against the fields of this class and its parts.
     """
 
     trial_id: Id
@@ -109,7 +113,7 @@ class TrialSpec:
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> "TrialSpec":
-        """Return the spec that ``to_dict`` gave."""
+        """Return the spec that ``to_dict`` was called on."""
         cell, model = dict(tree["cell"]), dict(tree["model"])
         cell["labels"] = tuple(cell["labels"])
         targets = model.get("target_modules")
@@ -134,16 +138,16 @@ class Plan:
 
 
 def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) -> Plan:
-    """Return the plan of ``config``; ``revisions`` names each model's exact weights.
+    """Return the plan of ``config``; ``revisions`` identifies each model's exact weights.
 
-    Trials are grouped by model, so that a worker changes its base model seldom, and
-    candidates of a cell stand in an order shuffled by seed, since ASHA passes first arrivals.
+    Trials are grouped by model, so that workers rarely change their base model. The candidates of a
+    cell are shuffled by seed, because ASHA favors those that come first.
     """
     candidates = draw_candidates(config)
     recipe = build_recipe(config)
     contents = {candidate: _candidate_content(candidate) for candidate in candidates}
     recipe_content = _recipe_content(recipe)
-    # Each is made once for all models: they take longer than all the rest.
+    # Computed once for all models: fingerprints take longer than all the rest.
     fingerprint_of = cache(data.fingerprint)
     cells, trials = [], []
     for model, k, n, seed in product(
@@ -163,7 +167,7 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
 def draw_candidates(config: Config) -> tuple[Candidate, ...]:
     """Return the sweep's distinct candidates, the same list for every cell."""
     tune = config.tune
-    spaces = list_spaces(tune)
+    spaces = name_spaces(tune)
     possible = math.prod(space.size for space in spaces.values())
     if possible < tune.candidates:
         raise ConfigError(
@@ -179,8 +183,8 @@ def draw_candidates(config: Config) -> tuple[Candidate, ...]:
     return tuple(_build_candidate(i, point) for i, point in enumerate(points))
 
 
-def list_spaces(tune: TuneConfig) -> dict[str, Space]:
-    """Return what may be tuned, by name: the product of these holds all candidates."""
+def name_spaces(tune: TuneConfig) -> dict[str, Space]:
+    """Return what may be tuned, by name; the candidates are drawn from the product of these."""
     return {
         "lora_rank": tune.lora_rank,
         "learning_rate": tune.learning_rate,
@@ -203,7 +207,7 @@ def _build_candidate(index: int, point: Mapping[str, float]) -> Candidate:
 
 
 def build_recipe(config: Config) -> Recipe:
-    """Return the settings that all trials share."""
+    """Return the training settings that all trials share."""
     train = config.train
     return Recipe(
         batch_size=train.batch_size,
@@ -220,7 +224,7 @@ def build_recipe(config: Config) -> Recipe:
 
 
 def build_model_ref(model: ModelConfig, revision: str) -> ModelRef:
-    """Return the reference that travels to the workers."""
+    """Return the reference that is sent to the workers."""
     return ModelRef(
         name=model.name,
         path=model.path,
@@ -250,7 +254,7 @@ def _candidate_content(candidate: Candidate) -> dict[str, Any]:
 
 def _recipe_content(recipe: Recipe) -> dict[str, Any]:
     content = asdict(recipe)
-    # How much passes or is kept at once changes no result beyond rounding.
+    # How much is processed or kept at a time changes no result beyond rounding.
     for name in ("eval_batch_size", "max_batch_tokens", "gradient_checkpointing"):
         del content[name]
     content["version"] = RECIPE_VERSION

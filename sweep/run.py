@@ -47,6 +47,8 @@ from sweep.storage.run_folder import (
     save_config,
 )
 
+# The exit code of a run that was interrupted, as a shell gives it for Ctrl-C.
+INTERRUPTED = 130
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "quickstart.yaml"
 
 
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -80,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
     plan = _build_plan(config, inputs)
     record = _read_record(folder)
     done = _list_done(record, options.retry_failed)
-    # Where another machine trains, this one's processors and memory say nothing.
+    # If another machine trains, this one's processors and memory do not matter.
     remote = (options.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     spec = read_cluster_spec() if remote else None
     target = Target(None if remote else inspect_machine(), expect_machine(spec) if spec else None)
@@ -88,13 +90,13 @@ def _run(options: argparse.Namespace) -> int:
     obstacle = "" if options.resume else find_obstacle(folder)
     if options.dry_run and obstacle:
         preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {obstacle}"))
-    strays = describe_orphaned_trials(plan.trials, record) if plan else []
+    orphans = describe_orphaned_trials(plan.trials, record) if plan else []
     if options.dry_run:
-        _print_plan(config, plan, preflight, done, strays, options.json)
+        _print_plan(config, plan, preflight, done, orphans, options.json)
         return 2 if preflight.errors() else 0
     if plan is None or inputs.subsets is None or preflight.errors():
         raise SweepError(preflight.errors()[0].sentence)
-    return _train(config, plan, inputs.subsets, preflight, strays, options)
+    return _train(config, plan, inputs.subsets, preflight, orphans, options)
 
 
 def _attach(options: argparse.Namespace) -> int:
@@ -115,7 +117,7 @@ def _build_plan(config: Config, inputs: ResolvedInputs) -> Plan | None:
 
 
 def _read_config(options: argparse.Namespace) -> Config:
-    """Return the configuration: the file that is named, or the resumed run's own."""
+    """Return the configuration: the given file, or the resumed run's own."""
     path = options.config
     if path is None and options.resume and options.name:
         path = options.out / check_option_name(options.name) / CONFIG_NAME
@@ -129,10 +131,10 @@ def _read_config(options: argparse.Namespace) -> Config:
 
 def _explain_absence(folder: Path) -> str:
     if (folder / JOURNAL_NAME).is_file():
-        return "is gone; name the configuration that the run was started with: CONFIG --resume"
+        return "is missing; name the configuration that the run was started with: CONFIG --resume"
     return (
-        "cannot be read (there is no run to resume here); check --name and --out, or name its "
-        "configuration"
+        "cannot be read (there is no run to resume here); check --name and --out, or name the "
+        "run's configuration"
     )
 
 
@@ -143,7 +145,7 @@ def _read_record(folder: Path) -> RunRecord:
 
 
 def _list_done(record: RunRecord, retry_failed: bool) -> frozenset[str]:
-    """Return the trials that need not run: those that ended, without those to be run anew."""
+    """Return the trials that need not run: those that ended, except those to be retried."""
     if not retry_failed:
         return record.done()
     return record.done() - {i for i, trial in record.trials.items() if trial.has_failed()}
@@ -154,7 +156,7 @@ def _print_plan(
     plan: Plan | None,
     preflight: Preflight,
     done: frozenset[str],
-    strays: list[str],
+    orphans: list[str],
     as_json: bool,
 ) -> None:
     if as_json:
@@ -163,8 +165,8 @@ def _print_plan(
         return
     print(format_plan(plan, done) if plan else format_outline(config))
     print()
-    if strays:
-        print("\n".join([*strays, ""]))
+    if orphans:
+        print("\n".join([*orphans, ""]))
     print(format_preflight(preflight))
 
 
@@ -173,12 +175,12 @@ def _train(
     plan: Plan,
     subsets: Subsets,
     preflight: Preflight,
-    strays: list[str],
+    orphans: list[str],
     options: argparse.Namespace,
 ) -> int:
     write_report = load_report()
     if not options.resume:
-        # Slow to import. Before the folder is made: what is mistyped leaves nothing behind.
+        # Slow to import. Checked before the folder is created, so a mistyped address leaves none.
         from sweep.cluster.session import check_cluster
 
         check_cluster(options.address)
@@ -186,24 +188,24 @@ def _train(
     forecast, pace = preflight.forecast(), preflight.pace()
     setup = RunSetup(config, plan, subsets, folder, forecast, pace, preflight.data)
     if not options.resume:
-        # Before the journal: whenever this process is killed, --resume finds the configuration.
+        # Before the journal: --resume then finds a configuration whenever this process is killed.
         save_config(folder, config)
     with Journal(folder) as journal:
         if options.resume:
             save_config(folder, config)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        # These import Ray and are slow: planning must not wait for them.
+        # These import Ray and are slow; planning must not wait for them.
         from rich.console import Console
 
         from sweep.tuning.driver import run_plan
 
         console = Console()
-        told = [*format_data(preflight), *format_warnings(preflight), *strays]
-        lines = [f"run folder: {folder}", *told]
+        lines = [f"run folder: {folder}", *format_data(preflight), *format_warnings(preflight)]
+        lines += orphans
         if journal.dropped_bytes:
             lines.append(
-                f"{journal.path}: the last line was cut short when its driver ended, and is "
-                f"left out ({journal.dropped_bytes} bytes); what it told is done again"
+                f"{journal.path}: the last line was cut short when its driver ended, and was "
+                f"dropped ({journal.dropped_bytes} bytes); the work it recorded is done again"
             )
         for line in lines:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -211,9 +213,9 @@ def _train(
         try:
             record = run_plan(setup, journal, options.address, console, options.retry_failed)
         except KeyboardInterrupt:
-            # The second Ctrl-C, or one before the trials began: no report, at once.
-            print(f"interrupted: what is done is kept; go on with: {resume}")
-            return 130
+            # The second Ctrl-C, or one before the trials began: exit at once, without a report.
+            print(f"interrupted: completed work is kept; continue with: {resume}")
+            return INTERRUPTED
     return _close(plan, record, folder, resume, write_report)
 
 
@@ -231,14 +233,14 @@ def _close(
     report = write_report(folder)
     if unfinished:
         left = "1 trial is" if len(unfinished) == 1 else f"{len(unfinished)} trials are"
-        print(f"interrupted: {left} left; go on with: {resume}")
+        print(f"interrupted: {left} left; continue with: {resume}")
     elif missing:
         print(f"{len(missing)} of {len(plan.cells)} cells have no result; the report says why")
-    if told := summarize_failures(record, plan, f"{resume} --retry-failed"):
-        print(told)
+    if failures := summarize_failures(record, plan, f"{resume} --retry-failed"):
+        print(failures)
     print(report)
     if unfinished:
-        return 130
+        return INTERRUPTED
     return 1 if missing else 0
 
 

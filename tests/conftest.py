@@ -21,15 +21,16 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 LABELS = ("joy", "anger", "love", "fear")
 
 
-# The files that start Ray, which take longest, in two groups: two cores cannot run more at a time.
+# The files that start Ray, the slowest, in two groups: more Rays at a time are too many for two
+# cores.
 RAY = (
     ("test_sweep", "test_changed_runs", "test_trackers", "test_security_secrets",
      "test_environment", "test_security_ray"),
-    ("test_faults", "test_packed_sweep", "test_placement", "test_new_workers", "test_store",
-     "test_lost_workers", "test_host", "test_streams", "test_failed_baselines", "test_home",
-     "test_search_path"),
+    ("test_faults", "test_packed_sweep", "test_placement", "test_new_workers",
+     "test_checkpoint_store", "test_lost_workers", "test_host", "test_streams",
+     "test_failed_baselines", "test_home", "test_search_path"),
 )  # fmt: skip
-PLACES = {name: f"ray-{number}" for number, group in enumerate(RAY) for name in group}
+RAY_GROUPS = {name: f"ray-{number}" for number, group in enumerate(RAY) for name in group}
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
@@ -40,7 +41,7 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
         path = Path(nodeid.partition("::")[0])
         if path.parent.name == "properties":
             return "properties"
-        return PLACES.get(path.stem, path.stem)
+        return RAY_GROUPS.get(path.stem, path.stem)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
@@ -49,8 +50,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of Ray first: the longest start first."""
-    items.sort(key=lambda item: PLACES.get(item.path.stem, "then the others"))
+    """Put the tests of Ray first: what takes longest begins first."""
+    items.sort(key=lambda item: RAY_GROUPS.get(item.path.stem, "then the others"))
 
 
 @pytest.fixture(scope="session")

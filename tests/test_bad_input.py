@@ -145,7 +145,7 @@ LINE = {  # the complete command line, what the sentence names, and the remedy i
     "no grid": (["nogrid.yaml"], "grid is missing", "add it"),
     "name with a path": (["small.yaml", "--name", "../x"], "--name", "use letters"),
     "JSON without dry run": (["small.yaml", "--json"], "--json", "--dry-run; add it"),
-    "nothing to resume": (["small.yaml", "--resume"], "small", "leave out --resume"),
+    "nothing to resume": (["small.yaml", "--resume"], "small", "omit --resume"),
     "folder in use": (["small.yaml", "--out", ".", "--name", "used"], "used", "add --resume"),
     "folder below a file": (["small.yaml", "--out", "three.csv"], "three.csv", "another --out"),
 }

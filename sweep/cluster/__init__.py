@@ -1,7 +1,7 @@
-"""The machines: what they have, how Ray is reached, and what a trial gets of them.
+"""The machines: what they have, how Ray is reached, and what each trial gets.
 
 ``hardware`` measures this machine, ``autoscaler`` reads what a cluster may grow to, ``environment``
-says what workers inherit; ``session`` connects to Ray, ``nodes`` asks a connected cluster,
+says what workers inherit; ``session`` connects to Ray, ``nodes`` queries a connected cluster,
 ``allocation`` divides it among trials. ``ray_internals`` is the only module of the project that
 touches Ray's private names.
 

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+# Dense 16-bit tensor throughput in 10^12 floating-point operations per second, from NVIDIA's data
+# sheets (https://www.nvidia.com/en-us/data-center/).
 GPU_TERAFLOPS = {
     "B200": 2250.0,
     "H200": 989.0,
@@ -21,9 +23,8 @@ GPU_TERAFLOPS = {
     "V100": 112.0,
     "T4": 65.0,
 }
-"""Dense 16-bit tensor throughput in 10^12 floating-point operations a second, from the makers'
-data sheets (https://www.nvidia.com/en-us/data-center/)."""
 UNKNOWN_GPU_TERAFLOPS = 60.0
+# Memory by Ray's name for the GPU, as listed by ``nvidia-smi``; the smaller of two variants.
 GPU_MEBIBYTES = {
     "B200": 183_359,
     "H200": 143_771,
@@ -37,28 +38,23 @@ GPU_MEBIBYTES = {
     "V100": 16_160,
     "T4": 15_360,
 }
-"""Memory by Ray's name of the GPU, as ``nvidia-smi`` lists it; the smaller where there are two."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: its name and its memory in bytes."""
-
     name: str
     memory_bytes: int
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Processor cores, main memory in bytes, and GPUs."""
-
     cpus: int
     memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
 
 
 def inspect_machine() -> Machine:
-    """Return what this machine has, or what its container allows; starts nothing on a GPU."""
+    """Return what this machine has, or what its container allows; nothing is run on a GPU."""
     return Machine(_count_cpus(), _find_memory(), find_gpus())
 
 
@@ -78,7 +74,7 @@ def _find_memory() -> int:
 
 
 def find_gpus() -> tuple[Gpu, ...]:
-    """Return the NVIDIA GPUs that ``nvidia-smi`` lists, in its order; none where it is missing."""
+    """Return the NVIDIA GPUs that ``nvidia-smi`` lists, in its order; none if it is missing."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not shutil.which("nvidia-smi"):
         return ()
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
@@ -90,8 +86,7 @@ def find_gpus() -> tuple[Gpu, ...]:
 
 
 def parse_gpus(text: str) -> tuple[Gpu, ...]:
-    """Return the GPUs in lines of ``name, memory in MiB``; lines of another form are passed
-    over."""
+    """Return the GPUs in lines of ``name, memory in MiB``; other lines are ignored."""
     found = []
     for line in text.splitlines():
         name, _, memory = line.rpartition(",")
@@ -101,7 +96,7 @@ def parse_gpus(text: str) -> tuple[Gpu, ...]:
 
 
 def assume_gpu_flops(name: str) -> tuple[float, bool]:
-    """Return a GPU's peak operations a second, and whether its name is in the table."""
+    """Return a GPU's peak operations per second, and whether its name is in the table."""
     for known, teraflops in GPU_TERAFLOPS.items():
         if known in name:
             return teraflops * 1e12, True
@@ -114,9 +109,9 @@ def assume_gpu_memory(name: str) -> int:
 
 
 def measure_cpu_flops(threads: int, seconds: float = 0.15) -> float:
-    """Return float32 operations a second of a feed-forward-sized matrix product on ``threads``
-    threads: the mean over ``seconds``, so that what else the machine is doing counts too."""
-    import numpy as np  # only a prediction for a CPU needs these
+    """Return float32 operations per second of a matrix product the size of a feed-forward layer, on
+    ``threads`` threads: the mean over ``seconds``, so that the machine's other load counts too."""
+    import numpy as np  # only estimates for a CPU need these
     from threadpoolctl import threadpool_limits
 
     tokens, width = 256, 768

@@ -1,4 +1,4 @@
-"""What a connected Ray cluster has or may grow to, and whether its nodes see the run folder."""
+"""What a connected Ray cluster has or may grow to, and whether its nodes share the storage."""
 
 import contextlib
 import tempfile
@@ -15,15 +15,15 @@ from sweep.cluster.autoscaler import ClusterSpec, add_up_workers, is_unknown, li
 from sweep.cluster.hardware import find_gpus
 from sweep.errors import ClusterError, StorageError
 from sweep.storage.folders import Storage, open_storage
-from sweep.storage.run_folder import explain_blindness
+from sweep.storage.run_folder import explain_unshared_folder
 
 ANSWER_SECONDS = 25
 FIRST_WORKER_SECONDS = 300.0
 
 
 def find_capacity(spec: ClusterSpec | None = None) -> dict[str, float]:
-    """Return what the cluster can hold of each resource: what its nodes have or, where that is
-    more, what the launcher's ``spec`` lets its workers have together."""
+    """Return the cluster's capacity of each resource: what its nodes have or, if that is more, the
+    total that the launcher's ``spec`` allows its workers."""
     have: dict[str, float] = ray.cluster_resources()
     addable = add_up_workers(spec) if spec else {}
     return {name: max(have.get(name, 0), addable.get(name, 0)) for name in {*have, *addable}}
@@ -32,32 +32,33 @@ def find_capacity(spec: ClusterSpec | None = None) -> dict[str, float]:
 def wait_for_capacity(
     spec: ClusterSpec | None, cpus: float, notify: Callable[[str], None]
 ) -> dict[str, float]:
-    """Return ``find_capacity``, where it can be known.
+    """Return ``find_capacity``, once it is known.
 
-    Of some workers the launcher does not know what they have: then it waits, five minutes at
-    most, for the first to be there, and for ``cpus`` that a trial can have.
+    The launcher does not know the resources of some workers: then this waits, for at most five
+    minutes, until the first is up and the cluster has the ``cpus`` that a trial needs.
     """
     if spec is None or not is_unknown(spec):
         return find_capacity(spec)
     until = time.monotonic() + FIRST_WORKER_SECONDS
-    told = False
+    notified = False
     while time.monotonic() < until:
         capacity = find_capacity(spec)
         if len(list_nodes()) > 1 and capacity.get("CPU", 0) >= cpus:
             break
-        if not told:
-            notify("waiting for the first worker: what it has is known once it is there")
-        told = True
+        if not notified:
+            notify("waiting for the first worker: its resources are known only once it is up")
+        notified = True
         time.sleep(1)
     return find_capacity(spec)
 
 
 def find_gpu_memory(spec: ClusterSpec | None = None) -> int | None:
     """Return the bytes of the smallest GPU that the cluster has or may get, or None if that is
-    not known.
+    unknown.
 
-    Nothing runs on a GPU: a task on each node with one asks ``nvidia-smi``. Of GPUs still to come
-    only the name is known, from the launcher's ``spec``, and the table of ``machine``.
+    Nothing runs on a GPU: a task on each node that has one asks ``nvidia-smi``. Of GPUs still to be
+    started only the name is known, from the launcher's ``spec``; their memory is looked up in the
+    table of ``hardware``.
     """
     nodes = [node for node in list_nodes() if node["Resources"].get("GPU", 0)]
     answers = _ask(nodes, _list_gpu_memory)
@@ -73,13 +74,13 @@ def _list_gpu_memory() -> list[int]:
 
 
 def check_storage(folder: Path, uri: str | None = None) -> None:
-    """Raise ClusterError unless what is written here is read on every node of the cluster, and
-    the other way round: at ``uri`` or, without one, in the run folder."""
+    """Raise ClusterError unless every node of the cluster can read what is written here, and vice
+    versa: at ``uri`` or, without one, in the run folder."""
     nodes = list_nodes()
     if uri is None and len(nodes) < 2:
         return
     try:
-        reasons = _exchange_words(nodes, uri or str(folder))
+        reasons = _exchange_markers(nodes, uri or str(folder))
     except StorageError as error:
         raise ClusterError(f"{'storage.checkpoints' if uri else '--out'}: {error}") from error
     hosts = [node["NodeManagerHostname"] for node in nodes if node["NodeID"] in reasons]
@@ -88,14 +89,15 @@ def check_storage(folder: Path, uri: str | None = None) -> None:
         raise ClusterError(explain_storage(folder, uri, hosts, reason))
 
 
-def _exchange_words(nodes: list[dict[str, Any]], place: str) -> dict[str, str]:
-    """Write at ``place`` and let every node answer there; return node id -> what went wrong."""
-    storage, name = open_storage(place), f"storage-check-{uuid.uuid4().hex}"
-    _leave_word(storage, f"{name}/driver")
+def _exchange_markers(nodes: list[dict[str, Any]], location: str) -> dict[str, str]:
+    """Write a marker at ``location`` and have every node answer there; return node id -> what went
+    wrong."""
+    storage, name = open_storage(location), f"storage-check-{uuid.uuid4().hex}"
+    _write_marker(storage, f"{name}/driver")
     try:
-        answers = _ask(nodes, _answer_word, place, name)
+        answers = _ask(nodes, _answer_marker, location, name)
         with tempfile.TemporaryDirectory() as scratch:
-            # Read by name: the list of a folder may be an old one, kept by the client of NFS.
+            # Read by name: an NFS client may have cached an old listing of the folder.
             return {
                 node: reason
                 for node, reason in answers.items()
@@ -106,19 +108,19 @@ def _exchange_words(nodes: list[dict[str, Any]], place: str) -> dict[str, str]:
             storage.delete_folder(name)
 
 
-def _leave_word(storage: Storage, name: str) -> None:
+def _write_marker(storage: Storage, name: str) -> None:
     with tempfile.TemporaryDirectory() as source:
-        (Path(source) / "word").write_text(name)
+        (Path(source) / "marker").write_text(name)
         storage.write_folder(name, Path(source))
 
 
-def _answer_word(place: str, name: str) -> str:
-    """Read on this node what the driver wrote, and write an answer; return what went wrong."""
+def _answer_marker(location: str, name: str) -> str:
+    """Read the driver's marker on this node, and write one in reply; return what went wrong."""
     try:
-        storage = open_storage(place)
+        storage = open_storage(location)
         with tempfile.TemporaryDirectory() as scratch:
             if storage.read_folder(f"{name}/driver", Path(scratch) / "driver"):
-                _leave_word(storage, f"{name}/{ray.get_runtime_context().get_node_id()}")
+                _write_marker(storage, f"{name}/{ray.get_runtime_context().get_node_id()}")
     except StorageError as error:
         return str(error)
     return ""
@@ -127,27 +129,27 @@ def _answer_word(place: str, name: str) -> str:
 def explain_storage(folder: Path, uri: str | None, hosts: list[str], reason: str = "") -> str:
     """Return the sentence about nodes that do not share the storage."""
     if uri is None:
-        return explain_blindness(folder, hosts)
+        return explain_unshared_folder(folder, hosts)
     return (
-        f"storage.checkpoints: what is written to {uri} here is not read on "
-        f"{', '.join(sorted(hosts))}, or the other way round ({reason or 'it is not there'}); "
-        "name a storage that every node may read and write"
+        f"storage.checkpoints: what this machine writes to {uri} cannot be read on "
+        f"{', '.join(sorted(hosts))}, or vice versa ({reason or 'it is not there'}); choose a "
+        "location that every node may read and write"
     )
 
 
 def list_nodes() -> list[dict[str, Any]]:
-    """Return Ray's description of each node that is alive."""
+    """Return Ray's description of each live node."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _ask(nodes: list[dict[str, Any]], question: Any, *arguments: Any) -> dict[str, Any]:
-    """Return the answer of each node by id, from a task that takes no CPU; slow nodes are left
-    out."""
+    """Return the answer of each node by id, from a task that reserves no CPU; nodes that do not
+    answer in time are left out."""
     task = ray.remote(question)
     asked = {}
     for node in nodes:
-        place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        asked[task.options(num_cpus=0, scheduling_strategy=place).remote(*arguments)] = node
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        asked[task.options(num_cpus=0, scheduling_strategy=there).remote(*arguments)] = node
     if not asked:
         return {}
     ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
@@ -158,5 +160,5 @@ def _ask(nodes: list[dict[str, Any]], question: Any, *arguments: Any) -> dict[st
         try:
             answers[asked[reference]["NodeID"]] = ray.get(reference)
         except ray.exceptions.RayError:
-            continue  # a node that just left says nothing about the others
+            continue  # a node that was just lost says nothing about the others
     return answers

@@ -1,4 +1,4 @@
-"""Ray's private names (2.60) in one place: what to read again with each new release of Ray."""
+"""All uses of Ray's private names (2.60): to be reviewed with each new release of Ray."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,29 +18,29 @@ from ray.tune.schedulers import ASHAScheduler
 
 
 def find_default_folder() -> Path:
-    """Return the folder in which Ray keeps its sessions unless it is told another."""
+    """Return the folder in which Ray keeps its sessions by default."""
     return Path(ray._common.utils.get_default_ray_temp_dir())
 
 
 def find_head(address: str) -> str | None:
-    """Return the HOST:PORT of the cluster's head; None if Ray alone can tell."""
-    place = None if "://" in address else services.canonicalize_bootstrap_address(address)
-    return str(place) if place else None
+    """Return the HOST:PORT of the cluster's head; None if only Ray can resolve ``address``."""
+    head = None if "://" in address else services.canonicalize_bootstrap_address(address)
+    return str(head) if head else None
 
 
 def require_token() -> None:
-    """Raise AuthenticationError where the environment asks for a token and none is there."""
+    """Raise AuthenticationError if the environment requires a token and none is there."""
     ensure_token_if_auth_enabled(create_token_if_missing=False)
 
 
-def ask_head(place: str) -> None:
-    """Talk to the head at ``place`` once; raise AuthenticationError where it wants another token,
+def ask_head(head: str) -> None:
+    """Connect to the head at ``head`` once; raise AuthenticationError if it requires another token,
     which would crash ``ray.init``."""
-    GcsClient(address=place)
+    GcsClient(address=head)
 
 
 def reread_authentication() -> None:
-    """Let Ray, which reads mode and token once in a process, look at the environment again."""
+    """Make Ray, which reads mode and token once per process, read the environment again."""
     # In this order: with the mode still on, a thread that ends late would miss the token.
     RayConfig.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
@@ -49,7 +49,7 @@ def reread_authentication() -> None:
 @contextmanager
 def loopback_only() -> Iterator[None]:
     """Keep a cluster that ``ray.init`` starts inside the block on the loopback interface."""
-    # Ray's own switch for a cluster of one node, on by itself on macOS and Windows.
+    # Ray's own switch for single-node clusters, set by default on macOS and Windows.
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         yield
@@ -58,25 +58,25 @@ def loopback_only() -> Iterator[None]:
 
 
 class FixedFolders(list[str]):
-    """A list that Ray adds nothing to."""
+    """A list that ignores what Ray adds to it."""
 
     def extend(self, folders: Iterable[str]) -> None:
-        """Leave out ``folders``."""
+        """Ignore ``folders``."""
 
 
 def set_search_path(job: JobConfig, folders: Iterable[str]) -> None:
-    """Have the workers of ``job`` look for modules in ``folders`` first, and not in the current
+    """Make the workers of ``job`` look for modules in ``folders`` first, and not in the current
     folder, which ``ray.init`` would add."""
     job._py_driver_sys_path = FixedFolders(folders)
 
 
 @contextmanager
 def memory_losses_as_lost_workers() -> Iterator[None]:
-    """Let Tune see a worker that Ray's memory monitor ended as a lost worker, inside the block.
+    """Inside the block, make Tune treat a worker that Ray's memory monitor killed as a lost worker.
 
-    The error it raises for one, OutOfMemoryError, is neither of the two kinds that Tune's actor
-    manager knows (Ray 2.60, ``_actor_task_failed``): Tune would end the whole run with
-    "Caught unexpected exception", for one trial too large.
+    Ray raises OutOfMemoryError for one, which is neither of the two errors that Tune's actor
+    manager knows (Ray 2.60, ``_actor_task_failed``): Tune would end the entire run with "Caught
+    unexpected exception" because of a single trial that is too large.
     """
     original = RayActorManager._actor_task_failed
 
@@ -93,18 +93,19 @@ def memory_losses_as_lost_workers() -> Iterator[None]:
 
 
 def has_worker_coming(controller: Any, trial: Trial) -> bool:
-    """Return whether a worker of its own is starting for a trial that waits."""
+    """Return whether a worker is already starting for this waiting trial."""
     actor = controller._trial_to_actor.get(trial)
-    # Until a place is found for it, a worker is a request like any other.
+    # Until it is scheduled on a node, a worker is a request like any other.
     return actor is not None and actor in controller._actor_manager.live_actors
 
 
 def withdraw_requests(controller: Any, position: int) -> None:
-    """Take back Tune's requests for the workers of trials after ``position`` in the plan.
+    """Withdraw Tune's requests for the workers of trials after ``position`` in the plan.
 
-    Tune serves requests in the order in which they were made, and asks for a lost trial last: all
-    that wait would overtake it, and meet other rungs than in a run without the loss. In its next
-    step Tune asks again, first for the trial that ``choose_trial_to_run`` names.
+    Tune serves requests in the order in which they were made, and requests a worker for a lost
+    trial last: all waiting trials would overtake it, and meet rungs in another order than in a run
+    without the loss. In its next step Tune makes the requests again, the first for the trial that
+    ``choose_trial_to_run`` returns.
     """
     unserved = set(controller._actor_manager.pending_actors)
     for trial in sorted(controller._staged_trials, key=lambda trial: trial.config["position"]):
@@ -117,7 +118,7 @@ def withdraw_requests(controller: Any, position: int) -> None:
 
 
 def find_rung(asha: ASHAScheduler, trial_id: str, epoch: int) -> tuple[float | None, float | None]:
-    """Return the rung at which ``asha`` will compare the trial now, and its cutoff."""
+    """Return the rung at which ``asha`` is about to compare the trial, and its cutoff."""
     bracket = asha._brackets[0]
     for milestone, recorded in bracket._rungs:
         if epoch >= milestone and trial_id not in recorded:
@@ -132,20 +133,20 @@ def enter_result(asha: ASHAScheduler, trial_id: str, epoch: int, value: float) -
 
 
 class _Arrival:
-    """Stands in for a Tune trial when recorded results are replayed."""
+    """The part of a Tune trial that a bracket needs when recorded results are replayed."""
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
 
 
 def forget_result(trial: Trial) -> None:
-    """Take from a trial that has ended what Tune would keep of it until the run's end: its whole
-    specification, its last result, and running averages of every metric."""
-    # Tune fills in a copy of the configuration and keeps the first one, to restore trials.
+    """Delete from an ended trial what Tune would keep until the run's end: its full specification,
+    its last result, and running averages of every metric."""
+    # Tune resolves a copy of the configuration, and keeps the original to restore trials.
     for config in (trial.config, vars(trial).get("_Trial__unresolved_config", {})):
         for name in ("trial", "resume_epoch"):
             config.pop(name, None)
-    # Without a result, Tune would fetch this one for every trial at the end of the run.
+    # Without a last result, Tune would fetch this one for every trial at the end of the run.
     trial._default_result_or_future = None
     trial.run_metadata.last_result = {}
     trial.run_metadata.metric_analysis = {}

@@ -32,7 +32,7 @@ LOG_NAME = "ray.log"
 LOCAL, CLIENT = "local", "ray://"
 ANSWER_SECONDS = 10.0
 
-# Longest path of a Unix socket (macOS takes 103 bytes), and how long Ray's own part of it gets:
+# Longest path of a Unix socket (103 bytes on macOS), and the length of Ray's own part of it:
 # /session_2026-11-26_16-08-30_123456_1234567/sockets/plasma_store
 SOCKET_PATH, SESSION_PATH = 103, 66
 SHORT_FOLDER = "/tmp/ray"
@@ -47,7 +47,7 @@ CLOUD_KEYS = (
 )
 
 TUNE_SETTINGS = {
-    # The journal is the run's state: Tune's own loggers and snapshots would only double it.
+    # The journal is the run's state: Tune's own loggers and snapshots would only duplicate it.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
     # A failed trial reports no metric, and must not end the run.
@@ -60,14 +60,14 @@ TUNE_SETTINGS = {
 
 
 def connect(address: str | None, folder: Path, console: Console) -> None:
-    """Join the Ray cluster at ``address``, or start one on this machine; its talk goes to a file
+    """Join the Ray cluster at ``address``, or start one on this machine; Ray's log goes to a file
     in the run folder. Raises ClusterError if that fails.
 
-    A cluster started here listens on the loopback interface alone, has no dashboard, and wants
-    a token of every client (see ``closed_cluster``).
+    A cluster started here listens only on the loopback interface, has no dashboard, and requires a
+    token from every client (see ``closed_cluster``).
     """
     check_ray()
-    # Tune would put these into the runtime_env of every trial, which Ray's logs and dashboard show.
+    # Tune would copy these into every trial's runtime_env, which Ray's logs and dashboard show.
     ENV_VARS_TO_PROPAGATE.difference_update(CLOUD_KEYS)
     os.environ.update({key: os.environ.get(key, value) for key, value in TUNE_SETTINGS.items()})
     where = choose_address(address)
@@ -88,51 +88,51 @@ def connect(address: str | None, folder: Path, console: Console) -> None:
 
 
 def check_cluster(address: str | None) -> None:
-    """Raise ClusterError at once where ``connect`` would find no cluster to join."""
+    """Raise ClusterError now if ``connect`` would later find no cluster to join."""
     where = choose_address(address)
     if where == LOCAL or where.startswith(CLIENT):
         return
     try:
-        # Whether a token fits is asked later: of a cluster that is not there, none would help.
+        # The token is checked later: it does not matter if the cluster is not there.
         _reach_head(where)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(_explain_silence(address, where, first_line(error))) from error
 
 
 def choose_address(address: str | None) -> str:
-    """Return which cluster is meant: ``--address``, else RAY_ADDRESS, else one of our own."""
+    """Return the cluster to use: ``--address``, else RAY_ADDRESS, else a new local one."""
     return address or os.environ.get("RAY_ADDRESS") or LOCAL
 
 
 def _explain_silence(address: str | None, where: str, reason: str) -> str:
     if where == LOCAL:
         return (
-            f"Ray cannot start on this machine ({reason}); see that memory, disk space and the "
-            "limits of 'ulimit -a' are not used up, or name a running cluster with --address"
+            f"Ray cannot start on this machine ({reason}); check that memory, disk space and the "
+            "limits in 'ulimit -a' are not exhausted, or name a running cluster with --address"
         )
     given, remedy = _name_source(address, where)
-    look = "see that the address is right and the cluster is up"
+    check = "check that the address is right and the cluster is up"
     if where == "auto":
-        look = "start one with 'ray start --head'"
+        check = "start one with 'ray start --head'"
     elif where.startswith(CLIENT):
-        look = "run this on a machine of the cluster with --address auto"
-    return f"{given}: no Ray cluster answers ({reason}); {look}, or {remedy}"
+        check = "run this on a machine of the cluster with --address auto"
+    return f"{given}: no Ray cluster answers ({reason}); {check}, or {remedy}"
 
 
 def _name_source(address: str | None, where: str) -> tuple[str, str]:
-    """Return what named the cluster, and how to have one of this machine's own instead."""
+    """Return what named the cluster, and how to start a local one instead."""
     if not address:
         return f"RAY_ADDRESS={where}", "unset RAY_ADDRESS"
     if os.environ.get("RAY_ADDRESS"):
-        return f"--address {where}", "leave --address out and unset RAY_ADDRESS"
-    return f"--address {where}", "leave --address out"
+        return f"--address {where}", "omit --address and unset RAY_ADDRESS"
+    return f"--address {where}", "omit --address"
 
 
 def disconnect() -> None:
-    """Leave the cluster, or end the one started here, and forget its token.
+    """Leave the cluster, or shut down the one started here, and forget its token.
 
-    A second or two in which a Ctrl-C waits: Ray, left half shut down, ends this process with an
-    exit code of its own.
+    Ctrl-C is held back for this second or two: interrupted in the middle of its shutdown, Ray ends
+    this process with an exit code of its own.
     """
     with delay_interrupts():
         ray.shutdown()
@@ -143,22 +143,22 @@ def _start_cluster(console: Console) -> None:
     if os.environ.get(AUTH_MODE, "token").lower() == "disabled":
         console.print(
             f"note: {AUTH_MODE} is disabled, so every user of this machine can run code in this "
-            "Ray cluster as you; unset it to ask for a token",
+            "Ray cluster as you; unset it to require a token",
             highlight=False,
             soft_wrap=True,
         )
-    usual = find_default_folder()
-    reason = find_folder_fault(usual)
+    default = find_default_folder()
+    reason = find_folder_fault(default)
     if reason:
         console.print(
-            f"note: the temporary folder {usual} {reason}, so Ray's files go to {SHORT_FOLDER}; "
-            "set RAY_TMPDIR to another one if you wish",
+            f"note: the temporary folder {default} {reason}, so Ray's files go to {SHORT_FOLDER}; "
+            "set RAY_TMPDIR to choose another one",
             highlight=False,
             soft_wrap=True,
             markup=False,
         )
     with closed_cluster():
-        # The workers inherit the whole environment: nothing has to be told.
+        # The workers inherit the entire environment: no runtime_env is needed.
         ray.init(
             address=LOCAL,
             log_to_driver=False,
@@ -170,47 +170,46 @@ def _start_cluster(console: Console) -> None:
 
 
 def find_folder_fault(folder: Path) -> str:
-    """Return why Ray cannot have its session in ``folder``; empty if it can."""
+    """Return why Ray cannot keep its session in ``folder``; empty if it can."""
     if len(str(folder)) + SESSION_PATH > SOCKET_PATH:
         return "has a path too long for Ray's sockets"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return f"cannot be made ({error.strerror})"
+        return f"cannot be created ({error.strerror})"
     return "" if is_writable(folder) else "cannot be written"
 
 
 def _join_cluster(address: str, given: str) -> None:
-    told = {"env_vars": worker_environment()}
     with _authentication(given):
         _check_answer(address)
         ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env=told,
+            runtime_env={"env_vars": worker_environment()},
             job_config=build_job_config(joined=True),
         )
 
 
 @contextmanager
 def _authentication(given: str) -> Iterator[None]:
-    """Talk to the cluster that ``given`` names as the environment says now; raise ClusterError
-    where it asks for a token that is not there."""
+    """Authenticate with the current environment to the cluster that ``given`` names; raise
+    ClusterError if it requires a token that is not there."""
     try:
         with _kept_variables(AUTH_MODE):
             reread_authentication()
             yield
     except ray.exceptions.AuthenticationError as error:
         raise ClusterError(
-            f"{given}: the Ray cluster asks for a token, and none is given that fits; "
+            f"{given}: the Ray cluster requires a token, and none or the wrong one is set; "
             f"set {AUTH_MODE}=token and {AUTH_TOKEN_PATH} to a file with the cluster's token"
         ) from error
 
 
 def build_job_config(joined: bool) -> JobConfig:
-    """Return what Ray's workers are told of the search path: not the current folder, which Ray
-    would have them look at first."""
+    """Return the job's settings, with the workers' module search path: without the current folder,
+    which Ray would put first."""
     job = JobConfig()
     folders = list_worker_folders(joined)
     if folders is not None:
@@ -219,8 +218,8 @@ def build_job_config(joined: bool) -> JobConfig:
 
 
 def _check_answer(address: str) -> None:
-    """Raise OSError or AuthenticationError at once where ``ray.init`` would try for a minute, or
-    crash for want of a token."""
+    """Raise OSError or AuthenticationError at once if ``ray.init`` would retry for a minute, or
+    crash for lack of a token."""
     require_token()
     head = _reach_head(address)
     if head:
@@ -228,8 +227,8 @@ def _check_answer(address: str) -> None:
 
 
 def _reach_head(address: str) -> str | None:
-    """Return the HOST:PORT of the cluster's head, where something listens; None if Ray alone can
-    tell. Raises OSError."""
+    """Return the HOST:PORT of the cluster's head after checking that something listens there; None
+    if only Ray can resolve ``address``. Raises OSError."""
     head = find_head(address)
     if head:
         host, _, port = head.rpartition(":")
@@ -239,13 +238,13 @@ def _reach_head(address: str) -> str | None:
 
 @contextmanager
 def closed_cluster() -> Iterator[None]:
-    """Make the cluster that ``ray.init`` starts meanwhile closed: on the loopback interface, and
-    with a token.
+    """Close the cluster that ``ray.init`` starts inside the block to others: it listens on the
+    loopback interface only, and requires a token.
 
-    A token that the user has set (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH) is kept; else one is made
-    for this cluster alone. Ray's processes inherit it, and it is written nowhere: Ray itself
-    would make one file for all clusters to come, readable by others. This process knows it from
-    its memory, so that nothing it starts later finds it in the environment.
+    A token that the user has set (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH) is used; otherwise one is
+    generated for this cluster alone. Ray's processes inherit it, and it is never written to disk:
+    Ray itself would write one file for all future clusters, readable by others. This process keeps
+    it in memory only, so that nothing it starts later finds it in the environment.
     """
     with loopback_only(), _kept_variables(AUTH_MODE, AUTH_TOKEN):
         os.environ.setdefault(AUTH_MODE, "token")
@@ -257,7 +256,7 @@ def closed_cluster() -> Iterator[None]:
 
 @contextmanager
 def _kept_variables(*names: str) -> Iterator[None]:
-    """Give the environment variables back the values they had."""
+    """Restore the environment variables' values after the block."""
     before = {name: os.environ.get(name) for name in names}
     try:
         yield
@@ -270,7 +269,7 @@ def _kept_variables(*names: str) -> Iterator[None]:
 
 
 def _divert_log(path: Path) -> None:
-    """Send what Ray's Python loggers say to ``path`` instead of the terminal."""
+    """Send the output of Ray's Python loggers to ``path`` instead of the terminal."""
     logger = logging.getLogger("ray")
     logger.handlers[:] = [logging.FileHandler(path)]
     logger.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""What a run shows while it is planned and while it goes on.
+"""What a run shows while it is planned and while it runs.
 
 ``plan`` is a dry run's text and JSON; ``progress`` draws a running sweep from its record, with
 ``counts``, ``pace`` (how long epochs take), ``survival`` (how many a trial runs) and ``time_left``

@@ -1,4 +1,4 @@
-"""A running sweep, watched from another terminal: its journal is read as it grows."""
+"""Watches a running sweep from another terminal by reading its journal as it grows."""
 
 import time
 from collections.abc import Callable
@@ -18,20 +18,20 @@ SILENT_SECONDS = 10.0
 
 
 class Watch:
-    """A run as its journal tells it, up to now."""
+    """The state of a run according to its journal so far."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self.record = RunRecord()
+        # Trial id -> Unix time at which its worker was last heard of.
         self.running: dict[str, float] = {}
-        """Trial id -> Unix time at which its worker was last heard of."""
+        # The last event if it says that the driver has ended.
         self.closed: Closed | None = None
-        """The last event, where it says that the driver has left."""
         self._opened = clock()
         self._reopened = 0
 
     def add(self, event: Event) -> None:
-        """Take one more event in."""
+        """Update the state with one more event."""
         apply(self.record, event)
         self.closed = event if event["event"] == "closed" else None
         if event["event"] == "opened":
@@ -49,23 +49,23 @@ class Watch:
             self.running.pop(event["trial_id"], None)
 
     def elapsed(self) -> float:
-        """Return the seconds since the driver came; until it left, if it has."""
+        """Return the seconds since the driver started, up to its end if it has ended."""
         until = self.closed["time"] if self.closed else self._clock()
         return max(float(until - self._opened), 0.001)
 
     def version(self) -> tuple[object, ...]:
-        """Return what a new board is needed for when it changes."""
+        """Return a value that changes whenever a new board is needed."""
         record = self.record
         return len(record.trials), record.plan, len(record.opened), self._reopened
 
     def build_board(self, console: Console) -> Board:
-        """Return a board of what the journal has planned."""
+        """Return a board of the journal's plan."""
         plan = rebuild_plan(self.record)
         return Board(plan, self.record, self.running, console, self._clock, self.elapsed)
 
 
 def rebuild_plan(record: RunRecord) -> Plan:
-    """Return the plan that the journal tells of, its trials in the order in which they entered."""
+    """Return the journal's plan, its trials in the order in which they were planned."""
     trials = tuple(trial.spec for trial in record.planned().values())
     cells = tuple(dict.fromkeys(spec.cell for spec in trials))
     candidates = tuple(dict.fromkeys(spec.candidate for spec in trials))
@@ -73,9 +73,9 @@ def rebuild_plan(record: RunRecord) -> Plan:
 
 
 def attach(folder: Path, console: Console, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Show the progress of the run in ``folder`` until its driver leaves; return an exit code.
+    """Show the progress of the run in ``folder`` until its driver ends; return an exit code.
 
-    0: it has left, or Ctrl-C (the sweep goes on). 1: it is gone without a word. Raises
+    0: it has ended, or Ctrl-C (the sweep continues). 1: it died without closing the journal. Raises
     RunFolderError if there is no run, or its journal is damaged.
     """
     tail, watch = JournalTail(folder), Watch()
@@ -94,21 +94,22 @@ def attach(folder: Path, console: Console, sleep: Callable[[float], None] = time
                 board.refresh()
             if time.monotonic() - heard > SILENT_SECONDS and not is_held(folder):
                 board.stop()
-                return _tell_gone(folder, console)
+                return _report_dead_driver(folder, console)
             sleep(0 if watch.closed else POLL_SECONDS)
         if shown:
             board.stop()
     except KeyboardInterrupt:
         board.hide()
-        console.print("the sweep goes on")
+        console.print("the sweep continues")
         return 0
     left = watch.closed.get("trials_left") or 0
     if left:
-        console.print(f"its driver has left; {left} trials are not done", highlight=False)
+        unfinished = "1 trial is" if left == 1 else f"{left} trials are"
+        console.print(f"the driver has ended; {unfinished} unfinished", highlight=False)
     return 0
 
 
-def _tell_gone(folder: Path, console: Console) -> int:
-    told = f"{folder}: its driver is gone; go on with the same command and --resume"
-    console.print(told, highlight=False, soft_wrap=True, markup=False)
+def _report_dead_driver(folder: Path, console: Console) -> int:
+    text = f"{folder}: the driver is gone; continue with the same command and --resume"
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
     return 1

@@ -1,4 +1,4 @@
-"""Counts of a plan's trials that are brought up to date without walking over all of them."""
+"""Counts of a plan's trials that are updated without iterating over all of them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ from sweep.storage.record import RunRecord
 
 @dataclass(slots=True)
 class TrialProgress:
-    """How far a trial has come: its last epoch, and the best validation accuracy so far, if any."""
+    """How far a trial has got: its last epoch, and the best validation accuracy so far, if any."""
 
     epoch: int = 0
     best: float | None = None
 
 
 class ProgressCounts:
-    """What of a plan has ended, how far each trial has come, and the best accuracy of each cell;
-    ``catch_up`` reads what the record has gained since the last time.
+    """Which trials and cells of a plan have ended, how far each trial has got, and the best
+    accuracy of each cell; ``catch_up`` reads what is new in the record.
 
-    ``pace`` and ``survival`` learn along: how long epochs take, and how many a trial runs.
+    ``pace`` and ``survival`` are updated too: how long epochs take, and how many a trial runs.
     """
 
     def __init__(self, plan: Plan, record: RunRecord) -> None:
@@ -32,22 +32,22 @@ class ProgressCounts:
         self._counted: dict[str, str] = {}
         self._reached: dict[str, TrialProgress] = {}
         self._rows = self._ends = 0
-        self.trials = self.trials_left = len(self.specs)
+        self.trials_left = len(self.specs)
         self.epochs_done = 0
+        # The most that the trials can run, less the epochs that ended trials did not need.
         self.epochs_planned = sum(spec.recipe.max_epochs for spec in self.specs.values())
-        """The most that the trials can run; what one that ended early left out is taken off."""
+        # Cell id -> trials without a result.
         self.left = Counter(spec.cell.cell_id for spec in self.specs.values())
-        """Cell id -> trials without a result."""
+        # Ids of the cells without trials left, in the order in which they finished.
         self.finished: list[str] = []
-        """Ids of the cells with none left, in the order in which they came to it."""
         self.statuses: Counter[str] = Counter()
+        # Cell id -> highest validation accuracy of any epoch so far.
         self.best: dict[str, float] = {}
-        """Cell id -> highest validation accuracy of any epoch so far."""
         self.pace = Pace(plan, record)
         self.survival = Survival(record, max(self.left.values(), default=1))
 
     def reached(self, trial_id: str) -> TrialProgress:
-        """Return how far a trial has come."""
+        """Return how far a trial has got."""
         return self._reached.get(trial_id, TrialProgress())
 
     def unfinished(self) -> Iterator[TrialSpec]:
@@ -55,7 +55,7 @@ class ProgressCounts:
         return (spec for trial_id, spec in self.specs.items() if trial_id not in self._counted)
 
     def catch_up(self) -> None:
-        """Take in the epochs and results that are new in the record."""
+        """Count the epochs and results that are new in the record."""
         history, ends = self._record.history, self._record.ends
         for row in range(self._rows, len(history.epochs)):
             self._add_epoch(row)
@@ -72,7 +72,7 @@ class ProgressCounts:
         self._move_on(spec, row)
         self.pace.add_epoch(spec, row)
         reached = self._reached[trial_id]
-        # NaN, which an epoch without an accuracy has, is never above the best.
+        # The NaN of an epoch without an accuracy is never above the best.
         if value > (-1.0 if reached.best is None else reached.best):
             reached.best = value
         if value > self.best.get(spec.cell.cell_id, -1.0):

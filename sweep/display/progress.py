@@ -1,4 +1,4 @@
-"""What a run's progress looks like: one block on a terminal, plain lines elsewhere."""
+"""Shows a run's progress: one block on a terminal, plain lines elsewhere."""
 
 import math
 import time
@@ -14,35 +14,35 @@ from rich.text import Text
 
 from sweep.display.counts import ProgressCounts
 from sweep.display.time_left import TimeLeft
-from sweep.errors import truncate
-from sweep.plan import Plan, TrialSpec
+from sweep.errors import format_duration, truncate
+from sweep.plan import Plan, TrialSpec, format_cell
 from sweep.storage.record import RunRecord
 
 REFRESH_SECONDS = 0.5
 PLAIN_LINE_SECONDS = 30.0
+# Fraction of its time that a driver of thousands of trials may spend on estimating time left.
 ESTIMATE_PART = 0.03
-"""The part of its time that a driver of thousands of trials may spend on the time left."""
 CHEAP_SECONDS = 0.005
+# Characters that running trials may take in a log.
 PLAIN_LINE_LENGTH = 160
-"""Characters that running trials may take in a log."""
 BAR_WIDTH = 60
 MODEL_WIDTH = 24
+# Running trials that a terminal shows, one per line.
 BLOCK_TRIALS = 4
-"""Running trials that a terminal shows, a line each."""
 
 
 def count_from_now() -> Callable[[], float]:
-    """Return a clock that tells the seconds from now on."""
+    """Return a clock that counts the seconds from now."""
     begun = time.monotonic()
     return lambda: time.monotonic() - begun
 
 
 class Board:
-    """Shows cells, trials and epochs done, what each running trial has reached, the best validation
+    """Shows cells, trials and epochs done, the progress of each running trial, the best validation
     accuracy per cell, and the time left.
 
-    ``record`` grows while it shows it; ``running`` holds the trials that workers have, and when
-    each was last heard of by ``clock``. ``elapsed`` tells the seconds since the driver came.
+    ``record`` grows while it is shown; ``running`` maps each trial that a worker has to the time it
+    was last heard of, by ``clock``. ``elapsed`` returns the seconds since the driver started.
     """
 
     def __init__(
@@ -58,42 +58,42 @@ class Board:
         self._running = running
         self._console = console
         self._clock = clock
-        self._tally = ProgressCounts(plan, record)
-        self._tally.catch_up()
-        # A driver that finds nothing to do has not taken the time.
-        self._tells_end = elapsed is not None or self._tally.trials_left > 0
+        self._counts = ProgressCounts(plan, record)
+        self._counts.catch_up()
+        # A driver with nothing left to do has no duration worth reporting.
+        self._reports_duration = elapsed is not None or self._counts.trials_left > 0
         self._elapsed = elapsed or count_from_now()
-        self._time_left = TimeLeft(self._tally, record)
+        self._time_left = TimeLeft(self._counts, record)
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._due = -math.inf
         self._printed: list[str] = []
         self._estimate: float | None = None
         self._estimate_due = -math.inf
-        self._cells_shown = len(self._tally.finished)
-        self._places: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+        self._cells_shown = len(self._counts.finished)
+        self._cell_ids: dict[tuple[str, int, int], list[str]] = defaultdict(list)
         for cell in plan.cells:
-            self._places[cell.model, cell.n_labels, cell.n_samples].append(cell.cell_id)
+            self._cell_ids[cell.model, cell.n_labels, cell.n_samples].append(cell.cell_id)
 
     def start(self) -> None:
-        """Begin to draw."""
+        """Start drawing."""
         if self._live:
             self._live.start()
 
     def stop(self) -> None:
-        """Draw the last state and leave it standing."""
+        """Draw the final state and leave it on the screen."""
         self._refresh(last=True)
         if self._live:
             self._live.stop()
 
     def hide(self) -> None:
-        """Leave what was drawn last, and draw no more."""
+        """Stop drawing without an update."""
         if self._live:
             self._live.stop()
 
     def refresh(self) -> None:
-        """Draw again if it is time."""
+        """Redraw if it is time."""
         self._time_left.observe(self._clock(), len(self._running), self._elapsed())
-        self._tally.catch_up()
+        self._counts.catch_up()
         if self._live is None:
             self._print_finished_cells()
         if time.monotonic() >= self._due:
@@ -104,10 +104,10 @@ class Board:
             self._live.update(self.render(), refresh=True)
             self._due = time.monotonic() + REFRESH_SECONDS
             return
-        self._tally.catch_up()
+        self._counts.catch_up()
         self._print_finished_cells()
-        lines = [self.summarize(), *self._list_running()]
-        # The last state may be the one that was just told.
+        lines = [self.summarize(), *self._format_running_line()]
+        # The final state may just have been printed.
         if not last or lines != self._printed:
             for line in lines:
                 self._print(line)
@@ -119,55 +119,51 @@ class Board:
 
     def summarize(self) -> str:
         """Return the counts in one line."""
-        tally = self._tally
-        tally.catch_up()
+        counts = self._counts
+        counts.catch_up()
         running = len(self._running)
-        statuses = dict(tally.statuses) | {"left": tally.trials_left - running}
+        statuses = dict(counts.statuses) | {"left": counts.trials_left - running}
         states = ", ".join(f"{count} {status}" for status, count in statuses.items() if count > 0)
-        cells = f"{len(tally.finished)} of {len(tally.left)} cells"
-        epochs = f"{tally.epochs_done} of {tally.epochs_planned} epochs"
+        cells = f"{len(counts.finished)} of {len(counts.left)} cells"
+        epochs = f"{counts.epochs_done} of {counts.epochs_planned} epochs"
         parts = [cells, f"{running} running", states, epochs, self._describe_time()]
         return "; ".join(part for part in parts if part)
 
     def _describe_time(self) -> str:
-        if not self._tally.trials_left:
-            return f"took {format_seconds(self._elapsed())}" if self._tells_end else ""
+        if not self._counts.trials_left:
+            took = f"took {format_duration(self._elapsed(), rough=True)}"
+            return took if self._reports_duration else ""
         begun = time.monotonic()
         if begun >= self._estimate_due:
             self._estimate = self.seconds_left()
             taken = time.monotonic() - begun
             self._estimate_due = begun + (taken / ESTIMATE_PART if taken > CHEAP_SECONDS else 0.0)
         left = self._estimate
-        return "" if left is None else f"about {format_seconds(left)} left"
-
-    @property
-    def trials_left(self) -> int:
-        """How many trials have no result, those that run included."""
-        return self._tally.trials_left
+        return "" if left is None else f"about {format_duration(left, rough=True)} left"
 
     def seconds_left(self) -> float | None:
-        """Return how long the trials that are left take; None where nothing is known yet."""
+        """Return how long the trials that are left will take; None if nothing is known yet."""
         now, elapsed = self._clock(), self._elapsed()
         self._time_left.observe(now, len(self._running), elapsed)
         return self._time_left.estimate(now, self._running, elapsed)
 
-    def list_reached(self) -> list[str]:
-        """Return for each running trial of the plan what it has reached."""
-        specs = (self._tally.specs.get(trial_id) for trial_id in self._running)
+    def _describe_running(self) -> list[str]:
+        """Return the progress of each running trial of the plan."""
+        specs = (self._counts.specs.get(trial_id) for trial_id in self._running)
         return [self._describe(spec) for spec in specs if spec]
 
     def _describe(self, spec: TrialSpec) -> str:
-        cell, reached = spec.cell, self._tally.reached(spec.trial_id)
+        cell, reached = spec.cell, self._counts.reached(spec.trial_id)
         best = "" if reached.best is None else f", {reached.best:.3f}"
         return (
             f"{truncate(cell.model, 40)} {cell.n_labels}x{cell.n_samples} seed {cell.seed} "
             f"#{spec.candidate.index} epoch {reached.epoch} of {spec.recipe.max_epochs}{best}"
         )
 
-    def _list_running(self) -> list[str]:
-        """Return a line of as many running trials as it holds, and how many more there are; none
-        where nothing runs."""
-        lines = self.list_reached()
+    def _format_running_line(self) -> list[str]:
+        """Return one line with as many running trials as fit, and how many more there are; none if
+        nothing is running."""
+        lines = self._describe_running()
         shown = 1
         while shown < len(lines) and len("; ".join(lines[: shown + 1])) <= PLAIN_LINE_LENGTH:
             shown += 1
@@ -176,13 +172,13 @@ class Board:
     def render(self) -> Group:
         """Return the block: a bar, the counts, the running trials, and the table of best
         accuracies."""
-        counts = Text(self.summarize())
-        tally, width = self._tally, min(BAR_WIDTH, self._console.width)
+        summary = Text(self.summarize())
+        counts, width = self._counts, min(BAR_WIDTH, self._console.width)
         block = Table.grid()
-        total = max(1, tally.epochs_planned)
-        block.add_row(ProgressBar(total=total, completed=tally.epochs_done, width=width))
-        block.add_row(counts)
-        for line in _cut_list(self.list_reached(), BLOCK_TRIALS):
+        total = max(1, counts.epochs_planned)
+        block.add_row(ProgressBar(total=total, completed=counts.epochs_done, width=width))
+        block.add_row(summary)
+        for line in _cut_list(self._describe_running(), BLOCK_TRIALS):
             block.add_row(Text(f"  {line}"))
         return Group(block, self._table())
 
@@ -200,9 +196,9 @@ class Board:
 
     def _choose_columns(self, name_width: int) -> tuple[list[tuple[int, int]], int]:
         """Return the label counts and sample sizes that fit beside the models' names, up to the
-        newest that has a value, and how many more there are."""
+        newest with a value, and how many more there are."""
         columns = list(dict.fromkeys((c.n_labels, c.n_samples) for c in self._plan.cells))
-        known = [c for c in self._plan.cells if c.cell_id in self._tally.best]
+        known = [c for c in self._plan.cells if c.cell_id in self._counts.best]
         newest = columns.index((known[-1].n_labels, known[-1].n_samples)) if known else 0
         room = self._console.width - min(name_width, MODEL_WIDTH) - 2
         fit = max(1, room // (2 + max((len(f"{k}x{n}") for k, n in columns), default=5)))
@@ -210,23 +206,23 @@ class Board:
         return columns[first : first + fit], len(columns) - len(columns[first : first + fit])
 
     def _format_best(self, model: str, n_labels: int, n_samples: int) -> str:
-        best, cells = self._tally.best, self._places.get((model, n_labels, n_samples), [])
+        best, cells = self._counts.best, self._cell_ids.get((model, n_labels, n_samples), [])
         values = [best[cell] for cell in cells if cell in best]
         return f"{mean(values):.3f}" if values else ""
 
     def _print_finished_cells(self) -> None:
-        tally = self._tally
-        new = set(tally.finished[self._cells_shown :])
+        counts = self._counts
+        new = set(counts.finished[self._cells_shown :])
         if not new:
             return
         for cell in self._plan.cells:
             if cell.cell_id in new:
                 self._cells_shown += 1
-                value = tally.best.get(cell.cell_id)
+                value = counts.best.get(cell.cell_id)
                 shown = "no result" if value is None else f"validation accuracy {value:.3f}"
                 self._print(
-                    f"cell {self._cells_shown} of {len(tally.left)}: {cell.model}, "
-                    f"{cell.n_labels} labels x {cell.n_samples} samples, seed {cell.seed}: {shown}"
+                    f"cell {self._cells_shown} of {len(counts.left)}: {format_cell(*cell.axes)}: "
+                    f"{shown}"
                 )
 
 
@@ -234,12 +230,3 @@ def _cut_list(lines: list[str], most: int) -> list[str]:
     """Return the first ``most`` of ``lines``, and how many more there are."""
     more = len(lines) - most
     return lines[:most] + ([f"and {more} more"] if more > 0 else [])
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration as ``2 h 05 min``, ``12 min 05 s`` or ``7 s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

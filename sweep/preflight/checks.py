@@ -1,4 +1,4 @@
-"""Where a sweep meets the limits of a machine: trials at a time, memory, disk, GPUs."""
+"""Checks a sweep against the limits of a machine: trials at a time, memory, disk, GPUs."""
 
 import shutil
 from pathlib import Path
@@ -8,8 +8,8 @@ from sweep.cluster.hardware import Machine
 from sweep.config import ResourcesConfig
 from sweep.errors import Finding, format_bytes
 
+# The memory estimate may be off by this factor; only beyond it is a run refused.
 UNCERTAINTY = 1.25
-"""The memory estimate may be off by this factor; a run is refused only beyond it."""
 
 
 def check_resources(resources: ResourcesConfig, machine: Machine) -> list[Finding]:
@@ -22,7 +22,7 @@ def check_resources(resources: ResourcesConfig, machine: Machine) -> list[Findin
         Finding(
             "error",
             f"resources.{name}",
-            f"resources.{name}: {wanted:g} asked, but this machine has {have} {what}; {remedy}",
+            f"resources.{name}: {wanted:g} requested, but this machine has {have} {what}; {remedy}",
         )
         for name, (wanted, have, what, remedy) in asked.items()
         if wanted != "auto" and wanted > have
@@ -32,7 +32,7 @@ def check_resources(resources: ResourcesConfig, machine: Machine) -> list[Findin
 def check_memory(
     name: str, memory_bytes: int, resources: ResourcesConfig, machine: Machine
 ) -> list[Finding]:
-    """Return what speaks against trials of ``memory_bytes`` on ``machine``."""
+    """Return an error or a warning if trials of ``memory_bytes`` may not fit on ``machine``."""
     gpus = trial_gpus(resources, machine, memory_bytes)
     if gpus:
         have = min((gpu.memory_bytes for gpu in machine.gpus), default=0)
@@ -75,14 +75,13 @@ def _refuse(name: str, memory_bytes: int, have: int, what: str) -> Finding:
         "error",
         "grid.models",
         f"grid.models: a trial of {name} needs about {format_bytes(memory_bytes)}, but this {what} "
-        f"has {format_bytes(have)}; take a smaller model, or lower train.max_batch_tokens or "
+        f"has {format_bytes(have)}; use a smaller model, or lower train.max_batch_tokens or "
         "train.max_length",
     )
 
 
 def check_disk(needed: int, folder: Path) -> list[Finding]:
-    """Return a warning if the checkpoints of a run in ``folder`` may not fit beside what is
-    there."""
+    """Return a warning if the disk of ``folder`` may be too full for the run's checkpoints."""
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), None)
     free = shutil.disk_usage(there).free if there else needed
     if needed <= free:
@@ -98,14 +97,14 @@ def check_disk(needed: int, folder: Path) -> list[Finding]:
 
 
 def check_length(key: str, name: str, max_length: int, positions: int | None) -> list[Finding]:
-    """Return an error if texts may be longer than the model's positions."""
+    """Return an error if texts may have more tokens than the model has positions."""
     if positions is None or max_length <= positions:
         return []
     return [
         Finding(
             "error",
             key,
-            f"train.max_length: {max_length} tokens asked, but {name} has {positions} positions; "
+            f"train.max_length: {max_length} tokens, but {name} has only {positions} positions; "
             f"set train.max_length={positions} or less",
         )
     ]

@@ -1,6 +1,6 @@
-"""Values of a configuration that change nothing in the run that they were written for.
+"""Finds values of a configuration that have no effect on its run.
 
-Defaults are not told of, written or not: a run's own config.yaml writes them all.
+Default values are not reported, even if written down: a run's own config.yaml contains them all.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,9 +13,9 @@ from sweep.models.file_check import CODE_NAMED_IN, ResolvedModel, list_model_fil
 from sweep.models.sources import is_local
 from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import choose_entry
-from sweep.plan import list_spaces
+from sweep.plan import name_spaces
 
-# Keys that say how files are read; the built-in corpus is none.
+# Keys that say how files are read; the built-in corpus has no files.
 OF_FILES = (
     "splits", "text_column", "label_column", "label_separator", "labels_file", "quoted",
     "delimiter", "columns", "encoding",
@@ -23,8 +23,8 @@ OF_FILES = (
 
 
 def check_models(config: Config, revisions: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield an error for a revision of what has none, and for two models of the same weights;
-    ``revisions`` holds, by name, what pins the models that can be had."""
+    """Yield an error for a revision of a model that has none, and for two models with the same
+    weights; ``revisions`` maps the name of each available model to what pins its weights."""
     seen: dict[tuple[str, str], str] = {}
     for index, model in enumerate(config.grid.models):
         key, kind = f"grid.models.{index}", _name_kind(model)
@@ -33,7 +33,7 @@ def check_models(config: Config, revisions: Mapping[str, str]) -> Iterator[Findi
                 "error",
                 key,
                 f"{key}.revision: {model.name} is {kind}, which has no revisions (its content is "
-                "hashed instead); leave it out",
+                "hashed instead); remove the key",
             )
         for name in ("trust_remote_code", "allow_pickle"):
             if kind == TINY and getattr(model, name):
@@ -42,7 +42,9 @@ def check_models(config: Config, revisions: Mapping[str, str]) -> Iterator[Findi
             weights = revisions[model.name], str(model.target_modules)
             other = seen.setdefault(weights, model.name)
             if other != model.name:
-                sentence = f"{key}: {model.name} has the same weights as {other}; keep one of them"
+                sentence = (
+                    f"{key}: {model.name} has the same weights as {other}; keep only one of them"
+                )
                 yield Finding("error", key, sentence)
 
 
@@ -55,42 +57,43 @@ def _name_kind(model: ModelConfig) -> str:
     return "a folder on this machine" if is_local(model.path) else ""
 
 
-def check_loading(config: Config, reached: Mapping[str, ResolvedModel]) -> Iterator[Finding]:
-    """Yield a warning for each leave that a model is given and makes no use of; ``reached`` holds
-    the models that can be had."""
+def check_permissions(config: Config, resolved: Mapping[str, ResolvedModel]) -> Iterator[Finding]:
+    """Yield a warning for each permission that a model is granted but does not need; ``resolved``
+    has the available models by name."""
     for index, model in enumerate(config.grid.models):
-        found, key = reached.get(model.name), f"grid.models.{index}"
+        found, key = resolved.get(model.name), f"grid.models.{index}"
         if found is None or _name_kind(model) == TINY:
             continue
         own_code = any("auto_map" in read_part(found, name) for name in CODE_NAMED_IN)
         if model.trust_remote_code and not own_code:
-            yield _warn(f"{key}.trust_remote_code", "since the model comes with no code")
+            yield _warn(f"{key}.trust_remote_code", "since the model has no code of its own")
         names = list_model_files(model, found)
         if model.allow_pickle and names is not None and choose_entry(names, allow_pickle=False):
-            yield _warn(f"{key}.allow_pickle", "since the model has safetensors, which are taken")
+            yield _warn(f"{key}.allow_pickle", "since the model has safetensors, which are used")
 
 
 def check_schedule(config: Config) -> Iterator[Finding]:
     """Yield a warning for each setting of trials and workers that cannot matter."""
     asha, resources, patience = config.asha, config.resources, config.train.patience
-    usual = type(config.train).model_fields["patience"].default
+    default = type(config.train).model_fields["patience"].default
     if resources.engine == "solo" and resources.slots != "auto":
         yield _warn("resources.slots", "with engine solo; for packs set resources.engine=packed")
     if resources.engine == "packed" and resources.gpus_per_trial != "auto":
         yield _warn("resources.gpus_per_trial", "with engine packed, which shares GPUs by slots")
-    if patience is not None and patience != usual and patience >= asha.max_epochs:
-        yield _warn("train.patience", f"with asha.max_epochs={asha.max_epochs}: no trial is longer")
+    if patience is not None and patience != default and patience >= asha.max_epochs:
+        where = f"with asha.max_epochs={asha.max_epochs}: no trial runs longer"
+        yield _warn("train.patience", where)
     yield from _check_tuning(config)
 
 
 def _check_tuning(config: Config) -> Iterator[Finding]:
     tune, asha = config.tune, config.asha
-    possible = prod(space.size for space in list_spaces(tune).values())
+    possible = prod(space.size for space in name_spaces(tune).values())
     if tune.seed and possible == tune.candidates:
         yield _warn("tune.seed", "since every possible candidate is tried")
-    names, why = ["reduction_factor"], "no trial is longer than asha.grace_epochs"
+    names, why = ["reduction_factor"], "no trial runs longer than asha.grace_epochs"
     if tune.candidates == 1:
-        names, why = ["grace_epochs", *names], "a cell's only candidate has no rival"
+        names, why = ["grace_epochs", *names], "each cell has only one candidate"
     elif asha.grace_epochs < asha.max_epochs:
         return
     for name in names:
@@ -100,44 +103,47 @@ def _check_tuning(config: Config) -> Iterator[Finding]:
 
 
 def check_engine(resources: ResourcesConfig, has_gpus: bool) -> Iterator[Finding]:
-    """Yield a warning for what engine auto does not read on a machine with or without GPUs."""
+    """Yield a warning for what engine auto ignores on a machine with or without GPUs."""
     if resources.engine != "auto":
         return
     if has_gpus and resources.gpus_per_trial != "auto":
-        yield _warn("resources.gpus_per_trial", "with engine auto where there are GPUs: it packs")
+        where = "with engine auto on a machine with GPUs: trials are packed"
+        yield _warn("resources.gpus_per_trial", where)
     if not has_gpus and resources.slots != "auto":
-        yield _warn("resources.slots", "with engine auto where there is no GPU: it does not pack")
+        where = "with engine auto on a machine without a GPU: trials are not packed"
+        yield _warn("resources.slots", where)
 
 
 def check_data_values(data: DataConfig, corpus: Corpus) -> Iterator[Finding]:
-    """Yield a warning for each setting of held-out splits where nothing is held out that way."""
+    """Yield a warning for each setting about held-out splits or files that the data does not
+    need."""
     for split in ("validation", "test"):
         key = f"{split}_fraction"
         default = DataConfig.model_fields[key].default
         if split not in corpus.held_out and getattr(data, key) != default:
-            yield _warn(f"data.{key}", f"since the data have a {split} split of their own")
+            yield _warn(f"data.{key}", f"since the data has its own {split} split")
     if data.split_seed and not corpus.held_out:
         yield _warn("data.split_seed", "since no split is held out from training")
     if data.source == "synthetic":
         yield from _check_synthetic(data)
         return
     if corpus.unused_names:
-        yield _warn("data.labels_file", "since the labels are names already")
+        yield _warn("data.labels_file", "since the labels are already names")
     if data.encoding and not data.labels_file and not _needs(data.encoding, corpus):
-        yield _warn("data.encoding", "since every file of text is UTF-8")
+        yield _warn("data.encoding", "since every text file is UTF-8")
     separator = data.label_separator
     if separator and not any(len(row.labels) > 1 for row in corpus.splits["train"]):
-        yield _warn("data.label_separator", f"since no training label holds {separator!r}")
+        yield _warn("data.label_separator", f"since no training label contains {separator!r}")
 
 
 def check_evaluation(config: Config, subsets: Subsets) -> Iterator[Finding]:
-    """Yield a warning for a bound on validation and test texts that no label set comes to."""
+    """Yield a warning for a limit on validation and test texts that no label set reaches."""
     most = config.data.max_eval_per_label
     labels = subsets.labels_for(min(config.grid.n_labels))
     pools = (subsets.pools[split] for split in ("validation", "test"))
     have = max(min(map(pool.size, labels)) for pool in pools)
     if most is not None and most > have:
-        where = f"since balance leaves {have} validation or test texts per label at most"
+        where = f"since balancing leaves at most {have} validation or test texts per label"
         yield _warn("data.max_eval_per_label", where)
 
 
@@ -148,9 +154,9 @@ def _check_synthetic(data: DataConfig) -> Iterator[Finding]:
 
 
 def _needs(encoding: str, corpus: Corpus) -> bool:
-    """Return whether a data file may be read in another way without ``encoding``."""
-    places = {file for source in corpus.sources.values() for file in source.files}
-    return any(is_read_differently(place, encoding) for place in places)
+    """Return whether some data file would be read differently without ``encoding``."""
+    files = {file for source in corpus.sources.values() for file in source.files}
+    return any(is_read_differently(file, encoding) for file in files)
 
 
 def _warn(key: str, where: str) -> Finding:

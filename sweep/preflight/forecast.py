@@ -1,4 +1,4 @@
-"""What a sweep will need on a machine: memory of each model's trials, time and disk of them all."""
+"""What a sweep will need on a machine: memory for each model's trials, time and disk in total."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ from sweep.preflight.runtime import (
     total_seconds,
 )
 
+# How far off a rate measured earlier in the same run may be.
 HISTORY_SPREAD = (0.8, 1.3)
-"""How far a run's own earlier rate may be off."""
+# Validation texts assumed where the data cannot be read.
 UNKNOWN_TEXTS = 500
-"""Validation texts assumed where the data cannot be read."""
 
+# n_labels, n_samples, seed.
 TextKey = tuple[int, int, int]
-"""n_labels, n_samples, seed."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class ModelEstimate:
     memory_bytes_per_trial: int
     checkpoint_bytes: int
     slot_bytes: int
-    """What one more trial takes where trials share the base model."""
+    """What one more trial takes if trials share the base model."""
 
 
 @dataclass(frozen=True)
 class Total:
-    """What the whole run needs: wall seconds, bytes of checkpoints if no trial is stopped, trials
-    at a time, and where the rate comes from."""
+    """What the entire run needs: wall seconds, bytes of checkpoints if no trial is stopped, trials
+    at a time, and the source of the rate."""
 
     seconds: Range
     disk_bytes: int
@@ -64,7 +64,7 @@ class Total:
 
 @dataclass(frozen=True)
 class ModelWorkload:
-    """One base model with all that its estimate is made from."""
+    """One base model with everything that its estimate is based on."""
 
     name: str
     shape: ModelShape
@@ -75,7 +75,7 @@ class ModelWorkload:
 
 @dataclass(frozen=True)
 class CellTexts:
-    """The texts of a cell: tokens of the training texts, and how many texts validation has."""
+    """The texts of a cell: tokens of the training texts, and the number of validation texts."""
 
     training: TextSizes
     validation: int
@@ -84,7 +84,7 @@ class CellTexts:
 def measure_texts(config: Config, subsets: Subsets | None) -> dict[TextKey, CellTexts]:
     """Return the texts of each n_labels, n_samples and seed of the grid.
 
-    ``subsets`` is None where the data cannot be had: a text then counts as max_length tokens.
+    ``subsets`` is None if the data is unavailable: each text then counts as max_length tokens.
     """
     grid, length = config.grid, config.train.max_length
     if subsets is None:
@@ -103,7 +103,7 @@ def measure_texts(config: Config, subsets: Subsets | None) -> dict[TextKey, Cell
 class Forecaster:
     """Estimates one sweep on one machine.
 
-    ``left`` holds the trials still to run of each cell; a cell that is not in it runs them all.
+    ``left`` is the number of trials left in each cell; a cell that is not in it runs them all.
     """
 
     config: Config
@@ -137,12 +137,12 @@ class Forecaster:
             max(candidate.lora_rank for candidate in draw_candidates(self.config)),
             max(grid.n_labels),
             tuple(targets) if targets else None,
-            # "auto" turns it on only where memory would not do without.
+            # "auto" turns it on only if memory is too small without it.
             train.gradient_checkpointing is True,
         )
 
     def _bytes_per_value(self) -> int:
-        # On a CPU 'auto' measures, and may take either: float32 is the larger.
+        # On a CPU, "auto" measures and may choose either; float32 is the larger.
         dtype = self.config.train.dtype
         return 2 if dtype == "bfloat16" or (dtype == "auto" and self.machine.gpus) else 4
 
@@ -169,7 +169,7 @@ class Forecaster:
     def _token_rates(self) -> dict[str, float]:
         return read_token_rates(self.folder)
 
-    def list_epochs(self, workloads: list[ModelWorkload]) -> dict[CellKey, tuple[float, float]]:
+    def estimate_epochs(self, workloads: list[ModelWorkload]) -> dict[CellKey, tuple[float, float]]:
         """Return for each cell, done or not, the seconds of an epoch's training and of scoring
         validation (or test) once."""
         return {
@@ -220,7 +220,7 @@ class Forecaster:
     def _time_cell(
         self, work: CellWork, workload: ModelWorkload, rate: Rate, known: float | None
     ) -> tuple[Range, float]:
-        """Return the seconds of a cell's work, and those of one trial that is never stopped."""
+        """Return the seconds of a cell's work, and those of one trial that is not stopped."""
         asha = self.config.asha
         epochs = estimate_epochs(
             work.trials, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
@@ -233,7 +233,7 @@ class Forecaster:
 def _count_disk(
     workloads: list[ModelWorkload], work: Mapping[str, list[CellWork]], slots: int
 ) -> int:
-    """Return bytes: one checkpoint of every trial to come, two more of each at work."""
+    """Return the bytes of one checkpoint per trial left, and two more per running trial."""
     sizes = {
         workload.name: checkpoint_bytes(workload.shape, workload.load) for workload in workloads
     }
@@ -247,5 +247,5 @@ def _choose_spread(model: str, rate: Rate, known: Mapping[str, float]) -> tuple[
 
 def _name_source(rate: Rate, known: Mapping[str, float]) -> str:
     if known:
-        return f"measured: earlier trials of this run ({', '.join(known)}); else {rate.source}"
+        return f"measured: earlier trials of this run ({', '.join(known)}); otherwise {rate.source}"
     return rate.source

@@ -1,4 +1,4 @@
-"""Whether a sweep's models and data can be had, and what is missing where they cannot."""
+"""Finds a sweep's models and data, and what is missing if they are unavailable."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ from sweep.models.tiny_configs import TINY_CONFIGS, TINY_PREFIX
 from sweep.preflight.effects import (
     check_data_values,
     check_evaluation,
-    check_loading,
     check_models,
+    check_permissions,
     check_schedule,
 )
 from sweep.startup.home import list_home_notes
@@ -26,8 +26,8 @@ __all__ = ["ResolvedInputs", "ResolvedModel", "check_model", "resolve_inputs"]
 
 @dataclass
 class ResolvedInputs:
-    """What could be had: models by name, subsets unless the data cannot give every cell,
-    what became of the data's rows, and the errors."""
+    """What is available: models by name, subsets unless the data is too small for some cell, what
+    became of the data's rows, and the findings."""
 
     models: dict[str, ResolvedModel] = field(default_factory=dict)
     subsets: Subsets | None = None
@@ -36,7 +36,7 @@ class ResolvedInputs:
 
 
 def resolve_inputs(config: Config) -> ResolvedInputs:
-    """Return what of ``config``'s data and models can be had; nothing is raised."""
+    """Return what is available of ``config``'s data and models; never raises SweepError."""
     inputs = ResolvedInputs()
     silent = go_offline_if_silent() if _needs_hub(config) else None
     if silent:
@@ -60,7 +60,7 @@ def resolve_inputs(config: Config) -> ResolvedInputs:
             inputs.findings.append(Finding("error", f"grid.models.{index}", str(error)))
     revisions = {name: found.revision for name, found in inputs.models.items()}
     inputs.findings += check_models(config, revisions)
-    inputs.findings += check_loading(config, inputs.models)
+    inputs.findings += check_permissions(config, inputs.models)
     inputs.findings += check_schedule(config)
     if _needs_hub(config):
         inputs.findings += [Finding("note", "HF_HOME", note) for note in list_home_notes()]
@@ -75,7 +75,7 @@ def _needs_hub(config: Config) -> bool:
 
 
 def resolve_model(index: int, model: ModelConfig) -> ResolvedModel:
-    """Return where the ``index``-th model stands; raise ModelError if it cannot be had."""
+    """Return the ``index``-th model's files; raise ModelError if it is unavailable."""
     revision = resolve_revision(model)
     if model.path.startswith(TINY_PREFIX):
         return ResolvedModel(revision, dict(TINY_CONFIGS[model.path.removeprefix(TINY_PREFIX)]))
@@ -88,7 +88,7 @@ def resolve_model(index: int, model: ModelConfig) -> ResolvedModel:
 
 
 def check_counts(config: Config, subsets: Subsets) -> list[Finding]:
-    """Return an error for each label set or sample size that the data cannot give."""
+    """Return an error for each label set or sample size that the data is too small for."""
     findings: dict[str, Finding] = {}
     for k in config.grid.n_labels:
         for n in config.grid.n_samples:

@@ -1,4 +1,4 @@
-"""Paths of a configuration, written so that they mean the same from any folder."""
+"""Makes a configuration's paths absolute, so that they mean the same from any folder."""
 
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,17 @@ from sweep.models.sources import is_local
 
 
 def make_absolute(config: Config) -> Config:
-    """Return ``config`` with each path on this machine absolute; Hub ids, URIs and files that are
-    named relative to ``data.path`` stay as they are."""
+    """Return ``config`` with each path on this machine made absolute; Hub ids, URIs and files
+    relative to ``data.path`` stay as they are."""
     changes: dict[str, Any] = {
         "data": config.data.model_copy(update=_resolve_data(config.data)),
         "grid": config.grid.model_copy(
             update={"models": [_resolve_model(model) for model in config.grid.models]}
         ),
     }
-    place = config.storage.checkpoints
-    if place and "://" not in place:
-        changes["storage"] = config.storage.model_copy(update={"checkpoints": _absolute(place)})
+    storage = config.storage.checkpoints
+    if storage and "://" not in storage:
+        changes["storage"] = config.storage.model_copy(update={"checkpoints": _absolute(storage)})
     mlflow = config.trackers.mlflow
     if mlflow and mlflow.tracking_uri and _is_folder(mlflow.tracking_uri):
         where = mlflow.model_copy(update={"tracking_uri": _absolute(mlflow.tracking_uri)})
@@ -29,9 +29,9 @@ def make_absolute(config: Config) -> Config:
 def _resolve_data(data: DataConfig) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     on_disk = data.source == "files"
-    # The Hub's own loader takes a folder, too.
+    # The Hub's own loader accepts a folder, too.
     if data.path and (on_disk or (data.source == "hub" and Path(data.path).expanduser().is_dir())):
-        # The other files stand beside it.
+        # Other files are relative to it.
         changes["path"] = _absolute(data.path)
     if data.labels_file and not (on_disk and data.path):
         changes["labels_file"] = _absolute(data.labels_file)

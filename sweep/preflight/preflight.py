@@ -1,4 +1,4 @@
-"""What can be known before the first second of training: findings, and what the run will need."""
+"""What can be known before training starts: findings, and what the run will need."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ LEVELS = ("error", "warning", "note")
 
 @dataclass
 class Preflight:
-    """Findings, worst first, what became of the data, and estimates; a model of unknown shape
-    has none."""
+    """Findings, worst first, what became of the data, and estimates for the models of known
+    shape."""
 
     findings: list[Finding] = field(default_factory=list)
     models: list[ModelEstimate] = field(default_factory=list)
@@ -42,12 +42,12 @@ class Preflight:
     epochs: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Cell id -> seconds of an epoch's training, and of scoring validation once."""
     rungs: list[tuple[int, float]] = field(default_factory=list)
-    """Epoch -> part of the trials there that ASHA is expected to let go on."""
+    """Epoch -> fraction of the trials there that ASHA is expected to let continue."""
     trials_at_a_time: int | None = None
-    """None where the machines that train are not known yet."""
+    """None while the machines that train are unknown."""
 
     def errors(self) -> list[Finding]:
-        """Return the findings that keep the run from starting."""
+        """Return the findings that prevent the run from starting."""
         return [finding for finding in self.findings if finding.level == "error"]
 
     def memory_bytes(self) -> int | None:
@@ -57,14 +57,14 @@ class Preflight:
         return max(each.memory_bytes_per_trial for each in self.models)
 
     def forecast(self) -> Forecast:
-        """Return what the journal keeps of the run's needs."""
+        """Return the run's needs, as kept in the journal."""
         low, likely, high = self.total.seconds if self.total else (0.0, 0.0, 0.0)
         seconds = (round(low, 1), round(likely, 1), round(high, 1)) if self.total else None
         memory = {each.model: each.memory_bytes_per_trial for each in self.models}
         return Forecast(seconds, memory, {each.model: each.slot_bytes for each in self.models})
 
     def pace(self) -> PaceForecast:
-        """Return what the journal keeps for telling the time left."""
+        """Return what the time left is estimated from, as kept in the journal."""
         epochs = {
             cell_id: (round(training, 4), round(scoring, 4))
             for cell_id, (training, scoring) in self.epochs.items()
@@ -93,7 +93,7 @@ def check_plan(
     folder: Path,
     target: Target,
 ) -> Preflight:
-    """Return what is known of the sweep before it runs in ``folder``; ``plan`` is None where data
+    """Return what is known about the sweep before it runs in ``folder``; ``plan`` is None if data
     or models are missing."""
     here = target.known or Machine(cpus=1, memory_bytes=0)
     texts = measure_texts(config, inputs.subsets)
@@ -114,7 +114,7 @@ def check_plan(
         largest = max(each.memory_bytes_per_trial for each in preflight.models)
         preflight.total = forecaster.estimate_total(workloads, largest)
         preflight.trials_at_a_time = preflight.total.trials_at_a_time if target.known else None
-        seconds = forecaster.list_epochs(workloads)
+        seconds = forecaster.estimate_epochs(workloads)
         for cell in plan.cells if plan else ():
             preflight.epochs[cell.cell_id] = seconds[cell.axes]
     asha = config.asha
@@ -127,14 +127,14 @@ def check_plan(
 
 
 def _check_models(config: Config, inputs: ResolvedInputs) -> list[Finding]:
-    """Return what speaks against the models' files and, of those sound so far, against loading
+    """Return the findings about the models' files and, for those without errors, about loading
     them."""
     findings, sound = [], []
     for index, model in enumerate(config.grid.models):
         if found := inputs.models.get(model.name):
-            told = check_model(index, model, found)
-            findings += told
-            if all(finding.level != "error" for finding in told):
+            problems = check_model(index, model, found)
+            findings += problems
+            if all(finding.level != "error" for finding in problems):
                 sound.append((index, model, found))
     return findings + check_loading(sound)
 
@@ -154,7 +154,7 @@ def _check_shape(
     length = check_length(key, name, config.train.max_length, read_positions(found.tree))
     if workload:
         return length
-    text = f"{key}: {name}'s config.json names no sizes known here, so memory and time are unknown"
+    text = f"{key}: {name}'s config.json has no known size keys, so memory and time are unknown"
     return [*length, Finding("note", key, text)]
 
 
@@ -185,7 +185,7 @@ def _describe_cluster(expected: Machine | None) -> str:
 
 
 def format_preflight(preflight: Preflight) -> str:
-    """Return the preflight as text: the data, findings, a line per model, the run's needs."""
+    """Return the preflight as text: the data, findings, a line per model, and the run's needs."""
     lines = [*format_data(preflight), "preflight:"]
     lines += [f"  {each.level}: {each.sentence}" for each in preflight.findings]
     width = max((len(each.model) for each in preflight.models), default=0)
@@ -199,12 +199,12 @@ def format_preflight(preflight: Preflight) -> str:
 
 
 def format_data(preflight: Preflight) -> list[str]:
-    """Return what became of the data as lines; none where they could not be read."""
+    """Return what became of the data as lines; none if it could not be read."""
     return format_account(preflight.data) if preflight.data else []
 
 
 def format_total(preflight: Preflight) -> list[str]:
-    """Return two lines on the run's time and disk; none where they are unknown."""
+    """Return two lines on the run's time and disk; none if they are unknown."""
     total = preflight.total
     if total is None:
         return []
@@ -216,12 +216,12 @@ def format_total(preflight: Preflight) -> list[str]:
     ]
 
 
-def format_warnings(preflight: Preflight, most: int = 4) -> Sequence[str]:
-    """Return what a run prints before it starts: its warnings, ``most`` at most, and its needs."""
+def format_warnings(preflight: Preflight, limit: int = 4) -> Sequence[str]:
+    """Return what a run prints before it starts: up to ``limit`` of its warnings, and its needs."""
     warnings = [each.sentence for each in preflight.findings if each.level == "warning"]
-    lines = [f"warning: {sentence}" for sentence in warnings[:most]]
-    if len(warnings) > most:
-        lines.append(f"and {len(warnings) - most} more warnings; --dry-run lists them")
+    lines = [f"warning: {sentence}" for sentence in warnings[:limit]]
+    if len(warnings) > limit:
+        lines.append(f"and {len(warnings) - limit} more warnings; --dry-run lists them")
     memory = preflight.memory_bytes()
     if memory:
         lines += [line.strip() for line in format_total(preflight)[:1]]

@@ -1,4 +1,4 @@
-"""How long a sweep takes, as a range, and what its checkpoints fill."""
+"""Estimates how long a sweep takes, as a range."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,36 +11,34 @@ from sweep.models.memory import BatchSize, count_trainable
 from sweep.models.shape import ModelShape, count_blocks
 from sweep.storage.tables import RESULTS_NAME
 
+# For English text and common vocabularies, rounded; one closing token is added.
 CHARACTERS_PER_TOKEN = 4.5
-"""English text under the vocabularies of these models, rounded; one closing token is added."""
+# Padded tokens per real token in batches sorted by length; 1.05 to 1.07 on short texts.
 PADDING = 1.06
-"""Padded tokens per real token in batches sorted by length; 1.05 to 1.07 on short texts."""
+# Fraction of a GPU's peak that fine-tuning reaches if matrices are large enough.
 GPU_EFFICIENCY = 0.3
-"""Part of a GPU's peak that fine-tuning reaches where matrices are large enough."""
+# Fraction of a matrix product's speed that training reaches on a CPU; measured 0.65 to 0.8.
 CPU_EFFICIENCY = 0.7
-"""Part of a matrix product's speed that training keeps on a CPU; measured 0.65 to 0.8."""
+# Seconds of a training step that do not depend on its tokens: per step, and per block of the model.
+# On a CPU, measured with one and two blocks; on a GPU, the time to launch LoRA's kernels.
 CPU_SECONDS = (0.001, 0.003)
 GPU_SECONDS = (0.006, 0.003)
-"""Seconds of a training step that do not depend on its tokens: per step, and per block of the
-model. On a CPU measured with one and two blocks; on a GPU the time to launch LoRA's kernels."""
+# The fraction of those seconds that scoring needs: one pass of three.
 FORWARD_SHARE = 1 / 3
-"""Of those seconds, the part that scoring needs: one pass of three."""
-READ_AT_LAST = ("llama", "qwen2", "gemma3_text", "gpt2")
-"""The architectures that ``sweep.models.last_token`` knows."""
-PASSED_BY_ALL = ("k_proj", "v_proj", "c_attn")
-"""The layers of their last block that every token passes."""
+# The architectures that ``sweep.models.last_token`` supports.
+LAST_TOKEN_FAMILIES = ("llama", "qwen2", "gemma3_text", "gpt2")
+# The layers of their last block that every token passes through.
+ALL_TOKEN_LAYERS = ("k_proj", "v_proj", "c_attn")
+# To prepare a trial's adapter, tokens and first checkpoint.
 TRIAL_SECONDS = 0.3
-"""Adapter, tokens and first checkpoint of a trial."""
+# For Ray to start and its workers to import PyTorch, once per run.
 START_SECONDS = 12.0
-"""Ray and its workers importing PyTorch, once a run."""
+# Reading and converting base weights.
 LOAD_BYTES_PER_SECOND = 3e8
-"""Reading and converting base weights."""
 GPU_LOAD_BYTES_PER_SECOND = 1e9
 
 
 class Range(NamedTuple):
-    """A quantity that is not known exactly."""
-
     low: float
     likely: float
     high: float
@@ -48,8 +46,8 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Rate:
-    """Speed of one trial: operations a second, seconds per step and per step and block, the
-    range that factors on the result span, and where they come from."""
+    """Speed of one trial: operations per second, seconds per step and per block of a step, the
+    factors by which the result may be off, and the source of these numbers."""
 
     flops: float
     step_seconds: float
@@ -60,7 +58,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class TextSizes:
-    """Tokens of a cell's texts: mean and longest, cut at ``max_length``."""
+    """Tokens of a cell's texts: mean and longest, truncated at ``max_length``."""
 
     mean: float
     longest: int
@@ -68,7 +66,7 @@ class TextSizes:
 
 @dataclass(frozen=True)
 class CellWork:
-    """What the trials of one cell that are left to run pass through the model."""
+    """The texts and tokens that the remaining trials of one cell pass through the model."""
 
     trials: int
     texts: int
@@ -80,7 +78,7 @@ class CellWork:
 
 
 def estimate_tokens(texts: Sequence[str], max_length: int) -> TextSizes:
-    """Return the tokens of ``texts`` guessed from their characters, without a tokenizer."""
+    """Return the tokens of ``texts``, estimated from their characters without a tokenizer."""
     sizes = [min(max_length, len(text) / CHARACTERS_PER_TOKEN + 1) for text in texts]
     if not sizes:
         return TextSizes(float(max_length), max_length)
@@ -91,9 +89,9 @@ def training_flops(shape: ModelShape, trained: int, checkpointed: bool = False) 
     """Return the floating-point operations per token of a training step.
 
     Two per parameter and pass (Kaplan et al. 2020, arXiv:2001.08361): a frozen weight is used in
-    the forward pass and in the gradient of its input, a trained one also in its own gradient.
-    The token table is looked up, not multiplied. Attention's scores are left out: at 64 tokens
-    they are below 1 % of the rest. Gradient checkpointing adds a forward pass.
+    the forward pass and in the gradient of its input, a trained one also in its own gradient. The
+    embedding table is looked up, not multiplied. Attention scores are ignored: at 64 tokens they
+    are below 1 % of the rest. Gradient checkpointing adds a forward pass.
     """
     again = scoring_flops(shape, trained) if checkpointed else 0.0
     return (4.0 * count_blocks(shape) + 6.0 * trained) * worked_share(shape) + again
@@ -105,28 +103,29 @@ def scoring_flops(shape: ModelShape, trained: int) -> float:
 
 
 def worked_share(shape: ModelShape) -> float:
-    """Return the part of the blocks' parameters that every token passes: in the last block of some
-    architectures, only keys and values; the rest works for one token of each text, which is left
-    out."""
-    if shape.family not in READ_AT_LAST:
+    """Return the fraction of the blocks' parameters that every token passes through: in the last
+    block of some architectures, only keys and values. The rest processes one token per text, which
+    is ignored."""
+    if shape.family not in LAST_TOKEN_FAMILIES:
         return 1.0
     block = {name: inputs * outputs for name, (inputs, outputs) in shape.linears.items()}
-    passed = sum(size for name, size in block.items() if name.endswith(PASSED_BY_ALL))
+    passed = sum(size for name, size in block.items() if name.endswith(ALL_TOKEN_LAYERS))
     return (shape.layers - 1 + passed / sum(block.values())) / shape.layers
 
 
 def expect_survivors(arrivals: float, reduction: float) -> float:
-    """Return how many of ``arrivals`` trials asynchronous halving lets pass one rung.
+    """Return how many of ``arrivals`` trials pass one rung of asynchronous halving.
 
     Ray's ASHA compares a trial with the ``1 - 1/reduction`` percentile of those that came before
-    it. In random order, the i-th passes with probability ``(i - 1 - p) / i`` where
-    ``p = (1 - 1/reduction) (i - 2)`` is the percentile's place among the i - 1; the first always.
+    it. In random order, the i-th passes with probability ``(i - 1 - p) / i``, where
+    ``p = (1 - 1/reduction) (i - 2)`` is the percentile's rank among the i - 1; the first always
+    passes.
     """
-    passed, whole = 0.0, math.ceil(arrivals)
-    for i in range(1, whole + 1):
-        place = (1 - 1 / reduction) * max(0, i - 2)
-        chance = 1.0 if i == 1 else (i - 1 - place) / i
-        passed += chance * (arrivals - i + 1 if i == whole else 1.0)
+    passed, last = 0.0, math.ceil(arrivals)
+    for i in range(1, last + 1):
+        rank = (1 - 1 / reduction) * max(0, i - 2)
+        chance = 1.0 if i == 1 else (i - 1 - rank) / i
+        passed += chance * (arrivals - i + 1 if i == last else 1.0)
     return passed
 
 
@@ -142,8 +141,8 @@ def list_rungs(max_epochs: int, grace: int, reduction: float) -> list[float]:
 def estimate_rungs(
     trials: int, max_epochs: int, grace: int, reduction: float
 ) -> list[tuple[int, float]]:
-    """Return for each rung the epoch at which a cell's trials meet it, and which part of those that
-    do goes on (``expect_survivors``)."""
+    """Return for each rung the epoch at which a cell's trials reach it, and the fraction of those
+    that continues (``expect_survivors``)."""
     shares, alive = [], float(trials)
     for rung in list_rungs(max_epochs, grace, reduction):
         passed = expect_survivors(alive, reduction)
@@ -153,8 +152,8 @@ def estimate_rungs(
 
 
 def estimate_epochs(trials: int, max_epochs: int, grace: int, reduction: float) -> Range:
-    """Return the epochs that a cell's trials run in all: low if all but one stop at the first
-    rung, high if none stops, likely by ``expect_survivors`` (patience is left out)."""
+    """Return the total epochs of a cell's trials: low if all but one stop at the first rung, high
+    if none stops, likely by ``expect_survivors`` (patience is ignored)."""
     if trials == 0:
         return Range(0, 0, 0)
     likely, alive, before = 0.0, float(trials), 0.0
@@ -167,8 +166,8 @@ def estimate_epochs(trials: int, max_epochs: int, grace: int, reduction: float) 
 
 
 def choose_rate(machine: Machine, threads: int) -> Rate:
-    """Return the speed of one trial on this machine: assumed for a GPU by its name, measured for
-    a CPU by a matrix product on as many threads as a trial gets."""
+    """Return the speed of one trial on this machine: for a GPU, assumed by its name; for a CPU,
+    measured by a matrix product on as many threads as a trial gets."""
     if not machine.gpus:
         flops = measure_cpu_flops(threads)
         source = f"measured: {flops / 1e9:.0f} GFLOP/s in float32 on {threads} CPU thread(s)"
@@ -181,8 +180,8 @@ def choose_rate(machine: Machine, threads: int) -> Rate:
 
 
 def read_token_rates(folder: Path) -> dict[str, float]:
-    """Return real training tokens a second of each model, from the results of a run in
-    ``folder``; empty where there are none."""
+    """Return each model's training tokens per second (without padding), from the results of a run
+    in ``folder``; empty if there are none."""
     path = folder / RESULTS_NAME
     if not path.is_file():
         return {}
@@ -190,8 +189,8 @@ def read_token_rates(folder: Path) -> dict[str, float]:
 
     columns = ["model", "train_tokens", "train_seconds"]
     sums: dict[str, tuple[float, float]] = {}
-    # Opened once, for a driver may put a new table in its place; and not by Python: threads of
-    # Arrow that still hold a file of Python's when this process ends abort it.
+    # Opened once, because a driver may replace the table; and not by Python: if Arrow's threads
+    # still hold a Python file when this process ends, they abort it.
     with pq.ParquetFile(path) as file:
         found = file.read(columns=columns).to_pydict()
     for model, tokens, seconds in zip(*found.values(), strict=True):
@@ -204,7 +203,7 @@ def read_token_rates(folder: Path) -> dict[str, float]:
 def epoch_seconds(
     work: CellWork, shape: ModelShape, load: BatchSize, rate: Rate, tokens_per_second: float | None
 ) -> tuple[float, float]:
-    """Return the seconds of one epoch's training and of scoring validation (or test) once."""
+    """Return the seconds of one epoch's training, and of scoring validation (or test) once."""
     trained = count_trainable(shape, load)
     fixed = rate.step_seconds + rate.block_seconds * shape.layers
     scoring_steps = math.ceil(work.eval_texts / work.eval_batch_size)
@@ -221,8 +220,8 @@ def epoch_seconds(
 
 
 def cell_seconds(work: CellWork, epochs: Range, train: float, score: float) -> Range:
-    """Return the seconds of work in one cell: every epoch trains and validates, every trial
-    starts once, and each that runs to its end reads the test texts."""
+    """Return the seconds of work in one cell: every epoch trains and validates, every trial starts
+    once, and each that finishes scores the test texts."""
     finished = (1, max(1.0, work.trials / 2), work.trials)
     return Range(
         *(
@@ -238,16 +237,16 @@ def total_seconds(
     load_seconds: float,
     spread: Callable[[str], tuple[float, float]],
 ) -> Range:
-    """Return the run's wall time: the work of ``cells`` (model, seconds, one trial's longest
-    seconds) over ``slots`` trials at a time, each slot loading each model once; never below the
-    longest trial."""
+    """Return the run's wall time: the work of ``cells`` (model, seconds, seconds of its longest
+    trial) divided among ``slots`` trials at a time, each slot loading each model once; never below
+    the longest trial."""
     if not cells:
         return Range(0, 0, 0)
     totals = [0.0, 0.0, 0.0]
     for model, seconds, _ in cells:
         fast, slow = spread(model)
-        for place, factor in enumerate((fast, 1.0, slow)):
-            totals[place] += seconds[place] * factor / slots
+        for i, factor in enumerate((fast, 1.0, slow)):
+            totals[i] += seconds[i] * factor / slots
     loading = START_SECONDS + load_seconds
     pairs = zip(totals, _longest(cells, spread), strict=True)
     return Range(*(loading + max(pair) for pair in pairs))
@@ -256,7 +255,7 @@ def total_seconds(
 def _longest(
     cells: Sequence[tuple[str, Range, float]], spread: Callable[[str], tuple[float, float]]
 ) -> Range:
-    """Return the seconds of the longest trial, which no number of slots shortens."""
+    """Return the seconds of the longest trial, which more slots do not shorten."""
     model, _, seconds = max(cells, key=lambda cell: cell[2])
     fast, slow = spread(model)
     return Range(seconds * fast, seconds, seconds * slow)

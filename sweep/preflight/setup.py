@@ -1,4 +1,4 @@
-"""What a run is made of, in one piece, from the command line to the workers."""
+"""What a run is made of, passed in one object from the command line to the workers."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from sweep.storage.forecast import Forecast, PaceForecast
 
 @dataclass(frozen=True)
 class RunSetup:
-    """A configuration with the plan and the subsets that it stands for, and where they run."""
+    """A configuration with the plan and the subsets that follow from it, and the run's folder."""
 
     config: Config
     plan: Plan
@@ -30,11 +30,11 @@ class Target:
     """The machines that will train."""
 
     machine: Machine | None
-    """None: a cluster that has not been asked yet, whose GPUs and memory are then not checked."""
+    """None for a cluster that is not connected yet; its GPUs and memory are then not checked."""
     expected: Machine | None = None
-    """What such a cluster may grow to, if that is known."""
+    """What such a cluster may grow to, if known."""
 
     @property
     def known(self) -> Machine | None:
-        """What is known of them; None if nothing is."""
+        """What is known about them; None if nothing is."""
         return self.machine or self.expected

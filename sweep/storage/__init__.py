@@ -1,6 +1,6 @@
 """What a run leaves on disk, and how it is read again.
 
-``journal`` is a run's only state: an append-only log whose kinds of events stand in ``events``.
+``journal`` is a run's only state: an append-only log of the events declared in ``events``.
 ``record`` adds them up, ``history`` keeps their epochs small, ``unmarked`` reads older journals;
 ``tables`` makes the Parquet files. ``run_folder``, ``checkpoints``, ``folders`` and ``atomic`` keep
 files; ``account``, ``forecast``, ``orphans`` and ``failed_baselines`` say what a run is about.

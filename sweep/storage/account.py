@@ -16,13 +16,13 @@ from sweep.errors import Finding, format_line, format_names
 
 Rows = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 
-# More paths, or longer ones, make a line that nobody reads; the JSON holds them all.
+# More paths, or longer ones, make a line that nobody reads; the JSON has all of them.
 SHOWN_FILES = 3
 SHOWN_PATH = 160
 
 
 class Reason(StrEnum):
-    """Why a row is not used; a row with several reasons counts for the first of them."""
+    """Why a row is not used; a row to which several apply counts under the first."""
 
     WITHOUT_TEXT = "without_text"
     WITHOUT_LABEL = "without_label"
@@ -48,13 +48,13 @@ PHRASES = {
     Reason.CONFLICTING_LABELS: "with conflicting labels for the same text",
     Reason.REPEATED: "repeated",
 }
+# Reasons that concern the label itself, so the message names it.
 NAMED = (Reason.EXCLUDED_LABEL, Reason.NOT_IN_LABEL_ORDER, Reason.LABEL_NOT_IN_TRAINING)
-"""Reasons that lie in the label itself, so that its name belongs to them."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Rows left out for one reason; ``labels`` counts them by label where that is the reason."""
+    """Rows left out for one reason; ``labels`` counts them by label if the label is the reason."""
 
     reason: Reason
     rows: Rows
@@ -75,26 +75,26 @@ class SplitAccount:
     from_training: Rows = 0
     """Rows held out from the training rows."""
     fraction: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The part of the training texts that was held out for this split; None: it has its own."""
+    """Fraction of the training texts held out for this split; None if it has files of its own."""
     cut_off: Rows = 0
-    """Rows that this split gave to others."""
+    """Rows of this split that were held out for other splits."""
     usable: Rows = 0
     left_out: tuple[LeftOut, ...] = ()
 
     @property
     def rows(self) -> int:
-        """Return the rows that belong to this split, usable or not."""
+        """The number of rows that belong to this split, usable or not."""
         return self.usable + self.left_out_rows
 
     @property
     def left_out_rows(self) -> int:
-        """Return the rows left out, whatever the reason."""
+        """The number of rows left out, whatever the reason."""
         return sum(each.rows for each in self.left_out)
 
 
 @dataclass(frozen=True)
 class DataAccount:
-    """What became of a corpus, and what of it the user should know."""
+    """What became of a corpus, with remarks for the user."""
 
     source: Literal["hub", "files", "synthetic"]
     split_seed: Rows
@@ -105,7 +105,7 @@ class DataAccount:
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """Return the splits that were held out from training."""
+        """The splits that were held out from training."""
         return tuple(each.split for each in self.splits if each.fraction is not None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,18 +116,9 @@ class DataAccount:
 _ADAPTER = TypeAdapter(DataAccount)
 
 
-def read_account(tree: Any) -> DataAccount:
-    """Return the account that ``to_dict`` wrote; raise ValueError if ``tree`` holds none."""
+def parse_account(tree: Any) -> DataAccount:
+    """Return the account that ``to_dict`` wrote; raise ValueError if ``tree`` is not one."""
     return _ADAPTER.validate_python(tree)
-
-
-def is_account(tree: Any) -> bool:
-    """Return whether ``read_account`` takes ``tree``."""
-    try:
-        read_account(tree)
-    except ValueError:
-        return False
-    return True
 
 
 def format_account(account: DataAccount) -> list[str]:
@@ -172,15 +163,15 @@ def _format_split(split: SplitAccount, account: DataAccount) -> str:
 
 
 def list_origins(split: SplitAccount, account: DataAccount) -> list[str]:
-    """Return where the rows of a split came from: its files, the training rows, or both (where
-    its files have no label)."""
+    """Return where the rows of a split came from: its files, the training rows, or both (if its
+    files have no labels)."""
     origins = [format_files(split), format_held_out(split, account)]
     origins += ["the built-in synthetic corpus"] if account.source == "synthetic" else []
     return [origin for origin in origins if origin]
 
 
 def format_files(split: SplitAccount) -> str:
-    """Return the files of a split, the first ones by name; empty where it has none."""
+    """Return the first few files of a split and the number of the others; empty if it has none."""
     shown = [_end_of(path) for path in split.files[:SHOWN_FILES]]
     more = len(split.files) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
@@ -201,7 +192,7 @@ def _join_names(names: Sequence[str]) -> str:
 
 
 def format_held_out(split: SplitAccount, account: DataAccount) -> str:
-    """Return how a split was held out from training; empty where it was not."""
+    """Return how a split was held out from training; empty if it was not."""
     if split.fraction is None:
         return ""
     return (
@@ -211,12 +202,12 @@ def format_held_out(split: SplitAccount, account: DataAccount) -> str:
 
 
 def format_given_up(split: SplitAccount, account: DataAccount) -> str:
-    """Return how many rows of a split were held out for others, and which."""
+    """Return how many rows of a split were held out, and for which splits."""
     return f"{split.cut_off:,} held out for {join_phrases(account.held_out)}"
 
 
 def format_left_out(left_out: LeftOut) -> str:
-    """Return how many rows are left out and why, with the labels where they are the reason."""
+    """Return how many rows are left out and why, naming the labels if they are the reason."""
     text = format_reason(left_out.reason, left_out.rows)
     labels = left_out.labels
     if not labels:
@@ -243,5 +234,5 @@ def join_phrases(phrases: tuple[str, ...] | list[str]) -> str:
 
 
 def _end_of(path: str) -> str:
-    # A path tells the most at its end.
+    # The end of a path says the most.
     return path if len(path) <= SHOWN_PATH else f"...{path[3 - SHOWN_PATH :]}"

@@ -1,4 +1,4 @@
-"""Write beside, then rename: readers find the old version or the new one, never half of either."""
+"""Write beside, then rename: readers find the old version or the new one, never a partial one."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def create_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside ``path`` and rename it to ``path`` after the block; if another
-    process was first, keep its folder."""
+    process got there first, keep its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:

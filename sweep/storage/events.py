@@ -1,9 +1,9 @@
 """The journal's events: what each kind holds, and how a line is read and checked.
 
-Each field is told once, in the classes below: pydantic reads and checks a line by them, in a third
-of the time that ``json`` and checks in Python took (80,000 epochs: 0.39 s against 1.13 s). Fields
-that are not named here pass, and so do events of other kinds, which a later release may write; a
-field may always be null, unless its event cannot do without.
+Each field is declared once, in the classes below: pydantic reads and checks a line by them, in a
+third of the time that ``json`` and checks in Python took (80,000 epochs: 0.39 s against 1.13 s).
+Fields that are not declared here are accepted, as are events of other kinds, which a later release
+may write. A field may always be null unless its event needs it.
 """
 
 import json
@@ -42,7 +42,7 @@ from sweep.config.strict import (
 )
 from sweep.errors import RunFolderError, format_names, format_value
 from sweep.plan import TrialSpec
-from sweep.storage.account import DataAccount, read_account
+from sweep.storage.account import DataAccount, parse_account
 from sweep.storage.forecast import Forecast, PaceForecast
 
 
@@ -56,12 +56,12 @@ class TrialStatus(StrEnum):
     FAILED = "failed"
 
 
-# Statuses of trials that have no result because something went wrong.
+# Statuses of trials without a result because something went wrong.
 FAILURES = (TrialStatus.DIVERGED, TrialStatus.OUT_OF_MEMORY, TrialStatus.FAILED)
 
 
 class Decision(StrEnum):
-    """What becomes of a trial after an epoch."""
+    """What happens to a trial after an epoch."""
 
     CONTINUE = "continue"
     STOP = "stop"  # by ASHA
@@ -69,7 +69,7 @@ class Decision(StrEnum):
 
 
 class Facts(TypedDict, total=False):
-    """What is measured of a trial or a baseline, under the names of the results table."""
+    """What is measured for a trial or a baseline, under the names of the results table."""
 
     batch_size: Ordinal | None
     max_length: Ordinal | None
@@ -117,8 +117,8 @@ class Facts(TypedDict, total=False):
 
 
 class EpochResult(TypedDict, total=False):
-    """What an engine says after an epoch, and Tune hands to the driver; of a trial that could not
-    go on, only how it failed."""
+    """What an engine reports after an epoch, and Tune passes to the driver; for a trial that could
+    not continue, only how it failed."""
 
     epoch: int
     train_loss: float
@@ -132,7 +132,7 @@ class EpochResult(TypedDict, total=False):
     status: str | None
     error: str | None
     traceback: str
-    halt: str  # why the whole run has to end
+    halt: str  # why the entire run has to end
     test_accuracy: float
     test_macro_f1: float
     predictions: list[int]
@@ -148,7 +148,7 @@ def end_trial(status: TrialStatus, error: str, traceback: str = "") -> EpochResu
 
 @with_config(ConfigDict(extra="allow"))
 class Opened(TypedDict):
-    """A driver begins, or goes on."""
+    """A driver starts or resumes the run."""
 
     event: Literal["opened"]
     time: Time
@@ -162,14 +162,15 @@ class Opened(TypedDict):
         Annotated[PaceForecast, "a forecast of epoch_seconds, rungs and trials_at_a_time"] | None
     ]
     data: NotRequired[
-        Annotated[DataAccount, PlainValidator(read_account), "an account of the data's rows"] | None
+        Annotated[DataAccount, PlainValidator(parse_account), "an account of the data's rows"]
+        | None
     ]
     baselines: NotRequired[Words | None]
 
 
 @with_config(ConfigDict(extra="allow"))
 class Planned(TypedDict):
-    """A trial that the configuration asks for."""
+    """A trial in the plan."""
 
     event: Literal["planned"]
     time: Time
@@ -178,7 +179,7 @@ class Planned(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Replanned(TypedDict):
-    """Which of the trials the present configuration asks for."""
+    """Which of the trials are in the current configuration's plan."""
 
     event: Literal["replanned"]
     time: Time
@@ -187,7 +188,7 @@ class Replanned(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class TestSet(TypedDict):
-    """Test items by row number, with the classes that are true of them."""
+    """Test items by row number, with their true classes."""
 
     event: Literal["test_set"]
     time: Time
@@ -215,7 +216,7 @@ class Baseline(Facts):
 
 @with_config(ConfigDict(extra="allow"))
 class Started(Facts):
-    """A worker takes a trial."""
+    """A worker starts a trial."""
 
     event: Required[Literal["started"]]
     time: Required[Time]
@@ -224,7 +225,7 @@ class Started(Facts):
 
 @with_config(ConfigDict(extra="allow"))
 class EpochDone(TypedDict):
-    """An epoch of a trial, and what ASHA decides after it."""
+    """An epoch of a trial, with ASHA's decision after it."""
 
     event: Literal["epoch"]
     time: Time
@@ -244,7 +245,7 @@ class EpochDone(TypedDict):
 
 @with_config(ConfigDict(extra="allow"))
 class Retried(TypedDict):
-    """A trial lost its worker and is started again."""
+    """A trial lost its worker and is restarted."""
 
     event: Literal["retried"]
     time: Time
@@ -274,7 +275,7 @@ class Ended(Facts):
 
 @with_config(ConfigDict(extra="allow"))
 class Reopened(TypedDict):
-    """A failed trial, or a failed baseline, is run anew."""
+    """A failed trial or baseline is to run again."""
 
     event: Literal["reopened"]
     time: Time
@@ -317,29 +318,28 @@ KINDS: dict[str, Any] = {
     get_args(get_type_hints(kind)["event"])[0]: kind for kind in get_args(Event)
 }
 
-FIELDS = frozenset(name for kind in KINDS.values() for name in get_type_hints(kind))
-
 _KNOWN: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 _OTHER: TypeAdapter[Other] = TypeAdapter(Other)
 
-# What the result of a finished trial cannot do without: its cell's choice rests on it.
+# Fields that the result of a finished trial must have: the best trial of a cell is chosen by them.
 FINISHED_FIELDS = ("val_accuracy",)
+LABELS_MISCOUNTED = "'n_labels' is not the number of 'labels'"
 
 
 class EventReader:
-    """Reads the lines of one journal, and knows from the earlier ones what a later one may say."""
+    """Parses the lines of one journal, and checks each against the earlier ones."""
 
     def __init__(self, path: Path) -> None:
-        """Read lines of ``path``, which errors name."""
+        """``path`` is what errors name."""
         self._path = path
         self._labels: dict[str, tuple[str, ...]] = {}
         self._cells: dict[str, tuple[Any, ...]] = {}
         self._sizes: dict[str, int] = {}
 
-    def read(self, line: bytes, number: int) -> Event:
+    def parse(self, line: bytes, number: int) -> Event:
         """Return the event on ``line``, the journal's line ``number`` (from 1).
 
-        Raises RunFolderError that says what is wrong with it and what to do.
+        Raises RunFolderError that says what is wrong with the line and how to fix it.
         """
         try:
             event = parse_event(line)
@@ -354,7 +354,7 @@ class EventReader:
         return event
 
     def _find_problem(self, event: Event) -> str:
-        """Return where ``event`` goes against an earlier line or itself; empty if nowhere."""
+        """Return how ``event`` contradicts an earlier line or itself; empty if it does not."""
         if event["event"] == "planned":
             return self._check_planned(event["trial"])
         if event["event"] == "test_set":
@@ -367,12 +367,12 @@ class EventReader:
 
     def _check_planned(self, spec: TrialSpec) -> str:
         cell = spec.cell
-        # Not the model's name: it may change from one session to the next.
+        # Without the model's name, which may change from one session to the next.
         axes = cell.labels, cell.n_samples, cell.seed
         if len(cell.labels) != cell.n_labels:
-            return "'n_labels' does not count 'labels'"
+            return LABELS_MISCOUNTED
         if self._cells.setdefault(cell.cell_id, axes) != axes:
-            return "an earlier line says otherwise of its cell"
+            return "it contradicts an earlier line about its cell"
         self._labels.setdefault(spec.trial_id, cell.labels)
         return ""
 
@@ -382,12 +382,12 @@ class EventReader:
             return "'items' and 'truth' differ in length"
         fingerprint = event.get("fingerprint")
         if fingerprint and self._sizes.setdefault(fingerprint, size) != size:
-            return "an earlier line says otherwise of this test set"
+            return "it contradicts an earlier line about this test set"
         return _check_range(event["labels"], event["truth"])
 
     def _check_baseline(self, event: Baseline) -> str:
         if len(event["labels"]) != event["n_labels"]:
-            return "'n_labels' does not count 'labels'"
+            return LABELS_MISCOUNTED
         if event.get("status") == TrialStatus.FAILED:
             return find_missing(event, ("error",))
         problem = find_missing(event, ("predictions",))
@@ -404,26 +404,26 @@ class EventReader:
         return self._check_predictions(labels, event)
 
     def _check_predictions(self, labels: Sequence[str], event: Result) -> str:
-        """Check predicted classes: of known labels, as many as their test set has texts."""
+        """Return what is wrong with the predictions: their number, or a class out of range."""
         fingerprint, predictions = event.get("test_set"), event["predictions"] or []
         if fingerprint is not None:
             if fingerprint not in self._sizes:
-                return "no earlier line holds its test set"
+                return "no earlier line defines its test set"
             if self._sizes[fingerprint] != len(predictions):
-                return "its test set has another number of texts"
+                return "its test set has a different number of texts"
         return _check_range(labels, predictions)
 
 
 def parse_event(line: bytes) -> Event:
-    """Return the event that ``line`` holds; raise ValidationError where it holds none."""
+    """Return the event on ``line``; raise ValidationError if it is not one."""
     if b"\\ud" in line or b"\\uD" in line:
-        line = _write_out_halves(line)
+        line = _escape_surrogates(line)
     try:
         return _KNOWN.validate_json(line)
     except ValidationError as error:
         if error.errors(include_url=False)[0]["type"] != "union_tag_invalid":
             raise
-        # Whatever it holds, those who read events go by its name.
+        # An unknown kind needs no further checks: readers of events go by the kind.
         return cast(Event, _OTHER.validate_json(line))
 
 
@@ -431,7 +431,7 @@ def explain(error: ValidationError, line: bytes) -> str:
     """Return what is wrong with ``line``, in words."""
     problems = error.errors(include_url=False, include_context=False)
     if problems[0]["type"] == "json_invalid":
-        return "it nests too deep" if "recursion" in problems[0]["msg"] else "it is not JSON"
+        return "it is nested too deeply" if "recursion" in problems[0]["msg"] else "it is not JSON"
     misfits = [_find_misfit(each["loc"]) for each in problems]
     if any(not each.path or each.path == ("event",) for each in misfits):
         return "it is not an event"
@@ -447,28 +447,28 @@ def explain(error: ValidationError, line: bytes) -> str:
 
 
 class Misfit(NamedTuple):
-    """A field that is missing or holds another kind of value, and what its kind is called."""
+    """A field that is missing or has the wrong type, and the words for the right type."""
 
     path: tuple[str, ...]
     words: str
 
 
 def _find_misfit(location: tuple[int | str, ...]) -> Misfit:
-    """Return the field that pydantic names by ``location``: the outermost one that has words."""
+    """Return the field at pydantic's ``location``: the outermost one whose type has words."""
     kind: Any = Other
     if location and location[0] in KINDS:
         kind, location = KINDS[str(location[0])], location[1:]
     path: tuple[str, ...] = ()
     for name in map(str, location):
         path = (*path, name)
-        kind, words = _read_annotation(get_type_hints(kind, include_extras=True)[name])
+        kind, words = _unwrap_annotation(get_type_hints(kind, include_extras=True)[name])
         if words:
             return Misfit(path, words)
     return Misfit(path, "")
 
 
-def _read_annotation(annotation: Any) -> tuple[Any, str]:
-    """Return the class in an annotation, and the words for its kind; empty if it has none."""
+def _unwrap_annotation(annotation: Any) -> tuple[Any, str]:
+    """Return the class in an annotation, and the words for it; empty if it has none."""
     while True:
         words = [each for each in getattr(annotation, "__metadata__", ()) if type(each) is str]
         if words:
@@ -486,7 +486,7 @@ def _look_up(tree: Any, path: Sequence[str]) -> Any:
 
 
 def find_missing(event: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Return which of ``names`` is not in ``event``, or null there; empty if none is."""
+    """Return which of ``names`` is missing from ``event`` or null in it; empty if none is."""
     for name in names:
         if event.get(name) is None:
             return f"{name!r} is missing"
@@ -497,19 +497,20 @@ def _check_range(labels: Sequence[str], classes: Sequence[int]) -> str:
     return "a class is out of range" if classes and max(classes) >= len(labels) else ""
 
 
-def _write_out_halves(line: bytes) -> bytes:
-    """Return ``line`` with half characters, which no table takes, written out: ``\\ud800``."""
+def _escape_surrogates(line: bytes) -> bytes:
+    """Return ``line`` with lone surrogates, which Parquet refuses, spelled out: ``\\ud800``."""
     try:
-        return json.dumps(_replace_halves(json.loads(line))).encode()
-    except (ValueError, RecursionError):  # no JSON, which is told by whoever reads it
+        return json.dumps(_spell_out_surrogates(json.loads(line))).encode()
+    except (ValueError, RecursionError):  # not JSON; whoever parses the line will say so
         return line
 
 
-def _replace_halves(value: Any) -> Any:
+def _spell_out_surrogates(value: Any) -> Any:
+    spell_out = _spell_out_surrogates
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, list):
-        return [_replace_halves(item) for item in value]
+        return [spell_out(item) for item in value]
     if isinstance(value, dict):
-        return {_replace_halves(key): _replace_halves(item) for key, item in value.items()}
+        return {spell_out(key): spell_out(item) for key, item in value.items()}
     return value

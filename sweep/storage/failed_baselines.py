@@ -1,10 +1,10 @@
-"""Which baselines of a run failed, and how that is told."""
+"""Which baselines of a run failed, and the sentences that say so."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweep.errors import format_line, shorten
-from sweep.plan import Plan
+from sweep.plan import Plan, format_cell
 from sweep.storage.events import Baseline, TrialStatus
 from sweep.storage.record import RunRecord
 
@@ -12,8 +12,8 @@ from sweep.storage.record import RunRecord
 def list_failed(
     record: RunRecord, plan: Plan, names: Sequence[str] | None = None
 ) -> list[Baseline]:
-    """Return the events of the failed baselines on the plan's subsets; only those in ``names``,
-    where that is given."""
+    """Return the events of the failed baselines on the plan's subsets, restricted to ``names`` if
+    given."""
     return [
         event
         for event in _list_baselines(record, plan)
@@ -31,15 +31,13 @@ def _list_baselines(record: RunRecord, plan: Plan) -> list[Baseline]:
 
 
 def describe_failure(event: Mapping[str, Any]) -> str:
-    """Return in one line which baseline failed, and why."""
-    return (
-        f"baseline {event['model']}, {event['n_labels']} labels x {event['n_samples']} samples, "
-        f"seed {event['seed']}: failed ({_explain(event)})"
-    )
+    """Return one line: which baseline failed, and why."""
+    cell = format_cell(event["model"], event["n_labels"], event["n_samples"], event["seed"])
+    return f"baseline {cell}: failed ({_explain(event)})"
 
 
 def summarize_failures(record: RunRecord, plan: Plan, retry: str) -> str:
-    """Return the sentence that ends a run of which baselines failed; empty if none did. ``retry``
+    """Return the sentence about failed baselines that ends a run; empty if none failed. ``retry``
     is the command that runs them again."""
     failed = list_failed(record, plan)
     if not failed:

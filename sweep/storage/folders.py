@@ -1,7 +1,7 @@
 """Folders kept at a URI: a local path, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.
 
-A folder counts once its manifest is there, for an object store has neither rename nor half
-objects: the files go first, the manifest last; on the way out the manifest goes first.
+A folder counts once its manifest is there, because an object store can neither rename a folder nor
+show half an object. So writing puts the manifest last, and deleting removes it first.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ class Storage:
     root: str
 
     def write_folder(self, name: str, source: Path) -> None:
-        """Keep the files of ``source`` as ``name``, in place of what was there before.
+        """Store the files of ``source`` as ``name``, replacing what was there before.
 
-        ``source`` is flat. Its own ``manifest.json``, if any, is not taken over: one is made here,
-        with the checksum of every file. Raises StorageError if the place does not take it.
+        ``source`` is flat. Its own ``manifest.json``, if any, is not copied: a new one is written
+        with the checksum of every file. Raises StorageError if the location cannot be written.
         """
         try:
             self.delete_folder(name)
-            self.files.create_dir(self._place(name), recursive=True)
+            self.files.create_dir(self._path(name), recursive=True)
             sums = {}
             for file in sorted(source.iterdir()):
                 if file.is_file() and file.name != MANIFEST:
@@ -45,74 +45,74 @@ class Storage:
             self._write_manifest(name, sums)
         except (OSError, ArrowException) as error:
             raise StorageError(
-                f"{self.uri}: {name} cannot be written ({first_line(error)}); see that the place "
-                "exists, has room, and lets this machine write"
+                f"{self.uri}: {name} cannot be written ({first_line(error)}); check that the "
+                "location exists, has free space, and allows this machine to write"
             ) from error
 
     def _upload(self, file: Path, name: str) -> str:
         digest = hashlib.blake2b()
-        with file.open("rb") as source, self.files.open_output_stream(self._place(name)) as target:
+        with file.open("rb") as source, self.files.open_output_stream(self._path(name)) as target:
             while part := source.read(PART_BYTES):
                 digest.update(part)
                 target.write(part)
         return format_digest(digest)
 
     def _write_manifest(self, name: str, sums: dict[str, str]) -> None:
-        place = self._place(f"{name}/{MANIFEST}")
-        # A local file can be seen half written, an object cannot.
-        beside = f"{place}.part" if self.files.type_name == "local" else place
+        path = self._path(f"{name}/{MANIFEST}")
+        # A local file can be seen half-written, an object cannot.
+        beside = f"{path}.part" if self.files.type_name == "local" else path
         with self.files.open_output_stream(beside) as target:
             target.write(dump_manifest(sums).encode())
-        if beside != place:
-            self.files.move(beside, place)
+        if beside != path:
+            self.files.move(beside, path)
 
     def read_folder(self, name: str, target: Path) -> bool:
-        """Bring ``name`` into the new folder ``target``; return whether it was whole.
+        """Download ``name`` into the new folder ``target``; return whether it was complete.
 
-        What is not whole is not brought: no manifest, a file missing, or a checksum that differs.
-        Raises StorageError if the place does not answer.
+        Incomplete means: no manifest, a missing file, or a checksum that differs. Raises
+        StorageError if the location does not answer.
         """
         sums = parse_manifest(self._read(f"{name}/{MANIFEST}"))
         if sums is None:
             return False
         target.mkdir(parents=True)
-        whole = all(
+        complete = all(
             self._download(f"{name}/{file}", target / file) == known for file, known in sums.items()
         )
-        if whole:
+        if complete:
             (target / MANIFEST).write_text(dump_manifest(sums))
-        return whole
+        return complete
 
     def _read(self, name: str) -> bytes | None:
         try:
-            with self.files.open_input_stream(self._place(name)) as source:
+            with self.files.open_input_stream(self._path(name)) as source:
                 return bytes(source.read())
         except FileNotFoundError:
             return None
         except (OSError, ArrowException) as error:
-            raise self._silent(error) from error
+            raise self._unreachable(error) from error
 
     def _download(self, name: str, target: Path) -> str | None:
         digest = hashlib.blake2b()
         try:
-            with self.files.open_input_stream(self._place(name)) as source, target.open("wb") as to:
+            with self.files.open_input_stream(self._path(name)) as source, target.open("wb") as to:
                 while part := source.read(PART_BYTES):
                     digest.update(part)
                     to.write(part)
         except FileNotFoundError:
             return None
         except (OSError, ArrowException) as error:
-            raise self._silent(error) from error
+            raise self._unreachable(error) from error
         return format_digest(digest)
 
     def list_folders(self, inside: str) -> list[str]:
-        """Return the names of the whole folders right below ``inside``, sorted; empty if none."""
+        """Return the names of the complete folders directly below ``inside``, sorted."""
         try:
             found = self.files.get_file_info(
-                FileSelector(self._place(inside), recursive=True, allow_not_found=True)
+                FileSelector(self._path(inside), recursive=True, allow_not_found=True)
             )
         except (OSError, ArrowException) as error:
-            raise self._silent(error) from error
+            raise self._unreachable(error) from error
         names = [
             entry.path.removeprefix(f"{self.root}/").removesuffix(f"/{MANIFEST}")
             for entry in found
@@ -121,48 +121,49 @@ class Storage:
         return sorted(name for name in names if name.rpartition("/")[0] == inside)
 
     def delete_folder(self, name: str) -> None:
-        """Remove ``name``, its manifest first: what is half removed must not count."""
-        place = self._place(name)
+        """Remove ``name``, its manifest first: a half-removed folder must not count."""
+        path = self._path(name)
         try:
-            if self.files.get_file_info(f"{place}/{MANIFEST}").type == FileType.File:
-                self.files.delete_file(f"{place}/{MANIFEST}")
-            if self.files.get_file_info(place).type == FileType.Directory:
-                self.files.delete_dir(place)
+            if self.files.get_file_info(f"{path}/{MANIFEST}").type == FileType.File:
+                self.files.delete_file(f"{path}/{MANIFEST}")
+            if self.files.get_file_info(path).type == FileType.Directory:
+                self.files.delete_dir(path)
         except (OSError, ArrowException) as error:
-            raise self._silent(error) from error
+            raise self._unreachable(error) from error
 
-    def _place(self, name: str) -> str:
+    def _path(self, name: str) -> str:
         if not FOLDER_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a folder below {self.uri}")
+            raise ValueError(f"{name!r} is not a valid folder name below {self.uri}")
         return f"{self.root}/{name}"
 
-    def _silent(self, error: Exception) -> StorageError:
+    def _unreachable(self, error: Exception) -> StorageError:
         return StorageError(
-            f"{self.uri}: does not answer ({first_line(error)}); see that it exists and that this "
-            "machine may read and write there"
+            f"{self.uri}: does not answer ({first_line(error)}); check that it exists and that "
+            "this machine may read and write there"
         )
 
 
-def open_storage(place: str) -> Storage:
-    """Return the storage at ``place``: a path, or an s3:// or gs:// URI.
+def open_storage(location: str) -> Storage:
+    """Return the storage at ``location``: a path, or an s3:// or gs:// URI.
 
-    Keys come from where the cloud's own tools look for them, never from ``place``: the role of the
-    machine, the environment, ~/.aws. AWS_ENDPOINT_URL names another server that speaks S3.
-    Raises StorageError if ``place`` is neither, or holds a password.
+    Keys come from where the cloud's own tools look for them, never from ``location``: the role of
+    the machine, the environment, ~/.aws. AWS_ENDPOINT_URL names another server that speaks S3.
+    Raises StorageError if ``location`` is neither, or contains a password.
     """
-    scheme, mark, _ = place.partition("://")
-    if holds_password(place):
+    scheme, mark, _ = location.partition("://")
+    if holds_password(location):
         # The message must not repeat it: it would end up in logs.
-        raise StorageError("the storage's URI holds a user name or password; take them out of it")
+        raise StorageError("the storage URI contains a user name or password; remove it")
     if mark and scheme not in ("file", "s3", "gs"):
-        raise StorageError(f"{place}: is no storage; name a path, s3://BUCKET/X or gs://BUCKET/X")
-    if not mark:
-        place = Path(place).expanduser().absolute().as_uri()
+        raise StorageError(
+            f"{location}: not a storage location; give a path, s3://BUCKET/X or gs://BUCKET/X"
+        )
+    uri = location if mark else Path(location).expanduser().absolute().as_uri()
     try:
-        files, root = FileSystem.from_uri(place)
+        files, root = FileSystem.from_uri(uri)
     except (OSError, ArrowException, ValueError) as error:
-        raise StorageError(f"{place}: cannot be opened ({first_line(error)})") from error
-    return Storage(place, files, root.rstrip("/"))
+        raise StorageError(f"{uri}: cannot be opened ({first_line(error)})") from error
+    return Storage(uri, files, root.rstrip("/"))
 
 
 MANIFEST = "manifest.json"
@@ -170,13 +171,13 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def checksum(file: Path) -> str:
-    """Return the checksum of a file, as a manifest holds it."""
+    """Return the checksum of a file, as in a manifest."""
     with file.open("rb") as source:
         return format_digest(hashlib.file_digest(source, hashlib.blake2b))
 
 
 def format_digest(digest: Any) -> str:
-    """Return a BLAKE2b digest (what ``hashlib.blake2b()`` makes) as a manifest holds it."""
+    """Return a BLAKE2b digest (what ``hashlib.blake2b()`` makes), as in a manifest."""
     return str(digest.hexdigest())[:32]
 
 
@@ -186,9 +187,9 @@ def dump_manifest(sums: dict[str, str]) -> str:
 
 
 def parse_manifest(text: str | bytes | None) -> dict[str, str] | None:
-    """Return file name -> checksum, or None if ``text`` is no manifest.
+    """Return file name -> checksum, or None if ``text`` is not a manifest.
 
-    The names come from outside: one that could lead out of the folder is not believed.
+    The names come from outside: one that could lead out of the folder invalidates the manifest.
     """
     try:
         sums: Any = json.loads(text) if text is not None else None

@@ -1,4 +1,4 @@
-"""What the preflight expects of a run, as the journal keeps it."""
+"""What the preflight expects of a run, as kept in the journal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from sweep.config.strict import Amount, Epoch, Fraction, Ordinal
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will need; of a model of unknown shape nothing is known."""
+    """What a run will need; nothing is known of a model of unknown shape."""
 
-    # From low over likely to high.
+    # Low, likely and high.
     seconds: tuple[Amount, Amount, Amount] | None = None
     # Model name -> bytes of one trial, and of one more where trials share the base model.
     memory_bytes: Mapping[str, Amount] | None = None
     slot_bytes: Mapping[str, Amount] | None = None
 
     def largest_trial(self) -> int | None:
-        """Return the bytes of the largest model's trial; None where nothing is known."""
+        """Return the bytes of the largest model's trial; None if nothing is known."""
         return max(map(int, (self.memory_bytes or {}).values()), default=None)
 
     def largest_slot(self) -> int | None:
@@ -27,11 +27,11 @@ class Forecast:
 
 @dataclass(frozen=True)
 class PaceForecast:
-    """What the time left is told from before anything is measured."""
+    """What the time left is estimated from before anything is measured."""
 
     # Cell id -> seconds of an epoch's training, and of scoring validation once.
     epoch_seconds: Mapping[str, tuple[Amount, Amount]] | None = None
-    # Epoch -> part of the trials there that ASHA is expected to let go on.
+    # Epoch -> fraction of the trials there that ASHA is expected to let continue.
     rungs: tuple[tuple[Epoch, Fraction], ...] | None = None
-    # None where the machines that train are not known yet.
+    # None while the machines that train are unknown.
     trials_at_a_time: Ordinal | None = None

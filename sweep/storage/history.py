@@ -1,4 +1,4 @@
-"""The epochs of a run, column by column: a tenth of what one dictionary per epoch would take."""
+"""The epochs of a run, column by column: a tenth of the memory of one dictionary per epoch."""
 
 import math
 from array import array
@@ -15,13 +15,13 @@ EPOCH_METRICS = (
     "train_seconds",
     "eval_seconds",
 )
-# What is kept of an epoch's event, beside trial, epoch and decision; NaN where it has none.
+# What is kept of an epoch's event besides trial, epoch and decision; NaN if it has no value.
 REALS = ("time", *EPOCH_METRICS, "best_val_accuracy", "rung", "cutoff")
 NO_ROW = -1
 
 
 class History:
-    """One row per epoch, in the order in which the epochs came."""
+    """One row per epoch, in the order in which the epochs ended."""
 
     def __init__(self) -> None:
         self.trial_ids: list[str] = []
@@ -30,7 +30,7 @@ class History:
         self.reals = {name: array("d") for name in REALS}
 
     def add(self, trial_id: str, event: EpochDone) -> int:
-        """Take an ``epoch`` event in; return its row number."""
+        """Append an ``epoch`` event; return its row number."""
         self.trial_ids.append(trial_id)
         self.epochs.append(event["epoch"])
         self.decisions.append(event.get("decision"))
@@ -40,8 +40,8 @@ class History:
             column.append(math.nan if value is None else value)
         return len(self.epochs) - 1
 
-    def read(self, row: int) -> EpochDone:
-        """Return a row as an event; what it lacks is None."""
+    def event_at(self, row: int) -> EpochDone:
+        """Return a row as an event; missing values are None."""
         values = {name: column[row] for name, column in self.reals.items()}
         event = {
             "event": "epoch",
@@ -54,7 +54,7 @@ class History:
 
 
 class TrialEpochs(Mapping[int, EpochDone]):
-    """The epochs of one trial, by number; each is read from the history when asked for."""
+    """The epochs of one trial, by number; each is looked up in the history on access."""
 
     __slots__ = ("_history", "_rows")
 
@@ -63,25 +63,25 @@ class TrialEpochs(Mapping[int, EpochDone]):
         self._rows = array("l")
 
     def put(self, epoch: int, row: int) -> None:
-        """Let ``row`` of the history stand for ``epoch`` from now on."""
+        """Map ``epoch`` to ``row`` of the history from now on."""
         missing = epoch + 1 - len(self._rows)
         self._rows.extend([NO_ROW] * missing)
         self._rows[epoch] = row
 
     def clear(self) -> None:
-        """Let no row stand for any epoch."""
+        """Forget all epochs."""
         self._rows = array("l")
 
     def row_of(self, epoch: int) -> int:
-        """Return the row that stands for ``epoch``, or NO_ROW."""
+        """Return the row of ``epoch``, or NO_ROW."""
         return self._rows[epoch] if 0 <= epoch < len(self._rows) else NO_ROW
 
     def rows(self) -> Iterator[int]:
-        """Yield the rows of all epochs, the first epoch first."""
+        """Yield the rows of all epochs, in the order of the epochs."""
         return (row for row in self._rows if row != NO_ROW)
 
     def decision_of(self, epoch: int) -> str | None:
-        """Return what ASHA decided after ``epoch``; None where the trial has no such epoch."""
+        """Return what ASHA decided after ``epoch``; None if the trial has no such epoch."""
         row = self.row_of(epoch)
         return None if row == NO_ROW else self._history.decisions[row]
 
@@ -89,7 +89,7 @@ class TrialEpochs(Mapping[int, EpochDone]):
         row = self.row_of(epoch)
         if row == NO_ROW:
             raise KeyError(epoch)
-        return self._history.read(row)
+        return self._history.event_at(row)
 
     def __iter__(self) -> Iterator[int]:
         return (epoch for epoch, row in enumerate(self._rows) if row != NO_ROW)

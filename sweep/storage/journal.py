@@ -1,33 +1,32 @@
-"""The journal of a run: an append-only log of events, one JSON object a line, the run's only state.
+"""A run's journal: an append-only log of events, one JSON object per line, the run's only state.
 
 Only the driver writes it. Every event has ``event`` (its kind) and ``time`` (Unix seconds, UTC):
 
 ======== =====================================================================================
-opened   a driver took the run: host, pid, command, versions, git_commit, predicted (what the
-         preflight expects: seconds, memory_bytes by model), pace (what the time left is told from
-         before anything is measured: epoch_seconds by cell, rungs, trials_at_a_time), data (what
-         became of the data's rows), baselines (names of the reference methods asked for)
-planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``; a second such line tells
-         what a trial is called, or where its model lies, from now on
+opened   a driver took over the run: host, pid, command, versions, git_commit, predicted (what the
+         preflight expects: seconds, memory_bytes by model), pace (what the time left is estimated
+         from before anything is measured: epoch_seconds by cell, rungs, trials_at_a_time), data
+         (what became of the data's rows), baselines (names of the requested reference methods)
+planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``; a second such line gives
+         the trial's model a new name or path
 replanned
-         the plan from now on, where it is not all that was planned: trials (ids)
+         the plan from now on, if it is not everything planned so far: trials (ids)
 test_set test items: fingerprint (of their texts and classes), labels (names), items (row numbers),
          truth (class indices)
 baseline a reference method has its result: trial_id, the cell's axes, its metrics, and test_set,
-         the fingerprint of the items that its predictions are of; or status "failed" and error in
-         their place
-started  a worker took a trial: trial_id
-epoch    a trial ended an epoch: trial_id, epoch, metrics, and ASHA's decision (rung, cutoff)
-retried  a trial's worker or machine was lost and the trial is started again: trial_id, error
-noted    something a reader should know of a trial (it goes on from an older checkpoint, or in
-         half batches after it ran out of memory): trial_id, text
+         the fingerprint of the items that were predicted; or instead status "failed" and error
+started  a worker started a trial: trial_id
+epoch    a trial finished an epoch: trial_id, epoch, metrics, and ASHA's decision (rung, cutoff)
+retried  a trial's worker or machine was lost and the trial is restarted: trial_id, error
+noted    something a reader should know about a trial (it continued from an older checkpoint, or
+         with half batches after it ran out of memory): trial_id, text
 ended    a trial has its result: trial_id, status, error, the final metrics, and test_set, the
-         fingerprint of the items that its predictions are of
+         fingerprint of the items that were predicted
 reopened a failed trial or baseline is to run again, as if it never had: trial_id
-closed   the driver left the run: trials_left
+closed   the driver ended: trials_left
 ======== =====================================================================================
 
-Older journals hold one ``test_set`` per label set, without a fingerprint, and results that name
+Older journals have one ``test_set`` per label set, without a fingerprint, and results that name
 none; see ``sweep.storage.unmarked`` for how those are read.
 """
 
@@ -45,10 +44,10 @@ from sweep.errors import RunFolderError, StorageError
 from sweep.storage.events import Event, EventReader
 
 JOURNAL_NAME = "journal.jsonl"
+# Kind and fields of an event to write; see ``sweep.storage.events``.
 Content = tuple[str, Mapping[str, Any]]
-"""Kind and fields of an event that is going to be written; see ``sweep.storage.events``."""
 
-ROOM_NEEDED = "make room and go on with --resume, nothing that was written is lost"
+FREE_SPACE = "free up space and continue with --resume (nothing already written is lost)"
 
 # Specs, forecasts and accounts are dataclasses.
 _ENCODER = json.JSONEncoder(
@@ -59,25 +58,25 @@ _ENCODER = json.JSONEncoder(
 class Journal:
     """The open journal of a run folder, held by one driver at a time.
 
-    The lock is the operating system's (flock), so it ends with the process that held it and a
-    stale one cannot stand in the way.
+    The lock is the operating system's (flock), so it ends with the process that holds it: a stale
+    lock cannot block a run.
     """
 
     def __init__(self, folder: Path) -> None:
         """Open (or create) the journal in ``folder``; raise RunFolderError if it is in use."""
         self.path = folder / JOURNAL_NAME
-        # Unbuffered: what a full disk refuses must not wait in memory for a second chance.
+        # Unbuffered: what a full disk refuses must not stay in memory and be written later.
         self._file = self.path.open("ab", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._file.close()
             raise RunFolderError(
-                f"{folder}: another sweep is running in this folder; wait for it, "
+                f"{folder}: another sweep is running in this folder; wait for it to end, "
                 "or choose another --name"
             ) from None
+        # Length of the incomplete last line that a killed driver left.
         self.dropped_bytes = _cut_torn_tail(self.path)
-        """Length of the unfinished last line, left by a driver that was killed."""
         self._clock = time.time() - time.monotonic()
 
     def append(self, kind: str, **fields: Any) -> Event:
@@ -87,9 +86,9 @@ class Journal:
     def append_all(self, contents: Iterable[Content]) -> list[Event]:
         """Write several events with one flush to disk; return them.
 
-        Raises StorageError, with the journal as it was before, if the disk does not take them.
+        Raises StorageError, leaving the journal as it was before, if they cannot be written.
         """
-        # Counted on from the session's start: a clock that is set meanwhile changes no duration.
+        # Counted from the session's start: setting the clock meanwhile changes no duration.
         now = round(self._clock + time.monotonic(), 3)
         events = [cast(Event, {"event": kind, "time": now, **fields}) for kind, fields in contents]
         data = memoryview(b"".join(map(_encode, events)))
@@ -104,7 +103,7 @@ class Journal:
         return events
 
     def close(self) -> None:
-        """Release the run folder."""
+        """Close the file, which unlocks the run folder."""
         self._file.close()
 
     def __enter__(self) -> "Journal":
@@ -121,7 +120,7 @@ class Journal:
 
 def explain_storage_error(path: Path, error: OSError) -> str:
     """Return the sentence about a file that could not be written."""
-    return f"{path}: cannot be written ({error.strerror or error}); {ROOM_NEEDED}"
+    return f"{path}: cannot be written ({error.strerror or error}); {FREE_SPACE}"
 
 
 def _encode(event: Event) -> bytes:
@@ -144,7 +143,7 @@ def _drop_nan(value: Any) -> Any:
 
 
 def _cut_torn_tail(path: Path) -> int:
-    """Remove an unfinished last line (a write cut short); return how many bytes went."""
+    """Remove an incomplete last line (a write cut short); return how many bytes it had."""
     size = path.stat().st_size
     if size == 0:
         return 0
@@ -158,7 +157,7 @@ def _cut_torn_tail(path: Path) -> int:
 
 
 class JournalTail:
-    """A journal that is read on as it grows."""
+    """A journal that is read as it grows."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL_NAME
@@ -168,8 +167,8 @@ class JournalTail:
     def read(self) -> Iterator[Event]:
         """Yield the events that no call has yielded yet, oldest first.
 
-        An unfinished last line is left out (its writer may be at work). Raises RunFolderError when
-        there is no journal, or when a line before the last is damaged, with its number.
+        An incomplete last line is skipped (it may still be being written). Raises RunFolderError
+        if there is no journal, or if a line before the last is damaged, with its number.
         """
         try:
             file = self.path.open("rb")
@@ -183,7 +182,7 @@ class JournalTail:
                     return
                 self._offset += len(line)
                 self._lines += 1
-                yield self._reader.read(line, self._lines)
+                yield self._reader.parse(line, self._lines)
 
 
 def read_events(folder: Path) -> Iterator[Event]:
@@ -192,10 +191,10 @@ def read_events(folder: Path) -> Iterator[Event]:
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether a driver has the journal in ``folder`` open, as far as can be told."""
+    """Return whether a driver has locked the journal in ``folder``; True if that is unknown."""
     try:
         with (folder / JOURNAL_NAME).open("rb") as file:
-            # Let go at once: a driver that starts meanwhile must not find it taken.
+            # Unlock at once: a driver that starts meanwhile must not find it locked.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             fcntl.flock(file, fcntl.LOCK_UN)
     except OSError:

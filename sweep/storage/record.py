@@ -1,4 +1,4 @@
-"""A journal, sorted by trial, and kept small: a run may have ten thousand trials."""
+"""A journal sorted by trial, kept small in memory: a run may have ten thousand trials."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -24,9 +24,9 @@ from sweep.storage.forecast import Forecast, PaceForecast
 from sweep.storage.history import History, TrialEpochs
 from sweep.storage.unmarked import Source, match_test_sets
 
-# Texts of more characters than this are not looked for among the known ones.
+# Texts with more characters than this are not interned.
 LONG = 200
-# Statuses that a second try, with other means, may change.
+# Statuses that a second try under other conditions may change.
 RETRIED = (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY)
 
 Key = tuple[float, ...]
@@ -35,22 +35,22 @@ AnyEvent = TypeVar("AnyEvent", Started, Ended, Baseline)
 
 @dataclass(slots=True)
 class TrialRecord:
-    """All that the journal says of one trial."""
+    """Everything the journal says about one trial."""
 
     spec: TrialSpec
     epochs: TrialEpochs
     started: Started | None = None
     ended: Ended | None = None
-    """The result; its ``predictions`` in as few bytes as they take."""
+    """The result; its ``predictions`` are packed into as few bytes as possible."""
     retries: int = 0
 
     def has_failed(self) -> bool:
-        """Return whether the trial ended in a way that ``--retry-failed`` runs anew."""
+        """Return whether the trial ended in a way that ``--retry-failed`` runs again."""
         return self.ended is not None and self.ended["status"] in RETRIED
 
     def last_confirmed_epoch(self) -> int:
-        """Return the last epoch after which the trial was told to go on, all before it included;
-        a trial without a result is taken up again from there."""
+        """Return the last epoch after which, as after all before it, ASHA let the trial continue;
+        a trial without a result resumes from there."""
         epoch = 0
         while self.epochs.decision_of(epoch + 1) == Decision.CONTINUE:
             epoch += 1
@@ -59,31 +59,31 @@ class TrialRecord:
 
 @dataclass
 class RunRecord:
-    """A journal, sorted by trial."""
+    """A journal sorted by trial."""
 
     opened: list[Opened] = field(default_factory=list)
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     history: History = field(default_factory=History)
     test_sets: dict[str, TestSet] = field(default_factory=dict)
-    """Fingerprint -> the test items; those without one by their labels."""
+    """Fingerprint -> test items; those without a fingerprint are keyed by their labels."""
     plan: Set[str] | None = None
-    """Ids of the trials that the present configuration asks for; None: the journal says nothing of
-    it, and all count but those whose position in the grid other data or weights took later."""
+    """Ids of the trials that the current configuration plans. None if the journal does not say:
+    then all count but those whose position in the grid was later taken by other data or weights."""
     baselines: dict[str, Baseline] = field(default_factory=dict)
     ends: list[str] = field(default_factory=list)
-    """Trial ids in the order in which results came; one that ended twice stands here twice."""
+    """Trial ids in the order of their results; a trial that ended twice is listed twice."""
     _newest: dict[CellKey, tuple[Any, ...]] = field(default_factory=dict)
     """Axes -> data and weights of the cell that was planned there last."""
     _shared: dict[Any, Any] = field(default_factory=dict)
-    """Parts of a spec that many trials have alike; each is kept once."""
+    """Parts of specs that many trials have in common; each is kept once."""
     _done: frozenset[str] | None = None
     _matched: dict[Source, TestSet] | None = None
-    """The test sets of results that name none, by their data."""
+    """The test sets of results that name none, keyed by their data."""
 
     @property
     def arrivals(self) -> Iterator[tuple[str, int]]:
-        """Yield (trial id, epoch) in the order in which the epochs that count came; no clock can
-        change it."""
+        """Yield (trial id, epoch) of the epochs that count, in the order of the journal, whatever
+        the clock said."""
         pairs = zip(self.history.trial_ids, self.history.epochs, strict=True)
         for row, (trial_id, epoch) in enumerate(pairs):
             if self.trials[trial_id].epochs.row_of(epoch) == row:
@@ -91,12 +91,12 @@ class RunRecord:
 
     @property
     def newest_opened(self) -> Opened | None:
-        """The newest driver's first event; None where there was no driver yet."""
+        """The newest driver's first event; None before the first driver."""
         return self.opened[-1] if self.opened else None
 
     def list_forecasts(self) -> list[tuple[Forecast, PaceForecast]]:
-        """Return what each driver's preflight expected, the oldest first; empty ones where its
-        journal does not say."""
+        """Return what each driver's preflight expected, oldest first; empty forecasts for those
+        that the journal does not give."""
         return [
             (event.get("predicted") or Forecast(), event.get("pace") or PaceForecast())
             for event in self.opened
@@ -109,14 +109,14 @@ class RunRecord:
         return self._done
 
     def is_planned(self, trial_id: str) -> bool:
-        """Return whether the present configuration asks for the trial."""
+        """Return whether the trial is in the current configuration's plan."""
         if self.plan is not None:
             return trial_id in self.plan
         spec = self.trials[trial_id].spec
         return self._newest[spec.cell.axes] == _content(spec)
 
     def planned_baselines(self) -> Set[str]:
-        """Return the ids of the baselines that the present configuration asks for; one that names
+        """Return the ids of the baselines that the current configuration requests; one that names
         no data is among them."""
         names = self.newest_opened.get("baselines") if self.newest_opened else None
         specs = [record.spec for record in self.planned().values()]
@@ -132,20 +132,20 @@ class RunRecord:
         }
 
     def planned(self) -> dict[str, TrialRecord]:
-        """Return the trials that the present configuration asks for, by id."""
+        """Return the trials in the current configuration's plan, by id."""
         return {i: record for i, record in self.trials.items() if self.is_planned(i)}
 
     def find_test_set(self, result: Result) -> TestSet | None:
-        """Return the test items that the predictions of ``result`` are of, in their order; None:
-        they are not known. A result in an older journal names no test set; see ``unmarked``."""
+        """Return the test items that ``result`` predicts, in the order of its predictions; None if
+        they are unknown. A result in an older journal names no test set; see ``unmarked``."""
         fingerprint = result.get("test_set")
         if fingerprint is not None:
             return self.test_sets.get(fingerprint)
         if self._matched is None:
-            self._matched = match_test_sets(self.test_sets.values(), self._list_unmarked())
+            self._matched = match_test_sets(self.test_sets.values(), self._group_unmarked())
         return self._matched.get(self._source_of(result))
 
-    def _list_unmarked(self) -> dict[Source, list[Result]]:
+    def _group_unmarked(self) -> dict[Source, list[Result]]:
         """Return the results with predictions that name no test set, by their data."""
         found: dict[Source, list[Result]] = {}
         ends: list[Result] = [record.ended for record in self.trials.values() if record.ended]
@@ -170,7 +170,7 @@ def replay(events: Iterable[Event]) -> RunRecord:
 
 
 def apply(run: RunRecord, event: Event) -> None:
-    """Take one more event into ``run``."""
+    """Update ``run`` with one more event."""
     if event["event"] == "opened":
         run.opened.append(event)
     elif event["event"] == "planned":
@@ -213,8 +213,8 @@ def _add_planned(run: RunRecord, spec: TrialSpec) -> None:
 
 
 def _add_epoch(run: RunRecord, event: EpochDone) -> None:
-    """Take an epoch in. One that let its trial go on stands, since ASHA has compared it; one that
-    was to be the last, but whose trial has no result, gives way to its repetition."""
+    """Add an epoch. One after which its trial continued stays, since ASHA has compared it; one that
+    should have been the last, but whose trial has no result, is replaced by its repetition."""
     record = run.trials.get(event["trial_id"])
     if record is not None and record.epochs.decision_of(event["epoch"]) != Decision.CONTINUE:
         row = run.history.add(record.spec.trial_id, event)
@@ -233,16 +233,16 @@ def _add_trial_event(run: RunRecord, record: TrialRecord, event: Started | Retri
 
 
 def _reopen(run: RunRecord, record: TrialRecord | None) -> None:
-    """Take a trial for one that never ran."""
+    """Reset a trial to one that never ran."""
     if record is not None:
         record.started = record.ended = run._done = None
         record.epochs.clear()
 
 
 def rank_trial(record: TrialRecord) -> Key | None:
-    """Return what orders the trials of a cell, the best first; None for one that cannot stand for
-    it. The highest validation accuracy of the finished ones leads; among equals the lower
-    validation loss, then the lower candidate index."""
+    """Return the sort key of a trial in its cell, the best first; None if it is not finished. The
+    highest validation accuracy comes first, then the lower validation loss, then the lower
+    candidate index."""
     ended = record.ended
     if not ended or ended["status"] != TrialStatus.FINISHED:
         return None
@@ -253,9 +253,9 @@ def rank_trial(record: TrialRecord) -> Key | None:
 
 
 def choose_best(run: RunRecord) -> dict[str, str]:
-    """Return cell id -> id of the trial that stands for it (see ``rank_trial``).
+    """Return cell id -> id of its best trial (see ``rank_trial``).
 
-    A trial of the present plan goes before one that the configuration asked for earlier.
+    A trial of the current plan takes precedence over one of an earlier plan.
     """
     best: dict[str, tuple[bool, Key, str]] = {}
     for trial_id, record in run.trials.items():
@@ -268,24 +268,24 @@ def choose_best(run: RunRecord) -> dict[str, str]:
 
 
 def choose_planned(run: RunRecord) -> dict[str, str]:
-    """Return ``choose_best`` for the cells of the present plan alone."""
+    """Return ``choose_best`` for the cells of the current plan alone."""
     return {cell: i for cell, i in choose_best(run).items() if run.is_planned(i)}
 
 
 def _content(spec: TrialSpec) -> tuple[Any, ...]:
-    """Return what, beside its axes, makes a trial's cell: its data and its model's weights."""
+    """Return what identifies a trial's cell besides its axes: its data and its model's weights."""
     model = spec.model
     weights = (model.revision, model.target_modules, model.trust_remote_code)
     return (spec.data_fingerprint, *spec.cell.labels, *weights)
 
 
 def _name_unmarked(labels: Sequence[str]) -> str:
-    """Return the key of a test set without a fingerprint, which no fingerprint equals."""
+    """Return the key of a test set without a fingerprint; no fingerprint equals it."""
     return "\t".join(["", *labels])
 
 
 def _compact(event: AnyEvent) -> AnyEvent:
-    """Return ``event`` with its keys and short texts shared and its predictions packed."""
+    """Return ``event`` with its keys and short texts interned and its predictions packed."""
     lean: dict[str, Any] = {
         intern(key): intern(value) if type(value) is str and len(value) < LONG else value
         for key, value in event.items()

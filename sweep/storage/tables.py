@@ -1,4 +1,4 @@
-"""The Parquet tables of a run, made from its journal at any time."""
+"""The Parquet tables of a run; they can be rebuilt from its journal at any time."""
 
 import json
 from array import array
@@ -21,11 +21,11 @@ RESULTS_NAME = "results.parquet"
 HISTORY_NAME = "history.parquet"
 PREDICTIONS_NAME = "predictions.parquet"
 
+# Name, type, unit ('' if none) and description.
 Column = tuple[str, pa.DataType, str, str]
-"""Name, type, unit ('' where there is none) and description."""
 Row = dict[str, Any]
+# Column name -> one value per row.
 Lists = dict[str, Any]
-"""Column name -> one value per row."""
 
 TEXT, WHOLE, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
@@ -53,7 +53,12 @@ RESULT_COLUMNS: list[Column] = [
     ("status", TEXT, "", "finished, stopped (by ASHA), diverged, oom or failed"),
     ("error", TEXT, "", "why the trial failed; null where it did not"),
     ("best_of_cell", FLAG, "", "whether validation chose this trial to stand for its cell"),
-    ("in_plan", FLAG, "", "false for what an earlier configuration, other data or weights asked"),
+    (
+        "in_plan",
+        FLAG,
+        "",
+        "false if the trial belongs to an earlier configuration, data or weights",
+    ),
     ("epochs_run", WHOLE, "epochs", "epochs trained"),
     ("best_epoch", WHOLE, "", "epoch with the highest validation accuracy, counted from 1"),
     ("val_accuracy", REAL, "fraction", "validation accuracy at the best epoch"),
@@ -99,7 +104,7 @@ HISTORY_COLUMNS: list[Column] = [
     ("eval_seconds", REAL, "s", "time in this epoch's validation"),
     ("decision", TEXT, "", "continue, stop (by ASHA), or done (the trial ended itself)"),
     ("rung", REAL, "epochs", "ASHA rung at which the trial was compared; null if none"),
-    ("cutoff", REAL, "fraction", "best validation accuracy so far that the rung asked for"),
+    ("cutoff", REAL, "fraction", "best validation accuracy so far that the rung required"),
     ("ended_at", REAL, "s", "Unix time at which the epoch was written down"),
 ]
 PREDICTION_COLUMNS: list[Column] = [
@@ -111,22 +116,22 @@ PREDICTION_COLUMNS: list[Column] = [
 
 
 def write_tables(folder: Path, run: RunRecord | None = None) -> None:
-    """Write the three tables of ``folder``; a reader always finds either the old or the new."""
+    """Write the three tables of ``folder``; a reader always finds the old one or the new one."""
     run = run or replay(read_events(folder))
     best = choose_best(run)
     write_table(folder / RESULTS_NAME, RESULT_COLUMNS, list(_result_rows(run, best)))
-    write_table(folder / HISTORY_NAME, HISTORY_COLUMNS, _list_history(run))
-    write_table(folder / PREDICTIONS_NAME, PREDICTION_COLUMNS, _list_predictions(run, best))
+    write_table(folder / HISTORY_NAME, HISTORY_COLUMNS, _build_history(run))
+    write_table(folder / PREDICTIONS_NAME, PREDICTION_COLUMNS, _build_predictions(run, best))
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed driver had written of a table; for the holder of the journal alone."""
+    """Remove a killed driver's half-written tables; only the holder of the journal may do so."""
     for beside in folder.glob(".*.parquet.*"):
         beside.unlink(missing_ok=True)
 
 
 def write_table(path: Path, columns: list[Column], content: list[Row] | Lists) -> None:
-    """Write ``content`` (rows, or a list per column) beside ``path`` and rename it into place."""
+    """Replace the table at ``path`` by ``content``: rows, or one list per column."""
     schema = pa.schema(
         [
             pa.field(name, kind, metadata={"unit": unit, "description": text})
@@ -190,7 +195,7 @@ def _describe_trial(record: TrialRecord, ended: Ended, best: dict[str, str]) -> 
     }
 
 
-def _list_history(run: RunRecord) -> Lists:
+def _build_history(run: RunRecord) -> Lists:
     """Return the columns of all epochs: trials in the order of the plan, epochs by number."""
     lists: Lists = {name: [] for name, *_ in CELL_COLUMNS}
     rows = array("l")
@@ -202,13 +207,13 @@ def _list_history(run: RunRecord) -> Lists:
     lists["decision"] = [run.history.decisions[row] for row in rows]
     index = np.asarray(rows)
     for name, column in run.history.reals.items():
-        # NaN stands for what an epoch lacks.
+        # NaN marks a missing value.
         lists[name] = pa.array(np.asarray(column)[index], REAL, from_pandas=True)
     lists["ended_at"] = lists["time"]
     return {name: lists[name] for name, *_ in HISTORY_COLUMNS}
 
 
-def _list_predictions(run: RunRecord, best: dict[str, str]) -> Lists:
+def _build_predictions(run: RunRecord, best: dict[str, str]) -> Lists:
     """Return the columns of the test predictions of each cell's best trial and each baseline."""
     lists: Lists = {name: [] for name, *_ in PREDICTION_COLUMNS}
     for trial_id in best.values():

@@ -1,9 +1,10 @@
-"""Test items of results that name none: those of journals from before test sets had fingerprints.
+"""Finds the test items of results that name none, in journals from before test sets had
+fingerprints.
 
-Such a journal holds one test set per label set, even where the data changed later, and predictions
-in the order of the rows. A test set is that of some data if every result on them has the scores
-that its predictions give there: one result alone may agree by chance, and the majority class, whose
-scores are the same on any balanced texts, always does.
+Such a journal has one test set per label set, even if the data changed later, and predictions in
+the order of the rows. A test set belongs to some data if for every result on that data the
+predictions give the recorded scores there. One result alone may agree by chance, and the majority
+class, whose scores are the same on any balanced texts, always does.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,11 +14,11 @@ import numpy.typing as npt
 
 from sweep.storage.events import Result, TestSet
 
+# The fingerprint of a result's data, and its label names.
 Source = tuple[str | None, ...]
-"""The fingerprint of the data that a result is of, and its label names."""
 Classes = npt.NDArray[np.int64]
 
-# Scores are written in full; half a text of the largest test set is more.
+# Scores are recorded in full; half a text of the largest test set weighs more.
 TOLERANCE = 1e-4
 
 
@@ -26,7 +27,7 @@ def match_test_sets(
 ) -> dict[Source, TestSet]:
     """Return the test set of each source that has one among ``test_sets``, its items in the order
     of the predictions."""
-    # One without a fingerprint has the order of its time already.
+    # One without a fingerprint is already in the order that was used at its time.
     ordered = [_sort_by_row(s) if s.get("fingerprint") else s for s in test_sets]
     return {
         source: found
@@ -55,12 +56,12 @@ def _agree(test_set: TestSet, result: Result) -> bool:
         "test_accuracy": float((truth == predicted).mean()) if truth.size else 0.0,
         "test_macro_f1": _macro_f1(truth, predicted, len(test_set["labels"])),
     }
-    told = {
+    recorded = {
         "test_accuracy": result.get("test_accuracy"),
         "test_macro_f1": result.get("test_macro_f1"),
     }
     return all(
-        score is None or abs(found[name] - score) < TOLERANCE for name, score in told.items()
+        score is None or abs(found[name] - score) < TOLERANCE for name, score in recorded.items()
     )
 
 

@@ -20,11 +20,11 @@ from sweep.storage.failed_baselines import describe_failure
 from sweep.tuning.callbacks import SessionCallback
 from sweep.tuning.recorder import Recorder
 
+# Raised whenever a baseline's results change.
 VERSION = 1
-"""Raised whenever a baseline's results change."""
-# Seconds between two looks at whether a task takes too long.
-LOOK_EVERY_SECONDS = 5.0
-# A worker's start and its imports on a loaded machine: not the baseline's own time.
+# Seconds between two checks for tasks that take too long.
+CHECK_EVERY_SECONDS = 5.0
+# A worker's start and imports on a loaded machine, which do not count as the baseline's time.
 START_SECONDS = 60.0
 
 
@@ -38,7 +38,7 @@ class BaselineSpec:
     data_fingerprint: str
 
     def to_fields(self) -> dict[str, Any]:
-        """Return what the journal says of it, whatever its result."""
+        """Return what the journal says about it, whatever its result."""
         return {
             "trial_id": self.baseline_id,
             "cell_id": self.baseline_id,
@@ -53,18 +53,18 @@ class BaselineSpec:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A baseline that the cluster has been given."""
+    """A baseline that was submitted to the cluster."""
 
     spec: BaselineSpec
     since: float = field(default_factory=time.monotonic)
 
 
 class BaselineTasks(SessionCallback):
-    """One task per baseline and subset that the journal has no result for.
+    """One task per baseline and subset without a result in the journal.
 
-    While there are trials, one runs at a time, on no CPU of Ray's books: trials start at once, and
-    hold every CPU to the end. The rest then runs side by side. One that fails is written down with
-    its error, and the others go on: a reference is worth less than the trials it stands beside.
+    While there are trials, one task runs at a time without reserving a CPU: trials start at once
+    and occupy every CPU to the end. The remaining tasks then run concurrently. A failed baseline is
+    recorded with its error, and everything else continues: it is worth less than the trials.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class BaselineTasks(SessionCallback):
         resources: ResourcesConfig | None = None,
         notify: Callable[[str], None] = lambda sentence: None,
     ) -> None:
-        """Take ``resources`` for how often a lost worker is forgiven and how long a task may take;
-        ``notify`` hears of failures, of each kind once."""
+        """``resources`` says how often a lost worker is replaced and how long a task may take;
+        ``notify`` is called once for each kind of failure."""
         self._recorder = recorder
         self._subsets = subsets
         self._resources = resources or ResourcesConfig()
         self._notify = notify
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self._losses: Counter[str] = Counter()
         self._corpus: ray.ObjectRef | None = None
         self._waiting: dict[ray.ObjectRef, Attempt] = {}
@@ -90,38 +90,38 @@ class BaselineTasks(SessionCallback):
         self.missing = [
             spec
             for spec in list_baselines(names, plan)
-            # An id says nothing of what the classes are called.
+            # An id does not cover the names of the classes.
             if spec.baseline_id not in known
             or tuple(known[spec.baseline_id]["labels"]) != spec.cell.labels
         ]
 
     def start(self) -> None:
-        """Hand the first of the missing ones to the cluster."""
+        """Submit the first missing baseline."""
         self._corpus = ray.put(self._subsets)
-        self._hand_over(1, cpus=0)
+        self._submit(1, cpus=0)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Write down those that are ready, and hand over the next."""
+        """Record the finished task, if any, and submit the next."""
         self._collect(timeout=0)
         if self.missing and not self._waiting:
-            self._hand_over(1, cpus=0)
+            self._submit(1, cpus=0)
 
     def finish(self) -> None:
-        """Run the rest, as many at a time as there are CPUs, and wait for it."""
+        """Run the remaining baselines, as many at a time as there are CPUs, and wait for them."""
         while self.missing or self._waiting:
-            places = max(1, int(ray.cluster_resources().get("CPU", 0)))
-            self._hand_over(places - len(self._waiting), cpus=1)
-            self._collect(timeout=LOOK_EVERY_SECONDS)
+            cpus = max(1, int(ray.cluster_resources().get("CPU", 0)))
+            self._submit(cpus - len(self._waiting), cpus=1)
+            self._collect(timeout=CHECK_EVERY_SECONDS)
 
     def cancel(self) -> None:
-        """Give up those that are not ready, where the run ends early: a task that is under way when
-        the cluster ends has Ray's core print a line of its own."""
+        """Cancel the unfinished tasks of a run that ends early: Ray would print a line of its own
+        about a task that is running when the cluster shuts down."""
         for reference in self._waiting:
             ray.cancel(reference, force=True)
 
-    def _hand_over(self, count: int, cpus: int) -> None:
-        # Lost workers are counted here: Ray itself would start a task anew for ever where its
-        # memory monitor ends the worker each time.
+    def _submit(self, count: int, cpus: int) -> None:
+        # Lost workers are counted here: Ray itself would restart a task forever if its memory
+        # monitor kills the worker each time.
         task = ray.remote(num_cpus=cpus, max_retries=0)(_run_on_worker)
         count = max(0, count)
         for spec in self.missing[:count]:
@@ -138,11 +138,11 @@ class BaselineTasks(SessionCallback):
         self._end_late()
 
     def _take(self, reference: ray.ObjectRef, spec: BaselineSpec) -> None:
-        """Write down what became of a task, or try it once more where its worker was lost."""
+        """Record the outcome of a task, or retry it if its worker was lost."""
         try:
             outcome: Facts = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            # Outside the baseline's own code: its arguments, or this package, did not load there.
+            # Not from the baseline's own code: its arguments or this package could not be loaded.
             outcome = _describe_error(error)
         except ray.exceptions.RayError as error:
             self._losses[spec.baseline_id] += 1
@@ -154,7 +154,7 @@ class BaselineTasks(SessionCallback):
         self._write(spec, outcome)
 
     def _end_late(self) -> None:
-        """End the tasks that take longer than an epoch of a trial may."""
+        """Cancel the tasks that take longer than an epoch of a trial may."""
         minutes = self._resources.max_epoch_minutes
         oldest = time.monotonic() - START_SECONDS - 60 * minutes
         late = [each for each, task in self._waiting.items() if task.since < oldest]
@@ -172,18 +172,18 @@ class BaselineTasks(SessionCallback):
             return
         self._recorder.write("baseline", **fields, status=TrialStatus.FAILED)
         kind = (spec.name, error)
-        if kind not in self._told:
-            self._told.add(kind)
-            self._notify(f"{describe_failure(fields)}; all else goes on")
+        if kind not in self._reported:
+            self._reported.add(kind)
+            self._notify(f"{describe_failure(fields)}; everything else continues")
 
 
 def identify_baseline(name: str, fingerprint: str) -> str:
-    """Return the id of a baseline on the subsets with that fingerprint."""
+    """Return the id of a baseline on the subsets with the given fingerprint."""
     return hashlib.sha256(f"{name}\0{VERSION}\0{fingerprint}".encode()).hexdigest()[:12]
 
 
 def list_baselines(names: Sequence[str], plan: Plan) -> list[BaselineSpec]:
-    """Return each baseline on every subset of the plan once, whatever the model."""
+    """Return each baseline on every subset of the plan, once for all models."""
     subsets: dict[str, TrialSpec] = {spec.data_fingerprint: spec for spec in plan.trials}
     return [
         BaselineSpec(identify_baseline(name, fingerprint), name, spec.cell, fingerprint)
@@ -193,10 +193,10 @@ def list_baselines(names: Sequence[str], plan: Plan) -> list[BaselineSpec]:
 
 
 def _run_on_worker(name: str, subsets: Subsets, n_labels: int, n_samples: int, seed: int) -> Facts:
-    """Return the baseline's scores, or its ``error`` and ``traceback``, as texts: an exception of
-    some package may not survive the way to the driver."""
+    """Return the baseline's scores, or its ``error`` and ``traceback`` as text: a package's own
+    exception may not survive being pickled."""
     try:
-        # Brings scikit-learn and, by evaluate, transformers: seconds that the driver does not need.
+        # Imports scikit-learn and, through evaluate, transformers: the driver is spared seconds.
         from sweep.training.baselines import run_baseline
 
         held = [subsets.evaluation(split, n_labels) for split in ("validation", "test")]
@@ -206,7 +206,7 @@ def _run_on_worker(name: str, subsets: Subsets, n_labels: int, n_samples: int, s
 
 
 def _describe_error(error: Exception) -> Facts:
-    # For an error of a task this is the error itself, not Ray's frame around it.
+    # For a task's error, the error itself rather than Ray's wrapper.
     cause = getattr(error, "cause", None) or error
     return {
         "error": "".join(traceback.format_exception_only(cause)).strip(),

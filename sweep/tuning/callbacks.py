@@ -1,4 +1,4 @@
-"""Small callbacks of Tune: the live display, and what keeps the driver's memory small."""
+"""Small Tune callbacks: the live display, and one that keeps the driver's memory small."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from sweep.display.progress import Board
 
 
 class SessionCallback(Callback):  # type: ignore[misc]
-    """A callback that lives as long as its process: Tune pickles its callbacks, and open files
-    have no place there."""
+    """A callback that is pickled without its state: Tune pickles its callbacks, but open files
+    cannot be pickled, and nothing is ever restored."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -22,16 +22,14 @@ class ProgressDisplay(Board, SessionCallback):
     """The board of a run that this process drives."""
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Draw again if it is time."""
         self.refresh()
 
 
 class SlimTrials(tune.Callback):  # type: ignore[misc]
-    """Keeps the driver's memory from growing with the trials that have ended; comes after every
-    callback that reads them."""
+    """Keeps the driver's memory from growing with ended trials; must come after every callback that
+    reads them."""
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Slim a trial that has its result."""
         forget_result(trial)

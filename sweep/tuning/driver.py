@@ -37,6 +37,8 @@ from sweep.tuning.search import PlanSearch, build_param_space
 from sweep.tuning.trackers import build_trackers
 from sweep.workers.factory import build_trainable, choose_allocation
 
+# Tune's own state, deleted at the end of a run.
+SCRATCH_NAME = "tune"
 PACKAGES = ("ray", "torch", "transformers", "peft", "datasets", "evaluate", "scikit-learn")
 
 
@@ -47,10 +49,10 @@ def run_plan(
     console: Console,
     retry_failed: bool = False,
 ) -> RunRecord:
-    """Run every trial of the plan that the journal has no result for; return the whole record.
+    """Run every trial of the plan without a result in the journal; return the complete record.
 
-    ``retry_failed`` runs the plan's failed trials anew. Raises StorageError when the disk takes no
-    more, ClusterError when no cluster can be had.
+    ``retry_failed`` also runs the plan's failed trials again. Raises StorageError if the disk is
+    full, ClusterError if no cluster is available.
     """
     config, plan, folder = setup.config, setup.plan, setup.folder
     trackers = build_trackers(config.trackers, folder)
@@ -109,7 +111,7 @@ def _open_store(config: Config, folder: Path) -> CheckpointStore:
 
 
 def _write_plan(setup: RunSetup, recorder: Recorder) -> None:
-    """Note this session, and the trials and test sets that the journal does not know yet."""
+    """Record this session, and the trials and test sets that the journal does not know yet."""
     recorder.write(
         "opened",
         host=platform.node(),
@@ -122,12 +124,12 @@ def _write_plan(setup: RunSetup, recorder: Recorder) -> None:
         data=setup.account,
         baselines=list(setup.config.baselines),
     )
-    recorder.write_many([*_list_test_sets(setup, recorder), *_list_plan(setup.plan, recorder)])
+    recorder.write_many([*_find_new_sets(setup, recorder), *_find_changes(setup.plan, recorder)])
 
 
-def _list_plan(plan: Plan, recorder: Recorder) -> Iterator[Content]:
-    """Yield the events that bring the journal's plan to ``plan``: new trials, those with another
-    name or path, and the whole plan where it is not all that the journal knows."""
+def _find_changes(plan: Plan, recorder: Recorder) -> Iterator[Content]:
+    """Yield the events that turn the journal's plan into ``plan``: trials that are new or have a
+    new name or path, and the list of planned trials if the journal knows others too."""
     known = recorder.record
     for spec in plan.trials:
         record = known.trials.get(spec.trial_id)
@@ -138,8 +140,8 @@ def _list_plan(plan: Plan, recorder: Recorder) -> Iterator[Content]:
         yield "replanned", {"trials": list(ids)}
 
 
-def _list_test_sets(setup: RunSetup, recorder: Recorder) -> Iterator[Content]:
-    """Yield the test sets that the journal does not hold; tell the recorder which are in use."""
+def _find_new_sets(setup: RunSetup, recorder: Recorder) -> Iterator[Content]:
+    """Yield the test sets that are not in the journal; tell the recorder which are in use."""
     for labels, n_labels in {cell.labels: cell.n_labels for cell in setup.plan.cells}.items():
         test = setup.subsets.evaluation("test", n_labels)
         fingerprint = recorder.test_sets[labels] = test.fingerprint()
@@ -149,12 +151,12 @@ def _list_test_sets(setup: RunSetup, recorder: Recorder) -> Iterator[Content]:
 
 
 def _read_commit() -> str | None:
-    """Return the commit of the working copy this package lies in; outside one, what SWEEP_COMMIT
-    says (a copy on a cluster has no .git), or None."""
+    """Return the commit of the working copy that contains this package; outside one, the value of
+    SWEEP_COMMIT (a copy on a cluster has no .git), or None."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
-        told = os.environ.get("SWEEP_COMMIT", "")
-        return told if COMMIT.fullmatch(told) else None
+        given = os.environ.get("SWEEP_COMMIT", "")
+        return given if COMMIT.fullmatch(given) else None
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None
@@ -168,7 +170,7 @@ def _fit(
     recorder: Recorder,
     callbacks: Sequence[SessionCallback],
 ) -> None:
-    config, plan, scratch = setup.config, setup.plan, setup.folder / "tune"
+    config, plan, scratch = setup.config, setup.plan, setup.folder / SCRATCH_NAME
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([resources])),
         param_space=build_param_space(config, plan),
@@ -193,12 +195,12 @@ def _fit(
         with memory_losses_as_lost_workers():
             tuner.fit()
     except Exception:
-        # Whatever Tune makes of what a callback raises: the recorder knows why it did.
+        # Whatever Tune turned the recorder's exception into: the recorder kept the reason.
         if recorder.halt:
             raise recorder.halt from None
         raise
     finally:
-        # Tune's own state: pickles that nothing reads, since the journal is the run's state.
+        # Pickles that nothing reads, since the journal is the run's state.
         shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Writes what happens in Tune into the journal, and the tables from it."""
+"""Records what happens in Tune in the journal, and writes the tables from it."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -40,15 +40,15 @@ class Recorder(SessionCallback):
         self._scheduler = scheduler
         self._tables_due = 0.0
         self.record = record
+        # Trial id -> monotonic time at which its worker was last heard of.
         self.running: dict[str, float] = {}
-        """Trial id -> when its worker was last heard of, by the monotonic clock."""
+        # Labels -> fingerprint of the test items that this session's trials predict.
         self.test_sets: dict[tuple[str, ...], str] = {}
-        """Labels -> fingerprint of the test items that this session's trials predict."""
+        # Why the run has to end before its plan is done.
         self.halt: StorageError | None = None
-        """Why the run has to end before its plan is done."""
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append one event."""
+        """Append one event to the journal and the record."""
         self.write_many([(kind, fields)])
 
     def write_many(self, contents: Iterable[Content]) -> None:
@@ -62,7 +62,7 @@ class Recorder(SessionCallback):
             apply(self.record, event)
 
     def write_tables(self) -> None:
-        """Bring the Parquet tables up to date, now."""
+        """Update the Parquet tables now."""
         try:
             write_tables(self._folder, self.record)
         except OSError as error:
@@ -73,14 +73,13 @@ class Recorder(SessionCallback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Note that a worker has the trial."""
         self.running[trial.trial_id] = time.monotonic()
         self.write("started", trial_id=trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Note an epoch and, where the trial ends with it, the trial's result."""
+        """Record an epoch and, if the trial ends with it, the trial's result."""
         if "halt" in result:
             self.halt = StorageError(f"{self._folder}: {result['halt']}")
             raise self.halt
@@ -98,8 +97,8 @@ class Recorder(SessionCallback):
             events.append(_describe_epoch(trial.trial_id, result, ruling, bool(status)))
         if not result.get("done"):
             self.write_many(events)
-            # Where the trial is taken up again, should its worker be lost. It has got on, so
-            # workers lost before count no more.
+            # Where the trial resumes if its worker is lost. It has made progress, so workers lost
+            # earlier no longer count.
             trial.config["resume_epoch"] = result["epoch"]
             trial.run_metadata.num_failures = 0
             return
@@ -115,7 +114,7 @@ class Recorder(SessionCallback):
             ended |= {"predictions": predictions, "test_set": self.test_sets.get(labels)}
         if trace:
             ended["traceback"] = trace
-        # One write: a trial whose last epoch is known has its result too.
+        # A single write, so that a trial whose last epoch is recorded also has its result.
         self.write_many([*events, ("ended", {"trial_id": trial.trial_id, **ended})])
         self._drop_checkpoints(trial.trial_id, 1 if ended["status"] == TrialStatus.FINISHED else 0)
 
@@ -123,8 +122,8 @@ class Recorder(SessionCallback):
         try:
             self._store.keep_newest(trial_id, kept)
         except StorageError as error:
-            # They take room and do no harm.
-            self._notify(f"checkpoints that are needed no more are left: {error}")
+            # They take up space but do no harm.
+            self._notify(f"checkpoints that are no longer needed were not deleted: {error}")
 
     def _write_notes(self, trial: Trial, notes: Sequence[str]) -> None:
         for text in notes:
@@ -134,26 +133,26 @@ class Recorder(SessionCallback):
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Note that a trial lost its worker and will be started again."""
+        """Record that a trial lost its worker and will be restarted."""
         error = self._explain_loss(trial)
         if is_memory_loss(trial):
-            # The worker is told, takes half batches, and gives up at the second loss.
+            # The next worker reads this, uses half batches, and gives up at the second loss.
             losses = trial.config.get("memory_losses", 0) + 1
             trial.config["memory_losses"] = losses
         self.write("retried", trial_id=trial.trial_id, error=error)
-        self._notify(f"{trial}: {error}; it is started again")
+        self._notify(f"{trial}: {error}; it will be restarted")
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Note that a trial lost its worker too often."""
+        """Record that a trial lost its worker too often."""
         error = self._explain_loss(trial)
         if self.record.trials[trial.trial_id].ended is None:
             status = TrialStatus.OUT_OF_MEMORY if is_memory_loss(trial) else TrialStatus.FAILED
             self.write("ended", trial_id=trial.trial_id, status=status, error=error)
 
     def _explain_loss(self, trial: Trial) -> str:
-        """Take the trial off the running ones; return why its worker is lost."""
+        """Remove the trial from the running ones; return why its worker was lost."""
         silent = time.monotonic() - self.running.pop(trial.trial_id, time.monotonic())
         if self._max_epoch_seconds and silent >= self._max_epoch_seconds:
             minutes = self._max_epoch_seconds / 60
@@ -163,11 +162,10 @@ class Recorder(SessionCallback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Note that a worker is free again."""
         self.running.pop(trial.trial_id, None)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Bring the tables up to date every few seconds."""
+        """Update the tables every few seconds."""
         if time.monotonic() >= self._tables_due:
             self.write_tables()
 

@@ -1,4 +1,4 @@
-"""What a resumed run takes up again: results, and trials that failed."""
+"""What a resumed run restores: ASHA's rungs, and trials that failed."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,7 @@ from sweep.tuning.scheduler import CellASHA
 
 
 def reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> None:
+    """Record that the plan's failed trials, and failed ones among ``baselines``, run again."""
     ids = [spec.trial_id for spec in plan.trials]
     failed = [trial_id for trial_id in ids if recorder.record.trials[trial_id].has_failed()]
     failed += [event["trial_id"] for event in list_failed(recorder.record, plan, baselines)]
@@ -17,11 +18,11 @@ def reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> N
 
 
 def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:
-    """Enter the recorded epochs of the plan's trials into the rungs, in the order they came."""
+    """Enter the recorded epochs of the plan's trials into the rungs, in their original order."""
     cells = {spec.trial_id: spec.cell.cell_id for spec in plan.trials}
     for trial_id, epoch in record.arrivals:
         trial = record.trials[trial_id]
-        # What an unfinished trial will do again is compared again.
+        # Epochs that an unfinished trial will repeat are compared when they are repeated.
         if trial_id in cells and (trial.ended or epoch <= trial.last_confirmed_epoch()):
             recorded = trial.epochs.get(epoch)
             value = recorded.get("best_val_accuracy") if recorded else None

@@ -16,13 +16,13 @@ from sweep.cluster.ray_internals import (
 from sweep.storage.events import Decision
 
 # The best validation accuracy so far: it never falls, so a trial that is stopped cannot have been
-# better than one that goes on.
+# better than one that continues.
 METRIC = "best_val_accuracy"
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """What became of a trial at a result: ``rung`` and ``cutoff`` are None off the rungs (and
+    """The decision about a trial at a result: ``rung`` and ``cutoff`` are None between rungs (and
     the cutoff for the first trial to reach one)."""
 
     decision: Decision
@@ -33,7 +33,7 @@ class Ruling:
 class CellASHA(TrialScheduler):  # type: ignore[misc]
     """One ``ASHAScheduler`` per cell; each trial's results go to its own cell's.
 
-    A single ASHA over all cells would compare accuracies of 2 labels with accuracies of 16 and
+    A single ASHA over all cells would compare accuracies on 2 labels with accuracies on 16, and
     stop every trial of the harder cells.
     """
 
@@ -48,8 +48,8 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
             "reduction_factor": reduction_factor,
         }
         self._cells: dict[str, ASHAScheduler] = {}
+        # The latest ruling about each running trial, for the recorder.
         self.rulings: dict[str, Ruling] = {}
-        """The newest ruling of each running trial, for whoever writes the journal."""
 
     def replay(self, cell_id: str, trial_id: str, epoch: int, value: float) -> None:
         """Enter a result recorded in an earlier session into its cell's rungs."""
@@ -64,14 +64,13 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
         return self._asha_of(cell_of(trial))
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Admit a trial to its cell."""
         self._asha(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Return Tune's CONTINUE or STOP, and remember why."""
+        """Return Tune's CONTINUE or STOP, and keep the ruling."""
         value = result.get(METRIC)
         if value is None or not math.isfinite(value):
-            # Ray's ASHA never stops such a trial, since no comparison with NaN is true.
+            # Ray's ASHA would never stop such a trial, since no comparison with NaN is true.
             self.rulings[trial.trial_id] = Ruling(Decision.STOP)
             return str(TrialScheduler.STOP)
         asha = self._asha(trial)
@@ -90,32 +89,29 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
         self.rulings.pop(trial.trial_id, None)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Let a trial that is lost keep its place in the plan, should it be started again; what it
-        has entered into the rungs stays."""
+        """Keep a lost trial's position in the plan, in case it is restarted; its results stay in
+        the rungs."""
         self._asha(trial).on_trial_error(tune_controller, trial)
         self.rulings.pop(trial.trial_id, None)
         withdraw_requests(tune_controller, trial.config["position"])
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Forget a trial that never ran."""
         self._asha(trial).on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return the first trial in the order of the plan that waits and has no worker coming.
+        """Return the first waiting trial, in the plan's order, for which no worker is starting.
 
-        Tune hands a worker that is free to the trial named here and drops the one that was to run
-        it. Were that one just starting on a new machine, trials shorter than a start would keep
-        the new machine idle for ever.
+        Tune gives a free worker to the trial returned here and drops the worker requested for it.
+        If that one were just starting on a new machine, trials shorter than a start would keep the
+        new machine idle forever.
         """
         waiting = (t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING)
         ordered = sorted(waiting, key=lambda trial: trial.config["position"])
         return next((t for t in ordered if not has_worker_coming(tune_controller, t)), None)
 
     def debug_string(self) -> str:
-        """Return one line per cell."""
         return "\n".join(f"{cell}: {a.debug_string()}" for cell, a in self._cells.items())
 
 
 def cell_of(trial: Trial) -> str:
-    """Return the id of the cell that a Tune trial belongs to."""
     return str(trial.config["trial"].cell.cell_id)

@@ -15,12 +15,12 @@ from sweep.storage.record import RunRecord
 
 Key = tuple[str, int, int, int, int]
 AXES = ("model", "n_labels", "n_samples", "seed", "candidate")
-Places = dict[Key, tuple[int, TrialSpec]]
-"""Place on the axes -> position in the plan, and the trial that stands there."""
+# Coordinates on the axes -> position in the plan, and the trial.
+CellTrials = dict[Key, tuple[int, TrialSpec]]
 
 
 def key_of(spec: TrialSpec) -> Key:
-    """Return a trial's place on the axes."""
+    """Return a trial's coordinates on the axes."""
     cell = spec.cell
     return (cell.model, cell.n_labels, cell.n_samples, cell.seed, spec.candidate.index)
 
@@ -31,8 +31,8 @@ def _key_in(config: Mapping[str, Any]) -> Key:
 
 
 def build_param_space(config: Config, plan: Plan) -> dict[str, Any]:
-    """Return Tune's ``param_space``: the axes as grid searches; rank and learning rate follow
-    from the candidate, so that loggers show them."""
+    """Return Tune's ``param_space``: the axes as grid searches, and the candidate's rank and
+    learning rate, so that loggers show them."""
     specs = {key_of(spec): spec for spec in plan.trials}
 
     def read(name: str) -> Any:
@@ -52,39 +52,39 @@ def build_param_space(config: Config, plan: Plan) -> dict[str, Any]:
 class PlanSearch(BasicVariantGenerator):  # type: ignore[misc]
     """Tune's grid search, in the order of the plan and without the trials that are done.
 
-    Tune would draw up the trials of the whole grid at once; this hands it one cell at a time.
+    Tune would create the trials of the entire grid at once; this gives it one cell at a time.
     """
 
     def __init__(self, plan: Plan, record: RunRecord) -> None:
         super().__init__()
         self._plan = plan
         self._record = record
-        self._cells: Iterator[Places] = iter(())
-        self._places: Places = {}
+        self._cells: Iterator[CellTrials] = iter(())
+        self._cell: CellTrials = {}
         self._experiment: Experiment | None = None
         self._inside: BasicVariantGenerator | None = None
 
     def add_configurations(self, experiments: Experiment | list[Experiment]) -> None:
-        """Take Tune's experiment, whose axes are those of ``build_param_space``."""
+        """Store Tune's experiment, whose axes are those of ``build_param_space``."""
         super().add_configurations(experiments)
         (self._experiment,) = experiments if isinstance(experiments, list) else [experiments]
-        self._cells = list_cells(self._plan, self._record.done())
+        self._cells = iterate_cells(self._plan, self._record.done())
 
     def next_trial(self) -> Trial | None:
         """Return the next trial of the plan that has no result, or None at the end."""
         trial = self._inside.next_trial() if self._inside else None
         while trial is None:
-            self._places = next(self._cells, {})
-            if not self._places:
+            self._cell = next(self._cells, {})
+            if not self._cell:
                 self.set_finished()
                 return None
-            self._inside = _search_cell(self._experiment, list(self._places))
+            self._inside = _search_cell(self._experiment, list(self._cell))
             trial = self._inside.next_trial()
         return self._name(trial)
 
     def _name(self, trial: Trial) -> Trial:
         """Give Tune's trial the id and the content of the plan's."""
-        position, spec = self._places[_key_in(trial.config)]
+        position, spec = self._cell[_key_in(trial.config)]
         trial.trial_id = spec.trial_id
         trial.config |= {
             "trial": spec,
@@ -97,9 +97,9 @@ class PlanSearch(BasicVariantGenerator):  # type: ignore[misc]
         """Save nothing: the journal says what is done."""
 
 
-def list_cells(plan: Plan, done: frozenset[str]) -> Iterator[Places]:
-    """Yield the trials of each cell that are not in ``done``, with their positions in the plan; a
-    cell with none left is passed over."""
+def iterate_cells(plan: Plan, done: frozenset[str]) -> Iterator[CellTrials]:
+    """Yield the trials of each cell that are not in ``done``, with their positions in the plan;
+    cells with none left are skipped."""
     numbered = enumerate(plan.trials)
     for _, trials in groupby(numbered, key=lambda pair: pair[1].cell):
         left = {key_of(spec): (i, spec) for i, spec in trials if spec.trial_id not in done}
@@ -108,7 +108,7 @@ def list_cells(plan: Plan, done: frozenset[str]) -> Iterator[Places]:
 
 
 def _search_cell(experiment: Experiment, keys: list[Key]) -> BasicVariantGenerator:
-    """Return Tune's own search over the axes of ``experiment``, narrowed to one cell and to the
+    """Return Tune's own search over the axes of ``experiment``, restricted to one cell and to the
     candidates of ``keys``, in their order."""
     values = zip(*keys, strict=True)
     narrowed = copy(experiment)

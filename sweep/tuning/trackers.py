@@ -20,22 +20,22 @@ from sweep.plan import TrialSpec
 from sweep.storage.events import FAILURES
 from sweep.storage.history import EPOCH_METRICS
 from sweep.tuning.callbacks import SessionCallback
+from sweep.tuning.search import AXES
 
 METRICS = (*EPOCH_METRICS, "best_val_accuracy", "test_accuracy", "test_macro_f1")
-AXES = ("model", "n_labels", "n_samples", "seed", "candidate")
 TUNED = ("lora_rank", "lora_alpha", "learning_rate", "lora_dropout", "weight_decay")
 WANDB_KEY = "WANDB_API_KEY"
-# A tracking server that does not answer must not hold up the trials for MLflow's usual minutes.
+# A tracking server that does not answer must not block the trials for MLflow's default minutes.
 MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 logger = logging.getLogger("sweep.tuning.trackers")
 
 
 class TrialView:
-    """What a tracker sees of a trial: its name, its hyperparameters, and a lasting folder.
+    """What a tracker sees of a trial: its name, its hyperparameters, and a permanent folder.
 
-    It stands in for Tune's ``Trial``, whose configuration holds the whole trial spec and whose
-    folder goes at the end of the run.
+    It replaces Tune's ``Trial``, whose configuration contains the full trial spec and whose folder
+    is deleted at the end of the run.
     """
 
     checkpoint = None
@@ -43,7 +43,7 @@ class TrialView:
     def __init__(self, trial: Trial, folder: Path) -> None:
         self._name = str(trial)
         self.trial_id = f"{folder.parent.name[:50]}-{trial.trial_id}"
-        self.config = read_hyperparameters(trial.config)
+        self.config = extract_hyperparameters(trial.config)
         self.evaluated_params = self.config
         self.experiment_dir_name = folder.parent.name
         self.local_path = str(folder / self._name)
@@ -52,12 +52,12 @@ class TrialView:
         return self._name
 
     def init_local_path(self) -> None:
-        """Make the trial's folder."""
+        """Create the trial's folder; called by Ray's callbacks."""
         Path(self.local_path).mkdir(parents=True, exist_ok=True)
 
 
-def read_hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the trial's place on the axes and its tuned values out of Tune's ``config``."""
+def extract_hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the trial's coordinates on the axes and its tuned values from Tune's ``config``."""
     spec: TrialSpec | None = config.get("trial")
     candidate = asdict(spec.candidate) if spec else {}
     values = {name: config[name] for name in AXES if name in config}
@@ -68,7 +68,7 @@ def read_hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_metrics(result: dict[str, Any]) -> dict[str, float]:
+def extract_metrics(result: dict[str, Any]) -> dict[str, float]:
     """Return the finite metrics of a result, and its epoch as ``training_iteration``."""
     metrics = {
         name: float(result[name])
@@ -79,9 +79,9 @@ def read_metrics(result: dict[str, Any]) -> dict[str, float]:
 
 
 class Tracker(SessionCallback):
-    """Passes plain metrics and hyperparameters, and nothing else, to one of Ray's callbacks.
+    """Passes metrics and hyperparameters, and nothing else, to one of Ray's callbacks.
 
-    A tracker that fails says so once and hears no more: the run does not depend on it.
+    A tracker that fails is reported once and then ignored: the run does not depend on it.
     """
 
     def __init__(self, name: str, inner: LoggerCallback, folder: Path) -> None:
@@ -105,10 +105,9 @@ class Tracker(SessionCallback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Send the metrics of an epoch."""
         if result.get("status") in FAILURES:
             self._failed.add(trial.trial_id)
-        metrics = read_metrics(result)
+        metrics = extract_metrics(result)
         if len(metrics) > 1:
             self._try(self._inner.log_trial_result, iteration, self._view(trial), metrics)
 
@@ -125,7 +124,7 @@ class Tracker(SessionCallback):
         self._close(trial, True)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Wait for what is still on its way."""
+        """Let the tracker flush what it has not sent yet."""
         self._try(self._inner.on_experiment_end, trials)
 
     def _close(self, trial: Trial, failed: bool) -> None:
@@ -146,16 +145,16 @@ class Tracker(SessionCallback):
                 send(*arguments)
         except Exception as error:  # servers fail in many ways, and none may end the run
             self._silent = True
-            logger.warning("trackers.%s stopped: %s; the run goes on", self._name, _reason(error))
+            logger.warning("trackers.%s stopped: %s; the run continues", self._name, _reason(error))
 
 
 @contextmanager
 def hide_variable(name: str) -> Iterator[None]:
-    """Take an environment variable away for a while.
+    """Remove an environment variable inside the block.
 
     Ray's callback copies WANDB_API_KEY into the ``runtime_env`` of its actors, which Ray's
-    dashboard and logs show. They run on this machine and find the key without that: in the
-    environment Ray was started with, or where ``wandb login`` left it.
+    dashboard and logs show. The actors run on this machine and find the key without that: in the
+    environment that Ray was started with, or where ``wandb login`` stored it.
     """
     value = os.environ.pop(name, None)
     try:
@@ -166,9 +165,9 @@ def hide_variable(name: str) -> Iterator[None]:
 
 
 def build_trackers(config: TrackersConfig, folder: Path) -> list[SessionCallback]:
-    """Return a callback for every tracker that is on; what they write lies below ``folder``.
+    """Return a callback for every enabled tracker; their files go below ``folder``.
 
-    Raises ConfigError when a package is missing or a tracker cannot be reached.
+    Raises ConfigError if a package is missing or a tracker cannot be reached.
     """
     check_tracker_packages(config)
     builders: dict[str, Callable[[], LoggerCallback]] = {}
@@ -187,9 +186,9 @@ def _start(name: str, build: Callable[[], LoggerCallback], folder: Path) -> Trac
     try:
         inner = build()
         inner.setup()
-    except Exception as error:  # each package has its own kinds
+    except Exception as error:  # each package has its own exceptions
         raise ConfigError(
-            f"trackers.{name}: cannot be started ({_reason(error)}); mend its settings, or set "
+            f"trackers.{name}: cannot be started ({_reason(error)}); fix its settings, or set "
             f"trackers.{name}=false"
         ) from error
     return Tracker(name, inner, folder / name)
@@ -219,11 +218,11 @@ def _build_mlflow(config: MlflowConfig, folder: Path) -> LoggerCallback:
 def _build_wandb(config: WandbConfig, folder: Path) -> LoggerCallback:
     from ray.air.integrations.wandb import WandbLoggerCallback
 
-    # A trial that is taken up again goes on in the same W&B run.
+    # A resumed trial continues in the same W&B run.
     options = {"entity": config.entity} if config.entity else {}
     return WandbLoggerCallback(project=config.project, group=folder.name, resume="allow", **options)
 
 
 def _reason(error: Exception) -> str:
-    # A server's address from the environment may hold a password.
+    # A server's address from the environment may contain a password.
     return re.sub(r"//[^/@\s]*@", "//", first_line(error))

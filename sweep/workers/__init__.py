@@ -1,8 +1,9 @@
-"""The actors of Ray that train trials.
+"""The Ray actors that train trials.
 
 ``trial_actor`` is a trial as Ray Tune drives it, whichever engine trains. ``solo_actor`` trains it
-itself; ``packed_actor`` holds its place in Ray's books while a ``host`` trains it in a pack, one of
-the ``host_pool``. ``factory`` chooses between them, ``failures`` turns an exception into a result.
+itself; ``packed_actor`` holds the trial's Ray resources while a ``host``, one of the ``host_pool``,
+trains it in a pack. ``factory`` chooses between them, ``failures`` turns an exception into a
+result.
 
 Doors: ``choose_allocation``, ``build_trainable``. ``packed_actor``, ``trial_actor`` and
 ``host_pool`` never import torch: thousands of them may start.

@@ -1,4 +1,4 @@
-"""What a trial's actor is and what it gets from Ray: by the engine that trains."""
+"""Chooses each trial's actor and its Ray resources, by the engine that trains."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from sweep.workers.solo_actor import SoloTrialActor
 
 
 def choose_engine(resources: ResourcesConfig, cluster: dict[str, float]) -> str:
-    """Return ``solo`` or ``packed``; ``auto`` means packed where the cluster has GPUs."""
+    """Return ``solo`` or ``packed``; ``auto`` means packed if the cluster has GPUs."""
     if resources.engine == "auto":
         return "packed" if cluster.get("GPU", 0.0) else "solo"
     return resources.engine
@@ -28,7 +28,7 @@ def choose_engine(resources: ResourcesConfig, cluster: dict[str, float]) -> str:
 
 @dataclass(frozen=True)
 class Allocation:
-    """Which engine trains, what a trial gets from Ray, and how many trials share a host."""
+    """The engine that trains, the Ray resources of a trial, and how many trials share a host."""
 
     engine: str
     resources: dict[str, float]
@@ -41,12 +41,12 @@ def choose_allocation(
     forecast: Forecast | None,
     notify: Callable[[str], None],
 ) -> Allocation:
-    """Return the engine and a trial's part of the connected cluster; the workers that ``spec``
-    may still start are counted in."""
+    """Return the engine and a trial's share of the connected cluster, including the workers that
+    ``spec`` may still start."""
     capacity = wait_for_capacity(spec, config.resources.cpus_per_trial, notify)
     if spec:
         cpus, gpus = capacity.get("CPU", 0), capacity.get("GPU", 0)
-        notify(f"with all its workers it has {cpus:g} CPUs, {gpus:g} GPUs")
+        notify(f"with all its workers, the cluster has {cpus:g} CPUs, {gpus:g} GPUs")
     engine = choose_engine(config.resources, capacity)
     forecast, gpu = forecast or Forecast(), find_gpu_memory(spec)
     memory = forecast.largest_trial()
@@ -54,7 +54,7 @@ def choose_allocation(
         return Allocation(engine, trial_resources(config, capacity, memory, gpu))
     on_gpu = bool(capacity.get("GPU", 0.0))
     slots = choose_slots(config.resources, memory, forecast.largest_slot(), gpu, on_gpu)
-    coming = [kind.resources for kind in (spec or ClusterSpec()).worker_types if kind.most]
+    coming = [kind.resources for kind in (spec or ClusterSpec()).worker_types if kind.max_workers]
     nodes = [*(node["Resources"] for node in list_nodes()), *coming]
     return Allocation(
         engine, packed_resources(nodes, slots, config.resources.cpus_per_trial), slots
@@ -62,7 +62,7 @@ def choose_allocation(
 
 
 def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
-    """Return what Tune runs for each trial; on CPUs, the packed engine's hosts are started."""
+    """Return what Tune runs for each trial; on CPUs, this starts the packed engine's hosts."""
     config, subsets, folder = setup.config, setup.subsets, setup.folder
     storage = config.storage.checkpoints
     parameters: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How a trial's failure is told: as a result that ends it, never as an error to Ray Tune."""
+"""How a trial's failure is reported: as a result that ends it, never as an error to Ray Tune."""
 
 import platform
 import traceback
@@ -6,7 +6,7 @@ import traceback
 from sweep.errors import StorageError, SweepError
 from sweep.models.device import is_out_of_memory
 from sweep.storage.events import EpochResult, TrialStatus, end_trial
-from sweep.storage.journal import ROOM_NEEDED
+from sweep.storage.journal import FREE_SPACE
 from sweep.training.checkpoint import is_storage_full
 
 
@@ -16,11 +16,11 @@ def explain_failure(error: Exception) -> EpochResult:
     if is_out_of_memory(error):
         return end_trial(TrialStatus.OUT_OF_MEMORY, message.splitlines()[0][:300])
     if is_storage_full(error):
-        # Every trial would fail so, though none is at fault: the run has to end.
-        text = f"no space is left on {platform.node()} ({message}); {ROOM_NEEDED}"
+        # Every trial would fail this way, and none is at fault: the run has to end.
+        text = f"no space is left on {platform.node()} ({message}); {FREE_SPACE}"
         return {"done": True, "halt": text}
     if isinstance(error, StorageError):
-        return {"done": True, "halt": f"{message}, and go on with --resume"}
+        return {"done": True, "halt": f"{message}, then continue with --resume"}
     if isinstance(error, SweepError):
         return end_trial(TrialStatus.FAILED, message)
     trace = "".join(traceback.format_exception(error))

@@ -1,5 +1,5 @@
-"""A host: the actor that holds one base model on a GPU, or on CPUs, and trains every trial that
-asks; torch comes in only when it starts."""
+"""A host: the actor that holds one base model on a GPU, or on CPUs, and trains the trials assigned
+to it; torch is imported only once it starts."""
 
 import os
 import queue
@@ -11,35 +11,38 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.storage.run_folder import MODELS_NAME
+
 if TYPE_CHECKING:
     from sweep.data import Subsets
     from sweep.plan import TrialSpec
     from sweep.storage.events import EpochResult
     from sweep.training.packed.engine import PackedEngine
 
+# Threads of the actor; each waits for one trial's epoch.
 CALLS_AT_A_TIME = 256
-"""Threads of the actor; a trial waits in one of them for its epoch."""
+# Metrics or facts; or how the trial failed, under ``failed``; or, under ``lost``, why it has to
+# restart from its checkpoint.
 Answer = Mapping[str, Any]
-"""Metrics or facts; or how the trial failed, under ``failed``; or ``lost``: why it has to start
-anew from its checkpoint."""
 
 
 class Host:
-    """Serves trials from one thread that trains: it takes what they ask for between two steps.
+    """Serves trials with a single training thread, which handles their requests between two steps.
 
-    Requests of a trial are answered one after another; those of different trials wait side by
-    side. What breaks the step they share ends no trial: all start anew from their checkpoints.
+    The requests of one trial are answered one after another; those of different trials wait
+    concurrently. An error in the step that they share ends no trial: all restart from their
+    checkpoints.
     """
 
     def __init__(
         self, subsets: "Subsets", run_folder: str | None, threads: int, gpu: str | None = None
     ) -> None:
-        """Serve trials with ``threads`` CPU threads; without a run folder that every node sees,
-        tiny models are written to a folder of this host's."""
+        """``threads`` is how many CPU threads train. ``run_folder`` is None if not every node sees
+        it: tiny models are then written to a folder of this host's own."""
         if gpu is not None:
-            # The trials hold the GPU in Ray's books, so Ray names none for this actor.
+            # The trials reserve the GPU, not this actor, so Ray assigns it none.
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        # Threads that spin while they wait would starve those of other processes.
+        # Threads that spin while waiting would starve those of other processes.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._make = partial(_build_engine, subsets, run_folder, threads)
         self._requests: queue.Queue[Callable[[], None]] = queue.Queue()
@@ -50,22 +53,22 @@ class Host:
     def start(
         self, spec: "TrialSpec", checkpoints: str, resume_epoch: int, half_batches: bool
     ) -> Answer:
-        """Take in a trial; return the facts of its start."""
+        """Add a trial to the pack; return the facts of its start."""
 
         def run() -> Answer:
-            self._answer(spec.trial_id, {"lost": "the trial was started anew"})
+            self._answer(spec.trial_id, {"lost": "the trial was restarted"})
             return self._take_engine().start(spec, Path(checkpoints), resume_epoch, half_batches)
 
         return self._ask(run)
 
     def run_epoch(self, trial_id: str) -> Answer:
-        """Train a trial's next epoch; return its metrics with the trial's totals."""
+        """Train a trial's next epoch; return its metrics and the trial's totals."""
         future: Future[Answer] = Future()
 
         def run() -> Answer:
             engine = self._take_engine()
             if trial_id not in engine.trials:
-                return {"lost": "its host has no such trial any more"}
+                return {"lost": "its host no longer has this trial"}
             engine.begin_epoch(trial_id)
             self._waiting[trial_id] = future
             return {}
@@ -73,7 +76,7 @@ class Host:
         return self._ask(run) or future.result()
 
     def close(self, trial_id: str) -> None:
-        """End a trial, in the middle of an epoch too."""
+        """End a trial, even in the middle of an epoch."""
 
         def run() -> Answer:
             self._answer(trial_id, {"lost": "the trial was closed"})
@@ -84,15 +87,15 @@ class Host:
         self._ask(run)
 
     def warm(self) -> None:
-        """Import what trains."""
+        """Import what training needs."""
         self._ask(lambda: {"ready": self._take_engine() is not None})
 
     def pid(self) -> int:
-        """Return this process's id."""
+        """Return this process's id; any answer shows that the host is alive."""
         return os.getpid()
 
     def _ask(self, run: Callable[[], Answer]) -> Answer:
-        """Have ``run`` done by the thread that trains; return its answer."""
+        """Run ``run`` on the training thread; return its answer."""
         future: Future[Answer] = Future()
         self._requests.put(lambda: future.set_result(_guard(run)))
         return future.result()
@@ -113,7 +116,7 @@ class Host:
             return
         try:
             outcomes = engine.advance()
-        except Exception as error:  # the step that all share is broken, by whom nobody knows
+        except Exception as error:  # in the shared step: which trial caused it is unknown
             self._lose(f"{type(error).__name__}: {error}")
             return
         for trial_id, outcome in outcomes.items():
@@ -142,14 +145,14 @@ def _build_engine(subsets: "Subsets", run_folder: str | None, threads: int) -> "
     from sweep.training.packed.engine import PackedEngine
 
     torch.set_num_threads(max(1, threads))
-    place = run_folder or tempfile.mkdtemp(prefix="sweep-")
-    return PackedEngine(subsets, Path(place) / "models")
+    folder = run_folder or tempfile.mkdtemp(prefix="sweep-")
+    return PackedEngine(subsets, Path(folder) / MODELS_NAME)
 
 
 def _guard(run: Callable[[], Answer]) -> Answer:
     try:
         return run()
-    except Exception as error:  # the trial's failure, told to the trial
+    except Exception as error:  # the trial's failure, passed on to the trial
         return _to_answer(error)
 
 

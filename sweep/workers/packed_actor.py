@@ -1,4 +1,4 @@
-"""The Tune side of the packed engine: an actor that holds a trial's place in Ray's books and asks
+"""The Tune side of the packed engine: an actor that reserves a trial's resources in Ray and asks
 its host for each epoch; it imports neither torch nor transformers."""
 
 import time
@@ -13,18 +13,18 @@ from sweep.plan import TrialSpec
 from sweep.storage.events import EpochResult, Facts
 from sweep.workers.trial_actor import TuneTrial
 
+# How long a trial waits for a host that others still occupy: about as long as a new one takes to
+# start.
 PATIENCE_SECONDS = 10
-"""How long a trial waits for a host that others still hold: about as long as a new one needs to
-start."""
-ASK_AGAIN_SECONDS = 0.1
+RETRY_SECONDS = 0.1
 
 
 class HostLostError(Exception):
-    """The host, or the trial's place in it, is gone: Tune has to start the trial anew."""
+    """The host, or the trial in it, is gone: Tune has to restart the trial."""
 
 
 class HostFailureError(Exception):
-    """The trial failed at its host; ``result`` ends it."""
+    """The trial failed on its host; ``result`` ends it."""
 
     def __init__(self, result: EpochResult) -> None:
         super().__init__(result.get("error") or result.get("halt"))
@@ -32,7 +32,7 @@ class HostFailureError(Exception):
 
 
 class HostedEngine:
-    """Stands for the engine in the host, in the calls of ``TrialEngine``."""
+    """A proxy of the host's engine, with the interface of ``TrialEngine``."""
 
     def __init__(self, hosts: Any, seconds: float | None) -> None:
         self._hosts = hosts
@@ -43,29 +43,29 @@ class HostedEngine:
     def start(
         self, spec: TrialSpec, checkpoints: Path, resume_epoch: int = 0, half_batches: bool = False
     ) -> Facts:
-        """Have the host of this place take in a trial."""
+        """Start a trial on a host on this actor's node and GPU."""
         self._trial_id = spec.trial_id
         model = f"{spec.model.name} {spec.model.revision}"
         try:
             self._host = self._find(spec.trial_id, model)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
-            raise HostLostError(f"no host can be had: {shorten(error, 200)}") from None
+            raise HostLostError(f"no host is available: {shorten(error, 200)}") from None
         facts: Facts = self._ask("start", spec, str(checkpoints), resume_epoch, half_batches)
         return facts
 
     def _find(self, trial_id: str, model: str) -> Any:
-        place, start = find_place(), time.monotonic()
+        location, start = find_location(), time.monotonic()
         host = None
         while host is None:
             insist = time.monotonic() - start > PATIENCE_SECONDS
-            find = self._hosts.acquire.remote(trial_id, model, place, insist)
+            find = self._hosts.acquire.remote(trial_id, model, location, insist)
             host = ray.get(find, timeout=self._seconds)
             if host is None:
-                time.sleep(ASK_AGAIN_SECONDS)
+                time.sleep(RETRY_SECONDS)
         return host
 
     def run_epoch(self) -> EpochResult:
-        """Have the host train the next epoch."""
+        """Train the next epoch on the host."""
         result: EpochResult = self._ask("run_epoch", self._trial_id)
         return result
 
@@ -75,7 +75,7 @@ class HostedEngine:
             answer: dict[str, Any] = ray.get(reference, timeout=self._seconds)
         except ray.exceptions.GetTimeoutError:
             ray.kill(self._host)
-            raise HostLostError("its host gave no epoch in time") from None
+            raise HostLostError("its host did not finish an epoch in time") from None
         except ray.exceptions.OutOfMemoryError as error:
             raise HostLostError(f"OutOfMemoryError: {shorten(error, 200)}") from None
         except ray.exceptions.RayActorError as error:
@@ -87,22 +87,22 @@ class HostedEngine:
         return answer
 
     def close(self) -> None:
-        """End the trial at its host, if that is still there."""
+        """End the trial on its host, if that is still alive."""
         if self._host is None:
             return
-        # A host that is gone, or hangs, holds no trial.
+        # A host that is gone, or hangs, has no trial to end.
         with suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             ray.get(self._host.close.remote(self._trial_id), timeout=self._seconds)
         self._hosts.forget.remote(self._trial_id)
         self._host = None
 
     def discard(self) -> None:
-        """End the trial at its host; the others there go on."""
+        """End the trial on its host; the others there continue."""
         self.close()
 
 
 class PackedTrialActor(TuneTrial):
-    """One trial after another, each trained by the host of its base model."""
+    """Runs one trial after another, each trained by a host that has its base model."""
 
     def setup(
         self,
@@ -112,7 +112,7 @@ class PackedTrialActor(TuneTrial):
         max_epoch_seconds: float | None = None,
         storage: str | None = None,
     ) -> None:
-        """Prepare the actor, once; trials follow through ``reset_config``."""
+        """Prepare the actor, once; further trials come through ``reset_config``."""
         self._open_folders(run_folder, storage)
         self._engine: HostedEngine = HostedEngine(hosts, max_epoch_seconds)
         self._take(config)
@@ -122,13 +122,13 @@ class PackedTrialActor(TuneTrial):
             return error.result
         if isinstance(error, HostLostError):
             raise error
-        from sweep.workers.failures import explain_failure  # brings torch, for once
+        from sweep.workers.failures import explain_failure  # imports torch; rarely needed
 
         return explain_failure(error)
 
 
-def find_place() -> tuple[str, str | None]:
-    """Return the node that this actor runs on, and the GPU it has a part of."""
+def find_location() -> tuple[str, str | None]:
+    """Return the node that this actor runs on, and the GPU that it has a share of."""
     context = ray.get_runtime_context()
     gpus = context.get_accelerator_ids().get("GPU", [])
     return context.get_node_id(), gpus[0] if gpus else None

@@ -9,11 +9,12 @@ import ray
 
 from sweep.data import Subsets
 from sweep.storage.events import EpochResult
+from sweep.storage.run_folder import MODELS_NAME
 from sweep.workers.trial_actor import TuneTrial
 
 
 class SoloTrialActor(TuneTrial):
-    """One trial after another, each trained in this actor."""
+    """Runs one trial after another, each trained in this actor."""
 
     def setup(
         self,
@@ -23,11 +24,11 @@ class SoloTrialActor(TuneTrial):
         max_epoch_seconds: float | None = None,
         storage: str | None = None,
     ) -> None:
-        """Prepare the actor, once; trials follow through ``reset_config``.
+        """Prepare the actor, once; further trials come through ``reset_config``.
 
-        ``storage`` is where checkpoints go; None: the run folder, which every node must see.
+        ``storage`` is where checkpoints go; None means the run folder, which every node must see.
         """
-        # Here, for the driver names this class too and trains nothing: it starts without torch.
+        # Imported here because the driver, which starts without torch, imports this module too.
         import torch
 
         from sweep.training.solo import SoloEngine
@@ -36,11 +37,10 @@ class SoloTrialActor(TuneTrial):
         torch.set_num_threads(max(1, int(cpus)))
         self._open_folders(run_folder, storage)
         self._max_epoch_seconds = max_epoch_seconds
-        self._engine = SoloEngine(subsets, self._scratch / "models")
+        self._engine = SoloEngine(subsets, self._scratch / MODELS_NAME)
         self._take(config)
 
     def step(self) -> EpochResult:
-        """Train one epoch; return its metrics, or how the trial failed."""
         with end_if_late(self._max_epoch_seconds):
             return super().step()
 
@@ -52,10 +52,10 @@ class SoloTrialActor(TuneTrial):
 
 @contextmanager
 def end_if_late(seconds: float | None) -> Iterator[None]:
-    """End this process if the block takes longer; where each thread stood goes to its log.
+    """End this process if the block takes longer; each thread's stack goes to its log.
 
-    The watch is a thread outside the interpreter, so a call that never gives the interpreter
-    back (a library's deadlock, a GPU that does not answer) is ended too.
+    The watchdog is a thread outside the interpreter, so it also ends a call that never releases the
+    interpreter (a library's deadlock, a GPU that does not respond).
     """
     if seconds is None:
         yield

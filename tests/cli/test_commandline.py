@@ -154,7 +154,8 @@ def test_dry_run_says_that_a_run_is_there_already(
     (tmp_path / "small" / "config.yaml").touch()
     assert main(command) == 0
     assert (
-        f"note: {tmp_path / 'small'}: is not empty; add --resume to go" in capsys.readouterr().out
+        f"note: {tmp_path / 'small'}: is not empty; add --resume to continue"
+        in capsys.readouterr().out
     )
 
 
@@ -190,8 +191,8 @@ def test_cluster_that_does_not_answer_leaves_no_run_behind(
 @pytest.mark.parametrize(
     ("out", "sentence"),
     [
-        ("file", "cannot be made ({0}/file is a file); choose another --out"),
-        (".", "{0}/small: is not empty; add --resume to go on with a run (there is none here)"),
+        ("file", "cannot be created ({0}/file is a file); choose another --out"),
+        (".", "{0}/small: is not empty; add --resume to continue a run (there is none here)"),
     ],
 )
 def test_what_is_in_the_way_of_a_run_is_reported_with_a_remedy_that_works(

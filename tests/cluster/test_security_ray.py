@@ -152,7 +152,7 @@ def test_a_closed_cluster_is_refused_in_one_sentence(
     before = dict(os.environ)
     # Ray takes 127.0.0.1 for this machine's address on the network unless told otherwise.
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
-    with pytest.raises(ClusterError, match="asks for a token") as caught:
+    with pytest.raises(ClusterError, match="requires a token") as caught:
         connect(own.told["address"], tmp_path, Console(file=io.StringIO()))
     assert "RAY_AUTH_TOKEN_PATH" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -165,7 +165,7 @@ def test_token_mode_without_a_token_is_refused_in_one_sentence(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "missing"))
-    with pytest.raises(ClusterError, match="asks for a token"):
+    with pytest.raises(ClusterError, match="requires a token"):
         connect("127.0.0.1:1", tmp_path, Console(file=io.StringIO()))
 
 
@@ -199,4 +199,4 @@ def test_newer_rays_are_taken(found: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_folder_that_ray_cannot_have_its_session_in_is_known_by_its_fault() -> None:
     assert find_folder_fault(Path("/tmp/ray")) == ""
     assert "too long for Ray's sockets" in find_folder_fault(Path("/tmp") / ("x" * 80))
-    assert "cannot be made" in find_folder_fault(Path("/proc/ray"))
+    assert "cannot be created" in find_folder_fault(Path("/proc/ray"))

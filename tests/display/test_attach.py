@@ -69,7 +69,7 @@ def test_progress_is_followed_until_the_driver_leaves(
     assert lines[2] == (
         "cell 1 of 4: tiny-llama, 2 labels x 16 samples, seed 0: validation accuracy 0.750"
     )
-    assert lines[-1] == "its driver has left; 6 trials are not done"
+    assert lines[-1] == "the driver has ended; 6 trials are unfinished"
 
 
 def test_terminal_shows_the_table_of_accuracies(folder: Path, journal: Journal, plan: Plan) -> None:
@@ -125,7 +125,7 @@ def test_driver_that_was_killed_is_noticed(
     monkeypatch.setattr(room, "SILENT_SECONDS", -1.0)
     code, told = watch(folder)
     assert code == 1
-    assert "its driver is gone; go on with the same command and --resume" in told
+    assert "the driver is gone; continue with the same command and --resume" in told
 
 
 def test_driver_that_has_not_planned_yet_is_waited_for(folder: Path, plan: Plan) -> None:
@@ -176,5 +176,5 @@ def test_ctrl_c_leaves_the_sweep_alone_and_no_ray_was_loaded(
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     lines = done.stdout.splitlines()
     assert lines[0].startswith("0 of 4 cells; 1 running")
-    assert lines[-2:] == ["the sweep goes on", "[] 0"]
+    assert lines[-2:] == ["the sweep continues", "[] 0"]
     assert is_held(folder)

@@ -45,12 +45,12 @@ def test_plan_counts_the_workers_that_are_not_there_yet(story: Story) -> None:
     told = (story.root / "driver.log").read_text()
     assert "2 trial(s) at a time" in told
     assert "Ray cluster: 1 node(s), 0 CPUs, 0 GPUs" in told
-    assert "with all its workers it has 2 CPUs, 2 GPUs" in told
+    assert "with all its workers, the cluster has 2 CPUs, 2 GPUs" in told
 
 
 def test_running_sweep_is_watched_from_another_terminal(story: Story) -> None:
     assert re.match(r"[01] of 2 cells; \d running; ", find_counts(story.watched))
-    assert "the sweep goes on" in story.watched
+    assert "the sweep continues" in story.watched
 
 
 def test_journal_names_the_commit_that_was_told(story: Story) -> None:

@@ -36,12 +36,12 @@ def corpus(tmp_path: Path) -> Path:
         (["resources.slots=4"], 0, "resources.slots has no effect with engine solo"),
         (["resources.engine=packed", "resources.gpus_per_trial=0"], 0, "gpus_per_trial has no"),
         (["train.patience=9"], 0, "train.patience has no effect with asha.max_epochs=3"),
-        (["data.max_eval_per_label=9"], 0, "no effect since balance leaves 8 validation or test"),
-        (["data.encoding=cp1252"], 0, "data.encoding has no effect since every file of text is"),
+        (["data.max_eval_per_label=9"], 0, "no effect since balancing leaves at most 8"),
+        (["data.encoding=cp1252"], 0, "data.encoding has no effect since every text file is"),
         (["data.labels_file=names.txt"], 0, "data.labels_file has no effect since the labels are"),
         (["resources.engine=auto", "resources.slots=4"], 0, "slots has no effect with engine auto"),
         (["tune.candidates=1", "asha.reduction_factor=4"], 0, "note: asha.reduction_factor has no"),
-        (["asha.grace_epochs=3"], 0, "no effect: no trial is longer than asha.grace_epochs"),
+        (["asha.grace_epochs=3"], 0, "no effect: no trial runs longer than asha.grace_epochs"),
         (["tune.seed=4"], 0, "tune.seed has no effect since every possible candidate is tried"),
         (["grid.models.0.revision=main"], 2, "error: grid.models.0.revision: tiny-llama is a tiny"),
         (["grid.models.0.trust_remote_code=true"], 0, "0.trust_remote_code has no effect with"),
@@ -125,5 +125,5 @@ def test_leave_that_a_model_makes_no_use_of_is_told(
     grid = {"models": [model | leave], "n_labels": [2], "n_samples": [16]}
     main([str(write_config(grid=grid)), "--dry-run"])
     told = capsys.readouterr().out
-    assert "trust_remote_code has no effect since the model comes with no code" in told
+    assert "trust_remote_code has no effect since the model has no code of its own" in told
     assert "allow_pickle has no effect since the model has safetensors" in told

@@ -86,7 +86,7 @@ def test_model_too_large_for_the_machine_is_an_error(
     preflight = preflight_of(write_config, {"name": "big", "path": str(folder)}, small)
     (sentence,) = sentences(preflight)
     assert "a trial of big needs about" in sentence
-    assert "this machine has 2 GB; take a smaller model" in sentence
+    assert "this machine has 2 GB; use a smaller model" in sentence
 
 
 def test_several_trials_too_large_together_are_a_warning_with_the_cpus_to_set() -> None:
@@ -136,14 +136,14 @@ def test_slots_follow_from_cpus_and_from_shares_of_gpus() -> None:
 
 def test_more_gpus_or_cpus_than_there_are_is_an_error() -> None:
     (gpus,) = check_resources(ResourcesConfig(gpus_per_trial=2), CPU)
-    assert "2 asked, but this machine has 0 GPUs" in gpus.sentence
+    assert "2 requested, but this machine has 0 GPUs" in gpus.sentence
     (cpus,) = check_resources(ResourcesConfig(cpus_per_trial=64), CPU)
-    assert "64 asked, but this machine has 4 CPUs" in cpus.sentence
+    assert "64 requested, but this machine has 4 CPUs" in cpus.sentence
 
 
 def test_cluster_without_the_gpus_asked_is_refused(write_config: WriteConfig) -> None:
     config = load_config(write_config(resources={"gpus_per_trial": 2}))
-    with pytest.raises(ClusterError, match="2 asked, but the cluster has 1 GPUs"):
+    with pytest.raises(ClusterError, match="2 requested, but the cluster has 1 GPUs"):
         trial_resources(config, {"CPU": 4.0, "GPU": 1.0})
 
 
@@ -162,7 +162,7 @@ def test_max_length_beyond_the_positions_is_an_error(
     train = {"max_length": 2000}
     preflight = preflight_of(write_config, {"name": "a", "path": str(folder)}, train=train)
     assert sentences(preflight) == [
-        "train.max_length: 2000 tokens asked, but a has 1024 positions; "
+        "train.max_length: 2000 tokens, but a has only 1024 positions; "
         "set train.max_length=1024 or less"
     ]
     assert check_length("k", "a", 2000, None) == []
@@ -319,7 +319,7 @@ def test_run_is_refused_with_the_first_error_and_makes_no_folder(
     arguments = [str(write_config()), "--out", str(tmp_path / "runs"), *SMALL]
     assert main([*arguments, "--set", "resources.gpus_per_trial=100"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: resources.gpus_per_trial: 100 asked")
+    assert error.startswith("error: resources.gpus_per_trial: 100 requested")
     assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 

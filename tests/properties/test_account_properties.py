@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sweep.config import DataConfig
 from sweep.data import SPLITS, Subsets, build_account, load_corpus
 from sweep.errors import DataError
-from sweep.storage.account import format_account, read_account
+from sweep.storage.account import format_account, parse_account
 
 few_texts = st.integers(0, 30).map(lambda number: f"text {number}") | st.sampled_from(["", " "])
 labels = st.lists(st.sampled_from(["joy", "fear", "neutral", "rage"]), max_size=2, unique=True)
@@ -48,7 +48,7 @@ def test_rows_read_are_the_rows_used_and_left_out(
             return
         account = build_account(corpus, subsets, config)
     check_account(account.to_dict(), files)
-    assert read_account(json.loads(json.dumps(account.to_dict()))) == account
+    assert parse_account(json.loads(json.dumps(account.to_dict()))) == account
     assert len(format_account(account)) == 4
     REACHED["accounts"] += 1
 

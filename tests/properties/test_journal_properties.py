@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from unittest import mock
 
 import pytest
@@ -22,7 +22,7 @@ from analysis import report
 from analysis.load import load_run
 from sweep.errors import RunFolderError
 from sweep.storage import journal
-from sweep.storage.events import FIELDS, KINDS
+from sweep.storage.events import KINDS
 from sweep.storage.journal import JOURNAL_NAME, read_events
 from sweep.storage.record import replay
 from sweep.storage.tables import write_tables
@@ -99,6 +99,7 @@ def test_any_bytes(data: bytes, tail: bytes) -> None:
     check_run(data + tail)
 
 
+FIELDS = {name for kind in KINDS.values() for name in get_type_hints(kind)}
 kinds = st.sampled_from([*KINDS, "unknown", ""])
 events = st.one_of(
     trees,

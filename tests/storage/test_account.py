@@ -16,8 +16,7 @@ from sweep.storage.account import (
     Reason,
     SplitAccount,
     format_account,
-    is_account,
-    read_account,
+    parse_account,
 )
 
 Pairs = list[tuple[str, str]]
@@ -225,7 +224,7 @@ def test_file_without_labels_is_named_where_its_split_is_held_out(tmp_path: Path
 def test_account_is_the_same_after_json() -> None:
     config = DataConfig()
     account = account_of(load_corpus(config), config)
-    assert read_account(json.loads(json.dumps(account.to_dict()))) == account
+    assert parse_account(json.loads(json.dumps(account.to_dict()))) == account
 
 
 @pytest.mark.parametrize(
@@ -243,8 +242,9 @@ def test_account_is_the_same_after_json() -> None:
 )
 def test_account_of_another_shape_is_none(change: dict[str, Any]) -> None:
     sound = {"source": "files", "split_seed": 0, "splits": [{"split": "train"}]}
-    assert is_account(sound)
-    assert not is_account(sound | change)
+    assert parse_account(sound).splits
+    with pytest.raises(ValueError, match="validation error"):
+        parse_account(sound | change)
 
 
 def test_rows_of_a_split_are_the_usable_and_those_left_out() -> None:
@@ -288,7 +288,7 @@ def test_dry_run_as_json_holds_the_account(
         ("validation", 4),
         ("test", 4),
     ]
-    assert read_account(data).splits[0].files == (f"{folder}/train.csv",)
+    assert parse_account(data).splits[0].files == (f"{folder}/train.csv",)
 
 
 def test_every_shortage_is_told_and_that_of_a_split_first(

@@ -9,7 +9,7 @@ from fake_run import write_fake_run
 
 from sweep.errors import RunFolderError
 from sweep.plan import Candidate, Cell, ModelRef, Plan, Recipe
-from sweep.storage.events import FIELDS, EventReader
+from sweep.storage.events import KINDS, EventReader
 from sweep.storage.journal import JOURNAL_NAME, Journal
 from sweep.storage.tables import HISTORY_COLUMNS, RESULT_COLUMNS
 
@@ -29,7 +29,7 @@ BASELINE = {
 def read(*events: Any) -> list[Event]:
     reader = EventReader(Path("run/journal.jsonl"))
     lines = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in events]
-    return [reader.read(line, number) for number, line in enumerate(lines, start=1)]
+    return [reader.parse(line, number) for number, line in enumerate(lines, start=1)]
 
 
 def test_every_line_of_a_real_journal_passes(tmp_path: Path) -> None:
@@ -55,7 +55,8 @@ def test_what_the_plan_writes_passes(plan: Plan) -> None:
 
 def test_every_column_that_an_event_fills_has_a_check() -> None:
     columns = {name for name, *_ in [*RESULT_COLUMNS, *HISTORY_COLUMNS]}
-    assert columns - FIELDS == {"started_at", "ended_at", "in_plan"}
+    fields = {name for kind in KINDS.values() for name in get_type_hints(kind)}
+    assert columns - fields == {"started_at", "ended_at", "in_plan"}
 
 
 @pytest.mark.parametrize("kind", [Cell, Candidate, ModelRef, Recipe])
@@ -89,7 +90,7 @@ def test_unknown_events_and_fields_pass() -> None:
     ("events", "problem"),
     [
         ([b"\n"], "line 1 is damaged .it is not JSON"),
-        ([b"[" * 100_000], "line 1 is damaged .it nests too deep"),
+        ([b"[" * 100_000], "line 1 is damaged .it is nested too deeply"),
         ([[]], "it is not an event"),
         ([{"event": 3}], "it is not an event"),
         ([EPOCH | {"time": None}], "'time' is missing"),
@@ -104,12 +105,12 @@ def test_unknown_events_and_fields_pass() -> None:
         ([TEST_SET | {"truth": [0]}], "'items' and 'truth' differ in length"),
         ([TEST_SET | {"truth": [0, 2]}], "a class is out of range"),
         ([TEST_SET | {"labels": ["joy", "joy"]}], "'labels' is not a list of different names"),
-        ([MARKED, BASELINE | {"predictions": [0], "test_set": "f"}], "another number of texts"),
-        ([MARKED, MARKED | {"items": [4], "truth": [0]}], "otherwise of this test set"),
-        ([BASELINE | {"test_set": "f"}], "no earlier line holds its test set"),
+        ([MARKED, BASELINE | {"predictions": [0], "test_set": "f"}], "a different number of texts"),
+        ([MARKED, MARKED | {"items": [4], "truth": [0]}], "earlier line about this test set"),
+        ([BASELINE | {"test_set": "f"}], "no earlier line defines its test set"),
         ([{"event": "replanned", "time": 1}], "'trials' is missing"),
         ([{"event": "replanned", "time": 1, "trials": ["t", "t"]}], "list of different names"),
-        ([BASELINE | {"n_labels": 3}], "'n_labels' does not count 'labels'"),
+        ([BASELINE | {"n_labels": 3}], "'n_labels' is not the number of 'labels'"),
         ([{"event": "planned", "time": 1, "trial": {}}], "'trial_id' is missing"),
         ([{"event": "planned", "time": 1, "trial": 5}], "'trial' is not an object"),
     ],
@@ -131,7 +132,7 @@ def test_cell_that_two_lines_tell_of_differently_is_refused(plan: Plan) -> None:
     one, other = plan.trials[0].to_dict(), plan.trials[0].to_dict()
     other["cell"]["n_samples"] += 8
     events = [{"event": "planned", "time": 1, "trial": tree} for tree in (one, other)]
-    with pytest.raises(RunFolderError, match=r"line 2 is damaged .an earlier line says otherwise"):
+    with pytest.raises(RunFolderError, match=r"line 2 is damaged .it contradicts an earlier line"):
         read(*events)
 
 

@@ -119,7 +119,7 @@ def test_password_in_the_uri_is_refused_and_not_repeated() -> None:
 
 
 def test_unknown_scheme_is_named() -> None:
-    with pytest.raises(StorageError, match="ftp://host/x: is no storage"):
+    with pytest.raises(StorageError, match="ftp://host/x: not a storage location"):
         open_storage("ftp://host/x")
 
 

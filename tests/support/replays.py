@@ -45,9 +45,10 @@ def replay(events: Sequence[Event], from_part: float = 0.1) -> list[Moment]:
                 watch.add(event)
             board.refresh()
             # The last epoch and the result of a trial come at once.
-            settled = event.get("decision") not in ("stop", "done") and board.trials_left
+            left = len(watch.record.planned().keys() - watch.record.done())
+            settled = event.get("decision") not in ("stop", "done") and left
             if now >= start + from_part * (end - start) and settled:
-                waiting = board.trials_left - len(watch.running)
+                waiting = left - len(watch.running)
                 moments.append(Moment(now - start, end - now, board.seconds_left(), waiting))
     return moments
 

@@ -155,7 +155,7 @@ def test_out_of_memory_is_tried_again_once_in_half_batches(
 ) -> None:
     for fault in ("memory once", "memory always"):
         (note,) = told(run, rows[fault], "noted")
-        assert "again in half batches" in note["text"]
+        assert "retrying with half batches" in note["text"]
 
 
 def test_errors_that_would_come_again_are_not_retried(
@@ -184,7 +184,7 @@ def test_damaged_checkpoint_is_told_and_the_trial_starts_again(
 ) -> None:
     (note,) = told(run, rows["damaged checkpoint"], "noted")
     assert note["text"] == (
-        "the checkpoint of epoch 1 is missing or damaged: goes on from the start"
+        "the checkpoint of epoch 1 is missing or damaged: continuing from the start"
     )
     epochs = told(run, rows["damaged checkpoint"], "epoch")
     assert [event["epoch"] for event in epochs] == [1, 1, 2, 3]

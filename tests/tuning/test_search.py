@@ -9,7 +9,7 @@ from sweep.cluster.ray_internals import forget_result
 from sweep.config import Config
 from sweep.plan import Plan
 from sweep.storage.record import RunRecord, apply
-from sweep.tuning.search import AXES, PlanSearch, build_param_space, key_of, list_cells
+from sweep.tuning.search import AXES, PlanSearch, build_param_space, iterate_cells, key_of
 
 
 def train(config: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ def test_only_the_cell_at_hand_is_drawn_up(
 
 def test_a_cell_with_every_result_is_passed_over(plan: Plan) -> None:
     done = frozenset(spec.trial_id for spec in plan.trials if spec.cell == plan.cells[1])
-    cells = [{spec.cell for _, spec in left.values()} for left in list_cells(plan, done)]
+    cells = [{spec.cell for _, spec in left.values()} for left in iterate_cells(plan, done)]
     assert cells == [{plan.cells[0]}, {plan.cells[2]}, {plan.cells[3]}]
 
 

@@ -178,8 +178,8 @@ def interrupt(out: Path, config: Path, name: str, *signals: signal.Signals) -> t
             break
         time.sleep(0.05)
     output, _ = process.communicate()
-    told = next(line for line in output.splitlines() if "go on with: " in line)
-    paste(told.partition("go on with: ")[2], name, out)
+    told = next(line for line in output.splitlines() if "continue with: " in line)
+    paste(told.partition("continue with: ")[2], name, out)
     return process.returncode, output
 
 

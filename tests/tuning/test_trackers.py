@@ -17,7 +17,12 @@ from sweep.cluster import environment
 from sweep.config import Config, TrackersConfig, load_config
 from sweep.errors import ConfigError
 from sweep.plan import Candidate
-from sweep.tuning.trackers import build_trackers, hide_variable, read_hyperparameters, read_metrics
+from sweep.tuning.trackers import (
+    build_trackers,
+    extract_hyperparameters,
+    extract_metrics,
+    hide_variable,
+)
 
 KEY = "key-0f3a9c-not-for-logs"
 STAND_INS = {
@@ -229,13 +234,13 @@ def test_no_tracker_hears_specs_texts_or_hosts(outcome: Outcome) -> None:
 
 def test_metrics_are_known_finite_numbers() -> None:
     result = {"epoch": 2, "val_loss": float("inf"), "val_accuracy": 0.5, "pid": 7, "facts": {}}
-    assert read_metrics(result) == {"val_accuracy": 0.5, "training_iteration": 2}
+    assert extract_metrics(result) == {"val_accuracy": 0.5, "training_iteration": 2}
 
 
 def test_hyperparameters_are_known_names() -> None:
     candidate = Candidate(1, 8, 16.0, 0.01, 0.0, 0.1)
     config = {"model": "a", "trial": SimpleNamespace(candidate=candidate), "position": 3}
-    found = read_hyperparameters(config)
+    found = extract_hyperparameters(config)
     assert (found["model"], found["lora_rank"]) == ("a", 8)
     assert not {"trial", "position", "index"} & set(found)
 
@@ -264,7 +269,7 @@ def test_tracker_that_fails_is_told_once_and_ends_nothing(
     tracker.on_trial_result(0, [], trial, {"epoch": 1, "val_accuracy": 0.5})
     tracker.on_trial_complete(0, [], trial)
     assert [r.getMessage() for r in caplog.records] == [
-        "trackers.tensorboard stopped: division by zero; the run goes on"
+        "trackers.tensorboard stopped: division by zero; the run continues"
     ]
 
 

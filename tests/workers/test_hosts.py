@@ -18,9 +18,9 @@ class Books(HostPool):
         self.ended: list[int] = []
         self.dead: set[int] = set()
 
-    def _start(self, place: hosts.Place) -> int:
+    def _start(self, location: hosts.Location) -> int:
         self._started += 1
-        self._hosts[self._started] = Hosted(self._started, place)
+        self._hosts[self._started] = Hosted(self._started, location)
         return self._started
 
     def _is_alive(self, number: int) -> bool:
@@ -28,8 +28,8 @@ class Books(HostPool):
             self._hosts.pop(number, None)
         return number not in self.dead
 
-    def ask(self, trial: str, model: str, place: Any = NODE, insist: bool = False) -> Any:
-        return self.acquire(trial, model, place, insist)
+    def ask(self, trial: str, model: str, location: Any = NODE, insist: bool = False) -> Any:
+        return self.acquire(trial, model, location, insist)
 
 
 @pytest.fixture(autouse=True)

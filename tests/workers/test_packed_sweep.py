@@ -133,8 +133,11 @@ def test_host_that_is_killed_loses_no_trial(
         journal = out / "killed" / "journal.jsonl"
         while not killed:
             if journal.is_file() and journal.read_text().count('"event":"epoch"') >= 5:
-                hosts = ray.get_actor("hosts")
-                for pid in ray.get(hosts.pids.remote()):
+                pool = ray.get_actor("hosts")
+                asked = pool.__ray_call__.remote(
+                    lambda pool: [ray.get(h.actor.pid.remote()) for h in pool._hosts.values()]
+                )
+                for pid in ray.get(asked):
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
             time.sleep(0.05)

@@ -38,7 +38,7 @@ TREE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """Start a server that speaks S3; give a place in its bucket."""
+    """Start a server that speaks S3; return a URI in its bucket."""
     server = pytest.importorskip("moto.server")
     boto3 = pytest.importorskip("boto3")
     with socket.socket() as free:
@@ -202,7 +202,7 @@ def test_bucket_that_is_not_there_ends_the_run_before_it_trains(
 
 def test_node_that_does_not_share_the_storage_is_named() -> None:
     text = explain_storage(Path("/runs/a"), "s3://b/x", ["node2", "node1"], "s3://b/x: denied")
-    assert "is not read on node1, node2, or the other way round (s3://b/x: denied)" in text
+    assert "cannot be read on node1, node2, or vice versa (s3://b/x: denied)" in text
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_worker_that_does_not_see_the_run_folder_ends_the_run(
     result = take_trial(monkeypatch, plan, subsets, tmp_path / "run")
     assert result["done"]
     assert f"the run folder {tmp_path}/run is not visible from" in result["halt"]
-    assert result["halt"].endswith("and go on with --resume")
+    assert result["halt"].endswith("then continue with --resume")
 
 
 def test_worker_that_cannot_write_to_the_storage_ends_the_run(
@@ -258,4 +258,4 @@ def test_worker_that_cannot_write_to_the_storage_ends_the_run(
     result = take_trial(monkeypatch, plan, subsets, tmp_path / "run", storage=place)
     assert result["done"]
     assert result["halt"].startswith(f"{place}: ")
-    assert result["halt"].endswith("and go on with --resume")
+    assert result["halt"].endswith("then continue with --resume")

@@ -49,42 +49,42 @@ def recount(plan: Plan, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def read_counts(tally: ProgressCounts) -> dict[str, Any]:
+def read_counts(counts: ProgressCounts) -> dict[str, Any]:
     return {
-        "left": dict(tally.left),
-        "finished": set(tally.finished),
-        "statuses": {status: count for status, count in tally.statuses.items() if count},
-        "epochs_done": tally.epochs_done,
-        "epochs_planned": tally.epochs_planned,
-        "trials_left": tally.trials_left,
-        "best": tally.best,
+        "left": dict(counts.left),
+        "finished": set(counts.finished),
+        "statuses": {status: count for status, count in counts.statuses.items() if count},
+        "epochs_done": counts.epochs_done,
+        "epochs_planned": counts.epochs_planned,
+        "trials_left": counts.trials_left,
+        "best": counts.best,
     }
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_caught_up_counts_equal_a_recount(plan: Plan, record: RunRecord, seed: int) -> None:
-    draw, tally = random.Random(seed), ProgressCounts(plan, record)
+    draw, counts = random.Random(seed), ProgressCounts(plan, record)
     for _ in range(30):
         for _ in range(draw.randint(0, 3)):
             apply(record, draw_event(plan, draw))
-        tally.catch_up()
-        assert read_counts(tally) == recount(plan, record)
+        counts.catch_up()
+        assert read_counts(counts) == recount(plan, record)
 
 
 def test_cells_stand_in_the_order_in_which_they_finished(plan: Plan, record: RunRecord) -> None:
-    tally = ProgressCounts(plan, record)
+    counts = ProgressCounts(plan, record)
     for spec in reversed(plan.trials):
         end = {"event": "ended", "time": 1.0, "trial_id": spec.trial_id, "status": "failed"}
         apply(record, end)
-    tally.catch_up()
-    assert tally.finished == [cell.cell_id for cell in reversed(plan.cells)]
+    counts.catch_up()
+    assert counts.finished == [cell.cell_id for cell in reversed(plan.cells)]
 
 
 def test_trials_of_another_plan_do_not_count(plan: Plan, record: RunRecord) -> None:
     part = Plan(plan.cells[:1], plan.candidates, plan.trials[:2])
-    tally = ProgressCounts(part, record)
+    counts = ProgressCounts(part, record)
     stranger = {"time": 1.0, "trial_id": plan.trials[-1].trial_id}
     apply(record, {"event": "epoch", **stranger, "epoch": 1, "val_accuracy": 0.9})
     apply(record, {"event": "ended", **stranger, "status": "stopped"})
-    tally.catch_up()
-    assert (tally.trials, tally.trials_left, tally.best) == (2, 2, {})
+    counts.catch_up()
+    assert (len(counts.specs), counts.trials_left, counts.best) == (2, 2, {})

@@ -22,10 +22,10 @@ def test_trials_that_no_longer_belong_are_named(
     changed = load_config(write_config(), ["tune.learning_rate=0.001", "grid.n_labels=[2]"])
     new = build_plan(changed, subsets, {"tiny-llama": "llama-v1"})
     first, *lines = describe_orphaned_trials(new.trials, record)
-    assert first.startswith("8 trials of this run do not belong to the configuration any more")
+    assert first.startswith("8 trials of this run no longer belong to the configuration")
     ids = {spec.trial_id for spec in plan.trials}
     assert {line.split()[0] for line in lines} == ids
-    assert all("learning rate 0.005: not ended" in line for line in lines)
+    assert all("learning rate 0.005: unfinished" in line for line in lines)
     assert "(4 with other settings, 4 no longer in the grid)" in first
 
 
