@@ -111,22 +111,6 @@ class TrialSpec:
         """Return plain values, ready for JSON."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, tree: Mapping[str, Any]) -> "TrialSpec":
-        """Return the spec that ``to_dict`` was called on."""
-        cell, model = dict(tree["cell"]), dict(tree["model"])
-        cell["labels"] = tuple(cell["labels"])
-        targets = model.get("target_modules")
-        model["target_modules"] = tuple(targets) if targets else None
-        return cls(
-            trial_id=tree["trial_id"],
-            cell=Cell(**cell),
-            candidate=Candidate(**tree["candidate"]),
-            model=ModelRef(**model),
-            recipe=Recipe(**tree["recipe"]),
-            data_fingerprint=tree["data_fingerprint"],
-        )
-
 
 @dataclass(frozen=True)
 class Plan:

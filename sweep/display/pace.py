@@ -11,6 +11,7 @@ from statistics import geometric_mean, median
 from typing import NamedTuple
 
 from sweep.plan import Cell, Plan, TrialSpec
+from sweep.storage.forecast import SCORING_SHARE, TRIAL_START_SECONDS
 from sweep.storage.history import NO_ROW
 from sweep.storage.record import RunRecord, TrialRecord
 
@@ -28,10 +29,6 @@ GAIN = 0.4
 # busy with something else for a minute says little about the next hour.
 PRIOR_PART = 0.03
 MIN_RATIO = 1e-6
-# Cost of scoring a text relative to training on it: one pass of three.
-SCORED_TEXT = 1 / 3
-# Between two trials on a worker, before any gap is measured.
-TRIAL_SECONDS = 0.3
 
 
 class Work(NamedTuple):
@@ -79,7 +76,7 @@ class Pace:
         self._shares: deque[tuple[float, int]] = deque(maxlen=RECENT)
         # How many trials are running.
         self.running = 1
-        self._starts: deque[float] = deque([TRIAL_SECONDS] * 3, maxlen=RECENT)
+        self._starts: deque[float] = deque([TRIAL_START_SECONDS] * 3, maxlen=RECENT)
         self._loads: deque[float] = deque(maxlen=RECENT)
         self._begun: Counter[str] = Counter()
         self._measured: set[str] = set()
@@ -206,6 +203,6 @@ def guess_work(plan: Plan, record: RunRecord) -> dict[str, Work]:
     work = {}
     for cell in plan.cells:
         size = sizes[cell.model] / max(sizes.values()) if known else 1.0
-        score = SCORED_TEXT * scored.get(cell.labels, 0)
+        score = SCORING_SHARE * scored.get(cell.labels, 0)
         work[cell.cell_id] = Work(size * cell.n_samples, size * score)
     return work

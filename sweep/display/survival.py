@@ -41,12 +41,12 @@ class Survival:
     def add_epoch(self, spec: TrialSpec, epoch: int, at_rung: bool, best: float) -> None:
         """Add the end of a trial's ``epoch``: whether ASHA compared it there, and its ``best``
         validation accuracy."""
-        place = spec.cell.cell_id, epoch
+        cell_rung = spec.cell.cell_id, epoch
         if at_rung:
             self._rungs.add(epoch)
-            self.arrivals[place] = self.arrivals.get(place, 0) + 1
-            self._values.setdefault(place, []).append(best)
-        if not at_rung or self.arrivals[place] > 1:
+            self.arrivals[cell_rung] = self.arrivals.get(cell_rung, 0) + 1
+            self._values.setdefault(cell_rung, []).append(best)
+        if not at_rung or self.arrivals[cell_rung] > 1:
             for key in (None, spec.cell.model):
                 self._came.setdefault(key, Counter())[epoch] += 1
 
@@ -122,9 +122,9 @@ class Survival:
         epoch is not a rung."""
         if epoch not in self._rungs:
             return 1.0
-        place = spec.cell.cell_id, epoch
-        before = arrivals.get(place, 0.0)
-        arrivals[place] = before + alive
+        cell_rung = spec.cell.cell_id, epoch
+        before = arrivals.get(cell_rung, 0.0)
+        arrivals[cell_rung] = before + alive
         return before
 
 

@@ -16,11 +16,9 @@ from sweep.display.counts import ProgressCounts
 from sweep.display.pace import GAIN
 from sweep.display.survival import Arrivals
 from sweep.plan import TrialSpec
-from sweep.storage.forecast import Forecast, PaceForecast
+from sweep.storage.forecast import RUN_START_SECONDS, Forecast, PaceForecast
 from sweep.storage.record import RunRecord
 
-# From the driver's start to the first trial: Ray and its workers importing PyTorch.
-RUN_START_SECONDS = 12.0
 MAX_SLOWDOWN = 2.0
 # For how long workers count that pause between two trials or are about to start.
 SETTLE_SECONDS = 20.0

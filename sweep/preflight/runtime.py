@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sweep.cluster.hardware import Machine, assume_gpu_flops, measure_cpu_flops
 from sweep.models.memory import BatchSize, count_trainable
 from sweep.models.shape import ModelShape, count_blocks
+from sweep.storage.forecast import RUN_START_SECONDS, SCORING_SHARE, TRIAL_START_SECONDS
 from sweep.storage.tables import RESULTS_NAME
 
 # For English text and common vocabularies, rounded; one closing token is added.
@@ -23,16 +24,10 @@ CPU_EFFICIENCY = 0.7
 # On a CPU, measured with one and two blocks; on a GPU, the time to launch LoRA's kernels.
 CPU_SECONDS = (0.001, 0.003)
 GPU_SECONDS = (0.006, 0.003)
-# The fraction of those seconds that scoring needs: one pass of three.
-FORWARD_SHARE = 1 / 3
 # The architectures that ``sweep.models.last_token`` supports.
 LAST_TOKEN_FAMILIES = ("llama", "qwen2", "gemma3_text", "gpt2")
 # The layers of their last block that every token passes through.
 ALL_TOKEN_LAYERS = ("k_proj", "v_proj", "c_attn")
-# To prepare a trial's adapter, tokens and first checkpoint.
-TRIAL_SECONDS = 0.3
-# For Ray to start and its workers to import PyTorch, once per run.
-START_SECONDS = 12.0
 # Reading and converting base weights.
 LOAD_BYTES_PER_SECOND = 3e8
 GPU_LOAD_BYTES_PER_SECOND = 1e9
@@ -212,7 +207,7 @@ def epoch_seconds(
     train = work.train_tokens * PADDING * flops / rate.flops
     train += steps * fixed
     score = work.eval_tokens * PADDING * scoring_flops(shape, trained) / rate.flops
-    score += scoring_steps * fixed * FORWARD_SHARE
+    score += scoring_steps * fixed * SCORING_SHARE
     if tokens_per_second:
         measured = work.train_tokens / tokens_per_second
         return measured, score * measured / train
@@ -225,7 +220,7 @@ def cell_seconds(work: CellWork, epochs: Range, train: float, score: float) -> R
     finished = (1, max(1.0, work.trials / 2), work.trials)
     return Range(
         *(
-            count * (train + score) + ended * score + work.trials * TRIAL_SECONDS
+            count * (train + score) + ended * score + work.trials * TRIAL_START_SECONDS
             for count, ended in zip(epochs, finished, strict=True)
         )
     )
@@ -247,7 +242,7 @@ def total_seconds(
         fast, slow = spread(model)
         for i, factor in enumerate((fast, 1.0, slow)):
             totals[i] += seconds[i] * factor / slots
-    loading = START_SECONDS + load_seconds
+    loading = RUN_START_SECONDS + load_seconds
     pairs = zip(totals, _longest(cells, spread), strict=True)
     return Range(*(loading + max(pair) for pair in pairs))
 

@@ -5,6 +5,13 @@ from dataclasses import dataclass
 
 from sweep.config.strict import Amount, Epoch, Fraction, Ordinal
 
+# Assumed until measured: the time for Ray to start and its workers to import PyTorch.
+RUN_START_SECONDS = 12.0
+# Likewise, to prepare a trial's adapter, tokens and first checkpoint on a worker.
+TRIAL_START_SECONDS = 0.3
+# Cost of scoring a text relative to training on it: one pass of three.
+SCORING_SHARE = 1 / 3
+
 
 @dataclass(frozen=True)
 class Forecast:

@@ -52,7 +52,7 @@ RESULT_COLUMNS: list[Column] = [
     ("max_epochs", WHOLE, "epochs", "epochs of the learning-rate schedule"),
     ("status", TEXT, "", "finished, stopped (by ASHA), diverged, oom or failed"),
     ("error", TEXT, "", "why the trial failed; null where it did not"),
-    ("best_of_cell", FLAG, "", "whether validation chose this trial to stand for its cell"),
+    ("best_of_cell", FLAG, "", "whether validation chose this trial as its cell's best"),
     (
         "in_plan",
         FLAG,
@@ -111,7 +111,7 @@ PREDICTION_COLUMNS: list[Column] = [
     *CELL_COLUMNS,
     ("item", WHOLE, "", "row number of the text in the test split, counted from 0"),
     ("label", TEXT, "", "true label"),
-    ("predicted", TEXT, "", "label predicted by the trial that stands for the cell"),
+    ("predicted", TEXT, "", "label predicted by the cell's best trial"),
 ]
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from peft import AutoPeftModelForSequenceClassification
+from pydantic import TypeAdapter
 from small_run import (
     TINY_LLAMA,
     build_run,
@@ -127,7 +128,8 @@ def test_record_holds_the_exact_trial_and_its_metrics(
     record = json.loads((export("gpt2") / "sweep.json").read_text())
     rows = pq.read_table(run / "results.parquet").to_pylist()
     row = next(row for row in rows if row["model"] == "tiny-gpt2")
-    assert TrialSpec.from_dict(record["trial"]).trial_id == row["trial_id"]
+    spec = TypeAdapter(TrialSpec).validate_json(json.dumps(record["trial"]))
+    assert spec.trial_id == row["trial_id"]
     assert record["metrics"]["test_accuracy"] == row["test_accuracy"]
     assert record["exported"]["changed_predictions"] == 0
     assert "peft" in record["exported"]["versions"]

@@ -146,9 +146,7 @@ def test_test_scores_come_from_the_best_epoch(trial: SoloTrial) -> None:
 
 
 def test_patience_ends_a_trial_that_gets_no_better(trial: SoloTrial) -> None:
-    trial.spec = TrialSpec.from_dict(
-        {**trial.spec.to_dict(), "recipe": {**trial.spec.to_dict()["recipe"], "patience": 1}}
-    )
+    trial.spec = replace(trial.spec, recipe=replace(trial.spec.recipe, patience=1))
     trial.run_epoch()
     trial.progress.val_accuracy = 2.0
     metrics = trial.run_epoch()
