@@ -194,7 +194,7 @@ def change_weights(root: Path) -> list[str]:
 
 def check_changed(run: Path, trained: int, reason: str, printed: str) -> None:
     """See that the run has right numbers for its present plan, and tells of the rest."""
-    assert f"({reason}); they are not run again" in printed
+    assert f"({reason}); such trials do not run again" in printed
     assert count_trained(run) == trained
     check_accuracies(run)
     places = list_places(run)
