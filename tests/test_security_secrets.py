@@ -140,7 +140,7 @@ def test_a_link_to_a_folder_in_use_is_refused(tmp_path: Path) -> None:
 
 def test_a_link_in_the_place_to_write_is_refused_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "out.partial").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RunFolderError, match="is left from an export"):
+    with pytest.raises(RunFolderError, match="is left over from an unfinished export"):
         export.check_target(tmp_path / "out")
     assert not (tmp_path / "elsewhere").exists()
 
