@@ -158,9 +158,9 @@ def test_folder_without_a_run_is_refused(
     assert told.count("\n") == 1
 
 
-def test_attach_goes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_attach_takes_no_other_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--attach", "runs/x", "--resume"]) == 2
-    assert "--attach goes alone" in capsys.readouterr().err
+    assert "so it takes no other options; leave out --resume" in capsys.readouterr().err
 
 
 def test_ctrl_c_leaves_the_sweep_alone_and_no_ray_was_loaded(
