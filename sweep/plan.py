@@ -11,7 +11,18 @@ from itertools import product
 from typing import Annotated, Any, Protocol
 
 from sweep.config import Config, ModelConfig, Space, TuneConfig, draw_distinct
-from sweep.config.strict import Amount, Count, Epoch, Flag, Fraction, Id, NameTuple, Ordinal, Text
+from sweep.config.strict import (
+    Amount,
+    Count,
+    Epoch,
+    Flag,
+    Fraction,
+    Id,
+    NameTuple,
+    Ordinal,
+    Text,
+    TextTuple,
+)
 from sweep.errors import ConfigError
 
 # Raised whenever a change to the training code changes a trial's result.
@@ -74,7 +85,7 @@ class ModelRef:
     revision: Text
     trust_remote_code: Flag = False
     allow_pickle: Flag = False
-    target_modules: NameTuple | None = None
+    target_modules: TextTuple | None = None
 
 
 @dataclass(frozen=True, slots=True)

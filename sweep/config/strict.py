@@ -40,3 +40,5 @@ Counts = Annotated[list[Count], "a list of whole numbers from 0"]
 Words = Annotated[list[Id], "a list of names"]
 Names = Annotated[list[Id], AfterValidator(_check_distinct), "a list of different names"]
 NameTuple = Annotated[tuple[Id, ...], AfterValidator(_check_distinct), "a list of different names"]
+# Written by the user, so whatever the configuration takes.
+TextTuple = Annotated[tuple[Text, ...], "a list of texts"]
