@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from ray_runs import ONE_WORKER
 
 from sweep.cluster.environment import worker_environment
 from sweep.errors import ConfigError
@@ -143,7 +144,7 @@ def test_stranger_without_a_home_runs_reports_and_exports(
 ) -> None:
     config = write_config(asha={"max_epochs": 1, "grace_epochs": 1, "reduction_factor": 2})
     out, run = str(tmp_path / "out"), str(tmp_path / "out" / "small")
-    cut = ["--set", "grid.n_labels=[2]", "--set", "grid.n_samples=[16]"]
+    cut = ["--set", "grid.n_labels=[2]", "--set", "grid.n_samples=[16]", *ONE_WORKER]
     unwritable = {"TMPDIR": "/nonexistent"}
     answer = run_as_stranger("-m", "sweep.run", str(config), "--out", out, *cut, **unwritable)
     assert (answer.returncode, answer.stderr) == (0, "")
@@ -162,5 +163,6 @@ def test_stranger_with_a_home_of_root_runs(
 ) -> None:
     config = write_config(asha={"max_epochs": 1, "grace_epochs": 1, "reduction_factor": 2})
     arguments = ["-m", "sweep.run", str(config), "--out", str(tmp_path / "out")]
-    answer = run_as_stranger(*arguments, "--set", "grid.n_labels=[2]", HOME="/")
+    cut = ["--set", "grid.n_labels=[2]", "--set", "grid.n_samples=[16]", *ONE_WORKER]
+    answer = run_as_stranger(*arguments, *cut, HOME="/")
     assert (answer.returncode, answer.stderr) == (0, "")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from fake_run import write_fake_run
-from ray_runs import start_nodes
+from ray_runs import ONE_WORKER, start_nodes
 
 from sweep.display.reporting import load_report
 from sweep.errors import StorageError
@@ -61,7 +61,7 @@ def test_sweep_export_and_report_run_among_files_named_like_packages(
     project: Path, tmp_path: Path, short: list[str]
 ) -> None:
     run = str(tmp_path / "runs" / "small")
-    sweep = run_python(project, "-m", "sweep.run", *short)
+    sweep = run_python(project, "-m", "sweep.run", *short, *ONE_WORKER)
     assert (sweep.returncode, sweep.stderr) == (0, "")
     rows = pd.read_parquet(Path(run, "results.parquet"))
     assert rows["error"].isna().all()
@@ -122,7 +122,7 @@ def test_checkout_that_is_not_installed_runs_among_such_files(
         shutil.copytree(ROOT / name, tmp_path / "checkout" / name)
     for name in ("evaluate", "yaml", "pydantic"):
         write_trap(tmp_path / "checkout" / f"{name}.py")
-    sweep = run_python(tmp_path / "checkout", "-m", "sweep.run", *short, path="")
+    sweep = run_python(tmp_path / "checkout", "-m", "sweep.run", *short, *ONE_WORKER, path="")
     assert (sweep.returncode, sweep.stderr) == (0, "")
 
 

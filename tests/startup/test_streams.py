@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ray_runs import ONE_WORKER
 
 from sweep.storage.journal import read_events
 from sweep.storage.record import replay
@@ -160,7 +161,7 @@ def test_run_continues_to_its_report_when_nobody_watches(
     grid = {"models": [{"name": "tiny", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [16]}
     config = write_config(grid=grid, baselines=[], data={"max_eval_per_label": 6})
     stream = open_stream()
-    words = ["-m", "sweep.run", str(config), "--out", str(tmp_path)]
+    words = ["-m", "sweep.run", str(config), "--out", str(tmp_path), *ONE_WORKER]
     assert run_python(*words, stdout=stream, stderr=stream) == (0, "")
     assert (tmp_path / "small" / "report.html").is_file()
     assert len(replay(read_events(tmp_path / "small")).done()) == 2

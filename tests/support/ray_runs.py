@@ -12,6 +12,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 POLL_SECONDS = 0.02
+# For a Ray of this machine: a trial takes all CPUs, so a single worker imports what trains.
+ONE_WORKER = ["--set", f"resources.cpus_per_trial={min(2, os.cpu_count() or 1)}"]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import ray
 from fake_run import LABELS, write_fake_run
+from ray_runs import ONE_WORKER
 
 from analysis.load import load_run
 from analysis.report import write_report
@@ -176,7 +177,7 @@ def test_sweep_ends_well_and_retries_the_failed_baseline_when_told_to(
     tmp_path: Path, write_config: Callable[..., Path]
 ) -> None:
     config = write_config(asha={"max_epochs": 1, "grace_epochs": 1, "reduction_factor": 2})
-    arguments = [str(config), "--out", str(tmp_path), "--set", "grid.n_labels=[2]"]
+    arguments = [str(config), "--out", str(tmp_path), "--set", "grid.n_labels=[2]", *ONE_WORKER]
     first = run_sweep("broken", *arguments)
     assert "2 of 4 baselines failed (tf-idf: KeyError: 'no such baseline')" in first
     assert f"--out {tmp_path} --resume --retry-failed" in first

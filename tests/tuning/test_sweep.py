@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from ray_runs import kill_and_resume, start_nodes
+from ray_runs import ONE_WORKER, kill_and_resume, start_nodes
 
 from sweep.run import main
 from sweep.storage.journal import read_events
@@ -26,6 +26,10 @@ TREE: dict[str, Any] = {
     "asha": {"max_epochs": 4, "grace_epochs": 1, "reduction_factor": 2},
     "train": {"batch_size": 16, "max_length": 32, "dtype": "float32"},
 }
+
+
+# Less to train, by one worker: importing torch takes longer than all of its training.
+SMALL = ["--set", "grid.n_labels=[2]", "--set", "baselines=[]", *ONE_WORKER]
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +171,7 @@ def test_killed_sweep_resumes_to_the_table_of_an_undisturbed_one(
 def interrupt(out: Path, config: Path, name: str, *signals: signal.Signals) -> tuple[int, str]:
     """Send ``signals`` to a sweep after its first epoch; return its exit code and output."""
     command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", name]
-    command += ["--set", "grid.n_labels=[2]", "--set", "baselines=[]"]
+    command += SMALL
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     journal = out / name / "journal.jsonl"
     while process.poll() is None:
@@ -224,7 +228,7 @@ def test_full_disk_ends_the_run_with_a_sentence_and_the_tables_whole(
         "recorder.Recorder.write_tables = fill\n"
         "sys.exit(run.main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", code, str(config), "--out", str(out), "--name", "full"]
+    command = [sys.executable, "-c", code, str(config), "--out", str(out), "--name", "full", *SMALL]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
     # The limit is the whole process's: Ray's own log may meet it too, and says so.
