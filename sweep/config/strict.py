@@ -1,7 +1,7 @@
 """Kinds of values that a journal holds: strict, and each with the words that an error names it by.
 
 A kind is a pydantic annotation. Its words are a plain string among the metadata, which pydantic
-passes over; ``sweep.storage.events`` reads them when a value is refused.
+passes over; ``sweep.storage.event_reader`` reads them when a value is refused.
 """
 
 from typing import Annotated, TypeVar

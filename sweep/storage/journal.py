@@ -41,7 +41,8 @@ from types import TracebackType
 from typing import Any, cast
 
 from sweep.errors import RunFolderError, StorageError
-from sweep.storage.events import Event, EventReader
+from sweep.storage.event_reader import EventReader
+from sweep.storage.events import Event
 
 JOURNAL_NAME = "journal.jsonl"
 # Kind and fields of an event to write; see ``sweep.storage.events``.

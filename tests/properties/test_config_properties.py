@@ -15,7 +15,7 @@ from strategies import KEYS, dotted, numbers, plain_texts, texts, trees, values,
 from sweep.config import Config, check_name, dump_config, load_config
 from sweep.errors import ConfigError
 from sweep.plan import Plan, build_plan, draw_candidates
-from sweep.storage.events import parse_event
+from sweep.storage.event_reader import parse_event
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -9,7 +9,8 @@ from fake_run import write_fake_run
 
 from sweep.errors import RunFolderError
 from sweep.plan import Candidate, Cell, ModelRef, Plan, Recipe
-from sweep.storage.events import KINDS, EventReader
+from sweep.storage.event_reader import EventReader
+from sweep.storage.events import KINDS
 from sweep.storage.journal import JOURNAL_NAME, Journal
 from sweep.storage.tables import HISTORY_COLUMNS, RESULT_COLUMNS
 
