@@ -1,8 +1,8 @@
 """The journal's events: what each kind holds.
 
-Each field is declared once, here; ``event_reader`` checks lines against these classes. Fields that
-are not declared are accepted, as are events of other kinds, which a later release may write. A
-field may always be null unless its event needs it.
+Each field is declared once, here; ``event_reader`` checks lines against these classes. What is not
+declared, which a later release may write, is passed over: fields of events and of planned trials,
+and events of other kinds. A field may always be null unless its event needs it.
 """
 
 from enum import StrEnum
@@ -11,12 +11,11 @@ from typing import (
     Any,
     Literal,
     NotRequired,
-    Required,
     get_args,
     get_type_hints,
 )
 
-from pydantic import ConfigDict, PlainValidator, with_config
+from pydantic import PlainValidator
 from typing_extensions import TypedDict
 
 from sweep.config.strict import (
@@ -139,12 +138,22 @@ def end_trial(status: TrialStatus, error: str, traceback: str = "") -> EpochResu
     return {"done": True, "status": status, "error": error, "traceback": traceback}
 
 
-@with_config(ConfigDict(extra="allow"))
-class Opened(TypedDict):
+class Line(TypedDict):
+    """What every event has, beside ``event``: its kind."""
+
+    time: Time
+
+
+class TrialLine(Line):
+    """An event of one trial."""
+
+    trial_id: Id
+
+
+class Opened(Line):
     """A driver starts or resumes the run."""
 
     event: Literal["opened"]
-    time: Time
     host: NotRequired[Text | None]
     pid: NotRequired[Count | None]
     command: NotRequired[Text | None]
@@ -161,68 +170,53 @@ class Opened(TypedDict):
     baselines: NotRequired[Words | None]
 
 
-@with_config(ConfigDict(extra="allow"))
-class Planned(TypedDict):
+class Planned(Line):
     """A trial in the plan."""
 
     event: Literal["planned"]
-    time: Time
     trial: TrialSpec
 
 
-@with_config(ConfigDict(extra="allow"))
-class Replanned(TypedDict):
+class Replanned(Line):
     """Which of the trials are in the current configuration's plan."""
 
     event: Literal["replanned"]
-    time: Time
     trials: Names
 
 
-@with_config(ConfigDict(extra="allow"))
-class TestSet(TypedDict):
+class TestSet(Line):
     """Test items by row number, with their true classes."""
 
     event: Literal["test_set"]
-    time: Time
     labels: Names
     items: Counts
     truth: Counts
     fingerprint: NotRequired[Id | None]
 
 
-@with_config(ConfigDict(extra="allow"))
-class Baseline(Facts):
+class Baseline(Facts, TrialLine):
     """The result of a baseline."""
 
-    event: Required[Literal["baseline"]]
-    time: Required[Time]
-    trial_id: Required[Id]
-    cell_id: Required[Id]
-    model: Required[Id]
-    n_labels: Required[Ordinal]
-    labels: Required[Names]
-    n_samples: Required[Ordinal]
-    seed: Required[Count]
+    event: Literal["baseline"]
+    cell_id: Id
+    model: Id
+    n_labels: Ordinal
+    labels: Names
+    n_samples: Ordinal
+    seed: Count
     status: NotRequired[Id | None]
 
 
-@with_config(ConfigDict(extra="allow"))
-class Started(Facts):
+class Started(Facts, TrialLine):
     """A worker starts a trial."""
 
-    event: Required[Literal["started"]]
-    time: Required[Time]
-    trial_id: Required[Id]
+    event: Literal["started"]
 
 
-@with_config(ConfigDict(extra="allow"))
-class EpochDone(TypedDict):
+class EpochDone(TrialLine):
     """An epoch of a trial, with ASHA's decision after it."""
 
     event: Literal["epoch"]
-    time: Time
-    trial_id: Id
     epoch: Epoch
     decision: Text
     train_loss: NotRequired[Real | None]
@@ -236,60 +230,45 @@ class EpochDone(TypedDict):
     cutoff: NotRequired[Fraction | None]
 
 
-@with_config(ConfigDict(extra="allow"))
-class Retried(TypedDict):
+class Retried(TrialLine):
     """A trial lost its worker and is restarted."""
 
     event: Literal["retried"]
-    time: Time
-    trial_id: Id
     error: NotRequired[Text | None]
 
 
-@with_config(ConfigDict(extra="allow"))
-class Noted(TypedDict):
+class Noted(TrialLine):
     """Something worth knowing about a trial."""
 
     event: Literal["noted"]
-    time: Time
-    trial_id: Id
     text: NotRequired[Text | None]
 
 
-@with_config(ConfigDict(extra="allow"))
-class Ended(Facts):
+class Ended(Facts, TrialLine):
     """The result of a trial."""
 
-    event: Required[Literal["ended"]]
-    time: Required[Time]
-    trial_id: Required[Id]
-    status: Required[Id]
+    event: Literal["ended"]
+    status: Id
 
 
-@with_config(ConfigDict(extra="allow"))
-class Reopened(TypedDict):
+class Reopened(TrialLine):
     """A failed trial or baseline is to run again."""
 
     event: Literal["reopened"]
-    time: Time
-    trial_id: Id
 
 
-@with_config(ConfigDict(extra="allow"))
-class Closed(TypedDict):
+class Closed(Line):
     """The driver ends."""
 
     event: Literal["closed"]
-    time: Time
     trials_left: NotRequired[Count | None]
+    reason: NotRequired[Text | None]
 
 
-@with_config(ConfigDict(extra="allow"))
-class Other(TypedDict):
+class Other(Line):
     """An event of a kind that this release does not know."""
 
     event: Text
-    time: Time
 
 
 Result = Ended | Baseline

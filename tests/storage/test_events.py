@@ -83,6 +83,15 @@ def test_half_a_character_is_written_out_since_no_table_takes_it(tmp_path: Path)
     assert event["error"] == "lost \\ud800"
 
 
+def test_unknown_fields_of_a_planned_trial_and_of_a_forecast_pass(plan: Plan) -> None:
+    spec = plan.trials[0].to_dict() | {"budget": 3}
+    spec["cell"]["method"] = spec["candidate"]["method"] = "full"
+    spec["model"]["method"] = spec["recipe"]["method"] = ["full"]
+    planned = {"event": "planned", "time": 1, "trial": spec}
+    opened = {"event": "opened", "time": 1, "predicted": {"watts": 3}, "pace": {"watts": 3}}
+    assert read(planned, opened)[0]["trial"] == plan.trials[0]
+
+
 def test_unknown_events_and_fields_pass() -> None:
     assert read({"event": "told", "time": 1, "by": ["whom"]}, EPOCH | {"mood": None})
 
