@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.storage.run_folder import MODELS_NAME
-
 if TYPE_CHECKING:
     from sweep.data import Subsets
     from sweep.plan import TrialSpec
@@ -142,6 +140,7 @@ class Host:
 def _build_engine(subsets: "Subsets", run_folder: str | None, threads: int) -> "PackedEngine":
     import torch
 
+    from sweep.storage.run_folder import MODELS_NAME
     from sweep.training.packed.engine import PackedEngine
 
     torch.set_num_threads(max(1, threads))
