@@ -44,7 +44,6 @@ class Shape:
 
 def build_record(winner: Winner, rescored: Rescored, data: DataConfig, shape: Shape) -> str:
     """Return the text of sweep.json: the exact trial, its metrics and the versions."""
-    opened = winner.opened
     tree = {
         "trial": winner.spec.to_dict(),
         "chosen_as": winner.reason,
@@ -52,8 +51,8 @@ def build_record(winner: Winner, rescored: Rescored, data: DataConfig, shape: Sh
         "trained": {
             "dtype": winner.ended.get("dtype"),
             "device": winner.ended.get("device"),
-            "versions": (opened.get("versions") if opened else None) or {},
-            "git_commit": opened.get("git_commit") if opened else None,
+            "versions": winner.versions,
+            "git_commit": winner.git_commit,
         },
         "exported": {
             "merged": shape.merged,
@@ -196,7 +195,6 @@ def _describe_license(spec: TrialSpec) -> str:
 def _format_settings(winner: Winner) -> str:
     spec, ended = winner.spec, winner.ended
     candidate, recipe = spec.candidate, spec.recipe
-    versions = (winner.opened.get("versions") if winner.opened else None) or {}
     lines = [
         f"- LoRA rank {candidate.lora_rank}, alpha {candidate.lora_alpha:g}, dropout "
         f"{candidate.lora_dropout:g}; AdamW, learning rate {candidate.learning_rate:g}, weight "
@@ -204,7 +202,7 @@ def _format_settings(winner: Winner) -> str:
         f"- batches of {recipe.batch_size} texts, epoch {ended['best_epoch']} of "
         f"{ended['epochs_run']} trained",
         f"- on {escape(str(ended.get('device')))}, with "
-        + ", ".join(f"{escape(name)} {escape(number)}" for name, number in versions.items()),
+        + ", ".join(f"{escape(name)} {escape(number)}" for name, number in winner.versions.items()),
         f"- trial {escape(spec.trial_id)} of cell {escape(spec.cell.cell_id)}; `sweep.json` has "
         "every setting",
     ]

@@ -10,7 +10,7 @@ from sweep.data import Subset
 from sweep.errors import RunFolderError
 from sweep.models.sources import COMMIT
 from sweep.plan import TrialSpec
-from sweep.storage.events import Ended, Opened
+from sweep.storage.events import Ended
 from sweep.storage.journal import read_events
 from sweep.storage.record import RunRecord, choose_best, choose_planned, replay
 from sweep.storage.run_folder import CONFIG_NAME
@@ -22,8 +22,9 @@ class Winner:
 
     spec: TrialSpec
     ended: Ended
-    # The session that ran it, with its versions and commit.
-    opened: Opened | None
+    # Of the session that ran it, as far as the journal has them.
+    versions: Mapping[str, str]
+    git_commit: str | None
     # Test accuracy of the baselines on the same subsets, by name.
     baselines: dict[str, float]
     # Why this trial was chosen, in words for the card.
@@ -61,13 +62,15 @@ def _build_winner(run: RunRecord, trial_id: str, rivals: int) -> Winner:
         reason += f", and the cell the best of {rivals} by chance-normalized validation accuracy"
     spec = record.spec
     drivers = [event for event in run.opened if event["time"] <= ended["time"]]
-    opened = drivers[-1] if drivers else None
+    versions = (drivers[-1].get("versions") if drivers else None) or {}
+    git_commit = drivers[-1].get("git_commit") if drivers else None
     numberings = tuple(
         tuple(each["items"])
         for each in run.test_sets.values()
         if each.get("fingerprint") and tuple(each["labels"]) == spec.cell.labels
     )
-    return Winner(spec, ended, opened, _find_baselines(run, spec), reason, numberings)
+    baselines = _find_baselines(run, spec)
+    return Winner(spec, ended, versions, git_commit, baselines, reason, numberings)
 
 
 def list_recorded(winner: Winner, test: Subset) -> Iterator[list[str]]:

@@ -38,7 +38,7 @@ class Allocation:
 def choose_allocation(
     config: Config,
     spec: ClusterSpec | None,
-    forecast: Forecast | None,
+    forecast: Forecast,
     notify: Callable[[str], None],
 ) -> Allocation:
     """Return the engine and a trial's share of the connected cluster, including the workers that
@@ -48,8 +48,7 @@ def choose_allocation(
         cpus, gpus = capacity.get("CPU", 0), capacity.get("GPU", 0)
         notify(f"with all its workers, the cluster has {cpus:g} CPUs, {gpus:g} GPUs")
     engine = choose_engine(config.resources, capacity)
-    forecast, gpu = forecast or Forecast(), find_gpu_memory(spec)
-    memory = forecast.largest_trial()
+    memory, gpu = forecast.largest_trial(), find_gpu_memory(spec)
     if engine == "solo":
         return Allocation(engine, trial_resources(config, capacity, memory, gpu))
     on_gpu = bool(capacity.get("GPU", 0.0))
