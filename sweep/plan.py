@@ -10,6 +10,8 @@ from functools import cache
 from itertools import product
 from typing import Annotated, Any, Protocol
 
+from pydantic import ConfigDict, with_config
+
 from sweep.config import Config, ModelConfig, Space, TuneConfig, draw_distinct
 from sweep.config.strict import (
     Amount,
@@ -104,6 +106,8 @@ class Recipe:
     gradient_checkpointing: Annotated[bool | str, "auto, true or false"] = "auto"
 
 
+# Fields that a later release adds to a trial have no room in its parts.
+@with_config(ConfigDict(extra="ignore"))
 @dataclass(frozen=True, slots=True)
 class TrialSpec:
     """One candidate in one cell: everything a worker needs to train it.

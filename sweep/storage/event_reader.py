@@ -9,14 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, cast, get_args, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from sweep.errors import RunFolderError, format_names, format_value
 from sweep.plan import TrialSpec
 from sweep.storage.events import KINDS, Baseline, Ended, Event, Other, Result, TestSet, TrialStatus
 
-_KNOWN: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
-_OTHER: TypeAdapter[Other] = TypeAdapter(Other)
+# Fields that are not declared are kept as they are.
+_KEEP_OTHERS = ConfigDict(extra="allow")
+_KNOWN: TypeAdapter[Event] = TypeAdapter(
+    Annotated[Event, Field(discriminator="event")], config=_KEEP_OTHERS
+)
+_OTHER: TypeAdapter[Other] = TypeAdapter(with_config(_KEEP_OTHERS)(Other))
 
 # Fields that the result of a finished trial must have: the best trial of a cell is chosen by them.
 FINISHED_FIELDS = ("val_accuracy",)

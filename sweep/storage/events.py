@@ -1,8 +1,8 @@
 """The journal's events: what each kind holds.
 
 Each field is declared once, here; ``event_reader`` checks lines against these classes. What is not
-declared, which a later release may write, is passed over: fields of events and of planned trials,
-and events of other kinds. A field may always be null unless its event needs it.
+declared, which a later release may write, is accepted: fields of events and of planned trials, and
+events of other kinds. A field may always be null unless its event needs it.
 """
 
 from enum import StrEnum
@@ -262,7 +262,6 @@ class Closed(Line):
 
     event: Literal["closed"]
     trials_left: NotRequired[Count | None]
-    reason: NotRequired[Text | None]
 
 
 class Other(Line):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic import ConfigDict, with_config
+
 from sweep.config.strict import Amount, Epoch, Fraction, Ordinal
 
 # Assumed until measured: the time for Ray to start and its workers to import PyTorch.
@@ -13,6 +15,7 @@ TRIAL_START_SECONDS = 0.3
 SCORING_SHARE = 1 / 3
 
 
+@with_config(ConfigDict(extra="ignore"))
 @dataclass(frozen=True)
 class Forecast:
     """What a run will need; nothing is known of a model of unknown shape."""
@@ -32,6 +35,7 @@ class Forecast:
         return max(map(int, (self.slot_bytes or {}).values()), default=None)
 
 
+@with_config(ConfigDict(extra="ignore"))
 @dataclass(frozen=True)
 class PaceForecast:
     """What the time left is estimated from before anything is measured."""
