@@ -3,16 +3,16 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 from ray import tune
 from ray_runs import start_nodes
+from toy_tune import run_trials
 
 from sweep.tuning.callbacks import SessionCallback
-from sweep.tuning.scheduler import METRIC, CellASHA
+from sweep.tuning.scheduler import METRIC
 
 TRIALS = 6
 LOST = (1, 3)
@@ -65,20 +65,5 @@ def test_lost_trials_are_started_again_before_those_that_wait(
     one_cpu: None, tmp_path: Path
 ) -> None:
     starts = Starts()
-    tuner = tune.Tuner(
-        tune.with_resources(build_trainable(tmp_path), {"CPU": 1}),
-        param_space={
-            "position": tune.grid_search(list(range(TRIALS))),
-            "trial": SimpleNamespace(cell=SimpleNamespace(cell_id="cell")),
-        },
-        tune_config=tune.TuneConfig(scheduler=CellASHA(3, 1, 2), reuse_actors=True),
-        run_config=tune.RunConfig(
-            storage_path=str(tmp_path / "tune"),
-            callbacks=[starts],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=1),
-            verbose=0,
-        ),
-    )
-    assert not tuner.fit().errors
+    run_trials(build_trainable(tmp_path), TRIALS, starts, tmp_path / "tune", max_failures=1)
     assert starts.places == [0, 1, 1, 2, 3, 3, 4, 5]

@@ -4,16 +4,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 from ray import tune
 from ray_runs import start_nodes
+from toy_tune import run_trials
 
 from sweep.tuning.callbacks import SessionCallback
-from sweep.tuning.scheduler import METRIC, CellASHA
+from sweep.tuning.scheduler import METRIC
 
 TRIALS = 12
 START_SECONDS = 4.0
@@ -66,21 +66,7 @@ def test_short_trials_reach_a_machine_whose_worker_starts_slowly(
     two_nodes: None, tmp_path: Path
 ) -> None:
     ends = Ends()
-    tuner = tune.Tuner(
-        tune.with_resources(build_trainable(tmp_path / "first"), {"CPU": 1}),
-        param_space={
-            "position": tune.grid_search(list(range(TRIALS))),
-            "trial": SimpleNamespace(cell=SimpleNamespace(cell_id="cell")),
-        },
-        tune_config=tune.TuneConfig(scheduler=CellASHA(3, 1, 2), reuse_actors=True),
-        run_config=tune.RunConfig(
-            storage_path=str(tmp_path / "tune"),
-            callbacks=[ends],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            verbose=0,
-        ),
-    )
-    assert not tuner.fit().errors
+    run_trials(build_trainable(tmp_path / "first"), TRIALS, ends, tmp_path / "tune")
     counts = Counter(ends.nodes)
     assert sum(counts.values()) == TRIALS
     assert len(counts) == 2
