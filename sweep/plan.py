@@ -8,11 +8,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import product
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import ConfigDict, with_config
 
-from sweep.config import Config, ModelConfig, Space, TuneConfig, draw_distinct
+from sweep.config import (
+    Config,
+    Method,
+    ModelConfig,
+    count_candidates,
+    draw_distinct,
+    name_spaces,
+)
 from sweep.config.strict import (
     Amount,
     Count,
@@ -66,21 +73,44 @@ def format_cell(model: str, n_labels: int, n_samples: int, seed: int) -> str:
     return f"{model}, {n_labels} labels x {n_samples} samples, seed {seed}"
 
 
+class LoraSettings(NamedTuple):
+    """The adapter of a candidate."""
+
+    rank: int
+    alpha: float
+    dropout: float
+
+    @property
+    def scaling(self) -> float:
+        """The factor on the adapter's output."""
+        return self.alpha / self.rank
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One point of the search space; ``index`` is its position in the sweep's list."""
+    """One point of a contender's search space; ``index`` is its position in the contender's list.
+
+    Those of LoRA are None where all weights are trained.
+    """
 
     index: Count
-    lora_rank: Ordinal
-    lora_alpha: Amount
+    lora_rank: Ordinal | None
+    lora_alpha: Amount | None
     learning_rate: Amount
-    lora_dropout: Fraction
+    lora_dropout: Fraction | None
     weight_decay: Amount
+
+    @property
+    def lora(self) -> LoraSettings | None:
+        """The adapter; None if all weights are trained."""
+        if self.lora_rank is None or self.lora_alpha is None:
+            return None
+        return LoraSettings(self.lora_rank, self.lora_alpha, self.lora_dropout or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A base model and the exact weights it refers to."""
+    """A contender: a base model, the exact weights it refers to, and the method."""
 
     name: Id
     path: Text
@@ -88,6 +118,7 @@ class ModelRef:
     trust_remote_code: Flag = False
     allow_pickle: Flag = False
     target_modules: TextTuple | None = None
+    method: Method = "lora"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +163,8 @@ class Plan:
     """Every cell and every trial of a sweep, in the order in which trials start."""
 
     cells: tuple[Cell, ...]
-    candidates: tuple[Candidate, ...]
+    candidates: Mapping[str, tuple[Candidate, ...]]
+    """Model name -> the candidates of each of its cells."""
     trials: tuple[TrialSpec, ...]
 
 
@@ -142,12 +174,12 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
     Trials are grouped by model, so that workers rarely change their base model. The candidates of a
     cell are shuffled by seed, because ASHA favors those that come first.
     """
-    candidates = draw_candidates(config)
+    candidates = {model.name: draw_candidates(config, model) for model in config.grid.models}
     recipe = build_recipe(config)
-    contents = {candidate: _candidate_content(candidate) for candidate in candidates}
     recipe_content = _recipe_content(recipe)
     # Computed once for all models: fingerprints take longer than all the rest.
     fingerprint_of = cache(data.fingerprint)
+    content_of = cache(_candidate_content)
     cells, trials = [], []
     for model, k, n, seed in product(
         config.grid.models, config.grid.n_labels, config.grid.n_samples, config.grid.seeds
@@ -157,52 +189,41 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
         content = [fingerprint, labels, n, seed, _model_content(ref)]
         cell = Cell(_hash(content), model.name, k, labels, n, seed)
         cells.append(cell)
-        for candidate in shuffle_candidates(candidates, cell):
-            trial_id = _hash([content, contents[candidate], recipe_content])
+        for candidate in shuffle_candidates(candidates[model.name], cell):
+            trial_id = _hash([content, content_of(candidate), recipe_content])
             trials.append(TrialSpec(trial_id, cell, candidate, ref, recipe, fingerprint))
     return Plan(tuple(cells), candidates, tuple(trials))
 
 
-def draw_candidates(config: Config) -> tuple[Candidate, ...]:
-    """Return the sweep's distinct candidates, the same list for every cell."""
-    tune = config.tune
-    spaces = name_spaces(tune)
+def draw_candidates(config: Config, model: ModelConfig) -> tuple[Candidate, ...]:
+    """Return the distinct candidates of a contender, the same list for each of its cells."""
+    wanted = count_candidates(config.tune, model.tune)
+    spaces = name_spaces(config.tune, model.method, model.tune)
+    own = model.tune.candidates is not None
+    key = f"grid.models.{config.grid.models.index(model)}.tune" if own else "tune"
+    widen = "learning_rate" if model.method == "full" else "lora_rank or learning_rate"
     possible = math.prod(space.size for space in spaces.values())
-    if possible < tune.candidates:
+    if possible < wanted:
         raise ConfigError(
-            f"tune.candidates is {tune.candidates}, but the tune section allows only "
-            f"{possible:.0f} different ones; lower it or widen lora_rank or learning_rate"
+            f"{key}.candidates is {wanted}, but what is tuned for {model.name} allows only "
+            f"{possible:.0f} different ones; lower it or widen {widen}"
         )
-    points = draw_distinct(spaces, tune.seed, tune.candidates)
-    if len(points) < tune.candidates:
+    points = draw_distinct(spaces, config.tune.seed, wanted)
+    if len(points) < wanted:
         raise ConfigError(
-            f"tune.candidates is {tune.candidates}, but the tune section gives only "
+            f"{key}.candidates is {wanted}, but what is tuned for {model.name} gives only "
             f"{len(points)} that differ in six digits; lower it or widen learning_rate"
         )
     return tuple(_build_candidate(i, point) for i, point in enumerate(points))
 
 
-def name_spaces(tune: TuneConfig) -> dict[str, Space]:
-    """Return what may be tuned, by name; the candidates are drawn from the product of these."""
-    return {
-        "lora_rank": tune.lora_rank,
-        "learning_rate": tune.learning_rate,
-        "lora_alpha_ratio": tune.lora_alpha_ratio,
-        "lora_dropout": tune.lora_dropout,
-        "weight_decay": tune.weight_decay,
-    }
-
-
 def _build_candidate(index: int, point: Mapping[str, float]) -> Candidate:
+    rate, decay = float(point["learning_rate"]), float(point["weight_decay"])
+    if "lora_rank" not in point:
+        return Candidate(index, None, None, rate, None, decay)
     rank = int(point["lora_rank"])
-    return Candidate(
-        index=index,
-        lora_rank=rank,
-        lora_alpha=float(f"{rank * point['lora_alpha_ratio']:.6g}"),
-        learning_rate=float(point["learning_rate"]),
-        lora_dropout=float(point["lora_dropout"]),
-        weight_decay=float(point["weight_decay"]),
-    )
+    alpha = float(f"{rank * point['lora_alpha_ratio']:.6g}")
+    return Candidate(index, rank, alpha, rate, float(point["lora_dropout"]), decay)
 
 
 def build_recipe(config: Config) -> Recipe:
@@ -231,6 +252,7 @@ def build_model_ref(model: ModelConfig, revision: str) -> ModelRef:
         trust_remote_code=model.trust_remote_code,
         allow_pickle=model.allow_pickle,
         target_modules=tuple(model.target_modules) if model.target_modules else None,
+        method=model.method,
     )
 
 
@@ -242,7 +264,9 @@ def shuffle_candidates(candidates: tuple[Candidate, ...], cell: Cell) -> list[Ca
 
 
 def _model_content(ref: ModelRef) -> list[Any]:
-    return [ref.revision, ref.target_modules, ref.trust_remote_code]
+    # Ids of LoRA trials are older than the methods.
+    method = [] if ref.method == "lora" else [ref.method]
+    return [ref.revision, ref.target_modules, ref.trust_remote_code, *method]
 
 
 def _candidate_content(candidate: Candidate) -> dict[str, Any]:

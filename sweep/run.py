@@ -109,7 +109,8 @@ def _attach(options: argparse.Namespace) -> int:
 
 def _build_plan(config: Config, inputs: ResolvedInputs) -> Plan | None:
     """Return the plan, or None if data or models are missing."""
-    draw_candidates(config)
+    for model in config.grid.models:
+        draw_candidates(config, model)
     if inputs.subsets is None or len(inputs.models) < len(config.grid.models):
         return None
     revisions = {name: found.revision for name, found in inputs.models.items()}

@@ -1,10 +1,10 @@
 """The configuration of a sweep: a YAML file and ``--set`` overrides in, a checked ``Config`` or an
 error of one sentence out.
 
-``types`` are the values a key may hold, ``search_space`` the hyperparameters to tune, ``schema``
-the sections as strict models, ``yaml_tree`` YAML without its traps, ``loader`` what ties them
-together. Imports nothing of this project but ``sweep.errors``, and never torch, transformers, peft
-or ray.
+``types`` are the values a key may hold, ``search_space`` the hyperparameters to tune, ``section``,
+``tuning`` and ``schema`` the sections as strict models, ``yaml_tree`` YAML without its traps,
+``loader`` what ties them together. Imports nothing of this project but ``sweep.errors``, and
+never torch, transformers, peft or ray.
 """
 
 from sweep.config.loader import dump_config, load_config
@@ -16,14 +16,21 @@ from sweep.config.schema import (
     MlflowConfig,
     ModelConfig,
     ResourcesConfig,
-    Section,
     StorageConfig,
     TrackersConfig,
     TrainConfig,
-    TuneConfig,
     WandbConfig,
 )
 from sweep.config.search_space import Space, draw_distinct
+from sweep.config.section import Section
+from sweep.config.tuning import (
+    LORA_KEYS,
+    Method,
+    TuneConfig,
+    TuneOverrides,
+    count_candidates,
+    name_spaces,
+)
 from sweep.config.types import check_name, check_path, holds_password
 
 __all__ = [
@@ -31,6 +38,8 @@ __all__ = [
     "Config",
     "DataConfig",
     "GridConfig",
+    "LORA_KEYS",
+    "Method",
     "MlflowConfig",
     "ModelConfig",
     "ResourcesConfig",
@@ -40,11 +49,14 @@ __all__ = [
     "TrackersConfig",
     "TrainConfig",
     "TuneConfig",
+    "TuneOverrides",
     "WandbConfig",
     "check_name",
     "check_path",
+    "count_candidates",
     "draw_distinct",
     "dump_config",
     "holds_password",
     "load_config",
+    "name_spaces",
 ]

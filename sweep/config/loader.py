@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from sweep.config.schema import Config, Section
+from sweep.config.schema import Config
+from sweep.config.section import Section
 from sweep.config.yaml_tree import (
     MALFORMED,
     MisleadingNumberError,

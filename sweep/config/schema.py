@@ -5,15 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
 )
 
-from sweep.config.search_space import read_space
+from sweep.config.section import Section
+from sweep.config.tuning import LORA_KEYS, MAX_NORM, Method, TuneConfig, TuneOverrides
 from sweep.config.types import (
     BASELINES,
     UNIQUE,
@@ -29,28 +28,11 @@ from sweep.config.types import (
     PositiveInt,
     Share,
     StorageUri,
-    TuneSpace,
     check_encoding,
-    describe_space,
     holds_password,
     refuse_repeats,
 )
 from sweep.errors import format_value
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, and values are immutable.
-
-    The docstrings of its attributes become the descriptions in docs/configuration.md and editors.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        arbitrary_types_allowed=True,
-        use_attribute_docstrings=True,
-    )
-
 
 # The keys of ``data`` that a source does not read: setting one shows that another source is meant.
 WITHOUT_EFFECT = {
@@ -110,7 +92,7 @@ class DataConfig(Section):
     """Fraction of the training texts to hold out for test if the data have no such split."""
     split_seed: Count = 0
     """Seed for holding missing splits out from training."""
-    exclude_labels: list[str] = ["neutral"]
+    exclude_labels: list[str] = Field(default=["neutral"])
     """Labels whose rows are left out; ``[]``: none."""
     label_order: (
         Annotated[list[str], AfterValidator(refuse_repeats), Field(json_schema_extra=UNIQUE)] | None
@@ -174,7 +156,7 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """One base model of the grid."""
+    """One contender of the grid: a base model and a method."""
 
     name: Name
     """What tables and charts call the model: letters, digits, ``.``, ``_`` and ``-``."""
@@ -187,15 +169,32 @@ class ModelConfig(Section):
     """Whether to run code that comes with the model. It runs as you: see SECURITY.md."""
     allow_pickle: bool = False
     """Whether to load weights that are not safetensors; converting is safer: see SECURITY.md."""
+    method: Method = "lora"
+    """``lora``: low-rank adapters on a frozen base model; ``full``: all weights are trained."""
     target_modules: Annotated[list[str], Field(min_length=1)] | None = None
     """Names of the linear layers that get LoRA, such as ``q_proj``; null: all of them."""
+    tune: TuneOverrides = TuneOverrides()
+    """What is tuned differently for this entry."""
+
+    @model_validator(mode="after")
+    def _keys_fit_method(self) -> "ModelConfig":
+        if self.method == "full":
+            named = [f"tune.{key}" for key in LORA_KEYS if getattr(self.tune, key) is not None]
+            named += ["target_modules"] if self.target_modules else []
+            if named:
+                raise ValueError(
+                    f"{named[0]} has no effect with method full, which trains all weights; remove "
+                    "it or set method to lora"
+                )
+        return self
 
 
 class GridConfig(Section):
     """The axes of the grid: every combination of their values is a cell."""
 
     models: Annotated[list[ModelConfig], Field(min_length=1)]
-    """The base models to compare."""
+    """The contenders: base models, each with the method by which it is fine-tuned. A model may be
+    listed twice, once per method."""
     n_labels: Annotated[
         list[LabelCount],
         Field(min_length=1, json_schema_extra=UNIQUE),
@@ -212,7 +211,7 @@ class GridConfig(Section):
         list[Count],
         Field(min_length=1, json_schema_extra=UNIQUE),
         AfterValidator(refuse_repeats),
-    ] = [0]
+    ] = Field(default=[0])
     """Seeds for drawing training texts, initial weights and batch order."""
 
     @field_validator("models")
@@ -220,7 +219,9 @@ class GridConfig(Section):
     def _models_differ(cls, models: list[ModelConfig]) -> list[ModelConfig]:
         for what in ("name", "path"):
             keys = [
-                (m.name,) if what == "name" else (m.path, m.revision, str(m.target_modules))
+                (m.name,)
+                if what == "name"
+                else (m.path, m.revision, str(m.target_modules), m.method)
                 for m in models
             ]
             twice = next((key for key in keys if keys.count(key) > 1), None)
@@ -239,63 +240,6 @@ class GridConfig(Section):
                     raise ValueError(
                         f"n_samples {n} cannot be balanced over n_labels {k}: use {near}"
                     )
-        return self
-
-
-# Larger than any layer of the models that a sweep can train.
-MAX_RANK = MAX_RATIO = 65_536
-# Far beyond any use, and well within what the journal accepts.
-MAX_RATE = MAX_NORM = 1e12
-
-
-class TuneConfig(Section):
-    """What is tuned in each cell: the candidates are drawn from these search spaces."""
-
-    candidates: Annotated[PositiveInt, Field(le=10_000)] = 8
-    """How many candidates compete in each cell; every cell gets the same ones."""
-    lora_rank: Annotated[TuneSpace, describe_space("integer", minimum=1, maximum=MAX_RANK)] = (
-        read_space([4, 8, 16, 32])
-    )
-    """Rank of the LoRA adapters: an integer or a list of them."""
-    learning_rate: Annotated[TuneSpace, describe_space(exclusiveMinimum=0, maximum=MAX_RATE)] = (
-        read_space({"loguniform": [5e-5, 2e-3]})
-    )
-    """Peak learning rate of AdamW, after the warmup."""
-    lora_alpha_ratio: Annotated[
-        TuneSpace, describe_space(exclusiveMinimum=0, maximum=MAX_RATIO)
-    ] = read_space(2.0)
-    """LoRA's alpha divided by its rank: the factor that scales the adapter's output."""
-    lora_dropout: Annotated[TuneSpace, describe_space(minimum=0, exclusiveMaximum=1)] = read_space(
-        0.0
-    )
-    """Dropout on the adapters' inputs."""
-    weight_decay: Annotated[TuneSpace, describe_space(minimum=0, maximum=MAX_RATE)] = read_space(
-        0.01
-    )
-    """AdamW's weight decay."""
-    seed: Count = 0
-    """Seed for drawing the candidates."""
-
-    @model_validator(mode="after")
-    def _bounds(self) -> "TuneConfig":
-        if not self.lora_rank.is_whole or self.lora_rank.low < 1:
-            raise ValueError("lora_rank takes integers from 1 up")
-        if self.lora_rank.high > MAX_RANK or self.lora_alpha_ratio.high > MAX_RATIO:
-            raise ValueError(
-                f"lora_rank goes up to {MAX_RANK} and lora_alpha_ratio to {MAX_RATIO}; lower it"
-            )
-        if max(self.learning_rate.high, self.weight_decay.high) > MAX_RATE:
-            raise ValueError(
-                f"learning_rate and weight_decay go up to {MAX_RATE:g}; write a smaller number"
-            )
-        if self.learning_rate.low <= 0:
-            raise ValueError("learning_rate must be above 0")
-        if self.lora_alpha_ratio.low <= 0:
-            raise ValueError("lora_alpha_ratio must be above 0")
-        if self.lora_dropout.low < 0 or self.lora_dropout.high >= 1:
-            raise ValueError("lora_dropout must lie in [0, 1)")
-        if self.weight_decay.low < 0:
-            raise ValueError("weight_decay must not be below 0")
         return self
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sweep.display.progress import Board
-from sweep.plan import Plan
+from sweep.plan import Candidate, Plan
 from sweep.storage.events import Closed, Event
 from sweep.storage.journal import JournalTail, is_held
 from sweep.storage.record import RunRecord, apply
@@ -68,8 +68,11 @@ def rebuild_plan(record: RunRecord) -> Plan:
     """Return the journal's plan, its trials in the order in which they were planned."""
     trials = tuple(trial.spec for trial in record.planned().values())
     cells = tuple(dict.fromkeys(spec.cell for spec in trials))
-    candidates = tuple(dict.fromkeys(spec.candidate for spec in trials))
-    return Plan(cells, candidates, trials)
+    candidates: dict[str, dict[Candidate, None]] = {}
+    for spec in trials:
+        candidates.setdefault(spec.cell.model, {})[spec.candidate] = None
+    own = {model: tuple(found) for model, found in candidates.items()}
+    return Plan(cells, own, trials)
 
 
 def attach(folder: Path, console: Console, sleep: Callable[[float], None] = time.sleep) -> int:

@@ -1,7 +1,8 @@
 """The plan as text and as JSON; and its outline, without ids, for a dry run whose data or models
 are unavailable."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from typing import Any
@@ -28,7 +29,8 @@ def outline_to_dict(config: Config) -> dict[str, Any]:
         {"cell_id": None, "model": model, "n_labels": k, "labels": None, "n_samples": n, "seed": s}
         for model, k, n, s in _list_axes(config)
     ]
-    trials = [_trial_to_dict(candidate) for _ in cells for candidate in draw_candidates(config)]
+    own = draw_all(config)
+    trials = [_trial_to_dict(each) for cell in cells for each in own[str(cell["model"])]]
     return {"cells": cells, "trials": trials}
 
 
@@ -49,7 +51,8 @@ def _trial_to_dict(
 
 def format_plan(plan: Plan, done: frozenset[str] = frozenset()) -> str:
     """Return the plan as text: counts, candidates, and a line per cell with its trial ids."""
-    lines = _format_counts(len(plan.cells), plan.candidates)
+    models = Counter(cell.model for cell in plan.cells)
+    lines = _format_counts(models, plan.candidates)
     if done:
         lines[0] += f", {sum(trial.trial_id in done for trial in plan.trials)} done"
     names = {cell.labels: cell.n_labels for cell in plan.cells}
@@ -73,24 +76,40 @@ def format_plan(plan: Plan, done: frozenset[str] = frozenset()) -> str:
 def format_outline(config: Config) -> str:
     """Return the cells and candidates as text."""
     axes = _list_axes(config)
-    lines = _format_counts(len(axes), draw_candidates(config))
+    lines = _format_counts(Counter(model for model, *_ in axes), draw_all(config))
     lines += ["", f"cells (model, labels x samples, seed; ids: {UNKNOWN}):"]
     return "\n".join([*lines, *(f"  {text}" for text in _format_axes(axes))])
 
 
-def _format_counts(cells: int, candidates: Sequence[Candidate]) -> list[str]:
-    """Return how many trials there are, and the candidates."""
-    total = cells * len(candidates)
-    return [
-        f"{cells} cells x {len(candidates)} candidates = {total} trials",
-        "",
-        "candidates (the same in every cell):",
-        *(
-            f"  {c.index}: lora_rank {c.lora_rank:<3} learning_rate {c.learning_rate:<10g} "
-            f"lora_alpha {c.lora_alpha:g}"
-            for c in candidates
-        ),
-    ]
+def draw_all(config: Config) -> dict[str, tuple[Candidate, ...]]:
+    """Return the candidates of each model, by its name."""
+    return {model.name: draw_candidates(config, model) for model in config.grid.models}
+
+
+def _format_counts(
+    cells: Mapping[str, int], candidates: Mapping[str, tuple[Candidate, ...]]
+) -> list[str]:
+    """Return how many trials there are, and the candidates; ``cells`` counts those of each
+    model."""
+    groups: dict[tuple[Candidate, ...], list[str]] = {}
+    for model in cells:
+        groups.setdefault(candidates[model], []).append(model)
+    terms = [(sum(cells[name] for name in names), len(own)) for own, names in groups.items()]
+    total = sum(count * own for count, own in terms)
+    counts = " + ".join(f"{count} cells x {own} candidates" for count, own in terms)
+    lines = [f"{counts} = {total} trials"]
+    for own, names in groups.items():
+        whose = "the same in every cell" if len(groups) == 1 else f"of {', '.join(names)}"
+        lines += ["", f"candidates ({whose}):", *map(_format_candidate, own)]
+    return lines
+
+
+def _format_candidate(candidate: Candidate) -> str:
+    rate = f"learning_rate {candidate.learning_rate:<10g}"
+    if candidate.lora_rank is None:
+        return f"  {candidate.index}: {rate} weight_decay {candidate.weight_decay:g}"
+    rank = f"lora_rank {candidate.lora_rank:<3}"
+    return f"  {candidate.index}: {rank} {rate} lora_alpha {candidate.lora_alpha:g}"
 
 
 def _format_axes(axes: Sequence[CellKey]) -> list[str]:

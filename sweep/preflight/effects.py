@@ -6,20 +6,32 @@ Default values are not reported, even if written down: a run's own config.yaml c
 from collections.abc import Iterator, Mapping
 from math import prod
 
-from sweep.config import AshaConfig, Config, DataConfig, ModelConfig, ResourcesConfig
+from sweep.config import (
+    LORA_KEYS,
+    AshaConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    ResourcesConfig,
+    TuneConfig,
+    count_candidates,
+    name_spaces,
+)
 from sweep.data import Corpus, Subsets, is_read_differently
 from sweep.errors import Finding
 from sweep.models.file_check import CODE_NAMED_IN, ResolvedModel, list_model_files, read_part
 from sweep.models.sources import is_local
 from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.weight_files import choose_entry
-from sweep.plan import name_spaces
 
 # Keys that say how files are read; the built-in corpus has no files.
 OF_FILES = (
     "splits", "text_column", "label_column", "label_separator", "labels_file", "quoted",
     "delimiter", "columns", "encoding",
 )  # fmt: skip
+
+# The highest learning rate at which full fine-tuning is common.
+HIGH = 1e-3
 
 
 def check_models(config: Config, revisions: Mapping[str, str]) -> Iterator[Finding]:
@@ -39,11 +51,12 @@ def check_models(config: Config, revisions: Mapping[str, str]) -> Iterator[Findi
             if kind == TINY and getattr(model, name):
                 yield _warn(f"{key}.{name}", f"with {TINY}")
         if model.name in revisions:
-            weights = revisions[model.name], str(model.target_modules)
+            weights = revisions[model.name], f"{model.method} {model.target_modules}"
             other = seen.setdefault(weights, model.name)
             if other != model.name:
                 sentence = (
-                    f"{key}: {model.name} has the same weights as {other}; keep only one of them"
+                    f"{key}: {model.name} has the same weights and method as {other}; keep only "
+                    "one of them, or give them different methods"
                 )
                 yield Finding("error", key, sentence)
 
@@ -88,11 +101,13 @@ def check_schedule(config: Config) -> Iterator[Finding]:
 
 def _check_tuning(config: Config) -> Iterator[Finding]:
     tune, asha = config.tune, config.asha
-    possible = prod(space.size for space in name_spaces(tune).values())
-    if tune.seed and possible == tune.candidates:
+    models = config.grid.models
+    counts = [count_candidates(tune, model.tune) for model in models]
+    if tune.seed and all(_tries_all(tune, model) for model in models):
         yield _warn("tune.seed", "since every possible candidate is tried")
+    yield from _check_methods(config)
     names, why = ["reduction_factor"], "no trial runs longer than asha.grace_epochs"
-    if tune.candidates == 1:
+    if max(counts) == 1:
         names, why = ["grace_epochs", *names], "each cell has only one candidate"
     elif asha.grace_epochs < asha.max_epochs:
         return
@@ -100,6 +115,33 @@ def _check_tuning(config: Config) -> Iterator[Finding]:
         if getattr(asha, name) != AshaConfig.model_fields[name].default:
             key = f"asha.{name}"
             yield Finding("note", key, f"{key} has no effect: {why}")
+
+
+def _tries_all(tune: TuneConfig, model: ModelConfig) -> bool:
+    spaces = name_spaces(tune, model.method, model.tune)
+    possible = prod(space.size for space in spaces.values())
+    return possible == count_candidates(tune, model.tune)
+
+
+def _check_methods(config: Config) -> Iterator[Finding]:
+    """Yield a warning for what is tuned of adapters where there are none, and for a rate of
+    adapters by which all weights would be trained."""
+    tune, models = config.tune, config.grid.models
+    if all(model.method == "full" for model in models):
+        for name in LORA_KEYS:
+            if getattr(tune, name) != TuneConfig.model_fields[name].default:
+                yield _warn(f"tune.{name}", "since no model is trained by LoRA")
+    for index, model in enumerate(models):
+        rate = tune.learning_rate
+        if model.method == "full" and not model.tune.learning_rate and rate and rate.high > HIGH:
+            key = f"grid.models.{index}.tune.learning_rate"
+            yield Finding(
+                "warning",
+                key,
+                f"{key} is not set, so {model.name} is fully fine-tuned with rates up to "
+                f"{rate.high:g} from tune.learning_rate, which suit adapters; set it, for example "
+                "to {loguniform: [2e-5, 3e-4]}",
+            )
 
 
 def check_engine(resources: ResourcesConfig, has_gpus: bool) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sweep.cluster.allocation import count_slots
 from sweep.cluster.hardware import Machine
-from sweep.config import Config
+from sweep.config import Config, count_candidates
 from sweep.data import Subsets
 from sweep.models.file_check import ResolvedModel
 from sweep.models.memory import BatchSize, checkpoint_bytes, estimate_memory, estimate_slot
@@ -71,6 +71,7 @@ class ModelWorkload:
     load: BatchSize
     parameters: int
     bytes_per_value: int
+    candidates: int
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,14 @@ class Forecaster:
         if shape is None:
             return None
         counted = count_weights(found.folder) if found.folder else None
+        model = self.config.grid.models[index]
         return ModelWorkload(
-            self.config.grid.models[index].name,
+            model.name,
             shape,
             self._build_load(index),
             counted or count_parameters(shape),
             self._bytes_per_value(),
+            count_candidates(self.config.tune, model.tune),
         )
 
     def _build_load(self, index: int) -> BatchSize:
@@ -134,7 +137,7 @@ class Forecaster:
         return BatchSize(
             min(train.batch_size * longest, limit),
             min(train.eval_batch_size * longest, limit),
-            max(candidate.lora_rank for candidate in draw_candidates(self.config)),
+            max(c.lora_rank or 0 for c in draw_candidates(self.config, grid.models[index])),
             max(grid.n_labels),
             tuple(targets) if targets else None,
             # "auto" turns it on only if memory is too small without it.
@@ -190,7 +193,7 @@ class Forecaster:
     def _list_work(self, workload: ModelWorkload) -> list[CellWork]:
         work = []
         for key in self.texts:
-            trials = self.left.get((workload.name, *key), self.config.tune.candidates)
+            trials = self.left.get((workload.name, *key), workload.candidates)
             if trials:
                 work.append(self._describe_work(key, trials))
         return work

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.cluster.hardware import Machine
-from sweep.config import Config
+from sweep.config import Config, count_candidates
 from sweep.errors import Finding, format_bytes, format_duration
 from sweep.models.file_check import ResolvedModel, check_model
 from sweep.models.load_check import check_loading
@@ -118,8 +118,9 @@ def check_plan(
         for cell in plan.cells if plan else ():
             preflight.epochs[cell.cell_id] = seconds[cell.axes]
     asha = config.asha
+    most = max(count_candidates(config.tune, model.tune) for model in config.grid.models)
     preflight.rungs = estimate_rungs(
-        config.tune.candidates, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
+        most, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
     )
     preflight.findings += _check_machine(config, preflight, folder, target)
     preflight.findings.sort(key=lambda finding: LEVELS.index(finding.level))

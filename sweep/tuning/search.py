@@ -38,12 +38,13 @@ def build_param_space(config: Config, plan: Plan) -> dict[str, Any]:
     def read(name: str) -> Any:
         return tune.sample_from(lambda space: getattr(specs[_key_in(space)].candidate, name))
 
+    most = max(map(len, plan.candidates.values()), default=0)
     return {
         "model": tune.grid_search([model.name for model in config.grid.models]),
         "n_labels": tune.grid_search(config.grid.n_labels),
         "n_samples": tune.grid_search(config.grid.n_samples),
         "seed": tune.grid_search(config.grid.seeds),
-        "candidate": tune.grid_search([candidate.index for candidate in plan.candidates]),
+        "candidate": tune.grid_search(list(range(most))),
         "lora_rank": read("lora_rank"),
         "learning_rate": read("learning_rate"),
     }
