@@ -14,10 +14,11 @@ from transformers import AutoConfig, PreTrainedModel, pipeline
 from transformers.utils import logging
 
 from sweep.errors import ModelError, RunFolderError
-from sweep.models.base import Base, attach_adapter, load_base, materialize
+from sweep.models.base import Base, load_base, materialize
+from sweep.models.methods import attach
 from sweep.plan import TrialSpec
 from sweep.storage.checkpoints import CHECKPOINTS_NAME, list_checkpoints, open_store
-from sweep.training.checkpoint import Tensors, read_checkpoint
+from sweep.training.checkpoint import Tensors, best_weights, read_checkpoint
 
 __all__ = [
     "build_classifier",
@@ -28,7 +29,7 @@ __all__ = [
     "read_best_weights",
     "silence_progress",
     "write_adapter",
-    "write_merged",
+    "write_complete",
     "write_tokenizer",
 ]
 
@@ -48,7 +49,7 @@ def find_best_weights(checkpoints: Path, trial_id: str, best_epoch: int) -> Tens
         if found is None or found[1].get("trial_id") != trial_id:
             continue
         if found[1]["progress"]["best_epoch"] == best_epoch:
-            return found[0]["best"]
+            return best_weights(found[0])
     return None
 
 
@@ -75,11 +76,11 @@ def read_best_weights(
     )
 
 
-def build_classifier(spec: TrialSpec, source: str, weights: Tensors) -> tuple[Base, PeftModel]:
+def build_classifier(spec: TrialSpec, source: str, weights: Tensors) -> tuple[Base, Any]:
     """Return the base model at ``source`` and the classifier with ``weights`` on top of it, in
     float32 on the CPU; raise ModelError if they do not match."""
     base = load_base(spec.model, source, "float32", torch.device("cpu"))
-    model = attach_adapter(base, spec.cell.labels, spec.candidate, spec.cell.seed)
+    model = attach(base, spec.cell.labels, spec.candidate, spec.cell.seed)
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if {n: p.shape for n, p in own.items()} != {n: t.shape for n, t in weights.items()}:
         raise ModelError(
@@ -107,9 +108,9 @@ def write_adapter(
     base.model.config.save_pretrained(folder / CLASSIFIER)
 
 
-def write_merged(model: PeftModel, folder: Path) -> None:
-    """Write one plain float32 sequence classifier, with the adapter merged into its weights."""
-    merged: PreTrainedModel = model.merge_and_unload()
+def write_complete(model: PeftModel | PreTrainedModel, folder: Path) -> None:
+    """Write one plain float32 sequence classifier; an adapter is merged into its weights."""
+    merged: Any = model.merge_and_unload() if isinstance(model, PeftModel) else model
     if hasattr(merged, "peft_config"):
         del merged.peft_config
     merged.save_pretrained(folder)

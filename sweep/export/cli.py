@@ -219,7 +219,7 @@ def write_weights(
     try:
         target.mkdir(parents=True)
         if shape.merged:
-            bundle.write_merged(model, target)
+            bundle.write_complete(model, target)
         elif has_hub_base(spec):
             bundle.write_adapter(model, base, target, source, spec.model.revision)
         else:

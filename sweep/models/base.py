@@ -1,15 +1,13 @@
-"""Base models, tokenizers and LoRA classifiers."""
+"""Base models with their tokenizers, loaded for one trial after another."""
 
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -17,21 +15,16 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.pytorch_utils import Conv1D
 
 from sweep.errors import ModelError, format_error
-from sweep.models.device import convert_dtype, is_out_of_memory
-from sweep.models.fused import speed_up
-from sweep.models.heads import Loaded, check_loaded, find_score, read_config
-from sweep.models.last_token import LastTokenForward
-from sweep.models.memory import activation_bytes
-from sweep.models.shape import read_shape
+from sweep.models.device import convert_dtype, convert_full, is_out_of_memory
+from sweep.models.heads import Loaded, base_of, check_loaded, find_head, is_of_head, read_config
+from sweep.models.last_token import LastTokenForward, ignores_padding
 from sweep.models.sources import is_local
 from sweep.models.tiny import build_tiny_model
 from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.models.vocabulary import check_vocabulary, choose_padding, count_rows
-from sweep.plan import Candidate, ModelRef
-from sweep.seeds import derive_seed
+from sweep.plan import ModelRef
 from sweep.storage.atomic import create_folder
 
 # The file in a tiny model's folder with the hash of the texts that its tokenizer was built on.
@@ -40,18 +33,23 @@ TEXTS_MARK = ".texts"
 
 @dataclass
 class Base:
-    """A frozen base model with its tokenizer, ready for one adapter after another."""
+    """A base model with its tokenizer, ready for one trial after another."""
 
     ref: ModelRef
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    # The number format of its passes. Weights that are all trained are float32 nevertheless.
     dtype: torch.dtype
     device: torch.device
     # Computes its logits, with adapter and head while these are attached.
     last_token_forward: LastTokenForward
     # Head and class names that it was loaded with, which it gets back after each trial.
-    head: nn.Linear
+    head: dict[str, nn.Module]
     names: dict[int, str]
+    # Parts of the base model that no text passes through, such as a tower for images.
+    unused: tuple[str, ...] = ()
+    # Where all weights are trained: those that it was loaded with, on the CPU.
+    original: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def materialize(ref: ModelRef, folder: Path, texts: Iterable[str]) -> str:
@@ -115,14 +113,60 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
         raise ModelError(
             f"model {ref.name}: {source} cannot be loaded ({format_error(error)})"
         ) from error
-    find_score(model, ref.name)
-    check_loaded(model, Loaded.from_info(info), ref.name)
+    loaded = Loaded.from_info(info)
+    head = find_head(model, loaded, ref.name)
+    check_loaded(model, head, loaded, ref.name)
     set_padding(model, tokenizer, ref.name)
     model.requires_grad_(False)
-    model, forward = convert_dtype(model, dtype, device)
-    return Base(
-        ref, model, tokenizer, model.dtype, device, forward, model.score, model.config.id2label
+    if not ignores_padding(model):
+        raise ModelError(
+            f"model {ref.name}'s classifier ({type(model).__name__}) gives a text other logits "
+            "beside longer ones, padded on the right, than alone; use another model"
+        )
+    unused = find_unused(model)
+    if ref.method == "full":
+        original = {
+            key: value.clone()
+            for key, value in model.state_dict().items()
+            if not is_of_head(key, (*head, *unused))
+        }
+        model, forward, pass_dtype = convert_full(model, dtype, device)
+    else:
+        original = {}
+        model, forward = convert_dtype(model, dtype, device)
+        pass_dtype = model.dtype
+    parts = {path: model.get_submodule(path) for path in head}
+    names = model.config.id2label
+    return Base(ref, model, tokenizer, pass_dtype, device, forward, parts, names, unused, original)
+
+
+@torch.no_grad()
+def find_unused(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the parts of the base model that no text passes through, as dotted paths."""
+    inner = base_of(model)
+    parts = dict(inner.named_children()) if inner else {}
+    stacks = [part for part in parts.values() if _holds_blocks(part)]
+    if len(stacks) < 2:
+        return ()
+    called: set[nn.Module] = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda module, _: called.add(module))
+        for part in parts.values()
+        for module in part.modules()
+    ]
+    ids = torch.ones(1, 4, dtype=torch.long, device=model.device)
+    model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    for hook in hooks:
+        hook.remove()
+    return tuple(
+        f"{model.base_model_prefix}.{path}"
+        for path, part in parts.items()
+        if called.isdisjoint(part.modules())
     )
+
+
+def _holds_blocks(part: nn.Module) -> bool:
+    return any(isinstance(module, nn.ModuleList) for module in part.modules())
 
 
 def set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
@@ -138,105 +182,3 @@ def set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
     tokenizer.padding_side = "right"
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
-
-
-def attach_adapter(
-    base: Base, labels: tuple[str, ...], candidate: Candidate, seed: int
-) -> PeftModel:
-    """Return ``base`` with a new LoRA adapter and a new classification head, both float32.
-
-    Every linear layer (GPT-2's Conv1D too) gets an adapter unless the configuration names target
-    modules; Dettmers et al. 2023 (arXiv:2305.14314) found that this is needed to match full
-    fine-tuning. Weights depend only on ``seed`` and shapes.
-    """
-    torch.manual_seed(derive_seed(seed, "adapter"))
-    _replace_head(base, labels)
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
-        r=candidate.lora_rank,
-        lora_alpha=candidate.lora_alpha,  # type: ignore[arg-type]
-        lora_dropout=candidate.lora_dropout,
-        target_modules=list(base.ref.target_modules or ()) or "all-linear",
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in base.model.modules()),
-    )
-    try:
-        model = get_peft_model(base.model, config)
-    except ValueError as error:
-        raise ModelError(
-            f"model {base.ref.name}: target_modules {base.ref.target_modules} match no layer that "
-            "LoRA can adapt; leave the key out to adapt every linear layer"
-        ) from error
-    speed_up(model)
-    return _float_trainable(model)
-
-
-def _replace_head(base: Base, labels: tuple[str, ...]) -> None:
-    find_score(base.model, base.ref.name)
-    _name_classes(base.model, dict(enumerate(labels)))
-    text_config = base.model.config.get_text_config()
-    # Its input is not always as wide as the blocks: OPT may project their output.
-    head = nn.Linear(base.head.in_features, len(labels), bias=False)
-    nn.init.normal_(head.weight, std=getattr(text_config, "initializer_range", 0.02))
-    base.model.score = head.to(base.device)
-
-
-def _name_classes(model: PreTrainedModel, names: dict[int, str]) -> None:
-    config = model.config
-    config.id2label = names
-    config.label2id = {name: index for index, name in names.items()}
-    model.num_labels = len(names)
-
-
-def _float_trainable(model: PeftModel) -> PeftModel:
-    # bfloat16 would lose small updates of AdamW's, so trainable weights stay float32.
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return model
-
-
-def needs_checkpointing(base: Base, wanted: str | bool, rank: int, tokens: int) -> bool:
-    """Return whether a training step of ``tokens`` should use gradient checkpointing: as
-    ``wanted`` says or, for "auto", if its activations would take over 80 % of the GPU's free
-    memory.
-
-    Raises ModelError if it is wanted of a model that does not support it.
-    """
-    if not base.model.supports_gradient_checkpointing:
-        if wanted is True:
-            raise ModelError(
-                f"model {base.ref.name}'s architecture does not support gradient checkpointing; "
-                "set train.gradient_checkpointing=false"
-            )
-        return False
-    if isinstance(wanted, bool):
-        return wanted
-    shape = read_shape(base.model.config.to_dict())
-    if base.device.type != "cuda" or shape is None:
-        return False
-    free, _ = torch.cuda.mem_get_info(base.device)
-    return tokens * activation_bytes(shape, rank, base.dtype.itemsize) > 0.8 * free
-
-
-def set_checkpointing(base: Base, on: bool) -> None:
-    if on:
-        # The reentrant form computes no gradient where a block's input needs none, as here.
-        base.model.activation_checkpointing_enable({"use_reentrant": False})
-    elif base.model.is_activation_checkpointing:
-        base.model.activation_checkpointing_disable()
-
-
-def detach_adapter(base: Base, model: PeftModel) -> None:
-    """Remove adapter and head, so that ``base`` is as it was when it was loaded."""
-    set_checkpointing(base, False)
-    base.model = model.unload()
-    if hasattr(base.model, "peft_config"):
-        del base.model.peft_config
-    # PEFT leaves in its trained copies of whole layers.
-    for name, module in list(base.model.named_modules()):
-        if isinstance(module, ModulesToSaveWrapper):
-            base.model.set_submodule(name, module.original_module)
-    base.model.score = base.head
-    _name_classes(base.model, base.names)
-    base.model.requires_grad_(False)
-    base.model.eval()

@@ -50,6 +50,39 @@ def convert_dtype(
     return half if _measure_gain(plain, half) >= BFLOAT16_GAIN else plain
 
 
+def convert_full(
+    model: PreTrainedModel, requested: str, device: torch.device
+) -> tuple[PreTrainedModel, LastTokenForward, torch.dtype]:
+    """Return ``model`` on ``device`` in float32, its forward pass, and the number format of its
+    passes: AdamW's small updates of weights would be lost in 16 bits (Micikevicius et al. 2018,
+    arXiv:1710.03740), so these stay float32 and are converted as they are used.
+
+    ``auto`` means what it does for ``convert_dtype``.
+    """
+    model = model.to(device, torch.float32)
+    forward = choose_last_token_forward(model, trains_base=True)
+    if requested == "auto" and device.type == "cuda":
+        requested = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    if requested == "auto":
+        requested = "bfloat16" if _gains_by_casting(model, forward) else "float32"
+    return model, forward, torch.bfloat16 if requested == "bfloat16" else torch.float32
+
+
+def _gains_by_casting(model: PreTrainedModel, forward: LastTokenForward) -> bool:
+    ids = torch.ones(MEASURED_TEXTS, dtype=torch.long)
+    model.requires_grad_(True)
+    times: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    for dtype in times:
+        _pass(model, forward, ids, dtype)  # warm-up
+    while min(map(len, times.values())) < 10 and sum(map(sum, times.values())) < 1.0:
+        for dtype, taken in times.items():
+            taken.append(_pass(model, forward, ids, dtype))
+    model.requires_grad_(False)
+    model.zero_grad()
+    plain, half = (min(taken, default=1.0) for taken in times.values())
+    return plain / half >= BFLOAT16_GAIN
+
+
 def _measure_gain(
     plain: tuple[PreTrainedModel, LastTokenForward], half: tuple[PreTrainedModel, LastTokenForward]
 ) -> float:
@@ -101,9 +134,14 @@ def keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, 2 * MAPPED_BYTES)
 
 
-def _pass(model: PreTrainedModel, forward: LastTokenForward, ids: torch.Tensor) -> float:
+def _pass(
+    model: PreTrainedModel,
+    forward: LastTokenForward,
+    ids: torch.Tensor,
+    dtype: torch.dtype | None = None,
+) -> float:
     start = time.perf_counter()
-    with cast_to(ids.device, model.dtype):
+    with cast_to(ids.device, dtype or model.dtype):
         logits = forward(ids, torch.ones_like(ids))
     torch.autograd.backward(logits.float().sum())
     return time.perf_counter() - start

@@ -1,19 +1,25 @@
-"""The classification head of a model, and whether its weights fill all of the rest."""
+"""The classification head of a model: what it consists of, how it is drawn, and whether weights
+fill all of the rest."""
 
+import copy
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from sweep.errors import ModelError, format_names, truncate
 
-HEAD = "score"
-HEAD_PREFIX = f"{HEAD}."
-
-# No other layer has this many outputs, so a layer that does is the head.
+# No other layer of a head has this many outputs, so a layer that does gives the logits.
 MARKED_LABELS = 13
+# What classes of base models call the option to build a layer on top of the blocks.
+POOLING_OPTION = "add_pooling_layer"
+
+# Dotted path -> module. Together they are the head.
+Parts = Mapping[str, nn.Module]
 
 
 @dataclass(frozen=True)
@@ -44,37 +50,120 @@ def read_config(source: str, **options: Any) -> PreTrainedConfig:
     return config
 
 
-def find_score(model: PreTrainedModel, name: str) -> nn.Linear:
-    """Return the head of ``model``. Raise ModelError, naming the head that it has, unless that is
-    a single linear layer called ``score``, the only kind that can be trained and removed here."""
-    head = getattr(model, HEAD, None)
-    if isinstance(head, nn.Linear):
-        return head
-    kind = type(model).__name__
-    raise ModelError(
-        f"model {name}'s classification head ({_describe_head(model)} in {kind}) is not a "
-        "linear layer called 'score', and no other is supported yet; use a decoder such as Llama, "
-        "Qwen, Gemma or GPT-2"
-    )
+def find_head(model: PreTrainedModel, loaded: Loaded, name: str) -> dict[str, nn.Module]:
+    """Return the head of ``model``, which was built for `MARKED_LABELS` labels: all layers outside
+    its base model, and a pooler inside for which there were no weights.
+
+    Raises ModelError if no linear layer there gives the logits.
+    """
+    inner = base_of(model)
+    if inner is None:
+        raise ModelError(
+            f"model {name}'s architecture ({type(model).__name__}) does not separate a base model "
+            f"from its classification head; {OTHER_MODEL}"
+        )
+    outside = {path: part for path, part in model.named_children() if part is not inner}
+    outside = {path: part for path, part in outside.items() if any(True for _ in part.parameters())}
+    if not any(map(gives_logits, _modules_of(outside))):
+        raise ModelError(
+            f"model {name}'s classification head ({format_names(sorted(outside), 3) or 'none'} in "
+            f"{type(model).__name__}) has no linear layer with an output per label; {OTHER_MODEL}"
+        )
+    return _find_lacking_pooler(model, inner, loaded) | outside
 
 
-def _describe_head(model: PreTrainedModel) -> str:
-    wide = [
-        name
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and layer.out_features == model.config.num_labels
-    ]
-    name = wide[-1] if wide else ""
-    inner = f"{model.base_model_prefix}."
-    return (
-        f"'{name.split('.')[0]}'" if name and not name.startswith(inner) else "a layer of its own"
-    )
+OTHER_MODEL = "use another model, such as BERT, ModernBERT, Llama, Qwen or Gemma"
 
 
-def check_loaded(model: PreTrainedModel, loaded: Loaded, name: str) -> None:
+def base_of(model: PreTrainedModel) -> nn.Module | None:
+    """Return the part of a classifier that other tasks share with it."""
+    inner = getattr(model, model.base_model_prefix, None) if model.base_model_prefix else None
+    return inner if isinstance(inner, nn.Module) else None
+
+
+def gives_logits(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear) and layer.out_features == MARKED_LABELS
+
+
+def _modules_of(parts: Parts) -> list[nn.Module]:
+    return [module for part in parts.values() for module in part.modules()]
+
+
+def _find_lacking_pooler(
+    model: PreTrainedModel, inner: nn.Module, loaded: Loaded
+) -> dict[str, nn.Module]:
+    """Return the parts of the base model that its class builds on request only, if the weights
+    lack them entirely: models published for other tasks come without a pooler."""
+    prefix, missing = model.base_model_prefix, set(loaded.missing)
+    lacking = {
+        f"{prefix}.{path}": part
+        for path, part in inner.named_children()
+        if (keys := {f"{prefix}.{path}.{key}" for key, _ in part.named_parameters()})
+        and keys <= missing
+    }
+    if not lacking or POOLING_OPTION not in inspect.signature(type(inner).__init__).parameters:
+        return {}
+    with torch.device("meta"):
+        bare = type(inner)(model.config, **{POOLING_OPTION: False})  # type: ignore[call-arg]
+    always = {f"{prefix}.{path}" for path, _ in bare.named_children()}
+    return {path: part for path, part in lacking.items() if path not in always}
+
+
+def is_plain(head: Parts) -> bool:
+    """Return whether the head is a single linear layer without bias, as decoders have it."""
+    parts = list(head.values())
+    return len(parts) == 1 and isinstance(parts[0], nn.Linear) and parts[0].bias is None
+
+
+def is_of_head(key: str, head: Collection[str]) -> bool:
+    """Return whether ``key`` is the name of a weight or layer of the head."""
+    return any(key == path or key.startswith(f"{path}.") for path in head)
+
+
+def draw_head(model: PreTrainedModel, head: Parts, n_labels: int) -> None:
+    """Put a new head into ``model``, in float32 and with ``n_labels`` outputs, drawn as the
+    architecture initializes it, from PyTorch's default generator. ``head`` stays as it is."""
+    for path, part in head.items():
+        model.set_submodule(path, _renew(part, n_labels))
+    _initialize(model, head)
+    for path in head:
+        model.get_submodule(path).to(model.device)
+
+
+def _renew(part: nn.Module, n_labels: int) -> nn.Module:
+    """Return a copy of ``part`` on the CPU with PyTorch's initial weights."""
+    if gives_logits(part):
+        return _build_output(part, n_labels)
+    fresh = copy.deepcopy(part).cpu().float()
+    for path, layer in list(fresh.named_modules()):
+        if gives_logits(layer):
+            fresh.set_submodule(path, _build_output(layer, n_labels))
+        elif hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+    return fresh.requires_grad_()
+
+
+def _build_output(layer: Any, n_labels: int) -> nn.Linear:
+    return nn.Linear(layer.in_features, n_labels, bias=layer.bias is not None)
+
+
+def _initialize(model: PreTrainedModel, head: Collection[str]) -> None:
+    """Initialize the head as transformers initializes weights that a checkpoint lacks: it skips
+    what is marked."""
+    parents = {path[:end] for path in head for end in range(len(path)) if path[end] == "."} | {""}
+    for path, module in model.named_modules():
+        module._is_hf_initialized = not is_of_head(path, head) and path not in parents  # type: ignore[assignment]
+    for named in (model.named_parameters(), model.named_buffers()):
+        for key, tensor in named:
+            if not is_of_head(key, head):
+                tensor._is_hf_initialized = True  # type: ignore[attr-defined]
+    model.initialize_weights()
+
+
+def check_loaded(model: PreTrainedModel, head: Collection[str], loaded: Loaded, name: str) -> None:
     """Raise ModelError unless the weights fill all of ``model`` but its head, which is replaced
     anyway."""
-    wrong = [entry for entry in loaded.mismatched if not entry[0].startswith(HEAD_PREFIX)]
+    wrong = [entry for entry in loaded.mismatched if not is_of_head(entry[0], head)]
     if wrong:
         tensor, stored, wanted = min(wrong, key=lambda entry: entry[0])
         raise ModelError(
@@ -82,7 +171,7 @@ def check_loaded(model: PreTrainedModel, loaded: Loaded, name: str) -> None:
             f"{_format_shape(stored)} in the weights but {_format_shape(wanted)} according to "
             "config.json; use weights and config.json of the same model"
         )
-    needed = [key for key, _ in model.named_parameters() if not key.startswith(HEAD_PREFIX)]
+    needed = [key for key, _ in model.named_parameters() if not is_of_head(key, head)]
     missing = sorted(set(loaded.missing) & set(needed))
     if missing:
         others = _describe_others(loaded) if len(missing) == len(needed) else ""

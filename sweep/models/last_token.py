@@ -1,6 +1,7 @@
 """Forward passes of classifiers that compute no more than is read: the class of a text is read at
 its last token, so the last block works at that position only."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,26 +19,25 @@ LastTokenForward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
 
-def choose_last_token_forward(model: PreTrainedModel) -> LastTokenForward:
-    """Return the fastest forward pass of the frozen ``model``: one that skips what is not read, if
-    there is one for its architecture and it agrees with the model's own pass; else its own.
+def choose_last_token_forward(
+    model: PreTrainedModel, trains_base: bool = False
+) -> LastTokenForward:
+    """Return the fastest forward pass of ``model``: one that skips what is not read, if there is
+    one for its architecture and it agrees with the model's own pass; else its own.
 
     It calls the model's modules, so it uses adapters and heads that replace them later; gradients
-    are those of the full pass, to rounding. Norms are fused in place.
+    are those of the full pass, to rounding. Norms are fused in place, unless training changes
+    them.
     """
-
-    def full(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-        logits: torch.Tensor = output.logits
-        return logits
-
+    full = build_full_forward(model)
     build = LAST_TOKEN_FORWARDS.get(model.config.model_type)
     # A model's own code (trust_remote_code) may go by the name of another architecture.
     if build is None or not type(model).__module__.startswith("transformers."):
         return full
     expected = _try_out(model, full)
     limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
-    speed_up_norms(model)
+    if not trains_base:
+        speed_up_norms(model)
     for forward in (build(model), full):
         if bool((_try_out(model, forward) - expected).abs().max() <= limit):
             return forward
@@ -45,20 +45,53 @@ def choose_last_token_forward(model: PreTrainedModel) -> LastTokenForward:
     return full
 
 
+def build_full_forward(model: PreTrainedModel) -> LastTokenForward:
+    """Return the model's own forward pass."""
+    # Only decoders know the option.
+    known = "use_cache" in inspect.signature(model.forward).parameters
+    options = {"use_cache": False} if known else {}
+
+    def full(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        output = model(input_ids=input_ids, attention_mask=attention_mask, **options)
+        logits: torch.Tensor = output.logits
+        return logits
+
+    return full
+
+
+@torch.no_grad()
+def ignores_padding(model: PreTrainedModel) -> bool:
+    """Return whether the logits of a text do not depend on the padding to its right."""
+    full = build_full_forward(model)
+    padded, (ids, _) = _try_out(model, full), _build_texts(model)
+    training = model.training
+    model.eval()
+    alone = full(ids[2:3, :9], torch.ones_like(ids[2:3, :9])).float()
+    model.train(training)
+    limit = AGREEMENT.get(model.dtype, 0.1) * float(padded.abs().max())
+    return bool((alone[0] - padded[2]).abs().max() <= limit)
+
+
 @torch.no_grad()
 def _try_out(model: PreTrainedModel, forward: LastTokenForward) -> torch.Tensor:
     """Return the logits of four texts of 2 to 17 tokens."""
+    ids, mask = _build_texts(model)
+    training = model.training
+    model.eval()
+    logits = forward(ids, mask).float()
+    model.train(training)
+    return logits
+
+
+def _build_texts(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and mask of four texts of 17, 2, 9 and 5 tokens."""
     config = model.config.get_text_config()
     ids = torch.arange(4 * 17, device=model.device).view(4, 17).mul(7919) % config.vocab_size
     ids[ids == config.pad_token_id] = (config.pad_token_id + 1) % config.vocab_size
     lengths = torch.tensor([[17], [2], [9], [5]], device=model.device)
     mask = torch.arange(17, device=model.device) < lengths
     ids[~mask] = config.pad_token_id
-    training = model.training
-    model.eval()
-    logits = forward(ids, mask.long()).float()
-    model.train(training)
-    return logits
+    return ids, mask.long()
 
 
 def find_last(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:

@@ -29,11 +29,12 @@ from transformers import (
 from sweep.errors import ModelError, format_error, format_names
 from sweep.models.folder import NO_TOKENIZER, has_tokenizer, list_names
 from sweep.models.heads import (
-    HEAD,
     Loaded,
+    Parts,
     check_loaded,
     describe_left_out,
-    find_score,
+    find_head,
+    is_of_head,
     read_config,
 )
 from sweep.models.load_check import LoadAnswer, LoadRequest
@@ -65,9 +66,9 @@ def _try(request: LoadRequest) -> str | None:
     folder, name = Path(request.folder), request.name
     config = _read_known_config(folder, name)
     model, loaded = build_meta(config, folder, request.has_weights)
-    find_score(model, name)
-    check_loaded(model, loaded, name)
-    _check_targets(model, request)
+    head = find_head(model, loaded, name)
+    check_loaded(model, head, loaded, name)
+    _check_targets(model, head, request)
     if request.has_tokenizer:
         _check_tokenizer(folder, count_rows(model), name)
     return describe_left_out(model, loaded, name)
@@ -85,6 +86,12 @@ def _read_known_config(folder: Path, name: str) -> PreTrainedConfig:
         raise ModelError(
             f"model {name}'s architecture {kind!r} has no text classifier in transformers "
             f"{transformers.__version__}; use another model"
+        )
+    if config.is_encoder_decoder:
+        raise ModelError(
+            f"model {name}'s architecture {kind!r} has an encoder and a decoder, and its text "
+            "classifier cannot be trained here; use an encoder such as BERT or ModernBERT, or a "
+            "decoder such as Qwen or Llama"
         )
     return config
 
@@ -106,11 +113,11 @@ def build_meta(
     return model, Loaded.from_info(info)
 
 
-def _check_targets(model: PreTrainedModel, request: LoadRequest) -> None:
+def _check_targets(model: PreTrainedModel, head: Parts, request: LoadRequest) -> None:
     """Raise ModelError if a target module matches no layer that has a matrix to adapt."""
     tables = (name for name, weight in model.named_parameters() if weight.dim() > 1)
-    layers = [name.rpartition(".")[0] for name in tables]
-    known = sorted({layer.rpartition(".")[2] for layer in layers} - {HEAD})
+    layers = [name.rpartition(".")[0] for name in tables if not is_of_head(name, head)]
+    known = sorted({layer.rpartition(".")[2] for layer in layers})
     for target in request.target_modules:
         if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
             raise ModelError(

@@ -13,6 +13,9 @@ from sweep.storage.atomic import replace_file
 from sweep.storage.folders import MANIFEST, checksum, dump_manifest, parse_manifest
 
 STATE = "state.json"
+# Groups of tensors: the trained weights after the epoch, those of the best epoch, AdamW's state.
+# Earlier releases trained adapters only, and named the first so.
+WEIGHTS, BEST, OPTIMIZER = "adapter", "best", "optimizer"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Tensors = dict[str, torch.Tensor]
@@ -42,6 +45,12 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] |
         return None
     groups = {file.stem: load_file(file) for file in sorted(folder.glob("*.safetensors"))}
     return groups, state
+
+
+def best_weights(groups: dict[str, Tensors]) -> Tensors:
+    """Return the weights of the best epoch in a checkpoint's groups. Where that is the newest
+    epoch, its weights are stored once."""
+    return groups.get(BEST) or groups[WEIGHTS]
 
 
 def is_storage_full(error: Exception) -> bool:

@@ -97,6 +97,7 @@ class Checkpointer:
         progress.wall_seconds += now - self._mark
         self._mark = now
         if metrics.get("status") in (None, "finished"):
-            self.trial.save(name_checkpoint(self._folder, progress.epoch))
+            ended = bool(metrics.get("done"))
+            self.trial.save(name_checkpoint(self._folder, progress.epoch), ended)
             keep_newest(self._folder, KEPT_CHECKPOINTS)
         return metrics | {"totals": self.trial.summary()}

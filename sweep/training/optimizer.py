@@ -14,15 +14,30 @@ EPSILON = 1e-8
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], candidate: Candidate) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) over the trainable ones."""
+    """Return AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) over the trainable ones.
+
+    Where all weights are trained, biases and the weights of norms do not decay, as in BERT (Devlin
+    et al. 2019, arXiv:1810.04805) and in transformers' Trainer.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    groups = [{"params": trained}]
+    if candidate.lora is None:
+        vectors = [parameter for parameter in trained if parameter.dim() < 2]
+        matrices = [parameter for parameter in trained if parameter.dim() >= 2]
+        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]  # type: ignore[dict-item]
     return torch.optim.AdamW(
-        [parameter for parameter in parameters if parameter.requires_grad],
+        groups,
         lr=candidate.learning_rate,
         betas=BETAS,
         eps=EPSILON,
         weight_decay=candidate.weight_decay,
         fused=True,
     )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def schedule(step: int, total_steps: int, warmup_ratio: float) -> float:

@@ -8,23 +8,24 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from torch import nn
+from transformers import PreTrainedModel
 
 from sweep.data import CellData, Subsets
-from sweep.models.base import (
-    Base,
-    attach_adapter,
-    detach_adapter,
-    needs_checkpointing,
-    set_checkpointing,
-)
+from sweep.models.base import Base
 from sweep.models.device import cast_to, measure_peak_memory
+from sweep.models.methods import attach, detach, needs_checkpointing, set_checkpointing
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult, Facts
 from sweep.training.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
 from sweep.training.checkpoint import Tensors
 from sweep.training.engine import Checkpointer, Engine
-from sweep.training.optimizer import build_optimizer, flatten_adamw_state, load_adamw_state
+from sweep.training.optimizer import (
+    build_optimizer,
+    flatten_adamw_state,
+    load_adamw_state,
+    set_rate,
+)
 from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
 
@@ -33,7 +34,7 @@ class SoloTrial(Trial):
     """One candidate in training, alone on its base model."""
 
     base: Base
-    model: PeftModel
+    model: PeftModel | PreTrainedModel
     optimizer: torch.optim.AdamW
 
     def run_epoch(self) -> EpochResult:
@@ -64,7 +65,7 @@ class SoloTrial(Trial):
         order = self.order_epoch()
         total = torch.zeros((), device=self.base.device)
         for step, indices in enumerate(order, start=(epoch - 1) * len(order)):
-            self.optimizer.param_groups[0]["lr"] = self.learning_rate(step, len(order))
+            set_rate(self.optimizer, self.learning_rate(step, len(order)))
             total += self._step(indices) * len(indices)
         return total.item() / len(self.training.classes)
 
@@ -124,6 +125,8 @@ class SoloTrial(Trial):
         return [*self._parameters()]
 
     def frozen_weights(self) -> NamedTensors:
+        if not isinstance(self.model, PeftModel):
+            return [*self.base.original.items()]
         named = self.model.get_base_model().named_parameters()
         return [(n.replace(".base_layer.", "."), p) for n, p in named if not p.requires_grad]
 
@@ -142,7 +145,7 @@ class SoloTrial(Trial):
 
     def close(self) -> None:
         """Restore the base model to its state before this trial."""
-        detach_adapter(self.base, self.model)
+        detach(self.base, self.model)
 
 
 def build_solo_trial(
@@ -152,10 +155,10 @@ def build_solo_trial(
     ``bound_tokens``."""
     if base.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(base.device)
-    model = attach_adapter(base, spec.cell.labels, spec.candidate, spec.cell.seed)
+    model = attach(base, spec.cell.labels, spec.candidate, spec.cell.seed)
     texts = encode_cell(encoder, data)
     max_tokens, widest = bound_tokens(spec, texts.training, half_batches)
-    wanted, rank = spec.recipe.gradient_checkpointing, spec.candidate.lora_rank
+    wanted, rank = spec.recipe.gradient_checkpointing, spec.candidate.lora_rank or 0
     set_checkpointing(base, needs_checkpointing(base, wanted, rank, widest))
     optimizer = build_optimizer(model.parameters(), spec.candidate)
     return SoloTrial(

@@ -15,7 +15,15 @@ from sweep.errors import format_names
 from sweep.plan import TrialSpec
 from sweep.storage.events import EpochResult, Facts, TrialStatus
 from sweep.training.batches import Encoded, Encoder, order_training
-from sweep.training.checkpoint import Tensors, read_checkpoint, write_checkpoint
+from sweep.training.checkpoint import (
+    BEST,
+    OPTIMIZER,
+    WEIGHTS,
+    Tensors,
+    best_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
 from sweep.training.metrics import load_metric
 from sweep.training.optimizer import schedule
 
@@ -202,25 +210,35 @@ class Trial(ABC):
         }
         return cast(Facts, facts)
 
-    def save(self, folder: Path) -> None:
-        """Write adapter, head, optimizer state, best weights and progress to ``folder``."""
-        groups: dict[str, Tensors] = {"adapter": dict(self.trainable_weights()), "best": self.best}
-        groups["optimizer"] = self.optimizer_state()
+    def save(self, folder: Path, ended: bool = False) -> None:
+        """Write what the trial needs to continue to ``folder``: trained weights, optimizer state,
+        best weights unless they are the same, and progress. Of a trial that has ``ended``, only
+        the best weights are needed."""
+        weights = dict(self.trainable_weights())
+        is_best = self.progress.best_epoch == self.progress.epoch
+        if ended:
+            groups = {BEST: self.best}
+        else:
+            groups = {WEIGHTS: weights} | ({} if is_best else {BEST: self.best})
+            groups[OPTIMIZER] = self.optimizer_state()
         progress = asdict(self.progress)
         write_checkpoint(folder, groups, {"trial_id": self.spec.trial_id, "progress": progress})
 
     def restore(self, folder: Path) -> bool:
-        """Load the state in ``folder``; return False if it is incomplete or another trial's."""
+        """Load the state in ``folder``; return False if it is incomplete, another trial's, or one
+        from which no trial continues."""
         found = read_checkpoint(folder)
         if found is None or found[1].get("trial_id") != self.spec.trial_id:
             return False
         groups, state = found
+        if WEIGHTS not in groups:
+            return False
         with torch.no_grad():
             for name, value in self.trainable_weights():
-                value.copy_(groups["adapter"][name])
-        self.load_optimizer_state(groups["optimizer"])
+                value.copy_(groups[WEIGHTS][name])
+        self.load_optimizer_state(groups[OPTIMIZER])
         device = self.trainable_weights()[0][1].device
-        self.best = {name: value.to(device) for name, value in groups["best"].items()}
+        self.best = {name: value.to(device) for name, value in best_weights(groups).items()}
         self.progress = Progress(**state["progress"])
         return True
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from sweep.config import ModelConfig
 from sweep.data import Subsets
-from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialize
+from sweep.models.base import Base, load_base, materialize
+from sweep.models.methods import attach_adapter, detach
 from sweep.models.sources import resolve_revision
 from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, ModelRef, Plan, TrialSpec
@@ -79,7 +80,7 @@ def test_detached_model_is_a_freshly_loaded_one(ref: ModelRef) -> None:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.fill_(7.0)
-    detach_adapter(base, model)
+    detach(base, model)
     check_same(base.model, fresh.model)
     assert torch.equal(draw_logits(base), draw_logits(fresh))
     # And the next trial, with other labels, starts where it would on a fresh model.

@@ -11,8 +11,9 @@ from sweep.config import ModelConfig
 from sweep.data import Corpus
 from sweep.errors import ModelError
 from sweep.models import device
-from sweep.models.base import Base, attach_adapter, detach_adapter, load_base, materialize
+from sweep.models.base import Base, load_base, materialize
 from sweep.models.device import choose_attention
+from sweep.models.methods import attach_adapter, detach
 from sweep.models.sources import resolve_revision
 from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, ModelRef
@@ -73,7 +74,7 @@ def test_detaching_leaves_the_base_as_it_was(family: str, folder: Path) -> None:
             for p in model.parameters():
                 if p.requires_grad:
                     p.add_(1.0)
-        detach_adapter(base, model)
+        detach(base, model)
     after = {name: p for name, p in base.model.named_parameters() if "score" not in name}
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -100,7 +101,7 @@ def test_same_seed_gives_the_same_start_and_another_does_not(folder: Path) -> No
     for seed in (0, 0, 1):
         model = attach_adapter(base, ("a", "b"), CANDIDATE, seed)
         starts.append(logits(model, base))
-        detach_adapter(base, model)
+        detach(base, model)
     assert torch.equal(starts[0], starts[1])
     assert not torch.equal(starts[0], starts[2])
 

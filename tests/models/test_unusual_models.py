@@ -15,7 +15,8 @@ from sweep.config import ModelConfig
 from sweep.data import Corpus, Subsets
 from sweep.errors import ModelError
 from sweep.export.cli import main as export
-from sweep.models.base import attach_adapter, load_base, needs_checkpointing
+from sweep.models.base import load_base
+from sweep.models.methods import attach_adapter, needs_checkpointing
 from sweep.models.sources import resolve_revision
 from sweep.plan import Candidate, ModelRef, Plan
 from sweep.training.batches import Encoder

@@ -11,7 +11,8 @@ import torch
 from transformers import get_linear_schedule_with_warmup
 
 from sweep.data import Corpus, Subsets
-from sweep.models.base import load_base, materialize, needs_checkpointing
+from sweep.models.base import load_base, materialize
+from sweep.models.methods import needs_checkpointing
 from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.checkpoints import list_checkpoints

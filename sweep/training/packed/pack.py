@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -10,8 +11,10 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from sweep.errors import ModelError
-from sweep.models.base import Base, attach_adapter, detach_adapter
+from sweep.models.base import Base
 from sweep.models.device import cast_to
+from sweep.models.heads import is_plain
+from sweep.models.methods import attach_adapter, detach, lora_of
 from sweep.plan import TrialSpec
 from sweep.training.checkpoint import Tensors
 from sweep.training.packed.layers import Dropout, Layout, PackedHead, PackedLinear
@@ -20,7 +23,6 @@ from sweep.training.packed.stacks import LayerShape, Stacks, StackShape, fit_sha
 
 # What PEFT puts before the names of the base model's own weights.
 PREFIX = "base_model.model."
-HEAD = f"{PREFIX}score.modules_to_save.default.weight"
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,22 @@ class Pack:
     """The stacked adapters and heads on one base; slots are in the order of ``members``."""
 
     def __init__(self, base: Base) -> None:
+        """Raises ModelError unless the head of ``base`` is a single layer."""
+        if not is_plain(base.head):
+            raise ModelError(
+                f"model {base.ref.name}: its classification head ({', '.join(base.head)}) is not a "
+                "single linear layer without bias, so a pack cannot hold it; set "
+                "resources.engine=solo"
+            )
+        ((self._head_path, head),) = base.head.items()
+        hidden: Any = head.in_features
+        self._head_name = f"{PREFIX}{self._head_path}.modules_to_save.default.weight"
         self.base = base
         self.members: dict[str, Member] = {}
         self.layout = Layout()
         self.linears: list[PackedLinear] = []
         self.head = PackedHead(self.layout)
-        self.stacks = Stacks(StackShape((), base.head.in_features, 1, 1), 0, base.device)
+        self.stacks = Stacks(StackShape((), hidden, 1, 1), 0, base.device)
         self._scaling = torch.ones(0, 1, 1, device=base.device)
         self._absent = torch.zeros(0, 1, dtype=torch.bool, device=base.device)
 
@@ -60,10 +72,9 @@ class Pack:
         drawn = self._draw(spec)
         if not self.linears:
             self._build_layers(drawn.layers)
-        candidate = spec.candidate
-        scaling = candidate.lora_alpha / candidate.lora_rank
+        lora = lora_of(spec.candidate)
         kept = list(range(len(self.members)))
-        self.members[spec.trial_id] = Member(candidate.lora_rank, spec.cell.n_labels, scaling)
+        self.members[spec.trial_id] = Member(lora.rank, spec.cell.n_labels, lora.scaling)
         self._rebuild(kept)
         for name, value in self.trainable_weights(spec.trial_id):
             value.copy_(drawn.weights[name])
@@ -95,7 +106,7 @@ class Pack:
                 }
                 total = sum(parameter.numel() for parameter in model.parameters())
             finally:
-                detach_adapter(self.base, model)
+                detach(self.base, model)
         return Drawn(layers, weights, total)
 
     @contextmanager
@@ -104,13 +115,13 @@ class Pack:
         layers = self.stacks.shape.layers
         for layer, module in zip(layers, self.linears, strict=True):
             self.base.model.set_submodule(layer.path, module.base)
-        self.base.model.score = self.base.head
+        self.base.model.set_submodule(self._head_path, self.base.head[self._head_path])
         try:
             yield
         finally:
             for layer, module in zip(layers, self.linears, strict=True):
                 self.base.model.set_submodule(layer.path, module)
-            self.base.model.score = self.head
+            self.base.model.set_submodule(self._head_path, self.head)
 
     def _build_layers(self, layers: tuple[LayerShape, ...]) -> None:
         shape = self.stacks.shape
@@ -158,7 +169,7 @@ class Pack:
             path = f"{PREFIX}{layer.path}"
             named.append((f"{path}.lora_A.default.weight", a[slot, : member.rank]))
             named.append((f"{path}.lora_B.default.weight", b[slot, :, : member.rank]))
-        return [*named, (HEAD, heads[slot, : member.classes])]
+        return [*named, (self._head_name, heads[slot, : member.classes])]
 
     def optimizer_state(self, trial_id: str) -> Tensors:
         """Return a trial's AdamW state by the names of ``flatten_adamw_state``."""
@@ -178,8 +189,8 @@ class Pack:
             for name, value in self._named(moments, trial_id):
                 if f"{name}/{key}" in flat:
                     value.copy_(flat[f"{name}/{key}"])
-        if f"{HEAD}/step" in flat:
-            stacks.steps[self.slot(trial_id)] = flat[f"{HEAD}/step"].to(stacks.device)
+        if f"{self._head_name}/step" in flat:
+            stacks.steps[self.slot(trial_id)] = flat[f"{self._head_name}/step"].to(stacks.device)
 
 
 def _shape_of(path: str, module: nn.Module, model: str) -> LayerShape:

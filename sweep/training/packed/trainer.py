@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from sweep.data import CellData
-from sweep.models.base import Base, needs_checkpointing, set_checkpointing
+from sweep.models.base import Base
 from sweep.models.device import is_out_of_memory
+from sweep.models.methods import needs_checkpointing, set_checkpointing
 from sweep.plan import TrialSpec
 from sweep.storage.events import EpochResult
 from sweep.training.batches import Encoder

@@ -8,6 +8,7 @@ import torch
 
 from sweep.data import CellData
 from sweep.models.device import measure_peak_memory
+from sweep.models.methods import lora_of
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult
@@ -139,7 +140,7 @@ class PackedTrial(Trial):
         """Return the dropout of ``part``; masks follow from seed, epoch, step and part alone."""
         purpose = ("dropout", self.progress.epoch, self.position, self.parts.index(part))
         seed = derive_seed(self.spec.cell.seed, *purpose)
-        return Dropout(self.spec.candidate.lora_dropout, seed, part.rows, part.width)
+        return Dropout(lora_of(self.spec.candidate).dropout, seed, part.rows, part.width)
 
     def end_phase(self) -> None:
         """Record the outcome of the phase, and enter the next one."""
