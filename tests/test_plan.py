@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -39,7 +40,7 @@ def test_every_cell_of_the_grid_is_planned_once(plan: Plan) -> None:
 def test_every_cell_has_the_same_candidates(plan: Plan) -> None:
     for cell in plan.cells:
         own = {t.candidate for t in plan.trials if t.cell == cell}
-        assert own == set(plan.candidates)
+        assert own == set(plan.candidates[cell.model])
 
 
 def test_ids_are_distinct(plan: Plan) -> None:
@@ -167,3 +168,40 @@ def test_planning_imports_neither_torch_nor_ray() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch','ray','transformers','peft')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def plan_methods(write_config: WriteConfig, subsets: Subsets, **full: Any) -> Plan:
+    """Return the plan of a model by both methods, the second with other keys ``full``."""
+    models = [
+        {"name": "tiny-llama", "path": "tiny:llama"},
+        {"name": "other", "path": "tiny:llama", "method": "full", **full},
+    ]
+    grid = {"models": models, "n_labels": [2], "n_samples": [16]}
+    revisions = {"tiny-llama": "llama-v1", "other": "llama-v1"}
+    return build_plan(load_config(write_config(grid=grid)), subsets, revisions)
+
+
+def test_a_model_is_planned_once_per_method(write_config: WriteConfig, subsets: Subsets) -> None:
+    plan = plan_methods(write_config, subsets, tune={"candidates": 3, "learning_rate": [1, 2, 3]})
+    lora, full = plan.cells
+    assert lora.cell_id != full.cell_id
+    assert [len(plan.candidates[name]) for name in ("tiny-llama", "other")] == [2, 3]
+    assert all(each.lora is None for each in plan.candidates["other"])
+    assert {spec.model.method for spec in plan.trials if spec.cell == full} == {"full"}
+
+
+def test_ids_of_lora_trials_do_not_depend_on_the_methods(
+    write_config: WriteConfig, subsets: Subsets
+) -> None:
+    alone = replan(write_config, subsets, "grid.n_labels=[2]", "grid.n_samples=[16]")
+    both = plan_methods(write_config, subsets, tune={"learning_rate": [1e-4, 1e-3]})
+    assert ids(alone) < ids(both)
+
+
+def test_an_override_of_one_model_changes_no_trial_of_another(
+    write_config: WriteConfig, subsets: Subsets
+) -> None:
+    one = plan_methods(write_config, subsets, tune={"learning_rate": [1e-4, 1e-3]})
+    two = plan_methods(write_config, subsets, tune={"learning_rate": [2e-4, 2e-3]})
+    lora = {spec.trial_id for spec in one.trials if spec.model.method == "lora"}
+    assert ids(one) & ids(two) == lora

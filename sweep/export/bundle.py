@@ -141,7 +141,7 @@ def load_stock(folder: Path, merged: bool, trust_remote_code: bool = False) -> A
     config = AutoConfig.from_pretrained(
         path, subfolder=CLASSIFIER, trust_remote_code=trust_remote_code
     )
-    options |= {name: getattr(config, name) for name in NAMES}
+    options |= {name: getattr(config, name) for name in NAMES if hasattr(config, name)}
     # The base model may have a head of its own, for other classes.
     options["ignore_mismatched_sizes"] = True
     model = AutoPeftModelForSequenceClassification.from_pretrained(path, **options)

@@ -159,7 +159,8 @@ from transformers import AutoConfig, pipeline
 
 {first}
 config = AutoConfig.from_pretrained(folder, subfolder="classifier"{remote})
-names = {{k: getattr(config, k) for k in ("id2label", "label2id", "pad_token_id")}}
+names = ("id2label", "label2id", "pad_token_id")
+names = {{name: getattr(config, name) for name in names if hasattr(config, name)}}
 names["ignore_mismatched_sizes"] = True  # the base model's own head, if it has one
 model = Classifier.from_pretrained(folder, dtype="float32"{remote}, **names)
 classify = pipeline("text-classification", model=model, tokenizer=folder, truncation=True)

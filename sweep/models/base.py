@@ -140,6 +140,15 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
     return Base(ref, model, tokenizer, pass_dtype, device, forward, parts, names, unused, original)
 
 
+def has_padded_positions(model: PreTrainedModel) -> bool:
+    """Return whether positions are counted from the padding token's number, as in RoBERTa."""
+    return any(
+        isinstance(layer, nn.Embedding) and layer.padding_idx is not None
+        for path, layer in model.named_modules()
+        if "position" in path.rpartition(".")[2]
+    )
+
+
 @torch.no_grad()
 def find_unused(model: PreTrainedModel) -> tuple[str, ...]:
     """Return the parts of the base model that no text passes through, as dotted paths."""
@@ -172,6 +181,9 @@ def _holds_blocks(part: nn.Module) -> bool:
 def set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
     """Make model and tokenizer agree on a padding token; the attention mask hides it either way.
 
+    Where positions are counted from its number, it stays the one that the weights were trained
+    with.
+
     Raises ModelError if the tokenizer is not the model's.
     """
     rows = count_rows(model)
@@ -180,5 +192,7 @@ def set_padding(model: PreTrainedModel, tokenizer: Any, name: str) -> None:
     if padding != tokenizer.pad_token:
         tokenizer.pad_token = padding
     tokenizer.padding_side = "right"
+    known = model.config.get_text_config().pad_token_id
+    if isinstance(known, int) and has_padded_positions(model):
+        return
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    model.config.pad_token_id = tokenizer.pad_token_id

@@ -54,7 +54,8 @@ def find_head(model: PreTrainedModel, loaded: Loaded, name: str) -> dict[str, nn
     """Return the head of ``model``, which was built for `MARKED_LABELS` labels: all layers outside
     its base model, and a pooler inside for which there were no weights.
 
-    Raises ModelError if no linear layer there gives the logits.
+    Raises ModelError if no linear layer there gives the logits, or if the model could not tell
+    texts from padding.
     """
     inner = base_of(model)
     if inner is None:
@@ -68,6 +69,11 @@ def find_head(model: PreTrainedModel, loaded: Loaded, name: str) -> dict[str, nn
         raise ModelError(
             f"model {name}'s classification head ({format_names(sorted(outside), 3) or 'none'} in "
             f"{type(model).__name__}) has no linear layer with an output per label; {OTHER_MODEL}"
+        )
+    if "attention_mask" not in inspect.signature(model.forward).parameters:
+        raise ModelError(
+            f"model {name}'s architecture ({type(model).__name__}) takes no attention mask, so the "
+            f"padding of shorter texts would count; {OTHER_MODEL}"
         )
     return _find_lacking_pooler(model, inner, loaded) | outside
 

@@ -56,7 +56,7 @@ def test_study_has_the_cells_and_trials_it_claims(
     plan = build_plan(config, subsets, revisions)
     assert len({cell.cell_id for cell in plan.cells}) == cells
     assert len({spec.trial_id for spec in plan.trials}) == cells * candidates
-    assert len(plan.candidates) == candidates
+    assert {len(own) for own in plan.candidates.values()} == {candidates}
 
 
 def test_its_comments_give_the_number_of_trials(study: str) -> None:

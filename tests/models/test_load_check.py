@@ -11,8 +11,9 @@ import pytest
 import torch
 from model_folders import (
     DECODERS,
-    OTHER_HEADS,
+    ENCODERS,
     ROWS,
+    UNTRAINABLE,
     build_small_tokenizer,
     edit_json,
     write_decoder,
@@ -64,11 +65,25 @@ def test_decoders_pass(name: str, tmp_path: Path) -> None:
     assert ask(write_decoder(tmp_path / "m", name)) == LoadAnswer("grid.models.0")
 
 
-@pytest.mark.parametrize(("build", "head"), OTHER_HEADS.values(), ids=OTHER_HEADS)
-def test_head_of_another_name_is_named(build: Callable[[], Any], head: str, tmp_path: Path) -> None:
-    sentence = refusal(write_folder(tmp_path / "m", build()))
-    assert f"classification head ({head} in" in sentence
-    assert "use a decoder" in sentence
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_pass(name: str, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "m", ENCODERS[name]())
+    assert ask(folder) == LoadAnswer("grid.models.0")
+
+
+@pytest.mark.parametrize("name", ["t5", "fnet"])
+def test_what_cannot_be_trained_is_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    build, reason = UNTRAINABLE[name]
+    sentence = ask(write_folder(tmp_path / "m", build())).error or ""
+    assert reason in sentence
+    assert "use another model" in sentence or "use an encoder" in sentence
+
+
+def test_a_classifier_that_padding_changes_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    build, reason = UNTRAINABLE["xlnet"]
+    folder = write_folder(tmp_path / "m", build())
+    with pytest.raises(ModelError, match=reason):
+        load_base(ModelRef("m", str(folder), "x"), str(folder), "float32", torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -220,16 +235,16 @@ def test_target_modules_that_name_no_layer_are_refused(folder: Path) -> None:
 
 
 def test_models_are_tried_in_another_process_and_told_by_their_key(tmp_path: Path) -> None:
-    build, head = OTHER_HEADS["bert"]
+    build, reason = UNTRAINABLE["t5"]
     models = [
         ModelConfig(name="tiny", path="tiny:llama"),
         ModelConfig(name="good", path=str(write_decoder(tmp_path / "good"))),
-        ModelConfig(name="bert", path=str(write_folder(tmp_path / "bert", build()))),
+        ModelConfig(name="t5", path=str(write_folder(tmp_path / "t5", build()))),
     ]
     found = [(index, model, resolve_model(index, model)) for index, model in enumerate(models)]
     (finding,) = check_loading(found)
     assert (finding.level, finding.key) == ("error", "grid.models.2")
-    assert f"model bert's classification head ({head}" in finding.sentence
+    assert f"model t5's architecture 't5' {reason}" in finding.sentence
 
 
 @pytest.mark.parametrize("module", ["sweep.no_such_module", "sweep.errors"])
@@ -271,19 +286,19 @@ def test_dry_run_and_run_give_one_sentence_and_load_no_torch(
     assert capsys.readouterr().err == f"{sentence}\n"
 
 
-def test_hub_encoder_is_refused_by_its_configuration_alone(tmp_path: Path) -> None:
-    build, _ = OTHER_HEADS["bert"]
+def test_hub_model_is_refused_by_its_configuration_alone(tmp_path: Path) -> None:
+    build, reason = UNTRAINABLE["t5"]
     write_folder(tmp_path / "whole", build())
     (tmp_path / "snapshot").mkdir()
     (tmp_path / "whole" / "config.json").rename(tmp_path / "snapshot" / "config.json")
     tree = json.loads((tmp_path / "snapshot" / "config.json").read_text())
     files = frozenset({"config.json", "model.safetensors", "tokenizer.json"})
     found = ResolvedModel("x", tree, tmp_path / "snapshot", files)
-    request = build_request(0, ModelConfig(name="m", path="some/bert"), found)
+    request = build_request(0, ModelConfig(name="m", path="some/t5"), found)
     assert request is not None
     assert not request.has_weights
     assert not request.has_tokenizer
-    assert "'classifier'" in str(answer(request).error)
+    assert reason in str(answer(request).error)
 
 
 def test_hub_decoder_that_is_not_here_yet_needs_no_try(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from sweep.data import Corpus, Subsets
 from sweep.errors import ModelError
 from sweep.export.cli import main as export
 from sweep.models.base import load_base
-from sweep.models.methods import attach_adapter, needs_checkpointing
+from sweep.models.methods import needs_checkpointing
 from sweep.models.sources import resolve_revision
-from sweep.plan import Candidate, ModelRef, Plan
+from sweep.plan import ModelRef, Plan
 from sweep.training.batches import Encoder
 from sweep.training.solo import SoloEngine
 
@@ -95,13 +95,6 @@ def test_text_that_spells_a_token_without_a_row_is_refused(folder: Path) -> None
         ModelError, match=r"'\[MY PAD\]'.* without a row in the model's table of 300 embeddings"
     ):
         encoder.encode(["what [MY PAD] day"], [0])
-
-
-def test_adapter_is_not_put_on_a_model_without_the_head_it_takes_off(folder: Path) -> None:
-    base = load_base(ModelRef("m", str(folder), "x"), str(folder), "float32", torch.device("cpu"))
-    base.model.score = torch.nn.Sequential(torch.nn.Linear(32, 13))
-    with pytest.raises(ModelError, match=r"classification head \('score' in LlamaForSequence"):
-        attach_adapter(base, ("a", "b"), Candidate(0, 4, 8.0, 5e-3, 0.0, 0.0), seed=0)
 
 
 def test_checkpointing_is_refused_where_the_architecture_has_none(folder: Path) -> None:

@@ -3,18 +3,15 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    BertConfig,
-    BertForMaskedLM,
     BloomConfig,
     BloomForCausalLM,
-    DistilBertConfig,
-    DistilBertForMaskedLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -30,10 +27,6 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
-    T5Config,
-    T5ForConditionalGeneration,
-    XLNetConfig,
-    XLNetLMHeadModel,
 )
 
 from sweep.models.tiny import build_tokenizer
@@ -44,10 +37,26 @@ SHARED: dict[str, Any] = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
 }  # fmt: skip
 PLAIN = {name: value for name, value in SHARED.items() if name != "num_key_value_heads"}
-DISTIL = {"vocab_size": ROWS, "dim": 32, "hidden_dim": 32, "n_layers": 2, "n_heads": 4}
+DISTIL = {
+    "vocab_size": ROWS, "dim": 32, "hidden_dim": 32, "n_layers": 2, "n_heads": 4,
+    "max_position_embeddings": 64,
+}  # fmt: skip
 OPT = {
     "vocab_size": ROWS, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2,
     "num_attention_heads": 4, "max_position_embeddings": 64,
+}  # fmt: skip
+GPT2 = {"vocab_size": ROWS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+DISENTANGLED: dict[str, Any] = {
+    "relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"],
+    "norm_rel_ebd": "layer_norm", "position_buckets": 16, "share_att_key": True,
+}  # fmt: skip
+MODERN = {
+    "global_attn_every_n_layers": 2, "local_attention": 16, "pad_token_id": 0, "eos_token_id": 2,
+    "bos_token_id": 1, "cls_token_id": 1, "sep_token_id": 2,
+}  # fmt: skip
+VISION = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "image_size": 28, "patch_size": 14,
 }  # fmt: skip
 
 DECODERS: Mapping[str, Callable[[], PreTrainedModel]] = {
@@ -67,22 +76,56 @@ DECODERS: Mapping[str, Callable[[], PreTrainedModel]] = {
         BloomConfig(vocab_size=ROWS, hidden_size=32, n_layer=2, n_head=4)
     ),
 }
-OTHER_HEADS: Mapping[str, tuple[Callable[[], PreTrainedModel], str]] = {
-    "bert": (lambda: BertForMaskedLM(BertConfig(**PLAIN)), "'classifier'"),
-    "distilbert": (lambda: DistilBertForMaskedLM(DistilBertConfig(**DISTIL)), "'classifier'"),
+ENCODERS: Mapping[str, Callable[[], PreTrainedModel]] = {
+    "bert": lambda: _of("MaskedLM", "bert", **PLAIN),
+    "roberta": lambda: _of("MaskedLM", "roberta", **PLAIN),
+    "xlm-roberta": lambda: _of("MaskedLM", "xlm-roberta", **PLAIN),
+    "distilbert": lambda: _of("MaskedLM", "distilbert", **DISTIL),
+    "deberta-v2": lambda: _of("MaskedLM", "deberta-v2", **PLAIN, **DISENTANGLED),
+    "modernbert": lambda: _of("MaskedLM", "modernbert", **PLAIN, **MODERN),
+    "electra": lambda: _of("PreTraining", "electra", **PLAIN, embedding_size=24),
+    "albert": lambda: _of("MaskedLM", "albert", **PLAIN, embedding_size=24),
+    "mpnet": lambda: _of("MaskedLM", "mpnet", **PLAIN),
+}
+MORE_DECODERS: Mapping[str, Callable[[], PreTrainedModel]] = {
+    "qwen2": lambda: _of("CausalLM", "qwen2", **SHARED),
+    "gpt2": lambda: _of("CausalLM", "gpt2", **GPT2),
+    "gemma3": lambda: _of("CausalLM", "gemma3_text", **SHARED, head_dim=8, sliding_window=8),
+    "gemma3, multimodal": lambda: _of(
+        "ImageTextToText",
+        "gemma3",
+        text_config=SHARED | {"head_dim": 8, "sliding_window": 8},
+        vision_config=VISION,
+        mm_tokens_per_image=4,
+    ),
+    "smollm3": lambda: _of("CausalLM", "smollm3", **SHARED, pad_token_id=0),
+}
+# What is loaded as a classifier, but cannot be trained here, and why not.
+UNTRAINABLE: Mapping[str, tuple[Callable[[], PreTrainedModel], str]] = {
     "t5": (
-        lambda: T5ForConditionalGeneration(
-            T5Config(vocab_size=ROWS, d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=4)
+        lambda: _of(
+            "Seq2SeqLM", "t5", vocab_size=ROWS, d_model=32, d_kv=8, d_ff=32, num_layers=2,
+            num_heads=4,
         ),
-        "'classification_head'",
+        "has an encoder and a decoder",
+    ),
+    "fnet": (
+        lambda: _of("MaskedLM", "fnet", **PLAIN),
+        "takes no attention mask",
     ),
     "xlnet": (
-        lambda: XLNetLMHeadModel(
-            XLNetConfig(vocab_size=ROWS, d_model=32, n_layer=2, n_head=4, d_inner=32)
+        lambda: _of(
+            "CausalLM", "xlnet", vocab_size=ROWS, d_model=32, n_layer=2, n_head=4, d_inner=32
         ),
-        "'logits_proj'",
+        "padded on the right",
     ),
-}
+}  # fmt: skip
+
+
+def _of(task: str, model_type: str, **fields: Any) -> PreTrainedModel:
+    """Return a model for another task than classification, as models are published."""
+    auto = getattr(transformers, f"AutoModelFor{task}")
+    return cast(PreTrainedModel, auto.from_config(AutoConfig.for_model(model_type, **fields)))
 
 
 def build_small_tokenizer() -> PreTrainedTokenizerFast:
