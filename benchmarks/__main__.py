@@ -31,7 +31,10 @@ PARTS = (
     "imports", "model load", "tokenizing", "training", "evaluation", "checkpoint", "report",
     WAITING,
 )  # fmt: skip
-ENGINES = ("stock", "stock x2", "solo", "packed")
+ENGINES = {
+    "lora": ("stock", "stock x2", "solo", "packed"),
+    "full": ("stock", "stock x2", "plain", "solo"),
+}
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, default=2)
     add("--candidates", type=int, default=4)
     add("--rounds", type=int, default=3, help="runs of each engine, alternating (default: 3)")
-    add("--engines", default=",".join(ENGINES), help=f"default: {','.join(ENGINES)}")
+    add("--engines", help=f"default: {','.join(ENGINES['lora'])}")
     add("--out", type=Path, help="write every run as a row of this Parquet file")
     return parser
 
 
 def main() -> None:
     options = build_parser().parse_args()
-    engines = options.engines.split(",")
+    engines = (options.engines or ",".join(ENGINES[options.method])).split(",")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         task = build_task(folder, choose_models(options, folder), options.data, _changes(options))
@@ -81,7 +84,7 @@ def main() -> None:
 
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
-    tiny = not (options.model or options.random)
+    tiny, full = not (options.model or options.random), options.method == "full"
     return {
         "n_labels": options.labels,
         "n_samples": options.samples,
@@ -89,8 +92,8 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "device": options.device,
-        "lora_rank": [4, 8, 16] if tiny else [8, 16],
-        "learning_rate": [2e-3, 8e-3] if tiny else [2e-4, 1e-3],
+        "lora_rank": None if full else [4, 8, 16] if tiny else [8, 16],
+        "learning_rate": [5e-5, 2e-4] if full else [2e-3, 8e-3] if tiny else [2e-4, 1e-3],
     }
 
 
@@ -98,6 +101,8 @@ def _time(engine: str, task: Task, folder: Path) -> Timing:
     folder.mkdir()
     if engine.startswith("stock"):
         return _time_stock(engine, task, folder)
+    if engine == "plain":
+        return _time_plain(engine, task, folder)
     words = [
         "sweep.run",
         str(task.path),
@@ -127,6 +132,16 @@ def _time_stock(engine: str, task: Task, folder: Path) -> Timing:
     rows = json.loads((folder / "rows.json").read_text())
     parts = {part: sum(row["parts"].get(part, 0.0) for row in rows) for part in PARTS}
     parts[WAITING] = at_once * seconds - sum(parts.values())
+    scores = ([row[f"{split}_accuracy"] for row in rows] for split in ("val", "test"))
+    return Timing(engine, seconds, *scores, parts)
+
+
+def _time_plain(engine: str, task: Task, folder: Path) -> Timing:
+    (folder / "work.json").write_text(json.dumps(task.work))
+    seconds = _run(["benchmarks.plain", str(folder / "work.json"), str(folder / "rows.json")])
+    rows = json.loads((folder / "rows.json").read_text())
+    parts = {part: sum(row["parts"].get(part, 0.0) for row in rows) for part in PARTS}
+    parts[WAITING] = seconds - sum(parts.values())
     scores = ([row[f"{split}_accuracy"] for row in rows] for split in ("val", "test"))
     return Timing(engine, seconds, *scores, parts)
 

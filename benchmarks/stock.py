@@ -49,15 +49,16 @@ def train(config: dict[str, Any]) -> None:
         trial["model"], num_labels=len(trial["labels"]), dtype=torch.float32
     )
     model.config.pad_token_id = tokenizer.pad_token_id
-    adapter = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
-        r=trial["lora_rank"],
-        lora_alpha=trial["lora_alpha"],
-        lora_dropout=trial["lora_dropout"],
-        target_modules="all-linear",
-        fan_in_fan_out=trial["conv1d"],
-    )
-    model = get_peft_model(model, adapter)
+    if trial["lora_rank"] is not None:
+        adapter = LoraConfig(
+            task_type=TaskType.SEQ_CLS,
+            r=trial["lora_rank"],
+            lora_alpha=trial["lora_alpha"],
+            lora_dropout=trial["lora_dropout"],
+            target_modules="all-linear",
+            fan_in_fan_out=trial["conv1d"],
+        )
+        model = get_peft_model(model, adapter)
     marks["model load"], mark = time.time() - mark, time.time()
 
     def encode(rows: dict[str, list[Any]]) -> Any:

@@ -38,6 +38,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose model, corpus, batch size and device."""
     add = parser.add_argument
     add("--model", help="folder of a real model (default: the four tiny families)")
+    add("--method", choices=("lora", "full"), default="lora", help="how --model is fine-tuned")
     add("--random", choices=SIZES, help="a model of this size with random weights")
     add("--data", type=Path, help="folder of a corpus (default: the synthetic one)")
     add("--batch-size", type=int, default=16)
@@ -51,7 +52,8 @@ def choose_models(options: argparse.Namespace, folder: Path) -> list[dict[str, s
         path = write_random_model(options.random, folder / options.random)
         return [{"name": options.random, "path": str(path)}]
     if options.model:
-        return [{"name": Path(options.model).name, "path": options.model}]
+        name = Path(options.model).name
+        return [{"name": name, "path": options.model, "method": options.method}]
     return TINY
 
 
@@ -75,7 +77,7 @@ def build_task(
         },
         "tune": {
             "candidates": changes["candidates"],
-            "lora_rank": changes["lora_rank"],
+            **({"lora_rank": changes["lora_rank"]} if changes["lora_rank"] else {}),
             "learning_rate": {"loguniform": changes["learning_rate"]},
         },
         # Every trial trains every epoch, as the stock recipe does.

@@ -1,0 +1,66 @@
+"""The last block of BERT-like encoders at the first token only: their classifiers read no other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from sweep.models.heads import base_of
+
+PARTS = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output")
+
+
+def find_last_block(model: PreTrainedModel) -> Any:
+    """Return the last block of an encoder that is built like BERT's; None if there is none."""
+    layers = getattr(getattr(base_of(model), "encoder", None), "layer", None)
+    if not isinstance(layers, nn.ModuleList) or not len(layers):
+        return None
+    block: Any = layers[-1]
+    names = {name for name, _ in block.named_modules()}
+    alike = {*PARTS, "intermediate", "output"} <= names and not hasattr(block, "crossattention")
+    return block if alike and hasattr(block.attention.self, "attention_head_size") else None
+
+
+def shorten_last_block(model: PreTrainedModel) -> Callable[[], None] | None:
+    """Have the last block of ``model`` return (texts, 1, width), its output at the first token;
+    None if it is not built like BERT's. Call what is returned to take that back.
+
+    The block's modules are called, so it uses adapters that replace them later.
+    """
+    block = find_last_block(model)
+    if block is None:
+        return None
+
+    def forward(
+        hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
+    ) -> torch.Tensor:
+        mixed = _attend(block.attention.self, hidden_states, attention_mask)
+        mixed = block.attention.output(mixed, hidden_states[:, :1])
+        result: torch.Tensor = block.output(block.intermediate(mixed), mixed)
+        return result
+
+    block.forward = forward
+    return lambda: block.__dict__.pop("forward", None)
+
+
+def _attend(attention: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Return what the first token of ``hidden`` (texts, tokens, width) reads from all."""
+    queries, keys, values = (
+        projection(x).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
+        for projection, x in (
+            (attention.query, hidden[:, :1]),
+            (attention.key, hidden),
+            (attention.value, hidden),
+        )
+    )
+    mixed = nn.functional.scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=None if mask is None else mask[..., :1, :],
+        dropout_p=attention.dropout.p if attention.training else 0.0,
+        scale=attention.attention_head_size**-0.5,
+    )
+    return mixed.transpose(1, 2).flatten(2)
