@@ -21,6 +21,8 @@ class RunSetup:
     folder: Path
     forecast: Forecast = field(default_factory=Forecast)
     pace: PaceForecast = field(default_factory=PaceForecast)
+    packable: frozenset[str] | None = None
+    """Names of the models whose LoRA trials a pack can hold; None: not known, so it is tried."""
     account: DataAccount | None = None
     """What became of the rows that the subsets are drawn from; the journal keeps it."""
 

@@ -1,6 +1,6 @@
 """What the preflight expects of a run, as kept in the journal."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pydantic import ConfigDict, with_config
@@ -29,6 +29,12 @@ class Forecast:
     def largest_trial(self) -> int | None:
         """Return the bytes of the largest model's trial; None if nothing is known."""
         return max(map(int, (self.memory_bytes or {}).values()), default=None)
+
+    def without(self, models: Collection[str]) -> "Forecast":
+        """Return the forecast of all but ``models``."""
+        parts = (self.memory_bytes, self.slot_bytes)
+        kept = ({k: v for k, v in (p or {}).items() if k not in models} or None for p in parts)
+        return Forecast(self.seconds, *kept)
 
     def largest_slot(self) -> int | None:
         """Return the bytes that one more trial of the largest model takes; None as above."""

@@ -40,9 +40,10 @@ CELL_COLUMNS: list[Column] = [
 RESULT_COLUMNS: list[Column] = [
     *CELL_COLUMNS,
     ("kind", TEXT, "", "'model' for a fine-tuned model, 'baseline' for a reference method"),
+    ("method", TEXT, "", "how the model is fine-tuned: lora or full; null for a reference"),
     ("labels", pa.list_(TEXT), "", "names of the label set, in class order"),
     ("candidate", WHOLE, "", "index of the candidate in the sweep's list"),
-    ("lora_rank", WHOLE, "", "rank of the LoRA adapter"),
+    ("lora_rank", WHOLE, "", "rank of the LoRA adapter; null where all weights are trained"),
     ("lora_alpha", REAL, "", "LoRA's alpha; the adapter's output is scaled by alpha / rank"),
     ("lora_dropout", REAL, "", "dropout before the adapter"),
     ("learning_rate", REAL, "", "peak learning rate of AdamW"),
@@ -76,7 +77,7 @@ RESULT_COLUMNS: list[Column] = [
     ("eval_seconds", REAL, "s", "time in validation and test"),
     ("wall_seconds", REAL, "s", "time from the trial's start to its end, on its worker"),
     ("peak_memory_bytes", WHOLE, "B", "highest memory: allocated on a GPU, resident on a CPU"),
-    ("trainable_parameters", WHOLE, "", "parameters of adapter and head"),
+    ("trainable_parameters", WHOLE, "", "parameters that are trained, the head included"),
     ("total_parameters", WHOLE, "", "parameters of base model, adapter and head"),
     ("device", TEXT, "", "processor that trained"),
     ("dtype", TEXT, "", "number format of the base model"),
@@ -184,6 +185,7 @@ def _describe_trial(record: TrialRecord, ended: Ended, best: dict[str, str]) -> 
         row |= {key: value for key, value in event.items() if key in RESULT_NAMES}
     return row | {
         "candidate": spec.candidate.index,
+        "method": spec.model.method,
         "model_path": spec.model.path,
         "model_revision": spec.model.revision,
         "data_fingerprint": spec.data_fingerprint,

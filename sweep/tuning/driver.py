@@ -35,7 +35,7 @@ from sweep.tuning.resume import reopen_failed, replay_results
 from sweep.tuning.scheduler import CellASHA
 from sweep.tuning.search import PlanSearch, build_param_space
 from sweep.tuning.trackers import build_trackers
-from sweep.workers.factory import build_trainable, choose_allocation
+from sweep.workers.factory import Allocation, build_trainable, choose_allocation
 
 # Tune's own state, deleted at the end of a run.
 SCRATCH_NAME = "tune"
@@ -83,13 +83,13 @@ def run_plan(
             treat_term_as_interrupt()
             check_storage(folder, config.storage.checkpoints)
             spec = None if choose_address(address) == LOCAL else read_cluster_spec()
-            allocation = choose_allocation(config, spec, setup.forecast, notify)
+            allocation = choose_allocation(setup, spec, notify)
             baselines.start()
             display.start()
         if waiting:
             callbacks = [display, baselines, *trackers]
             trainable = build_trainable(setup, allocation)
-            _fit(setup, trainable, allocation.resources, scheduler, recorder, callbacks)
+            _fit(setup, trainable, allocation, scheduler, recorder, callbacks)
         baselines.finish()
     finally:
         display.stop()
@@ -165,14 +165,14 @@ def _read_commit() -> str | None:
 def _fit(
     setup: RunSetup,
     trainable: Any,
-    resources: dict[str, float],
+    allocation: Allocation,
     scheduler: CellASHA,
     recorder: Recorder,
     callbacks: Sequence[SessionCallback],
 ) -> None:
     config, plan, scratch = setup.config, setup.plan, setup.folder / SCRATCH_NAME
     tuner = tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory([resources])),
+        tune.with_resources(trainable, allocation.of_trial),
         param_space=build_param_space(config, plan),
         tune_config=tune.TuneConfig(
             search_alg=PlanSearch(plan, recorder.record),

@@ -1,7 +1,7 @@
 """Chooses each trial's actor and its Ray resources, by the engine that trains."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -11,10 +11,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sweep.cluster.allocation import choose_slots, packed_resources, trial_resources
 from sweep.cluster.autoscaler import ClusterSpec
 from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
-from sweep.config import Config, ResourcesConfig
+from sweep.config import ResourcesConfig
 from sweep.preflight.setup import RunSetup
-from sweep.storage.forecast import Forecast
 from sweep.workers.host_pool import HostPool
+from sweep.workers.mixed_actor import MixedTrialActor
 from sweep.workers.packed_actor import PackedTrialActor
 from sweep.workers.solo_actor import SoloTrialActor
 
@@ -33,31 +33,58 @@ class Allocation:
     engine: str
     resources: dict[str, float]
     slots: int = 1
+    alone: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    """With the packed engine: the models whose trials train alone beside the packs, and the
+    resources of each of these trials."""
+
+    def of_trial(self, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        """Return the resources of the trial with Tune's ``config``."""
+        return tune.PlacementGroupFactory([self.alone.get(config["model"], self.resources)])
 
 
 def choose_allocation(
-    config: Config,
-    spec: ClusterSpec | None,
-    forecast: Forecast,
-    notify: Callable[[str], None],
+    setup: RunSetup, spec: ClusterSpec | None, notify: Callable[[str], None]
 ) -> Allocation:
     """Return the engine and a trial's share of the connected cluster, including the workers that
-    ``spec`` may still start."""
+    ``spec`` may still start. A pack takes the trials that it can; the others train alone."""
+    config, forecast = setup.config, setup.forecast
     capacity = wait_for_capacity(spec, config.resources.cpus_per_trial, notify)
     if spec:
         cpus, gpus = capacity.get("CPU", 0), capacity.get("GPU", 0)
         notify(f"with all its workers, the cluster has {cpus:g} CPUs, {gpus:g} GPUs")
-    engine = choose_engine(config.resources, capacity)
-    memory, gpu = forecast.largest_trial(), find_gpu_memory(spec)
+    engine, gpu = choose_engine(config.resources, capacity), find_gpu_memory(spec)
+    alone = list_unpackable(setup) if engine == "packed" else []
+    if len(alone) == len(config.grid.models):
+        engine = "solo"
     if engine == "solo":
-        return Allocation(engine, trial_resources(config, capacity, memory, gpu))
+        return Allocation(engine, trial_resources(config, capacity, forecast.largest_trial(), gpu))
+    packed = forecast.without(alone)
     on_gpu = bool(capacity.get("GPU", 0.0))
-    slots = choose_slots(config.resources, memory, forecast.largest_slot(), gpu, on_gpu)
+    slots = choose_slots(
+        config.resources, packed.largest_trial(), packed.largest_slot(), gpu, on_gpu
+    )
     coming = [kind.resources for kind in (spec or ClusterSpec()).worker_types if kind.max_workers]
     nodes = [*(node["Resources"] for node in list_nodes()), *coming]
-    return Allocation(
-        engine, packed_resources(nodes, slots, config.resources.cpus_per_trial), slots
-    )
+    needs = forecast.memory_bytes or {}
+    apart = {
+        name: trial_resources(config, capacity, int(needs[name]) if name in needs else None, gpu)
+        for name in alone
+    }
+    if alone:
+        notify(f"trained alone, beside the packs: {', '.join(alone)}")
+    shared = packed_resources(nodes, slots, config.resources.cpus_per_trial)
+    return Allocation(engine, shared, slots, apart)
+
+
+def list_unpackable(setup: RunSetup) -> list[str]:
+    """Return the names of the models whose trials no pack can hold: all weights are trained, or
+    the classification head is not a single layer."""
+    known = setup.packable
+    return [
+        model.name
+        for model in setup.config.grid.models
+        if model.method == "full" or (known is not None and model.name not in known)
+    ]
 
 
 def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
@@ -81,4 +108,8 @@ def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
     )
     if "GPU" not in allocation.resources:
         hosts.warm.remote()
-    return tune.with_parameters(PackedTrialActor, hosts=hosts, **parameters)
+    parameters["hosts"] = hosts
+    if not allocation.alone:
+        return tune.with_parameters(PackedTrialActor, **parameters)
+    alone = frozenset(allocation.alone)
+    return tune.with_parameters(MixedTrialActor, subsets=subsets, alone=alone, **parameters)

@@ -114,7 +114,7 @@ class PackedTrialActor(TuneTrial):
     ) -> None:
         """Prepare the actor, once; further trials come through ``reset_config``."""
         self._open_folders(run_folder, storage)
-        self._engine: HostedEngine = HostedEngine(hosts, max_epoch_seconds)
+        self._engine = HostedEngine(hosts, max_epoch_seconds)
         self._take(config)
 
     def _explain(self, error: Exception) -> EpochResult:

@@ -3,6 +3,7 @@
 import faulthandler
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -10,7 +11,7 @@ import ray
 from sweep.data import Subsets
 from sweep.storage.events import EpochResult
 from sweep.storage.run_folder import MODELS_NAME
-from sweep.workers.trial_actor import TuneTrial
+from sweep.workers.trial_actor import TrialEngine, TuneTrial
 
 
 class SoloTrialActor(TuneTrial):
@@ -28,16 +29,9 @@ class SoloTrialActor(TuneTrial):
 
         ``storage`` is where checkpoints go; None means the run folder, which every node must see.
         """
-        # Imported here because the driver, which starts without torch, imports this module too.
-        import torch
-
-        from sweep.training.solo import SoloEngine
-
-        cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
-        torch.set_num_threads(max(1, int(cpus)))
         self._open_folders(run_folder, storage)
         self._max_epoch_seconds = max_epoch_seconds
-        self._engine = SoloEngine(subsets, self._scratch / MODELS_NAME)
+        self._engine = build_solo_engine(subsets, self._scratch)
         self._take(config)
 
     def step(self) -> EpochResult:
@@ -48,6 +42,18 @@ class SoloTrialActor(TuneTrial):
         from sweep.workers.failures import explain_failure
 
         return explain_failure(error)
+
+
+def build_solo_engine(subsets: Subsets, scratch: Path) -> TrialEngine:
+    """Return an engine that trains in this actor, on as many threads as it has CPUs."""
+    # Imported here because the driver, which starts without torch, imports this module too.
+    import torch
+
+    from sweep.training.solo import SoloEngine
+
+    cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+    torch.set_num_threads(max(1, int(cpus)))
+    return SoloEngine(subsets, scratch / MODELS_NAME)
 
 
 @contextmanager

@@ -109,6 +109,26 @@ def test_packed_sweep_gives_the_table_of_the_solo_one(solo: Path, packed: Path, 
         assert_same_table(solo, packed, name)
 
 
+def test_trials_that_no_pack_can_hold_train_alone_beside_the_packs(
+    config: Path, out: Path, address: str, solo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [
+        {"name": "tiny-llama", "path": "tiny:llama"},
+        {"name": "tiny-full", "path": "tiny:llama", "method": "full", "tune": {"candidates": 2}},
+    ]
+    grid = ["--set", f"grid.models={models}", "--set", "grid.n_labels=[2]"]
+    mixed = rows(run_sweep(config, out, address, "mixed", *PACKED, *grid))
+    assert "trained alone, beside the packs: tiny-full" in capsys.readouterr().out
+    packed = {key: row for key, row in mixed.items() if row["model"] == "tiny-llama"}
+    alone = [row for row in mixed.values() if row["model"] == "tiny-full"]
+    assert [row["test_accuracy"] for row in packed.values()] == [
+        rows(solo)[key]["test_accuracy"] for key in packed
+    ]
+    assert [row["status"] for row in alone] == ["finished"] * 2
+    assert all(row["trainable_parameters"] == row["total_parameters"] for row in alone)
+    assert {row["method"] for row in alone} == {"full"}
+
+
 @THOROUGH
 def test_asha_stops_the_same_trials_where_they_come_in_the_same_order(
     config: Path, out: Path, address: str
