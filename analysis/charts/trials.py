@@ -152,6 +152,10 @@ def _mark_ends(base: alt.Chart) -> alt.Chart:
     )
 
 
+# Stands where LoRA would have a rank.
+ALL_WEIGHTS = "all weights"
+
+
 def draw_candidates(candidates: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """Return each candidate at its learning rate and rank: a panel per model.
 
@@ -160,6 +164,9 @@ def draw_candidates(candidates: pd.DataFrame, models: list[str]) -> alt.FacetCha
     """
     frame = candidates.round(5)
     frame["text"] = [f"{100 * value:.1f}" for value in frame["shortfall"]]
+    ranks = frame["lora_rank"].dropna().astype(int)
+    frame["rank"] = ranks.astype(str).reindex(frame.index, fill_value=ALL_WEIGHTS)
+    rows = [*map(str, sorted(set(ranks), reverse=True)), ALL_WEIGHTS]
     x = alt.X(
         "learning_rate:Q",
         title="learning rate",
@@ -169,9 +176,9 @@ def draw_candidates(candidates: pd.DataFrame, models: list[str]) -> alt.FacetCha
     fill = fill.scale(alt.Scale(range=["#1d4e7e", "#cfe5df"], domain=[0, 0.2], clamp=True))
     base = alt.Chart().encode(
         x=x.axis(alt.Axis(format=".0e", values=RATE_TICKS, grid=False, labelOverlap="greedy")),
-        y=alt.Y("lora_rank:O", title="LoRA rank", sort="descending"),
+        y=alt.Y("rank:O", title="LoRA rank", sort=rows),
         tooltip=[
-            tip("lora_rank:Q", "LoRA rank"),
+            tip("rank:N", "LoRA rank"),
             tip("learning_rate:Q", "learning rate", ".2~e"),
             tip("shortfall:Q", "behind the best of its cells", PERCENT),
             tip("cells:Q", "cells"),

@@ -31,6 +31,13 @@ def format_decimal(value: float | None, decimals: int = 1) -> str:
     return NOTHING if value is None or pd.isna(value) else f"{value:.{decimals}f}"
 
 
+def format_rank(value: float | None, kind: str = "model") -> str:
+    """Return LoRA's rank; 'all weights' for a model that has none."""
+    if value is None or pd.isna(value):
+        return "all weights" if kind == "model" else NOTHING
+    return f"{value:.0f}"
+
+
 def format_digits(value: float | None) -> str:
     """Return a number with three significant digits."""
     return NOTHING if value is None or pd.isna(value) else f"{value:.3g}"
@@ -78,6 +85,7 @@ FILTERS = {
     "chance": format_chance,
     "points": format_points,
     "decimal": format_decimal,
+    "rank": format_rank,
     "digits": format_digits,
     "utc": format_time,
     "p": format_p,

@@ -154,5 +154,6 @@ def compare_candidates(results: pd.DataFrame) -> pd.DataFrame:
     best = trials.groupby("cell_id")["val_accuracy"].transform("max")
     trials = trials.assign(shortfall=best - trials["val_accuracy"])
     keys = ["model", "candidate", "lora_rank", "learning_rate"]
-    grouped = trials.groupby(keys, sort=False)
+    # Where all weights are trained, there is no rank.
+    grouped = trials.groupby(keys, sort=False, dropna=False)
     return grouped.agg(shortfall=("shortfall", "mean"), cells=("cell_id", "nunique")).reset_index()

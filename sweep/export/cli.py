@@ -32,9 +32,10 @@ from sweep.startup.streams import steady_streams
 from sweep.storage.run_folder import CONFIG_NAME
 
 DESCRIPTION = """\
-Write the best trial of a cell as a folder that stock peft and transformers load: adapter and head,
-tokenizer, label names, settings and a model card. Those libraries then load the folder and score
-the test texts; it only gets its name if the score is the same as in the run."""
+Write the best trial of a cell as a folder that stock peft and transformers load: adapter and head
+(or all weights, where all were trained), tokenizer, label names, settings and a model card. Those
+libraries then load the folder and score the test texts; it only gets its name if the score is the
+same as in the run."""
 
 EPILOG = """\
 Which trial: validation chooses, never test. It is the finished trial of the cell with the highest
@@ -42,7 +43,8 @@ validation accuracy; with --best, of the cell whose chance-normalized validation
 (accuracy - 1/k) / (1 - 1/k) for k labels, is the highest.
 
 An adapter refers to its base model: by id and commit on the Hub, else by the folder's absolute path
-(for a tiny family, RUN/models/...). --merge writes a self-contained folder.
+(for a tiny family, RUN/models/...). --merge writes a self-contained folder; so is that of a full
+fine-tune, always.
 
 examples:
   python -m sweep.export runs/quickstart --best --out winner
@@ -98,9 +100,11 @@ def _export(options: argparse.Namespace) -> int:
     partial = check_target(out)
     folder = options.run.absolute()
     winner = find_winner(folder, options.cell)
+    # Where all weights were trained, they are exported, and there is no adapter to merge.
+    complete = options.merge or winner.spec.model.method == "full"
     if options.push:
-        check_push(options.push, winner.spec, options.merge)
-    rescored = write_folder(winner, folder, partial, Shape(out.name, options.merge))
+        check_push(options.push, winner.spec, complete)
+    rescored = write_folder(winner, folder, partial, Shape(out.name, complete))
     rename_finished(partial, out)
     print(format_summary(winner, rescored))
     if options.push:

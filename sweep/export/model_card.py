@@ -93,7 +93,7 @@ def _front_matter(spec: TrialSpec, data: DataConfig, shape: Shape) -> str:
     tree: dict[str, Any] = {
         "library_name": "transformers" if shape.merged else "peft",
         "pipeline_tag": "text-classification",
-        "tags": ["text-classification", "lora", "sweep"],
+        "tags": ["text-classification", *(["lora"] if spec.candidate.lora else []), "sweep"],
     }
     if has_hub_base(spec):
         tree |= {"base_model": spec.model.path}
@@ -105,6 +105,11 @@ def _front_matter(spec: TrialSpec, data: DataConfig, shape: Shape) -> str:
 
 def _introduce(spec: TrialSpec, shape: Shape) -> str:
     base = f"{escape(spec.model.path)} (revision {escape(spec.model.revision)})"
+    if spec.candidate.lora is None:
+        return (
+            f"A sequence classifier: {base}, all of its weights fine-tuned, float32. The folder is "
+            "self-contained."
+        )
     if shape.merged:
         return (
             f"A sequence classifier: the weights of {base} with a LoRA adapter of rank "
@@ -196,10 +201,15 @@ def _describe_license(spec: TrialSpec) -> str:
 def _format_settings(winner: Winner) -> str:
     spec, ended = winner.spec, winner.ended
     candidate, recipe = spec.candidate, spec.recipe
+    lora = candidate.lora
+    method = (
+        f"LoRA rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}"
+        if lora
+        else "all weights fine-tuned"
+    )
     lines = [
-        f"- LoRA rank {candidate.lora_rank}, alpha {candidate.lora_alpha:g}, dropout "
-        f"{candidate.lora_dropout:g}; AdamW, learning rate {candidate.learning_rate:g}, weight "
-        f"decay {candidate.weight_decay:g}",
+        f"- {method}; AdamW, learning rate {candidate.learning_rate:g}, weight decay "
+        f"{candidate.weight_decay:g}",
         f"- batches of {recipe.batch_size} texts, epoch {ended['best_epoch']} of "
         f"{ended['epochs_run']} trained",
         f"- on {escape(str(ended.get('device')))}, with "

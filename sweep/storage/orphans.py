@@ -81,7 +81,9 @@ def describe_orphaned_trials(planned: Iterable[TrialSpec], record: RunRecord) ->
 def _describe(orphan: OrphanedTrial) -> str:
     spec, ended = orphan.record.spec, orphan.record.ended
     status = ended["status"] if ended else "unfinished"
+    rank = spec.candidate.lora_rank
+    method = "all weights" if rank is None else f"rank {rank}"
     return (
-        f"  {spec.trial_id}  {format_cell(*spec.cell.axes)}, rank {spec.candidate.lora_rank}, "
+        f"  {spec.trial_id}  {format_cell(*spec.cell.axes)}, {method}, "
         f"learning rate {spec.candidate.learning_rate:.3g}: {status} ({orphan.reason})"
     )

@@ -59,13 +59,13 @@ class TrialView:
 def extract_hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
     """Return the trial's coordinates on the axes and its tuned values from Tune's ``config``."""
     spec: TrialSpec | None = config.get("trial")
-    candidate = asdict(spec.candidate) if spec else {}
     values = {name: config[name] for name in AXES if name in config}
-    return values | {
-        name: candidate.get(name, config.get(name))
-        for name in TUNED
-        if name in candidate or name in config
-    }
+    candidate = asdict(spec.candidate) if spec else config
+    if spec:
+        values["method"] = spec.model.method
+    # Where all weights are trained, LoRA has no values.
+    tuned = {name: candidate.get(name) for name in TUNED}
+    return values | {name: value for name, value in tuned.items() if value is not None}
 
 
 def extract_metrics(result: dict[str, Any]) -> dict[str, float]:

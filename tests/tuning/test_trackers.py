@@ -95,6 +95,7 @@ class Toy(tune.Trainable):
 
 folder = Path(sys.argv[1])
 candidate = Candidate(0, 4, 8.0, 0.01, 0.0, 0.0)
+MODEL = SimpleNamespace(method="lora", path="private path")
 callbacks = build_trackers(TrackersConfig.model_validate(json.loads(sys.argv[2])), folder)
 context = ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 tune.Tuner(
@@ -102,7 +103,7 @@ tune.Tuner(
     param_space={
         "model": "tiny", "n_labels": 2, "n_samples": 16, "seed": 0,
         "candidate": tune.grid_search([0, 1]), "lora_rank": 4,
-        "trial": SimpleNamespace(path="private path", candidate=candidate),
+        "trial": SimpleNamespace(path="private path", model=MODEL, candidate=candidate),
     },
     tune_config=tune.TuneConfig(trial_name_creator=lambda t: f"trial-{t.config['candidate']}"),
     run_config=tune.RunConfig(
@@ -200,8 +201,8 @@ def test_mlflow_hears_the_hyperparameters(outcome: Outcome) -> None:
     params = {key: value for run, key, value in outcome.heard("mlflow", "param") if run[-1] == "1"}
     assert params == {
         "model": "tiny", "n_labels": 2, "n_samples": 16, "seed": 0, "candidate": 1,
-        "lora_rank": 4, "lora_alpha": 8.0, "learning_rate": 0.01, "lora_dropout": 0.0,
-        "weight_decay": 0.0,
+        "method": "lora", "lora_rank": 4, "lora_alpha": 8.0, "learning_rate": 0.01,
+        "lora_dropout": 0.0, "weight_decay": 0.0,
     }  # fmt: skip
 
 
@@ -239,7 +240,8 @@ def test_metrics_are_known_finite_numbers() -> None:
 
 def test_hyperparameters_are_known_names() -> None:
     candidate = Candidate(1, 8, 16.0, 0.01, 0.0, 0.1)
-    config = {"model": "a", "trial": SimpleNamespace(candidate=candidate), "position": 3}
+    spec = SimpleNamespace(model=SimpleNamespace(method="lora"), candidate=candidate)
+    config = {"model": "a", "trial": spec, "position": 3}
     found = extract_hyperparameters(config)
     assert (found["model"], found["lora_rank"]) == ("a", 8)
     assert not {"trial", "position", "index"} & set(found)
