@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sweep.errors import ModelError, format_error
 from sweep.models.device import convert_dtype, is_out_of_memory
+from sweep.models.float16 import Head
 from sweep.models.fused import speed_up
 from sweep.models.heads import Loaded, check_loaded, find_score, read_config
 from sweep.models.last_token import LastTokenForward
@@ -175,7 +176,7 @@ def _replace_head(base: Base, labels: tuple[str, ...]) -> None:
     _name_classes(base.model, dict(enumerate(labels)))
     text_config = base.model.config.get_text_config()
     # Its input is not always as wide as the blocks: OPT may project their output.
-    head = nn.Linear(base.head.in_features, len(labels), bias=False)
+    head = Head(base.head.in_features, len(labels), bias=False)
     nn.init.normal_(head.weight, std=getattr(text_config, "initializer_range", 0.02))
     base.model.score = head.to(base.device)
 
