@@ -102,7 +102,6 @@ def train(config: dict[str, Any]) -> None:
             hits = np.argmax(prediction.predictions, -1) == prediction.label_ids
             return {"accuracy": float(hits.mean())}
 
-        half = trial["dtype"] == "bfloat16"
         steps = work["epochs"] * -(-len(data["train"]) // work["batch_size"])
         arguments = TrainingArguments(
             output_dir=cache,
@@ -117,7 +116,8 @@ def train(config: dict[str, Any]) -> None:
             save_total_limit=1,
             load_best_model_at_end=True,
             metric_for_best_model="accuracy",
-            bf16=half,
+            bf16=trial["dtype"] == "bfloat16",
+            fp16=trial["dtype"] == "float16",
             use_cpu=work["device"] == "cpu",
             report_to="none",
             logging_strategy="no",

@@ -41,7 +41,7 @@ VALUES: dict[str, list[Any]] = {
     "asha.reduction_factor": [3, 2.5, 1, "3", None],
     "train.batch_size": [16, 16.0, 0, 1.5, True, None],
     "train.max_grad_norm": [1, "1e-4", 0, True],
-    "train.dtype": ["auto", "float16"],
+    "train.dtype": ["auto", "float16", "float8"],
     "train.gradient_checkpointing": ["auto", True, "always"],
     "train.patience": [3, None, 0],
     "resources.slots": ["auto", 4, 257, "many"],

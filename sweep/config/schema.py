@@ -286,9 +286,11 @@ class TrainConfig(Section):
     the gradients of its parts add up to the same step."""
     max_length: Annotated[PositiveInt, Field(ge=4)] = 64
     """Maximum number of tokens per text; longer texts are truncated."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the base model; ``auto``: bfloat16 on GPUs that support it; on CPUs
-    whichever a measured training step of the model is faster with. The adapters are float32."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the base model; ``auto``: bfloat16 on GPUs that compute in it, float16 on
+    older ones with tensor cores (V100, T4, RTX 20), float32 on GPUs before them; on CPUs float32 or
+    bfloat16, whichever a measured training step of the model is faster with. The adapters are
+    float32."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"
     """Recompute activations in the backward pass instead of keeping them in memory; ``auto``: on a
     GPU whose free memory would not hold them."""

@@ -5,8 +5,8 @@ Before training, without torch: `sources` resolves a path to pinned weights, `fo
 `memory` what they take, `tiny_configs` the sizes of the tiny families. `meta_load` is the process
 behind `load_check`, the only one of these with torch.
 
-In training: `base` loads a model and attaches adapters, by way of `heads`, `vocabulary` and
-`device`; `last_token` and `fused` make its passes fast; `tiny` builds the tiny families.
+In training: `base` loads a model and attaches adapters, by way of `heads`, `vocabulary`, `device`
+and `float16`; `last_token` and `fused` make its passes fast; `tiny` builds the tiny families.
 
 Doors: any module but `meta_load`; they are named, not re-exported, since half of them import
 torch. Never imports Ray, nor anything that trains.

@@ -10,12 +10,18 @@ import time
 import torch
 from transformers import PreTrainedModel
 
+from sweep.models.float16 import store_in_float16
 from sweep.models.last_token import LastTokenForward, choose_last_token_forward
 
 # On a CPU, bfloat16 must be this much faster to be worth its lower precision.
 BFLOAT16_GAIN = 1.2
 # Texts, and tokens of each, in the batch that is timed in both formats.
 MEASURED_TEXTS = (8, 16)
+
+# The first compute capability with tensor cores, which multiply float16 matrices: V100's; T4 and
+# RTX 20 have 7.5. Before, float16 is at best twice as fast as float32 (6.0), and 64 times slower at
+# 6.1 (GTX 10): CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions".
+FAST_FLOAT16 = (7, 0)
 
 # Longest texts, in tokens, for which eager attention is faster than the fused kernel in bfloat16 on
 # a CPU. Forward and backward over 2,048 tokens with 9 heads of 64 took 6 against 65 ms at 16 tokens
@@ -35,12 +41,15 @@ def convert_dtype(
 ) -> tuple[PreTrainedModel, LastTokenForward]:
     """Return ``model`` on ``device`` in the requested number format, and its forward pass.
 
-    ``auto`` means bfloat16 on a GPU that has it. On a CPU it means the format in which a training
+    ``auto`` means ``read_gpu_dtype`` on a GPU. On a CPU it means the format in which a training
     step of this model is faster, as measured here: bfloat16 gains much in wide layers, and loses
     in narrow ones.
     """
     if requested == "auto" and device.type == "cuda":
-        requested = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        requested = read_gpu_dtype(device)
+    if requested == "float16":
+        store_in_float16(model.to(device))
+        return model, choose_last_token_forward(model)
     if requested != "auto":
         model = model.to(device, torch.bfloat16 if requested == "bfloat16" else torch.float32)
         return model, choose_last_token_forward(model)
@@ -62,10 +71,10 @@ def convert_full(
     model = model.to(device, torch.float32)
     forward = choose_last_token_forward(model, trains_base=True)
     if requested == "auto" and device.type == "cuda":
-        requested = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        requested = read_gpu_dtype(device)
     if requested == "auto":
         requested = "bfloat16" if _gains_by_casting(model, forward) else "float32"
-    return model, forward, torch.bfloat16 if requested == "bfloat16" else torch.float32
+    return model, forward, getattr(torch, requested)
 
 
 def _gains_by_casting(model: PreTrainedModel, forward: LastTokenForward) -> bool:
@@ -81,6 +90,20 @@ def _gains_by_casting(model: PreTrainedModel, forward: LastTokenForward) -> bool
     model.zero_grad()
     plain, half = (min(taken, default=1.0) for taken in times.values())
     return plain / half >= BFLOAT16_GAIN
+
+
+def read_gpu_dtype(device: torch.device) -> str:
+    """Return the number format that ``auto`` means on the GPU ``device``."""
+    # On a GPU without bfloat16, PyTorch emulates it, slowly.
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return choose_gpu_dtype(native, torch.cuda.get_device_capability(device))
+
+
+def choose_gpu_dtype(native_bfloat16: bool, capability: tuple[int, int]) -> str:
+    """Return the number format that is fastest on a GPU of this compute capability."""
+    if native_bfloat16:
+        return "bfloat16"
+    return "float16" if capability >= FAST_FLOAT16 else "float32"
 
 
 def _measure_gain(

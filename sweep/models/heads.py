@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from sweep.errors import ModelError, format_names, truncate
+from sweep.models.float16 import Head
 
 # No other layer of a head has this many outputs, so a layer that does gives the logits.
 MARKED_LABELS = 13
@@ -150,7 +151,7 @@ def _renew(part: nn.Module, n_labels: int) -> nn.Module:
 
 
 def _build_output(layer: Any, n_labels: int) -> nn.Linear:
-    return nn.Linear(layer.in_features, n_labels, bias=layer.bias is not None)
+    return Head(layer.in_features, n_labels, bias=layer.bias is not None)
 
 
 def _initialize(model: PreTrainedModel, head: Collection[str]) -> None:

@@ -17,7 +17,8 @@ from sweep.models.fused import restore_norms, speed_up_norms
 LastTokenForward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # Largest allowed deviation from the model's own logits, relative to the largest logit.
-AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+# Measured in float16: up to 7e-4 (GPT-2 of random weights, SmolLM2 135M).
+AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.01}
 
 
 def choose_last_token_forward(
@@ -101,7 +102,9 @@ def _try_out(model: PreTrainedModel, forward: LastTokenForward) -> torch.Tensor:
     ids, mask = _build_texts(model)
     training = model.training
     model.eval()
-    logits = forward(ids, mask).float()
+    # A model stored in float16 is no longer of one type.
+    with torch.autocast(ids.device.type, torch.float16, enabled=model.dtype == torch.float16):
+        logits = forward(ids, mask).float()
     model.train(training)
     return logits
 
@@ -252,7 +255,12 @@ def attend_once(
     hidden = tokens_at > ends[:, None]
     if rules.window is not None:
         hidden |= tokens_at <= ends[:, None] - rules.window
-    scores = queries.view(texts, groups, -1, size) @ keys.permute(0, 2, 3, 1) * rules.scaling
+    scaling = rules.scaling
+    if values.dtype == torch.float16:
+        # Unscaled, they may exceed float16's range: those of Qwen2 7B do, see
+        # https://github.com/huggingface/transformers/pull/33317.
+        queries, scaling = queries * scaling, 1.0
+    scores = queries.view(texts, groups, -1, size) @ keys.permute(0, 2, 3, 1) * scaling
     scores = scores.masked_fill(hidden[:, None, None], -torch.inf)
     weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
     weights = nn.functional.dropout(weights, rules.dropout, training=rules.dropout > 0)

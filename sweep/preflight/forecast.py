@@ -147,7 +147,8 @@ class Forecaster:
     def _bytes_per_value(self) -> int:
         # On a CPU, "auto" measures and may choose either; float32 is the larger.
         dtype = self.config.train.dtype
-        return 2 if dtype == "bfloat16" or (dtype == "auto" and self.machine.gpus) else 4
+        narrow = dtype in ("bfloat16", "float16") or (dtype == "auto" and self.machine.gpus)
+        return 2 if narrow else 4
 
     def estimate_model(self, workload: ModelWorkload) -> ModelEstimate:
         """Return the memory and the checkpoint size of one model's trials."""

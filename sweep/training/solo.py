@@ -20,6 +20,7 @@ from sweep.storage.events import EpochResult, Facts
 from sweep.training.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
 from sweep.training.checkpoint import Tensors
 from sweep.training.engine import Checkpointer, Engine
+from sweep.training.loss_scale import build_scaler, flatten_scaler_state, load_scaler_state
 from sweep.training.optimizer import (
     build_optimizer,
     flatten_adamw_state,
@@ -36,6 +37,7 @@ class SoloTrial(Trial):
     base: Base
     model: PeftModel | PreTrainedModel
     optimizer: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
 
     def run_epoch(self) -> EpochResult:
         """Train one epoch and validate; return the epoch's metrics.
@@ -83,12 +85,15 @@ class SoloTrial(Trial):
                 self._logits(batch), batch.classes, reduction="sum"
             )
             loss = losses / len(indices)
-            torch.autograd.backward(loss)
+            torch.autograd.backward(self.scaler.scale(loss))
             total += loss.detach()
             self.progress.padded_tokens += batch.input_ids.numel()
-        parameters = self.optimizer.param_groups[0]["params"]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(parameters, self.spec.recipe.max_grad_norm)
-        self.optimizer.step()
+        # Takes no step, nor counts one, if a gradient is not finite.
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return total
 
@@ -131,10 +136,15 @@ class SoloTrial(Trial):
         return [(n.replace(".base_layer.", "."), p) for n, p in named if not p.requires_grad]
 
     def optimizer_state(self) -> Tensors:
-        return flatten_adamw_state(self._parameters(), self.optimizer)
+        state = flatten_adamw_state(self._parameters(), self.optimizer)
+        return state | flatten_scaler_state(self.scaler)
 
     def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
         load_adamw_state(self._parameters(), self.optimizer, flat)
+        load_scaler_state(self.scaler, flat)
+
+    def loss_scale(self) -> float | None:
+        return self.scaler.get_scale() if self.scaler.is_enabled() else None
 
     def measure(self) -> dict[str, int]:
         return {
@@ -170,6 +180,7 @@ def build_solo_trial(
         base=base,
         model=model,
         optimizer=optimizer,
+        scaler=build_scaler(base.device, base.dtype),
     )
 
 

@@ -24,6 +24,7 @@ from sweep.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from sweep.training.loss_scale import LEAST_SCALE, OVERFLOW_REMEDY
 from sweep.training.metrics import load_metric
 from sweep.training.optimizer import schedule
 
@@ -93,6 +94,10 @@ class Trial(ABC):
         """Load what ``optimizer_state`` returned."""
 
     @abstractmethod
+    def loss_scale(self) -> float | None:
+        """Return the factor on the loss before the backward pass, None where there is none."""
+
+    @abstractmethod
     def measure(self) -> dict[str, int]:
         """Return ``trainable_parameters``, ``total_parameters`` and ``peak_memory_bytes``."""
 
@@ -109,7 +114,8 @@ class Trial(ABC):
         return peak * schedule(step, total, recipe.warmup_ratio)
 
     def end_training(self, loss: float, seconds: float) -> EpochResult:
-        """Record an epoch's training; return its metrics, ``done`` if the loss is not finite."""
+        """Record an epoch's training; return its metrics, ``done`` if the loss is not finite or
+        its gradients are not at any scale."""
         self.progress.train_tokens += self.training.tokens
         self.progress.train_seconds += seconds
         metrics: EpochResult = {"epoch": self.progress.epoch, "train_loss": loss}
@@ -119,6 +125,10 @@ class Trial(ABC):
                 **metrics,
                 **self.end(TrialStatus.DIVERGED, self._explain_divergence("training")),
             }
+        scale = self.loss_scale()
+        if scale is not None and scale < LEAST_SCALE:
+            reason = f"the gradients are not finite at any loss scale{OVERFLOW_REMEDY}"
+            return {**metrics, **self.end(TrialStatus.DIVERGED, reason)}
         return {**metrics, "train_seconds": seconds}
 
     def end_validation(self, score: Score, seconds: float) -> EpochResult:
@@ -152,12 +162,13 @@ class Trial(ABC):
     def _explain_divergence(self, kind: str) -> str:
         # The base model's weights may be at fault.
         broken = [name for name, value in self.frozen_weights() if not bool(value.isfinite().all())]
+        remedy = "" if self.loss_scale() is None else OVERFLOW_REMEDY
         if not broken:
-            return f"the {kind} loss is not finite"
+            return f"the {kind} loss is not finite{remedy}"
         return (
             f"the {kind} loss is not finite: the base model has NaN or infinite values in "
             f"{len(broken)} of its tensors ({format_names(broken, 2, 100)}); download the model "
-            "again"
+            f"again{remedy}"
         )
 
     def compute_metrics(self, encoded: Encoded, total_loss: float, predictions: list[int]) -> Score:

@@ -158,8 +158,9 @@ def test_nothing_is_pickled_and_nothing_is_left_beside(export: Callable[..., Pat
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_half_precision_trial_can_be_exported(corpus: Corpus, tmp_path: Path) -> None:
-    run = build_run(tmp_path, write_data(tmp_path / "data", corpus), TINY_LLAMA, dtype="bfloat16")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_trial_can_be_exported(corpus: Corpus, tmp_path: Path, dtype: str) -> None:
+    run = build_run(tmp_path, write_data(tmp_path / "data", corpus), TINY_LLAMA, dtype=dtype)
     assert main([str(run), "--best", "--out", str(tmp_path / "winner")]) == 0
 
 

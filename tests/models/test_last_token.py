@@ -22,8 +22,14 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from sweep.models import last_token
+from sweep.models.float16 import store_in_float16
 from sweep.models.fused import NORMS, FastLinear, speed_up
-from sweep.models.last_token import choose_last_token_forward, find_last
+from sweep.models.last_token import (
+    AttentionRules,
+    attend_once,
+    choose_last_token_forward,
+    find_last,
+)
 from sweep.preflight.runtime import LAST_TOKEN_FAMILIES
 
 SHARED: dict[str, Any] = {
@@ -203,3 +209,24 @@ def test_choosing_leaves_a_models_mode_as_it_was() -> None:
         model = build(CONFIGS["gemma3"]).train(training)
         choose_last_token_forward(model)
         assert model.training is training
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_short_pass_in_float16_gives_the_logits_of_the_models_own(name: str) -> None:
+    model = build(CONFIGS[name])
+    store_in_float16(model)
+    plain = copy.deepcopy(model)
+    short = choose_last_token_forward(model)
+    assert short.__qualname__.startswith("_build"), "it does not agree with the model's own pass"
+    ids, mask = draw_texts()
+    with torch.autocast("cpu", torch.float16):
+        expected, found = run_whole(plain, ids, mask).float(), short(ids, mask).float()
+    assert (found - expected).abs().max() <= 0.01 * expected.abs().max()
+
+
+def test_attention_in_float16_does_not_overflow_before_it_is_scaled() -> None:
+    queries = torch.full((1, 2, 64), 60.0, dtype=torch.float16)
+    keys = torch.full((1, 3, 1, 64), 60.0, dtype=torch.float16)
+    values = torch.tensor([1.0, 2.0, 3.0]).half().view(1, 3, 1, 1).expand(1, 3, 1, 64)
+    mixed = attend_once(queries, keys, values, torch.tensor([2]), AttentionRules(1 / 64))
+    assert torch.equal(mixed, torch.full((1, 128), 2.0, dtype=torch.float16))

@@ -12,7 +12,7 @@ from sweep.data import Corpus
 from sweep.errors import ModelError
 from sweep.models import device
 from sweep.models.base import Base, load_base, materialize
-from sweep.models.device import choose_attention
+from sweep.models.device import choose_attention, choose_gpu_dtype, read_gpu_dtype
 from sweep.models.methods import attach_adapter, detach
 from sweep.models.sources import resolve_revision
 from sweep.models.tiny_configs import TINY_FAMILIES
@@ -150,9 +150,50 @@ def test_pickle_weights_are_refused(folder: Path, tmp_path: Path) -> None:
         load_base(ref("llama"), str(tmp_path), "float32", CPU)
 
 
-def test_requested_dtype_is_taken(folder: Path) -> None:
-    base = load_base(ref("llama"), str(folder / ref("llama").revision), "bfloat16", CPU)
-    assert base.dtype == next(base.model.parameters()).dtype == torch.bfloat16
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_requested_dtype_is_taken(folder: Path, dtype: torch.dtype) -> None:
+    name = str(dtype).removeprefix("torch.")
+    base = load_base(ref("llama"), str(folder / ref("llama").revision), name, CPU)
+    assert base.dtype == next(base.model.parameters()).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("native_bfloat16", "capability", "dtype"),
+    [
+        (True, (8, 0), "bfloat16"),
+        (False, (7, 5), "float16"),
+        (False, (7, 0), "float16"),
+        (False, (6, 1), "float32"),
+    ],
+)
+def test_gpu_trains_in_the_format_that_it_is_fast_in(
+    native_bfloat16: bool, capability: tuple[int, int], dtype: str
+) -> None:
+    assert choose_gpu_dtype(native_bfloat16, capability) == dtype
+
+
+def test_gpu_that_only_emulates_bfloat16_trains_in_float16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As on a T4.
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert read_gpu_dtype(torch.device("cuda")) == "float16"
+
+
+@pytest.mark.parametrize("half_is_faster", [True, False])
+def test_folder_in_float16_trains_in_another_format_on_a_cpu(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half_is_faster: bool
+) -> None:
+    source = folder / ref("llama").revision
+    AutoModelForSequenceClassification.from_pretrained(source).half().save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path)
+    monkeypatch.setattr(device, "_measure_gain", lambda plain, half: 2.0 if half_is_faster else 0.5)
+    base = load_base(ref("llama"), str(tmp_path), "auto", CPU)
+    assert base.dtype == (torch.bfloat16 if half_is_faster else torch.float32)
+    assert {p.dtype for p in base.model.parameters()} == {base.dtype}
 
 
 @pytest.mark.parametrize("half_is_faster", [True, False])

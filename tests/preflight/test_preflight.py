@@ -89,6 +89,15 @@ def test_model_too_large_for_the_machine_is_an_error(
     assert "this machine has 2 GB; use a smaller model" in sentence
 
 
+def test_model_in_float16_takes_as_much_memory_as_in_bfloat16(write_config: WriteConfig) -> None:
+    needed = []
+    for dtype in ("float32", "bfloat16", "float16"):
+        train = {"dtype": dtype}
+        preflight = preflight_of(write_config, {"name": "a", "path": "tiny:llama"}, train=train)
+        needed.append(preflight.models[0].memory_bytes_per_trial)
+    assert needed[0] > needed[1] == needed[2]
+
+
 def test_several_trials_too_large_together_are_a_warning_with_the_cpus_to_set() -> None:
     (finding,) = check_memory("big", 7 * GB, ResourcesConfig(), CPU)
     assert finding.level == "warning"

@@ -24,8 +24,9 @@ Algorithm
        text's last token alone. One backward pass of the sum of losses gives every slot its own
        gradient, because no weight that is trained is shared.
     5. Step. Each slot's gradient is clipped by its own norm, and AdamW steps it with its own
-       schedule, decay and step count. Then trials that validate or test score their next texts,
-       grouped in the same way.
+       schedule, decay and step count. In float16 each slot's loss has its own scale, and a slot
+       whose gradient overflows takes no step. Then trials that validate or test score their next
+       texts, grouped in the same way.
     6. Repeat 2 to 5. A trial whose epoch is over gets a checkpoint and waits until its next epoch
        is asked for; the others go on.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from sweep.models.float16 import is_autocast_to_float16
 from sweep.models.fused import adapt
 from sweep.seeds import derive_seed
 
@@ -65,7 +66,7 @@ class PackedLinear(nn.Module):
 
 
 class PackedHead(nn.Module):
-    """One classification head per slot."""
+    """One classification head per slot, which computes as ``sweep.models.float16.Head`` does."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
@@ -74,6 +75,12 @@ class PackedHead(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (rows, tokens, classes) of ``x`` (rows, tokens, hidden)."""
+        if not is_autocast_to_float16(x.device):
+            return self._multiply(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._multiply(x.float())
+
+    def _multiply(self, x: torch.Tensor) -> torch.Tensor:
         heads = self.layout.pick(self.heads)
         logits = torch.bmm(x.reshape(self.layout.slots, -1, x.shape[-1]), heads.mT)
         return logits.view(*x.shape[:-1], heads.shape[1])

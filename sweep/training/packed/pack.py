@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -17,6 +17,7 @@ from sweep.models.heads import is_plain
 from sweep.models.methods import attach_adapter, detach, lora_of
 from sweep.plan import TrialSpec
 from sweep.training.checkpoint import Tensors
+from sweep.training.loss_scale import needs_scaling
 from sweep.training.packed.layers import Dropout, Layout, PackedHead, PackedLinear
 from sweep.training.packed.microbatches import PackBatch
 from sweep.training.packed.stacks import LayerShape, Stacks, StackShape, fit_shape
@@ -53,14 +54,14 @@ class Pack:
                 "resources.engine=solo"
             )
         ((self._head_path, head),) = base.head.items()
-        hidden: Any = head.in_features
+        self._hidden = int(cast(nn.Linear, head).in_features)
         self._head_name = f"{PREFIX}{self._head_path}.modules_to_save.default.weight"
         self.base = base
         self.members: dict[str, Member] = {}
         self.layout = Layout()
         self.linears: list[PackedLinear] = []
         self.head = PackedHead(self.layout)
-        self.stacks = Stacks(StackShape((), hidden, 1, 1), 0, base.device)
+        self.stacks = self._build_stacks(())
         self._scaling = torch.ones(0, 1, 1, device=base.device)
         self._absent = torch.zeros(0, 1, dtype=torch.bool, device=base.device)
 
@@ -124,12 +125,16 @@ class Pack:
             self.base.model.set_submodule(self._head_path, self.head)
 
     def _build_layers(self, layers: tuple[LayerShape, ...]) -> None:
-        shape = self.stacks.shape
-        self.stacks = Stacks(StackShape(layers, shape.hidden, 1, 1), 0, self.base.device)
+        self.stacks = self._build_stacks(layers)
         for number, layer in enumerate(layers):
             module = self.base.model.get_submodule(layer.path)
             self.linears.append(PackedLinear(module, self.layout, number))
             self.base.model.set_submodule(layer.path, self.linears[-1])
+
+    def _build_stacks(self, layers: tuple[LayerShape, ...]) -> Stacks:
+        base = self.base
+        shape = StackShape(layers, self._hidden, 1, 1)
+        return Stacks(shape, 0, base.device, needs_scaling(base.dtype))
 
     def _rebuild(self, kept: Sequence[int]) -> None:
         """Make the stacks fit the members, whose first ones were in the slots ``kept``."""
@@ -172,18 +177,20 @@ class Pack:
         return [*named, (self._head_name, heads[slot, : member.classes])]
 
     def optimizer_state(self, trial_id: str) -> Tensors:
-        """Return a trial's AdamW state by the names of ``flatten_adamw_state``."""
-        stacks = self.stacks
-        step = stacks.steps[self.slot(trial_id)]
+        """Return a trial's AdamW state by the names of ``flatten_adamw_state``, and its loss scale
+        by those of ``flatten_scaler_state``."""
+        stacks, slot = self.stacks, self.slot(trial_id)
+        step = stacks.steps[slot]
         flat: Tensors = {}
         for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
             flat |= {f"{name}/{key}": value for name, value in self._named(moments, trial_id)}
         # One step count per parameter, as AdamW keeps it; safetensors saves no shared memory.
         steps = {f"{name}/step": step.clone() for name, _ in self.trainable_weights(trial_id)}
-        return flat | steps
+        return flat | steps | (stacks.loss_scales.state(slot) if stacks.loss_scales else {})
 
     def load_optimizer_state(self, trial_id: str, flat: Mapping[str, torch.Tensor]) -> None:
-        """Load what ``optimizer_state`` or ``flatten_adamw_state`` returned."""
+        """Load what ``optimizer_state``, or ``flatten_adamw_state`` with ``flatten_scaler_state``,
+        returned."""
         stacks = self.stacks
         for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
             for name, value in self._named(moments, trial_id):
@@ -191,6 +198,8 @@ class Pack:
                     value.copy_(flat[f"{name}/{key}"])
         if f"{self._head_name}/step" in flat:
             stacks.steps[self.slot(trial_id)] = flat[f"{self._head_name}/step"].to(stacks.device)
+        if stacks.loss_scales:
+            stacks.loss_scales.load_state(self.slot(trial_id), flat)
 
 
 def _shape_of(path: str, module: nn.Module, model: str) -> LayerShape:

@@ -9,6 +9,7 @@ import torch
 from torch.optim.adamw import adamw
 
 from sweep.training.optimizer import BETAS, EPSILON
+from sweep.training.packed.loss_scales import LossScales
 
 # For each adapted layer, A (slots, rank, inputs) and B (slots, outputs, rank).
 LayerViews = list[tuple[torch.Tensor, torch.Tensor]]
@@ -60,15 +61,19 @@ class StackShape:
 
 
 class Stacks:
-    """Weights, gradients and moments (slots, width); steps taken and summed losses (slots,)."""
+    """Weights, gradients and moments (slots, width); steps taken and summed losses (slots,). Where
+    losses are ``scaled``, gradients are those of the scaled losses."""
 
-    def __init__(self, shape: StackShape, slots: int, device: torch.device) -> None:
+    def __init__(
+        self, shape: StackShape, slots: int, device: torch.device, scaled: bool = False
+    ) -> None:
         self.shape = shape
         self.device = device
         self.weights, self.gradients, self.means, self.squares = (
             torch.zeros(slots, shape.width, device=device) for _ in range(4)
         )
         self.steps, self.losses = (torch.zeros(slots, device=device) for _ in range(2))
+        self.loss_scales = LossScales(slots, device) if scaled else None
 
     def rebuild(self, shape: StackShape, kept: Sequence[int], slots: int) -> "Stacks":
         """Return new stacks of ``slots`` slots; the first are copies of the slots ``kept``."""
@@ -78,6 +83,7 @@ class Stacks:
             _move(self.shape, getattr(self, name), shape, getattr(new, name), index)
         new.steps[: len(kept)] = self.steps[index]
         new.losses[: len(kept)] = self.losses[index]
+        new.loss_scales = self.loss_scales and self.loss_scales.rebuild(index, slots)
         return new
 
     def leaves(self) -> tuple[LayerViews, torch.Tensor]:
@@ -139,14 +145,22 @@ def step_slots(stacks: Stacks, steps: Mapping[int, StepSettings]) -> None:
 
     Each slot's gradient is clipped by its own norm, as ``clip_grad_norm_`` does. The update is the
     fused one of ``torch.optim.AdamW``, one slot at a time, so slots that are not named stay
-    bitwise as they are.
+    bitwise as they are. So does a slot of scaled losses whose gradient is not finite, except that
+    its scale falls.
     """
+    scales, skipped = stacks.loss_scales, None
+    if scales is not None:
+        scales.unscale(stacks.gradients)
     limits = torch.full((len(stacks.weights), 1), math.inf)
     for slot, step in steps.items():
         limits[slot] = step.max_grad_norm
     norms = torch.linalg.vector_norm(stacks.gradients, dim=1, keepdim=True)
     factors = limits.to(stacks.device, non_blocking=True) / (norms + 1e-6)
     stacks.gradients.mul_(factors.clamp_(max=1.0))
+    if scales is not None:
+        overflowed = ~norms[:, 0].isfinite()
+        scales.update(steps, overflowed)
+        skipped = overflowed.float()
     for slot, step in steps.items():
         adamw(
             [stacks.weights[slot]],
@@ -156,6 +170,8 @@ def step_slots(stacks: Stacks, steps: Mapping[int, StepSettings]) -> None:
             [],
             [stacks.steps[slot]],
             fused=True,
+            # The fused update skips a slot where this is 1, its count of steps included.
+            found_inf=None if skipped is None else skipped[slot],
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],

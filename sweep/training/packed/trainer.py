@@ -136,8 +136,11 @@ class PackTrainer:
         for group in self._group(trials):
             batch, logits = self._pass(group)
             losses = _sum_losses(logits, batch)
-            torch.autograd.backward(losses.sum())
-            sums.index_add_(0, torch.tensor(batch.slots, device=sums.device), losses.detach())
+            slots = torch.tensor(batch.slots, device=sums.device)
+            scales = stacks.loss_scales
+            scaled = losses if scales is None else losses * scales.scales[slots]
+            torch.autograd.backward(scaled.sum())
+            sums.index_add_(0, slots, losses.detach())
         return sums
 
     @torch.inference_mode()

@@ -66,6 +66,10 @@ class PackedTrial(Trial):
     def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
         self.pack.load_optimizer_state(self.spec.trial_id, flat)
 
+    def loss_scale(self) -> float | None:
+        scales = self.pack.stacks.loss_scales
+        return None if scales is None else float(scales.scales[self.slot])
+
     def measure(self) -> dict[str, int]:
         """The peak memory is that of the whole pack."""
         return {

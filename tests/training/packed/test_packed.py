@@ -75,7 +75,7 @@ def stock_recipe() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sweep.models.device.choose_last_token_forward", whole)
-        patch.setattr("sweep.models.base.speed_up", lambda model: None)
+        patch.setattr("sweep.models.methods.speed_up", lambda model: None)
         yield
 
 

@@ -1,0 +1,55 @@
+"""A loss scale for each slot of a pack, as ``torch.amp.GradScaler`` keeps one for a model."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from sweep.training.checkpoint import Tensors
+from sweep.training.loss_scale import (
+    BACKOFF,
+    GOOD_STEPS,
+    GROWTH,
+    GROWTH_STEPS,
+    INITIAL_SCALE,
+    SCALE,
+)
+
+
+class LossScales:
+    """Scales, and steps taken since each last changed (slots,); nothing here waits for a GPU."""
+
+    def __init__(self, slots: int, device: torch.device) -> None:
+        self.scales = torch.full((slots,), INITIAL_SCALE, device=device)
+        self.good_steps = torch.zeros(slots, dtype=torch.int32, device=device)
+
+    def rebuild(self, kept: torch.Tensor, slots: int) -> "LossScales":
+        """Return new scales of ``slots`` slots; the first are those of the slots ``kept``."""
+        new = LossScales(slots, self.scales.device)
+        new.scales[: len(kept)] = self.scales[kept]
+        new.good_steps[: len(kept)] = self.good_steps[kept]
+        return new
+
+    def unscale(self, gradients: torch.Tensor) -> None:
+        """Divide ``gradients`` (slots, width), of scaled losses, in place."""
+        # As GradScaler does: the reciprocal of a small scale in float32 may be infinite.
+        gradients.mul_(self.scales.double().reciprocal().float()[:, None])
+
+    def update(self, stepping: Iterable[int], overflowed: torch.Tensor) -> None:
+        """Lower the scales of the slots among ``stepping`` whose gradients ``overflowed`` (slots,),
+        and raise those that have long gone without."""
+        index = torch.tensor(list(stepping)).to(self.scales.device, non_blocking=True)
+        scales, bad = self.scales[index], overflowed[index]
+        good = torch.where(bad, 0, self.good_steps[index] + 1)
+        grown = torch.where((good == GROWTH_STEPS) & (scales * GROWTH).isfinite(), GROWTH, 1.0)
+        self.scales[index] = scales * torch.where(bad, BACKOFF, grown)
+        self.good_steps[index] = torch.where(good == GROWTH_STEPS, 0, good)
+
+    def state(self, slot: int) -> Tensors:
+        """Return a slot's state by the names of ``flatten_scaler_state``."""
+        return {SCALE: self.scales[slot].clone(), GOOD_STEPS: self.good_steps[slot].clone()}
+
+    def load_state(self, slot: int, flat: Mapping[str, torch.Tensor]) -> None:
+        """Load what ``state`` or ``flatten_scaler_state`` returned, if it is there."""
+        if SCALE in flat:
+            self.scales[slot] = flat[SCALE].to(self.scales.device)
+            self.good_steps[slot] = flat[GOOD_STEPS].to(self.scales.device)
