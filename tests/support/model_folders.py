@@ -135,10 +135,12 @@ def build_small_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def write_folder(folder: Path, model: PreTrainedModel, **options: Any) -> Path:
+def write_folder(
+    folder: Path, model: PreTrainedModel, tokenizer: Any = None, **options: Any
+) -> Path:
     """Write ``model`` with a tokenizer as ``save_pretrained`` does."""
     model.save_pretrained(folder, **options)
-    build_small_tokenizer().save_pretrained(folder)
+    (tokenizer or build_small_tokenizer()).save_pretrained(folder)
     return folder
 
 

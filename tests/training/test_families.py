@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from model_folders import DECODERS, ENCODERS, MORE_DECODERS, write_folder
+from model_folders import DECODERS, ENCODERS, MORE_DECODERS, PLAIN, write_folder
+from transformers import BertConfig, BertForMaskedLM, ByT5Tokenizer
 
 from sweep.config import Config
 from sweep.data import Subsets
@@ -31,6 +32,9 @@ FAMILIES = {name: ENCODERS[name] for name in ENCODERS} | {
     for name, build in (*DECODERS.items(), *MORE_DECODERS.items())
     if name not in ("llama, tied", "llama, float16", "llama, five labels")
 }
+# A tokenizer without a fast form, and without a file of a vocabulary.
+FAMILIES["bert, bytes"] = lambda: BertForMaskedLM(BertConfig(**PLAIN | {"vocab_size": 400}))
+TOKENIZERS: dict[str, Any] = {"bert, bytes": ByT5Tokenizer}
 TEXTS = ["what a day", "a much longer day than the one before", "", "so it goes"]
 CANDIDATES = {
     "lora": Candidate(0, 4, 8.0, 1e-2, 0.0, 0.01),
@@ -93,7 +97,7 @@ class Laboratory:
         source = self._folder / name
         if not source.exists():
             torch.manual_seed(0)
-            write_folder(source, FAMILIES[name]())
+            write_folder(source, FAMILIES[name](), TOKENIZERS.get(name, lambda: None)())
         last = self._plan.trials[-1]
         spec = replace(
             last,
