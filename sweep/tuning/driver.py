@@ -31,7 +31,7 @@ from sweep.storage.tables import remove_unfinished
 from sweep.tuning.baselines import BaselineTasks
 from sweep.tuning.callbacks import ProgressDisplay, SessionCallback, SlimTrials
 from sweep.tuning.recorder import Recorder
-from sweep.tuning.resume import reopen_failed, replay_results
+from sweep.tuning.resume import reopen_failed, reopen_replaced, replay_results
 from sweep.tuning.scheduler import CellASHA
 from sweep.tuning.search import PlanSearch, build_param_space
 from sweep.tuning.trackers import build_trackers
@@ -71,6 +71,7 @@ def run_plan(
     _write_plan(setup, recorder)
     if retry_failed:
         reopen_failed(plan, recorder, config.baseline_names)
+    reopen_replaced(plan, recorder, config.baseline_names)
     replay_results(plan, record, scheduler)
     display = ProgressDisplay(plan, recorder.record, recorder.running, console)
     baselines = BaselineTasks(
