@@ -158,14 +158,27 @@ class TrialSpec:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class FeaturesRef:
+    """The features that a baseline reads: for each text the vector of a model's tokens that
+    ``pooling`` names, divided by its length if ``normalized``."""
+
+    model: ModelRef
+    pooling: str
+    normalized: bool
+    recipe: Recipe
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Every cell and every trial of a sweep, in the order in which trials start."""
+    """Every cell and every trial of a sweep, in the order in which trials start, and the features
+    of its baselines."""
 
     cells: tuple[Cell, ...]
     candidates: Mapping[str, tuple[Candidate, ...]]
     """Model name -> the candidates of each of its cells."""
     trials: tuple[TrialSpec, ...]
+    features: tuple[FeaturesRef, ...] = ()
 
 
 def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) -> Plan:

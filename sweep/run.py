@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sweep.cli.run_options import (
@@ -22,6 +23,7 @@ from sweep.display.plan import format_outline, format_plan, outline_to_dict, pla
 from sweep.display.reporting import load_report
 from sweep.errors import ConfigError, Finding, SweepError
 from sweep.plan import Plan, build_plan, draw_candidates
+from sweep.preflight.features import build_features
 from sweep.preflight.inputs import ResolvedInputs, resolve_inputs
 from sweep.preflight.paths import make_absolute
 from sweep.preflight.preflight import (
@@ -114,7 +116,8 @@ def _build_plan(config: Config, inputs: ResolvedInputs) -> Plan | None:
     if inputs.subsets is None or len(inputs.models) < len(config.grid.models):
         return None
     revisions = {name: found.revision for name, found in inputs.models.items()}
-    return build_plan(config, inputs.subsets, revisions)
+    plan = build_plan(config, inputs.subsets, revisions)
+    return replace(plan, features=build_features(config, inputs.features))
 
 
 def _read_config(options: argparse.Namespace) -> Config:

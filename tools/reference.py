@@ -111,7 +111,8 @@ def _list_keys(section: Schema, others: Schema, above: str) -> Iterator[Key]:
 
 def _find_section(part: Schema) -> str:
     """Return the name of the section below this key; empty if there is none."""
-    forms = [part, part.get("items", {}), *part.get("anyOf", [])]
+    items = part.get("items", {})
+    forms = [part, items, *items.get("oneOf", []), *part.get("anyOf", [])]
     return next((_name_of(form) for form in forms if "$ref" in form), "")
 
 

@@ -196,7 +196,8 @@ def _find_elsewhere(name: str) -> list[str]:
     keys = {
         key: f"{section}.{key}"
         for section, field in Config.model_fields.items()
-        for key in getattr(_section_of(field.annotation), "model_fields", ())
+        # Not of a list of sections: its keys need a position.
+        for key in getattr(field.annotation, "model_fields", ())
     }
     return [keys[near] for near in difflib.get_close_matches(name, keys, n=1, cutoff=0.7)]
 

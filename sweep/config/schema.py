@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    Discriminator,
     Field,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -17,7 +19,7 @@ from sweep.config.types import (
     BASELINES,
     UNIQUE,
     AnyPath,
-    BaselineNames,
+    BaselineName,
     ColumnNames,
     Count,
     Delimiter,
@@ -29,6 +31,7 @@ from sweep.config.types import (
     Share,
     StorageUri,
     check_encoding,
+    derive_name,
     holds_password,
     refuse_repeats,
 )
@@ -187,6 +190,55 @@ class ModelConfig(Section):
                     "it or set method to lora"
                 )
         return self
+
+
+class FeaturesConfig(Section):
+    """A baseline: logistic regression on the vectors that a pretrained model gives of the texts."""
+
+    features: Annotated[AnyPath, Field(min_length=1)]
+    """The model, which is not trained: a Hub id, a local folder, or ``tiny:FAMILY``."""
+    name: Name | None = None
+    """What tables and charts call the baseline; null: ``features-`` and the last part of
+    ``features``."""
+    revision: str | None = None
+    """Commit, tag or branch on the Hub; null: ``main``."""
+    trust_remote_code: bool = False
+    """Whether to run code that comes with the model. It runs as you: see SECURITY.md."""
+    allow_pickle: bool = False
+    """Whether to load weights that are not safetensors; converting is safer: see SECURITY.md."""
+    pooling: Literal["auto", "mean", "last", "cls"] = "auto"
+    """Which vector stands for a text: the ``mean`` of its tokens', that of the ``last`` or of the
+    first (``cls``); ``auto``: what the model's own ``modules.json`` says, else ``last`` if its
+    tokens see only those before them, as in a decoder, and ``mean`` if they see all."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_names_baseline(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or tree.get("name") is not None:
+            return tree
+        path = tree.get("features")
+        return {**tree, "name": derive_name(path)} if isinstance(path, str) else tree
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model, as an entry of the grid would describe it."""
+        return ModelConfig(
+            name=str(self.name),
+            path=self.features,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            allow_pickle=self.allow_pickle,
+        )
+
+
+def _tell_baseline_form(value: Any) -> str:
+    return "of a model" if isinstance(value, dict | FeaturesConfig) else "plain"
+
+
+BaselineEntry = Annotated[
+    Annotated[BaselineName, Tag("plain")] | Annotated[FeaturesConfig, Tag("of a model")],
+    Discriminator(_tell_baseline_form),
+]
 
 
 class GridConfig(Section):
@@ -402,8 +454,49 @@ class Config(Section):
     resources: ResourcesConfig = ResourcesConfig()
     storage: StorageConfig = StorageConfig()
     trackers: TrackersConfig = TrackersConfig()
-    baselines: BaselineNames = Field(default=["majority", "tf-idf"])
-    """Baselines that run on the same subsets; ``[]``: none."""
+    baselines: Annotated[
+        list[BaselineEntry], Field(json_schema_extra=UNIQUE), AfterValidator(refuse_repeats)
+    ] = Field(default=["majority", "tf-idf"])
+    """Baselines that run on the same subsets: the majority class, logistic regression on TF-IDF, or
+    on the features of a model; ``[]``: none."""
+
+    @property
+    def baseline_names(self) -> list[str]:
+        """What tables and charts call the baselines."""
+        return [entry if isinstance(entry, str) else str(entry.name) for entry in self.baselines]
+
+    def list_features(self) -> list[tuple[int, FeaturesConfig]]:
+        """Return the baselines on features of models, with their positions in the list."""
+        pairs = enumerate(self.baselines)
+        return [(index, entry) for index, entry in pairs if isinstance(entry, FeaturesConfig)]
+
+    @model_validator(mode="after")
+    def _features_have_names_of_their_own(self) -> "Config":
+        taken = {model.name: "a model" for model in self.grid.models}
+        # Even if that baseline is off now: an earlier session may have run it.
+        taken |= dict.fromkeys(BASELINES, "another baseline")
+        for index, entry in self.list_features():
+            name = str(entry.name)
+            if name in taken:
+                raise ValueError(
+                    f"baselines.{index}.name: {name} is the name of {taken[name]}; give this "
+                    "baseline another"
+                )
+            taken[name] = "another baseline"
+        return self
+
+    @model_validator(mode="after")
+    def _features_differ(self) -> "Config":
+        seen: dict[tuple[str, ...], int] = {}
+        for index, entry in self.list_features():
+            key = (entry.features, str(entry.revision), entry.pooling)
+            first = seen.setdefault(key, index)
+            if first != index:
+                raise ValueError(
+                    f"baselines.{index}: has the features, revision and pooling of "
+                    f"baselines.{first}; keep only one of them"
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_are_not_baselines(self) -> "Config":

@@ -133,6 +133,21 @@ def has_surrogate(text: str) -> bool:
     return any("\ud800" <= char <= "\udfff" for char in text)
 
 
+def check_baseline(value: Any) -> Any:
+    if value in BASELINES:
+        return value
+    raise ValueError(
+        f"{format_value(value)} is not a baseline; use {', '.join(BASELINES)} or "
+        "{features: MODEL}, where MODEL is a folder or a Hub id"
+    )
+
+
+def derive_name(path: str) -> str:
+    """Return a usable name for the features of the model at ``path``, from its last part."""
+    last = re.sub(r"[^A-Za-z0-9._-]+|\.\.+", "-", Path(path).name).strip("-._")
+    return f"features-{last}"[:100] if last else "features"
+
+
 def _count_form(value: Any) -> str:
     return "several" if isinstance(value, list) else "one"
 
@@ -195,11 +210,9 @@ OneOrMoreNames = Annotated[
     Annotated[str, Tag("one")] | Annotated[ColumnNames, Tag("several")], Discriminator(_count_form)
 ]
 LabelCount = Annotated[PositiveInt, Field(ge=2)]
-BaselineName = Literal["majority", "tf-idf"]
-BASELINES = get_args(BaselineName)
-BaselineNames = Annotated[
-    list[BaselineName], AfterValidator(refuse_repeats), Field(json_schema_extra=UNIQUE)
-]
+PlainBaseline = Literal["majority", "tf-idf"]
+BASELINES = get_args(PlainBaseline)
+BaselineName = Annotated[PlainBaseline, BeforeValidator(check_baseline)]
 TuneSpace = Annotated[Space, BeforeValidator(read_space), PlainSerializer(dump_space)]
 
 

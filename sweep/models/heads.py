@@ -38,6 +38,13 @@ class Loaded:
         return cls(info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
 
 
+def without_pooler(loaded: Loaded) -> Loaded:
+    """Return ``loaded`` without the missing tensors of a pooler, which works on the vectors of the
+    tokens: features are read before it, and weights often lack it."""
+    missing = [name for name in loaded.missing if not name.startswith("pooler.")]
+    return Loaded(missing, loaded.unexpected, loaded.mismatched)
+
+
 def read_config(source: str, **options: Any) -> PreTrainedConfig:
     """Return the configuration with which ``source`` is loaded as a classifier."""
     config = AutoConfig.from_pretrained(source, num_labels=MARKED_LABELS, **options)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sweep.config import ModelConfig
@@ -37,6 +37,10 @@ QUIET = {
 }
 
 
+# A model, its position in the grid or among the baselines, and what is there of it.
+Checked = tuple[int, ModelConfig, ResolvedModel]
+
+
 @dataclass(frozen=True)
 class LoadRequest:
     """A model folder to try, and which of its parts are on this machine: those of a Hub model may
@@ -48,6 +52,8 @@ class LoadRequest:
     has_weights: bool
     has_tokenizer: bool
     target_modules: tuple[str, ...] = ()
+    has_head: bool = True
+    """False for a model that only gives features."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,11 @@ class LoadAnswer:
     warning: str | None = None
 
 
-def check_loading(models: Sequence[tuple[int, ModelConfig, ResolvedModel]]) -> list[Finding]:
-    """Return what the libraries refuse or find odd in ``models``, given with their positions in
-    the grid: architecture, head, tensors, tokenizer, target modules."""
-    found = [build_request(index, model, reached) for index, model, reached in models]
+def check_loading(models: Sequence[Checked], features: Sequence[Checked] = ()) -> list[Finding]:
+    """Return what the libraries refuse or find odd in ``models`` of the grid and of baselines on
+    ``features``: architecture, head, tensors, tokenizer, target modules."""
+    found = [build_request(*each) for each in models]
+    found += [_build_headless(*each) for each in features]
     requests = [request for request in found if request]
     if not requests:
         return []
@@ -74,6 +81,7 @@ def check_loading(models: Sequence[tuple[int, ModelConfig, ResolvedModel]]) -> l
         text = f"{key}: could not check before the run whether the models load ({reason})"
         return [Finding("warning", key, text)]
     asked = {f"grid.models.{index}": model for index, model, _ in models}
+    asked |= {_name_features_key(index): model for index, model, _ in features}
     return [each for answer in answers for each in _list_findings(answer, asked[answer.key])]
 
 
@@ -104,6 +112,15 @@ def build_request(index: int, model: ModelConfig, found: ResolvedModel) -> LoadR
         return None
     folder = str(found.folder.absolute())
     return LoadRequest(f"grid.models.{index}", model.name, folder, weights, tokenizer, targets)
+
+
+def _build_headless(index: int, model: ModelConfig, found: ResolvedModel) -> LoadRequest | None:
+    request = build_request(index, model, found)
+    return request and replace(request, key=_name_features_key(index), has_head=False)
+
+
+def _name_features_key(index: int) -> str:
+    return f"baselines.{index}.features"
 
 
 def _has_tokenizer_here(model: ModelConfig, folder: Path, names: frozenset[str]) -> bool:

@@ -1,5 +1,6 @@
 """``python -m sweep.models.meta_load``: loads models as training does, but on PyTorch's meta
-device, where tensors have shapes and no values, and reports what keeps them from being trained.
+device, where tensors have shapes and no values, and reports what keeps them from being trained
+or, for features, read.
 
 Reads a JSON list of `sweep.models.load_check.LoadRequest` from standard input, and writes a list
 of `LoadAnswer` to standard output. Of weights only headers are read, nothing is downloaded, and no
@@ -20,6 +21,7 @@ import transformers
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
@@ -36,6 +38,7 @@ from sweep.models.heads import (
     find_head,
     is_of_head,
     read_config,
+    without_pooler,
 )
 from sweep.models.load_check import LoadAnswer, LoadRequest
 from sweep.models.vocabulary import check_vocabulary, choose_padding, count_rows
@@ -64,9 +67,13 @@ def answer(request: LoadRequest) -> LoadAnswer:
 def _try(request: LoadRequest) -> str | None:
     """Return what is odd about the model; raise the errors that training would raise."""
     folder, name = Path(request.folder), request.name
-    config = _read_known_config(folder, name)
-    model, loaded = build_meta(config, folder, request.has_weights)
-    head = find_head(model, loaded, name)
+    config = _read_known_config(folder, name, request.has_head)
+    model, loaded = build_meta(config, folder, request.has_weights, request.has_head)
+    head: Parts = {}
+    if request.has_head:
+        head = find_head(model, loaded, name)
+    else:
+        loaded = without_pooler(loaded)
     check_loaded(model, head, loaded, name)
     _check_targets(model, head, request)
     if request.has_tokenizer:
@@ -74,7 +81,7 @@ def _try(request: LoadRequest) -> str | None:
     return describe_left_out(model, loaded, name)
 
 
-def _read_known_config(folder: Path, name: str) -> PreTrainedConfig:
+def _read_known_config(folder: Path, name: str, has_head: bool) -> PreTrainedConfig:
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     if kind not in CONFIG_MAPPING:
         raise ModelError(
@@ -82,12 +89,12 @@ def _read_known_config(folder: Path, name: str) -> PreTrainedConfig:
             f"transformers {transformers.__version__}; use another model, or a release that has it"
         )
     config = read_config(str(folder), **LOCAL)
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+    if has_head and type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
             f"model {name}'s architecture {kind!r} has no text classifier in transformers "
             f"{transformers.__version__}; use another model"
         )
-    if config.is_encoder_decoder:
+    if has_head and config.is_encoder_decoder:
         raise ModelError(
             f"model {name}'s architecture {kind!r} has an encoder and a decoder, and its text "
             "classifier cannot be trained here; use an encoder such as BERT or ModernBERT, or a "
@@ -97,11 +104,13 @@ def _read_known_config(folder: Path, name: str) -> PreTrainedConfig:
 
 
 def build_meta(
-    config: PreTrainedConfig, folder: Path, has_weights: bool
+    config: PreTrainedConfig, folder: Path, has_weights: bool, has_head: bool = True
 ) -> tuple[PreTrainedModel, Loaded]:
-    """Return the classifier without values, and how ``folder``'s weights would differ from it."""
+    """Return the classifier, or the model without a head, without values, and how ``folder``'s
+    weights would differ from it."""
+    kind = AutoModelForSequenceClassification if has_head else AutoModel
     with torch.device("meta"):
-        empty = AutoModelForSequenceClassification.from_config(config)
+        empty = kind.from_config(config)
     if not has_weights:
         return empty, Loaded()
     header = read_weights(folder, list_names(folder), allow_pickle=False)

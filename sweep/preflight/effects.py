@@ -39,17 +39,8 @@ def check_models(config: Config, revisions: Mapping[str, str]) -> Iterator[Findi
     weights; ``revisions`` maps the name of each available model to what pins its weights."""
     seen: dict[tuple[str, str], str] = {}
     for index, model in enumerate(config.grid.models):
-        key, kind = f"grid.models.{index}", _name_kind(model)
-        if model.revision and kind:
-            yield Finding(
-                "error",
-                key,
-                f"{key}.revision: {model.name} is {kind}, which has no revisions (its content is "
-                "hashed instead); remove the key",
-            )
-        for name in ("trust_remote_code", "allow_pickle"):
-            if kind == TINY and getattr(model, name):
-                yield _warn(f"{key}.{name}", f"with {TINY}")
+        key = f"grid.models.{index}"
+        yield from check_keys(key, model)
         if model.name in revisions:
             weights = revisions[model.name], f"{model.method} {model.target_modules}"
             other = seen.setdefault(weights, model.name)
@@ -59,6 +50,22 @@ def check_models(config: Config, revisions: Mapping[str, str]) -> Iterator[Findi
                     "one of them, or give them different methods"
                 )
                 yield Finding("error", key, sentence)
+
+
+def check_keys(key: str, model: ModelConfig) -> Iterator[Finding]:
+    """Yield what its path alone shows of a model at ``key``: an error for a revision where there
+    are none, and a warning for each permission that a tiny family does not need."""
+    kind = _name_kind(model)
+    if model.revision and kind:
+        yield Finding(
+            "error",
+            key,
+            f"{key}.revision: {model.name} is {kind}, which has no revisions (its content is "
+            "hashed instead); remove the key",
+        )
+    for name in ("trust_remote_code", "allow_pickle"):
+        if kind == TINY and getattr(model, name):
+            yield _warn(f"{key}.{name}", f"with {TINY}")
 
 
 TINY = "a tiny family"
@@ -74,15 +81,20 @@ def check_permissions(config: Config, resolved: Mapping[str, ResolvedModel]) -> 
     """Yield a warning for each permission that a model is granted but does not need; ``resolved``
     has the available models by name."""
     for index, model in enumerate(config.grid.models):
-        found, key = resolved.get(model.name), f"grid.models.{index}"
-        if found is None or _name_kind(model) == TINY:
-            continue
-        own_code = any("auto_map" in read_part(found, name) for name in CODE_NAMED_IN)
-        if model.trust_remote_code and not own_code:
-            yield _warn(f"{key}.trust_remote_code", "since the model has no code of its own")
-        names = list_model_files(model, found)
-        if model.allow_pickle and names is not None and choose_entry(names, allow_pickle=False):
-            yield _warn(f"{key}.allow_pickle", "since the model has safetensors, which are used")
+        if found := resolved.get(model.name):
+            yield from check_grants(f"grid.models.{index}", model, found)
+
+
+def check_grants(key: str, model: ModelConfig, found: ResolvedModel) -> Iterator[Finding]:
+    """Yield a warning for each permission that the model at ``key`` does not need."""
+    if _name_kind(model) == TINY:
+        return
+    own_code = any("auto_map" in read_part(found, name) for name in CODE_NAMED_IN)
+    if model.trust_remote_code and not own_code:
+        yield _warn(f"{key}.trust_remote_code", "since the model has no code of its own")
+    names = list_model_files(model, found)
+    if model.allow_pickle and names is not None and choose_entry(names, allow_pickle=False):
+        yield _warn(f"{key}.allow_pickle", "since the model has safetensors, which are used")
 
 
 def check_schedule(config: Config) -> Iterator[Finding]:

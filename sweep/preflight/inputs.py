@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from sweep.config import Config, ModelConfig
+from sweep.config import Config, FeaturesConfig, ModelConfig
 from sweep.data import Subsets, build_account, draw_subsets, go_offline_if_silent, load_corpus
-from sweep.errors import DataError, Finding, SweepError
+from sweep.errors import DataError, Finding, ModelError, SweepError
 from sweep.models.file_check import ResolvedModel, check_model, read_tree
+from sweep.models.pooling import find_pooling
 from sweep.models.sources import find_hub_config, is_local, list_hub_files, resolve_revision
 from sweep.models.tiny_configs import TINY_CONFIGS, TINY_PREFIX
 from sweep.preflight.effects import (
@@ -18,6 +19,7 @@ from sweep.preflight.effects import (
     check_permissions,
     check_schedule,
 )
+from sweep.preflight.features import ResolvedFeatures, check_features, reword
 from sweep.startup.home import list_home_notes
 from sweep.storage.account import DataAccount
 
@@ -26,10 +28,12 @@ __all__ = ["ResolvedInputs", "ResolvedModel", "check_model", "resolve_inputs"]
 
 @dataclass
 class ResolvedInputs:
-    """What is available: models by name, subsets unless the data is too small for some cell, what
-    became of the data's rows, and the findings."""
+    """What is available: models by name, those of baselines on features by the baseline's name,
+    subsets unless the data is too small for some cell, what became of the data's rows, and the
+    findings."""
 
     models: dict[str, ResolvedModel] = field(default_factory=dict)
+    features: dict[str, ResolvedFeatures] = field(default_factory=dict)
     subsets: Subsets | None = None
     account: DataAccount | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -58,9 +62,16 @@ def resolve_inputs(config: Config) -> ResolvedInputs:
             inputs.models[model.name] = call.result()
         except SweepError as error:
             inputs.findings.append(Finding("error", f"grid.models.{index}", str(error)))
+    for index, entry in config.list_features():
+        try:
+            inputs.features[entry.model.name] = resolve_features(index, entry)
+        except SweepError as error:
+            key, sentence = f"baselines.{index}.features", reword(str(error), index)
+            inputs.findings.append(Finding("error", key, sentence))
     revisions = {name: found.revision for name, found in inputs.models.items()}
     inputs.findings += check_models(config, revisions)
     inputs.findings += check_permissions(config, inputs.models)
+    inputs.findings += check_features(config, inputs.features)
     inputs.findings += check_schedule(config)
     if _needs_hub(config):
         inputs.findings += [Finding("note", "HF_HOME", note) for note in list_home_notes()]
@@ -69,6 +80,7 @@ def resolve_inputs(config: Config) -> ResolvedInputs:
 
 def _needs_hub(config: Config) -> bool:
     paths = [model.path for model in config.grid.models]
+    paths += [entry.features for _, entry in config.list_features()]
     return config.data.source == "hub" or any(
         not path.startswith(TINY_PREFIX) and not is_local(path) for path in paths
     )
@@ -85,6 +97,15 @@ def resolve_model(index: int, model: ModelConfig) -> ResolvedModel:
     path = find_hub_config(f"grid.models.{index}", model.path, revision)
     names = list_hub_files(model.path, revision, path.parent)
     return ResolvedModel(revision, read_tree(path), path.parent, names)
+
+
+def resolve_features(index: int, entry: FeaturesConfig) -> ResolvedFeatures:
+    """Return the model of the ``index``-th baseline; raise ModelError if it is unavailable."""
+    found = resolve_model(index, entry.model)
+    try:
+        return ResolvedFeatures(found, find_pooling(entry, found))
+    except ModelError as error:
+        raise ModelError(f"baselines.{index}.features: {error}") from None
 
 
 def check_counts(config: Config, subsets: Subsets) -> list[Finding]:

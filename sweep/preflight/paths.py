@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sweep.config import Config, DataConfig, ModelConfig
+from sweep.config import Config, DataConfig, FeaturesConfig, ModelConfig
 from sweep.models.sources import is_local
 
 
@@ -15,6 +15,7 @@ def make_absolute(config: Config) -> Config:
         "grid": config.grid.model_copy(
             update={"models": [_resolve_model(model) for model in config.grid.models]}
         ),
+        "baselines": [_resolve_baseline(entry) for entry in config.baselines],
     }
     storage = config.storage.checkpoints
     if storage and "://" not in storage:
@@ -44,6 +45,12 @@ def _resolve_model(model: ModelConfig) -> ModelConfig:
     if not is_local(model.path):
         return model
     return model.model_copy(update={"path": _absolute(model.path)})
+
+
+def _resolve_baseline(entry: str | FeaturesConfig) -> str | FeaturesConfig:
+    if isinstance(entry, str) or not is_local(entry.features):
+        return entry
+    return entry.model_copy(update={"features": _absolute(entry.features)})
 
 
 def _is_folder(uri: str) -> bool:

@@ -20,6 +20,7 @@ from sweep.preflight.checks import (
     check_resources,
 )
 from sweep.preflight.effects import check_engine
+from sweep.preflight.features import check_feature_files
 from sweep.preflight.forecast import Forecaster, ModelEstimate, ModelWorkload, Total, measure_texts
 from sweep.preflight.inputs import ResolvedInputs
 from sweep.preflight.runtime import estimate_rungs
@@ -130,14 +131,20 @@ def check_plan(
 def _check_models(config: Config, inputs: ResolvedInputs) -> list[Finding]:
     """Return the findings about the models' files and, for those without errors, about loading
     them."""
-    findings, sound = [], []
+    findings, sound, frozen = [], [], []
     for index, model in enumerate(config.grid.models):
         if found := inputs.models.get(model.name):
             problems = check_model(index, model, found)
             findings += problems
             if all(finding.level != "error" for finding in problems):
                 sound.append((index, model, found))
-    return findings + check_loading(sound)
+    for index, entry in config.list_features():
+        if features := inputs.features.get(entry.model.name):
+            problems = check_feature_files(config, index, features.model)
+            findings += problems
+            if all(finding.level != "error" for finding in problems):
+                frozen.append((index, entry.model, features.model))
+    return findings + check_loading(sound, frozen)
 
 
 def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:

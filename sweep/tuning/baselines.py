@@ -1,6 +1,7 @@
 """Runs the baselines of a plan as Ray tasks beside its trials."""
 
 import hashlib
+import json
 import time
 import traceback
 from collections import Counter
@@ -11,12 +12,15 @@ from typing import Any
 import ray
 from ray.tune.experiment import Trial
 
+from sweep.cluster.nodes import list_nodes
 from sweep.config import ResourcesConfig
 from sweep.data import Subsets
 from sweep.errors import shorten
-from sweep.plan import Cell, Plan, TrialSpec
+from sweep.plan import Cell, FeaturesRef, Plan, TrialSpec
 from sweep.storage.events import Facts, TrialStatus
 from sweep.storage.failed_baselines import describe_failure
+from sweep.storage.record import RunRecord
+from sweep.training.text_features import TextFeatures
 from sweep.tuning.callbacks import SessionCallback
 from sweep.tuning.recorder import Recorder
 
@@ -26,6 +30,12 @@ VERSION = 1
 CHECK_EVERY_SECONDS = 5.0
 # A worker's start and imports on a loaded machine, which do not count as the baseline's time.
 START_SECONDS = 60.0
+# The part of a machine's CPUs that computes features beside trials that train on GPUs; beside
+# trials that train on CPUs, one CPU does.
+SPARE_SHARE = 0.5
+
+# n_labels, n_samples, seed.
+Axes = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,11 @@ class BaselineSpec:
     name: str
     cell: Cell
     data_fingerprint: str
+    features: FeaturesRef | None = None
+
+    @property
+    def axes(self) -> Axes:
+        return self.cell.n_labels, self.cell.n_samples, self.cell.seed
 
     def to_fields(self) -> dict[str, Any]:
         """Return what the journal says about it, whatever its result."""
@@ -53,14 +68,22 @@ class BaselineSpec:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A baseline that was submitted to the cluster."""
+    """A baseline that was submitted to the cluster; ``computes``: not itself yet, but the features
+    that all baselines of its name read."""
 
     spec: BaselineSpec
+    computes: bool = False
     since: float = field(default_factory=time.monotonic)
+
+    @property
+    def key(self) -> str:
+        """What losses are counted by."""
+        return self.spec.name if self.computes else self.spec.baseline_id
 
 
 class BaselineTasks(SessionCallback):
-    """One task per baseline and subset without a result in the journal.
+    """One task per baseline and subset without a result in the journal, and one more per model
+    whose features are read: it computes those of all their texts, which stay in memory.
 
     While there are trials, one task runs at a time without reserving a CPU: trials start at once
     and occupy every CPU to the end. The remaining tasks then run concurrently. A failed baseline is
@@ -85,14 +108,16 @@ class BaselineTasks(SessionCallback):
         self._reported: set[tuple[str, str]] = set()
         self._losses: Counter[str] = Counter()
         self._corpus: ray.ObjectRef | None = None
+        self._features: dict[str, ray.ObjectRef] = {}
         self._waiting: dict[ray.ObjectRef, Attempt] = {}
         known = recorder.record.baselines
         self.missing = [
             spec
             for spec in list_baselines(names, plan)
-            # An id does not cover the names of the classes.
+            # An id does not cover the names of the classes, nor that of a baseline on features.
             if spec.baseline_id not in known
             or tuple(known[spec.baseline_id]["labels"]) != spec.cell.labels
+            or known[spec.baseline_id]["model"] != spec.name
         ]
 
     def start(self) -> None:
@@ -120,38 +145,61 @@ class BaselineTasks(SessionCallback):
             ray.cancel(reference, force=True)
 
     def _submit(self, count: int, cpus: int) -> None:
+        computing = {task.spec.name for task in self._waiting.values() if task.computes}
+        ready = [spec for spec in self.missing if spec.name not in computing]
+        for spec in ready[: max(0, count)]:
+            if spec.features is None or spec.name in self._features:
+                self.missing.remove(spec)
+                self._fit(spec, cpus)
+            elif spec.name not in computing:
+                computing.add(spec.name)
+                self._compute(spec, spec.features, cpus)
+
+    def _fit(self, spec: BaselineSpec, cpus: int) -> None:
         # Lost workers are counted here: Ray itself would restart a task forever if its memory
         # monitor kills the worker each time.
         task = ray.remote(num_cpus=cpus, max_retries=0)(_run_on_worker)
-        count = max(0, count)
-        for spec in self.missing[:count]:
-            axes = (spec.cell.n_labels, spec.cell.n_samples, spec.cell.seed)
-            self._waiting[task.remote(spec.name, self._corpus, *axes)] = Attempt(spec)
-        self.missing = self.missing[count:]
+        features = [self._features[spec.name]] if spec.features else []
+        reference = task.remote(spec.name, self._corpus, *spec.axes, *features)
+        self._waiting[reference] = Attempt(spec)
+
+    def _compute(self, spec: BaselineSpec, features: FeaturesRef, cpus: int) -> None:
+        """Compute the features of all texts that the missing baselines of this name read."""
+        on_gpus = self._resources.gpus_per_trial != 0 and ray.cluster_resources().get("GPU", 0)
+        share = 1.0 if cpus else SPARE_SHARE if on_gpus else 0.0
+        cells = [each.axes for each in self.missing if each.name == spec.name]
+        task = ray.remote(num_cpus=cpus, max_retries=0)(_compute_on_worker)
+        reference = task.remote(features, self._corpus, cells, share)
+        self._waiting[reference] = Attempt(spec, computes=True)
 
     def _collect(self, timeout: float) -> None:
         if not self._waiting:
             return
         ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=timeout)
         for reference in ready:
-            self._take(reference, self._waiting.pop(reference).spec)
+            self._take(reference, self._waiting.pop(reference))
         self._end_late()
 
-    def _take(self, reference: ray.ObjectRef, spec: BaselineSpec) -> None:
+    def _take(self, reference: ray.ObjectRef, attempt: Attempt) -> None:
         """Record the outcome of a task, or retry it if its worker was lost."""
         try:
-            outcome: Facts = ray.get(reference)
+            outcome: Facts | TextFeatures = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             # Not from the baseline's own code: its arguments or this package could not be loaded.
             outcome = _describe_error(error)
         except ray.exceptions.RayError as error:
-            self._losses[spec.baseline_id] += 1
-            if self._losses[spec.baseline_id] <= self._resources.max_retries:
-                self.missing.insert(0, spec)
+            self._losses[attempt.key] += 1
+            if self._losses[attempt.key] <= self._resources.max_retries:
+                if not attempt.computes:
+                    self.missing.insert(0, attempt.spec)
                 return
             reason = shorten(error, 300)
             outcome = {"error": f"its worker was lost ({reason or type(error).__name__})"}
-        self._write(spec, outcome)
+        if isinstance(outcome, TextFeatures):
+            # Kept here, since the machine that computed them may be lost.
+            self._features[attempt.spec.name] = ray.put(outcome)
+        else:
+            self._end(attempt, outcome)
 
     def _end_late(self) -> None:
         """Cancel the tasks that take longer than an epoch of a trial may."""
@@ -161,7 +209,18 @@ class BaselineTasks(SessionCallback):
         for reference in late:
             ray.cancel(reference, force=True)
             reason = f"no result within {minutes:g} minutes (resources.max_epoch_minutes)"
-            self._write(self._waiting.pop(reference).spec, {"error": reason})
+            self._end(self._waiting.pop(reference), {"error": reason})
+
+    def _end(self, attempt: Attempt, outcome: Facts) -> None:
+        """Write the outcome of a task: that of failed features for all who would read them."""
+        if not attempt.computes:
+            self._write(attempt.spec, outcome)
+            return
+        name = attempt.spec.name
+        failed = [spec for spec in self.missing if spec.name == name]
+        self.missing = [spec for spec in self.missing if spec.name != name]
+        for spec in failed:
+            self._write(spec, outcome)
 
     def _write(self, spec: BaselineSpec, outcome: Facts) -> None:
         fields = spec.to_fields() | dict(outcome)
@@ -182,27 +241,91 @@ def identify_baseline(name: str, fingerprint: str) -> str:
     return hashlib.sha256(f"{name}\0{VERSION}\0{fingerprint}".encode()).hexdigest()[:12]
 
 
+def identify_features(ref: FeaturesRef, fingerprint: str) -> str:
+    """Return the id of a baseline on features on the subsets with the given fingerprint."""
+    weights = [ref.model.revision, ref.model.trust_remote_code]
+    reading = [ref.pooling, ref.normalized, ref.recipe.max_length]
+    text = json.dumps(["features", VERSION, weights, reading, fingerprint])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def list_baselines(names: Sequence[str], plan: Plan) -> list[BaselineSpec]:
-    """Return each baseline on every subset of the plan, once for all models."""
+    """Return each baseline on every subset of the plan, once for all models; those on features,
+    which take longest, come last."""
     subsets: dict[str, TrialSpec] = {spec.data_fingerprint: spec for spec in plan.trials}
+    refs = {ref.model.name: ref for ref in plan.features}
+    specs = [_build_spec(name, spec, refs.get(name)) for spec in subsets.values() for name in names]
+    return sorted(specs, key=lambda spec: spec.features is not None)
+
+
+def _build_spec(name: str, trial: TrialSpec, ref: FeaturesRef | None) -> BaselineSpec:
+    data = trial.data_fingerprint
+    identity = identify_features(ref, data) if ref else identify_baseline(name, data)
+    return BaselineSpec(identity, name, trial.cell, data, ref)
+
+
+def list_replaced(names: Sequence[str], plan: Plan, record: RunRecord) -> list[str]:
+    """Return the ids of the results on subsets of the plan that baselines on features had under
+    their names with another model, or with features that were computed in another way."""
+    specs = [spec for spec in list_baselines(names, plan) if spec.features]
+    ids = {(spec.name, spec.data_fingerprint): spec.baseline_id for spec in specs}
     return [
-        BaselineSpec(identify_baseline(name, fingerprint), name, spec.cell, fingerprint)
-        for fingerprint, spec in subsets.items()
-        for name in names
+        trial_id
+        for trial_id, event in record.baselines.items()
+        if ids.get((event["model"], event.get("data_fingerprint") or ""), trial_id) != trial_id
     ]
 
 
-def _run_on_worker(name: str, subsets: Subsets, n_labels: int, n_samples: int, seed: int) -> Facts:
+def _run_on_worker(
+    name: str,
+    subsets: Subsets,
+    n_labels: int,
+    n_samples: int,
+    seed: int,
+    features: TextFeatures | None = None,
+) -> Facts:
     """Return the baseline's scores, or its ``error`` and ``traceback`` as text: a package's own
     exception may not survive being pickled."""
     try:
         # Imports scikit-learn and, through evaluate, transformers: the driver is spared seconds.
-        from sweep.training.baselines import run_baseline
+        from threadpoolctl import threadpool_limits
+
+        from sweep.training.baselines import run_baseline, run_on_features
 
         held = [subsets.evaluation(split, n_labels) for split in ("validation", "test")]
-        return run_baseline(name, subsets.training(n_labels, n_samples, seed), *held)
+        training = subsets.training(n_labels, n_samples, seed)
+        if features is None:
+            return run_baseline(name, training, *held)
+        with threadpool_limits(limits=1):
+            return run_on_features(features, training, *held)
     except Exception as error:  # a failed baseline is a row of the table, not the run's end
         return _describe_error(error)
+
+
+def _compute_on_worker(
+    ref: FeaturesRef, subsets: Subsets, cells: Sequence[Axes], share: float
+) -> TextFeatures | Facts:
+    """Return the features of the cells' texts, on a ``share`` of the machine's CPUs but at least
+    one; or ``error`` and ``traceback``."""
+    try:
+        import torch
+
+        from sweep.training.features import compute_features, load_features_model
+
+        torch.set_num_threads(max(1, int(share * _count_cpus())))
+        data = [subsets.of_cell(*axes) for axes in cells]
+        parts = [part for cell in data for part in (cell.training, cell.validation, cell.test)]
+        texts = [text for part in parts for text in part.texts]
+        return compute_features(ref, load_features_model(ref, subsets), texts)
+    except Exception as error:  # as above
+        return _describe_error(error)
+
+
+def _count_cpus() -> float:
+    """Return how many CPUs Ray may use on this machine."""
+    here = ray.get_runtime_context().get_node_id()
+    found = [node["Resources"] for node in list_nodes() if node["NodeID"] == here]
+    return max((each.get("CPU", 0.0) for each in found), default=0.0)
 
 
 def _describe_error(error: Exception) -> Facts:

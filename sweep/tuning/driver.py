@@ -31,7 +31,7 @@ from sweep.storage.tables import remove_unfinished
 from sweep.tuning.baselines import BaselineTasks
 from sweep.tuning.callbacks import ProgressDisplay, SessionCallback, SlimTrials
 from sweep.tuning.recorder import Recorder
-from sweep.tuning.resume import reopen_failed, replay_results
+from sweep.tuning.resume import reopen_failed, reopen_replaced, replay_results
 from sweep.tuning.scheduler import CellASHA
 from sweep.tuning.search import PlanSearch, build_param_space
 from sweep.tuning.trackers import build_trackers
@@ -70,11 +70,12 @@ def run_plan(
     recorder = Recorder(journal, record, scheduler, notify, limit, store)
     _write_plan(setup, recorder)
     if retry_failed:
-        reopen_failed(plan, recorder, config.baselines)
+        reopen_failed(plan, recorder, config.baseline_names)
+    reopen_replaced(plan, recorder, config.baseline_names)
     replay_results(plan, record, scheduler)
     display = ProgressDisplay(plan, recorder.record, recorder.running, console)
     baselines = BaselineTasks(
-        config.baselines, plan, setup.subsets, recorder, config.resources, notify
+        config.baseline_names, plan, setup.subsets, recorder, config.resources, notify
     )
     waiting = any(spec.trial_id not in record.done() for spec in plan.trials)
     try:
@@ -122,7 +123,7 @@ def _write_plan(setup: RunSetup, recorder: Recorder) -> None:
         predicted=setup.forecast,
         pace=setup.pace,
         data=setup.account,
-        baselines=list(setup.config.baselines),
+        baselines=setup.config.baseline_names,
     )
     recorder.write_many([*_find_new_sets(setup, recorder), *_find_changes(setup.plan, recorder)])
 

@@ -1,10 +1,11 @@
-"""What a resumed run restores: ASHA's rungs, and trials that failed."""
+"""What a resumed run restores: ASHA's rungs, and what has to run again."""
 
 from collections.abc import Sequence
 
 from sweep.plan import Plan
 from sweep.storage.failed_baselines import list_failed
 from sweep.storage.record import RunRecord
+from sweep.tuning.baselines import list_replaced
 from sweep.tuning.recorder import Recorder
 from sweep.tuning.scheduler import CellASHA
 
@@ -15,6 +16,13 @@ def reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> N
     failed = [trial_id for trial_id in ids if recorder.record.trials[trial_id].has_failed()]
     failed += [event["trial_id"] for event in list_failed(recorder.record, plan, baselines)]
     recorder.write_many([("reopened", {"trial_id": trial_id}) for trial_id in failed])
+
+
+def reopen_replaced(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> None:
+    """Record that results of other features under the names of the plan's ``baselines`` no longer
+    count."""
+    replaced = list_replaced(baselines, plan, recorder.record)
+    recorder.write_many([("reopened", {"trial_id": trial_id}) for trial_id in replaced])
 
 
 def replay_results(plan: Plan, record: RunRecord, scheduler: CellASHA) -> None:

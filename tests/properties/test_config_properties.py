@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strategies import KEYS, dotted, numbers, plain_texts, texts, trees, values, yaml_parts
 
 from sweep.config import Config, check_name, dump_config, load_config
+from sweep.config.types import derive_name
 from sweep.errors import ConfigError
 from sweep.plan import Plan, build_plan, draw_candidates
 from sweep.storage.event_reader import parse_event
@@ -20,6 +21,7 @@ from sweep.storage.event_reader import parse_event
 SMALL: dict[str, Any] = {
     "name": "small",
     "data": {"source": "synthetic", "splits": {"train": "train"}, "exclude_labels": ["neutral"]},
+    "baselines": [{"features": "tiny:gpt2"}],
     "grid": {
         "models": [{"name": "tiny", "path": "tiny:llama"}],
         "n_labels": [2, 4],
@@ -246,7 +248,10 @@ complete_trees = st.fixed_dictionaries(
             "label_order": st.none() | st.lists(st.text(max_size=4), unique=True, max_size=3),
             "quoted": st.booleans(), "max_eval_per_label": st.none() | small,
         }),
-        "baselines": st.lists(st.sampled_from(["majority", "tf-idf"]), unique=True),
+        "baselines": st.lists(st.sampled_from(["majority", "tf-idf"]), unique=True) | st.lists(
+            st.fixed_dictionaries({"features": st.text(min_size=1, max_size=9)}),
+            max_size=2, unique_by=lambda entry: derive_name(entry["features"]),
+        ),
         "trackers": st.fixed_dictionaries({}, optional={
             "tensorboard": st.booleans(), "mlflow": st.booleans(),
             "wandb": st.fixed_dictionaries({"project": st.text(min_size=1, max_size=5)}),

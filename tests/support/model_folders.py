@@ -150,6 +150,19 @@ def write_decoder(folder: Path, name: str = "llama", **options: Any) -> Path:
     return write_folder(folder, DECODERS[name](), **options)
 
 
+def add_modules(folder: Path, settings: Mapping[str, Any], *more: str) -> Path:
+    """Add what sentence-transformers writes beside a model: how it pools tokens, by ``settings``,
+    and ``more`` steps after that."""
+    names = ["Transformer", "Pooling", *more]
+    paths = ["", *(f"{number}_{name}" for number, name in enumerate(names) if number)]
+    types = [f"sentence_transformers.models.{name}" for name in names]
+    steps = [{"type": kind, "path": path} for kind, path in zip(types, paths, strict=True)]
+    (folder / "modules.json").write_text(json.dumps(steps), encoding="utf-8")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
 def edit_json(file: Path, **changes: Any) -> None:
     """Change keys of a JSON file; None removes one."""
     tree = json.loads(file.read_text(encoding="utf-8")) | changes

@@ -43,7 +43,8 @@ def list_keys(model: type[BaseModel] = Config) -> list[tuple[str | int, ...]]:
     for name, field in model.model_fields.items():
         paths.append((name,))
         for section in _sections(field.annotation):
-            step: tuple[str | int, ...] = (name, 0) if name == "models" else (name,)
+            is_list = name in ("models", "baselines")
+            step: tuple[str | int, ...] = (name, 0) if is_list else (name,)
             paths += [(*step, *rest) for rest in list_keys(section)]
     return paths
 

@@ -1,0 +1,26 @@
+"""Features of texts as a baseline reads them; light, since the driver holds them, too."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """One float32 vector (texts, width) of each text, and the seconds that it took (texts,)."""
+
+    positions: Mapping[str, int]
+    vectors: NDArray[np.float32]
+    seconds: NDArray[np.float64]
+
+    def take(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of ``texts`` in their order; raise KeyError for an unknown text."""
+        return np.take(self.vectors, self._find(texts), axis=0)
+
+    def sum_seconds(self, texts: Sequence[str]) -> float:
+        return float(self.seconds[self._find(texts)].sum())
+
+    def _find(self, texts: Sequence[str]) -> NDArray[np.intp]:
+        return np.array([self.positions[text] for text in texts], dtype=np.intp)
