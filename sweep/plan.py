@@ -210,9 +210,9 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
 
 def draw_candidates(config: Config, model: ModelConfig) -> tuple[Candidate, ...]:
     """Return the distinct candidates of a contender, the same list for each of its cells."""
-    wanted = count_candidates(config.tune, model.tune)
-    spaces = name_spaces(config.tune, model.method, model.tune)
-    own = model.tune.candidates is not None
+    wanted = count_candidates(config.tune, model.overrides)
+    spaces = name_spaces(config.tune, model.method, model.overrides)
+    own = model.overrides.candidates is not None
     key = f"grid.models.{config.grid.models.index(model)}.tune" if own else "tune"
     widen = "learning_rate" if model.method == "full" else "lora_rank or learning_rate"
     possible = math.prod(space.size for space in spaces.values())

@@ -176,13 +176,18 @@ class ModelConfig(Section):
     """``lora``: low-rank adapters on a frozen base model; ``full``: all weights are trained."""
     target_modules: Annotated[list[str], Field(min_length=1)] | None = None
     """Names of the linear layers that get LoRA, such as ``q_proj``; null: all of them."""
-    tune: TuneOverrides = TuneOverrides()
-    """What is tuned differently for this entry."""
+    tune: TuneOverrides | None = None
+    """What is tuned differently for this entry; null: nothing."""
+
+    @property
+    def overrides(self) -> TuneOverrides:
+        """``tune``, with null for all that is not tuned differently."""
+        return self.tune or TuneOverrides()
 
     @model_validator(mode="after")
     def _keys_fit_method(self) -> "ModelConfig":
         if self.method == "full":
-            named = [f"tune.{key}" for key in LORA_KEYS if getattr(self.tune, key) is not None]
+            named = [f"tune.{key}" for key in LORA_KEYS if getattr(self.overrides, key) is not None]
             named += ["target_modules"] if self.target_modules else []
             if named:
                 raise ValueError(

@@ -114,7 +114,7 @@ def check_schedule(config: Config) -> Iterator[Finding]:
 def _check_tuning(config: Config) -> Iterator[Finding]:
     tune, asha = config.tune, config.asha
     models = config.grid.models
-    counts = [count_candidates(tune, model.tune) for model in models]
+    counts = [count_candidates(tune, model.overrides) for model in models]
     if tune.seed and all(_tries_all(tune, model) for model in models):
         yield _warn("tune.seed", "since every possible candidate is tried")
     yield from _check_methods(config)
@@ -130,9 +130,9 @@ def _check_tuning(config: Config) -> Iterator[Finding]:
 
 
 def _tries_all(tune: TuneConfig, model: ModelConfig) -> bool:
-    spaces = name_spaces(tune, model.method, model.tune)
+    spaces = name_spaces(tune, model.method, model.overrides)
     possible = prod(space.size for space in spaces.values())
-    return possible == count_candidates(tune, model.tune)
+    return possible == count_candidates(tune, model.overrides)
 
 
 def _check_methods(config: Config) -> Iterator[Finding]:
@@ -144,8 +144,8 @@ def _check_methods(config: Config) -> Iterator[Finding]:
             if getattr(tune, name) != TuneConfig.model_fields[name].default:
                 yield _warn(f"tune.{name}", "since no model is trained by LoRA")
     for index, model in enumerate(models):
-        rate = tune.learning_rate
-        if model.method == "full" and not model.tune.learning_rate and rate and rate.high > HIGH:
+        rate = None if model.overrides.learning_rate else tune.learning_rate
+        if model.method == "full" and rate and rate.high > HIGH:
             key = f"grid.models.{index}.tune.learning_rate"
             yield Finding(
                 "warning",

@@ -126,7 +126,7 @@ class Forecaster:
             self._build_load(index),
             counted or count_parameters(shape),
             self._bytes_per_value(),
-            count_candidates(self.config.tune, model.tune),
+            count_candidates(self.config.tune, model.overrides),
         )
 
     def _build_load(self, index: int) -> BatchSize:

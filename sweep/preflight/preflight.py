@@ -119,7 +119,7 @@ def check_plan(
         for cell in plan.cells if plan else ():
             preflight.epochs[cell.cell_id] = seconds[cell.axes]
     asha = config.asha
-    most = max(count_candidates(config.tune, model.tune) for model in config.grid.models)
+    most = max(count_candidates(config.tune, model.overrides) for model in config.grid.models)
     preflight.rungs = estimate_rungs(
         most, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError
-from model_folders import OTHER_HEADS, add_modules, edit_json, write_folder
+from model_folders import ENCODERS, add_modules, edit_json, write_folder
 
 from sweep.cluster.hardware import Machine
 from sweep.config import load_config
@@ -27,7 +27,7 @@ KEY = "baselines.2.features"
 
 
 def write_bert(folder: Path) -> Path:
-    return write_folder(folder, OTHER_HEADS["bert"][0]())
+    return write_folder(folder, ENCODERS["bert"]())
 
 
 @pytest.fixture

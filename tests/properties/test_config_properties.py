@@ -80,12 +80,13 @@ def check_round_trip(config: Config, path: Path) -> None:
 
 
 def plan(config: Config) -> Plan | None:
-    try:
-        candidates = draw_candidates(config)
-    except ConfigError as error:
-        assert "tune.candidates" in check_sentence(error)
-        return None
-    assert len(candidates) == config.tune.candidates
+    for model in config.grid.models:
+        try:
+            candidates = draw_candidates(config, model)
+        except ConfigError as error:
+            assert "candidates" in check_sentence(error)
+            return None
+        assert len(candidates) == (model.overrides.candidates or config.tune.candidates)
     if max(config.grid.n_labels) > 10**4:
         return None
     return build_plan(config, Facts(), {model.name: model.path for model in config.grid.models})

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_folders import OTHER_HEADS, add_modules, edit_json, write_decoder, write_folder
+from model_folders import ENCODERS, UNTRAINABLE, add_modules, edit_json, write_decoder, write_folder
 from transformers import AutoModel, AutoTokenizer
 
 from sweep.config import FeaturesConfig
@@ -28,7 +28,7 @@ RECIPE = Recipe(16, 2, 12, "float32", 0.1, 1.0, None, 1, max_batch_tokens=64)
 
 def write_encoder(folder: Path, kind: str = "bert") -> Path:
     torch.manual_seed(0)
-    return write_folder(folder, OTHER_HEADS[kind][0]())
+    return write_folder(folder, (ENCODERS.get(kind) or UNTRAINABLE[kind][0])())
 
 
 def load(folder: Path) -> Frozen:
