@@ -98,16 +98,17 @@ def check_plan(config: Config) -> None:
     if first is None:
         return
     trials = [trial.trial_id for trial in first.trials]
-    assert len(set(trials)) == len(trials) == len(first.cells) * len(first.candidates)
+    expected = sum(len(first.candidates[cell.model]) for cell in first.cells)
+    assert len(set(trials)) == len(trials) == expected
     assert len({cell.cell_id for cell in first.cells}) == len(first.cells)
     again = plan(config)
     assert again == first
     REACHED["plans"] += 1
-    for each in first.candidates:
-        assert each.lora_rank >= 1
+    for each in {candidate for own in first.candidates.values() for candidate in own}:
+        lora = each.lora
+        assert lora is None or (lora.rank >= 1 and 0 <= lora.dropout < 1)
         assert each.learning_rate > 0
-        assert 0 <= each.lora_dropout < 1
-        values = (each.learning_rate, each.lora_alpha, each.weight_decay)
+        values = (each.learning_rate, each.weight_decay, lora.alpha if lora else 0.0)
         assert all(map(math.isfinite, values))
     # What the journal will hold has to be readable again.
     for trial in first.trials:
