@@ -1,5 +1,6 @@
 """What the report says in words: the best model per label count, what has a result, what failed."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +23,7 @@ class Answer:
     runner_up: Row | None
     # The pair of the best model (A) and the runner-up (B); None if they share no texts.
     rival: Row | None = None
-    # The pair of the best model (A) and TF-IDF (B); None if it has no result.
+    # The pair of the best model (A) and the most accurate baseline (B); None if none has a result.
     reference: Row | None = None
 
     @property
@@ -64,15 +65,17 @@ class Verdicts:
     # model is better than every other model.
     combinations: int
     clear: int
-    # Combinations whose best model is better than TF-IDF, those where that is too close to call,
-    # and those where TF-IDF is better than every model.
+    # Combinations whose best model is better than every baseline, those where a baseline is better
+    # than every model, and those between: too close to call.
     beaten: int
     open: int
     lost: int
+    # The baselines in these, the majority class aside.
+    references: tuple[str, ...] = ()
 
     @property
     def referenced(self) -> int:
-        """Number of combinations that have TF-IDF to compare with."""
+        """Number of combinations that have a baseline to compare with."""
         return self.beaten + self.open + self.lost
 
 
@@ -82,16 +85,23 @@ def count_verdicts(
     is_reference = against_best["model_b"].isin(baselines)
     rivals, references = against_best[~is_reference], against_best[is_reference]
     clear = rivals["verdict"].eq("A better").groupby([rivals["n_labels"], rivals["n_samples"]])
-    against = references["verdict"].value_counts()
+    groups = references.groupby(["n_labels", "n_samples"])["verdict"]
+    against = Counter(_judge_all({*verdicts}) for _, verdicts in groups)
     return Verdicts(
         pairs=len(pairs),
         real=int(pairs["verdict"].ne("too close to call").sum()),
         combinations=clear.ngroups,
         clear=int(clear.all().sum()),
-        beaten=int(against.get("A better", 0)),
-        open=int(against.get("too close to call", 0)),
-        lost=int(against.get("B better", 0)),
+        beaten=against["A better"],
+        open=against["too close to call"],
+        lost=against["B better"],
+        references=tuple(references["model_b"].unique()),
     )
+
+
+def _judge_all(verdicts: set[str]) -> str:
+    """Return the verdict on a model against all baselines, of which the strongest counts."""
+    return next(each for each in ("B better", "too close to call", "A better") if each in verdicts)
 
 
 def find_answers(

@@ -2,11 +2,12 @@
 
 Before training, without torch: `sources` resolves a path to pinned weights, `folder` and
 `weight_files` read them, `file_check` and `load_check` say what is wrong with them, `shape` and
-`memory` what they take, `tiny_configs` the sizes of the tiny families. `meta_load` is the process
-behind `load_check`, the only one of these with torch.
+`memory` what they take, `pooling` how they make one vector of a text, `tiny_configs` the sizes of
+the tiny families. `meta_load` is the process behind `load_check`, the only one of these with torch.
 
-In training: `base` loads a model and attaches adapters, by way of `heads`, `vocabulary`, `device`
-and `float16`; `last_token` and `fused` make its passes fast; `tiny` builds the tiny families.
+In training: `base` loads a model, by way of `heads`, `vocabulary`, `device` and `float16`, and
+`methods` fine-tunes it; `last_token`, `first_token` and `fused` make its passes fast; `frozen`
+loads a model that only gives features; `tiny` builds the tiny families.
 
 Doors: any module but `meta_load`; they are named, not re-exported, since half of them import
 torch. Never imports Ray, nor anything that trains.

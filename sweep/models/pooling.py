@@ -36,7 +36,8 @@ class Pooling(NamedTuple):
 
 
 def find_pooling(entry: FeaturesConfig, found: ResolvedModel) -> Pooling:
-    """Return how ``entry``'s features are pooled: as it says, else as the model's files say.
+    """Return how ``entry``'s features are pooled: as it says, else as the model's files say. Steps
+    other than pooling and normalizing, such as a dense layer, are left out.
 
     Raises ModelError if they are damaged, or name a pooling that is not supported.
     """

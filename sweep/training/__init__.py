@@ -2,9 +2,11 @@
 
 `trial` is what a trial is, whichever engine trains it: `solo` trains one at a time, `packed` many
 at once on one base model. `engine` holds what engines share, `batches`, `optimizer`, `loss_scale`,
-`metrics` and `checkpoint` the parts, and `baselines` the reference methods.
+`metrics` and `checkpoint` the parts, and `baselines` the reference methods, some of which read
+`features` of a pretrained model (`text_features`, without torch).
 
 Doors: `solo.SoloEngine`, `packed.engine.PackedEngine`, `baselines.run_baseline`,
-`checkpoint.read_checkpoint`, `checkpoint.is_storage_full`. Not re-exported, because they import
+`baselines.run_on_features`, `features.compute_features`, `text_features.TextFeatures`,
+`checkpoint.read_checkpoint`, `checkpoint.is_storage_full`. Not re-exported, because most import
 torch. Never imports Ray: that is for `sweep.workers`.
 """

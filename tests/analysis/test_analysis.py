@@ -258,6 +258,27 @@ def test_a_best_model_ahead_of_all_is_a_clear_one() -> None:
     assert (verdicts.clear, verdicts.beaten, verdicts.open, verdicts.lost) == (0, 0, 0, 1)
 
 
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        (["A better", "A better"], (1, 0, 0)),
+        (["A better", "too close to call"], (0, 1, 0)),
+        (["B better", "too close to call"], (0, 0, 1)),
+        (["A better", "B better"], (0, 0, 1)),
+    ],
+)
+def test_of_several_baselines_the_strongest_counts(
+    others: list[str], expected: tuple[int, int, int]
+) -> None:
+    shared = {"n_labels": 2, "n_samples": 800, "model_a": "x"}
+    names = ["tf-idf", "features"]
+    rows = zip(names, others, strict=True)
+    pairs = pd.DataFrame([{**shared, "model_b": name, "verdict": each} for name, each in rows])
+    verdicts = count_verdicts(pairs, pairs, names)
+    assert (verdicts.beaten, verdicts.open, verdicts.lost) == expected
+    assert verdicts.references == ("tf-idf", "features")
+
+
 def test_models_that_tie_all_win(cells: pd.DataFrame) -> None:
     tie = cells[(cells["n_labels"] == 2) & (cells["n_samples"] == 800)].assign(accuracy=0.75)
     assert count_wins(tie) == (1, [(model, 1) for model in MODELS])

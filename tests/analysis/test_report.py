@@ -176,6 +176,17 @@ def test_the_first_screen_says_what_is_real_and_what_is_not(page: str) -> None:
     assert "from 1600 to 2400, averaged over the models, changes accuracy by" in text
 
 
+def test_several_baselines_are_spoken_of_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fake_run.BASELINES", ("majority", "tf-idf", "features-x"))
+    run = write_fake_run(tmp_path / "run", counts=(2,), samples=(800, 1600))
+    lead = build_page(load_run(run)).partition('class="lead"')[2].partition("</p>")[0]
+    assert re.search(r"better than every baseline(:| in)", lead)
+    assert " of 2 combinations" in lead
+    assert "TF-IDF" not in lead
+
+
 def test_sections_for_cost_failures_and_forecast_are_there(page: str) -> None:
     text = re.sub(r"\s+", " ", drop_library(page))
     assert "epochs of the full grid were trained" in text

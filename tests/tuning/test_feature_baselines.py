@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from ray_runs import ONE_WORKER
 
 from analysis.load import load_run
@@ -20,6 +21,7 @@ from sweep.plan import FeaturesRef, ModelRef, Plan
 from sweep.run import main
 from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, apply, replay
+from sweep.training.text_features import TextFeatures
 from sweep.tuning import baselines
 from sweep.tuning.baselines import (
     BaselineTasks,
@@ -118,6 +120,19 @@ def test_failed_ones_are_retried_when_told_to(planned: Plan, tmp_path: Path) -> 
     with Journal(tmp_path) as journal:
         reopen_failed(planned, Recorder(journal, record, CellASHA(3, 1, 2)), NAMES)
     assert Counter(find_missing(planned, record, NAMES, tmp_path)) == dict.fromkeys(NAMES, 4)
+
+
+@pytest.mark.parametrize(("share", "threads"), [(0.0, 1), (0.5, 3), (1.0, 6)])
+def test_features_are_computed_on_a_share_of_the_cpus(
+    planned: Plan, subsets: Subsets, monkeypatch: pytest.MonkeyPatch, share: float, threads: int
+) -> None:
+    used: list[int] = []
+    monkeypatch.setattr(baselines, "_count_cpus", lambda: 6)
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    computed = baselines._compute_on_worker(planned.features[0], subsets, [(2, 16, 0)], share)
+    assert isinstance(computed, TextFeatures)
+    assert len(computed.positions) == 16 + 2 * 16
+    assert used == [threads]
 
 
 @pytest.fixture(scope="module")
