@@ -1,66 +1,65 @@
 """Models stored in float16: what stays float32, so that nothing overflows."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from model_folders import DECODERS, write_decoder
-from torch import nn
+from model_folders import DECODERS, ENCODERS, MORE_DECODERS, write_decoder, write_folder
 from transformers import AutoModelForCausalLM
 
 from sweep.models.base import Base, load_base
 from sweep.models.device import cast_to
 from sweep.models.float16 import Head
-from sweep.models.methods import attach_adapter
+from sweep.models.methods import attach
 from sweep.plan import Candidate, ModelRef
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+FAMILIES = {**ENCODERS, **DECODERS, **MORE_DECODERS}
+CANDIDATES = {
+    "lora": Candidate(0, 4, 8.0, 1e-3, 0.0, 0.0),
+    "full": Candidate(0, None, None, 1e-3, None, 0.0),
+}
 
 
-def load(folder: Path, dtype: str) -> Base:
-    return load_base(ModelRef("model", str(folder), "1"), str(folder), dtype, CPU)
+def load(folder: Path, dtype: str, method: Any = "lora") -> Base:
+    ref = ModelRef("model", str(folder), "1", method=method)
+    return load_base(ref, str(folder), dtype, CPU)
 
 
 def compute_logits(base: Base) -> torch.Tensor:
-    torch.manual_seed(0)
-    nn.init.normal_(base.model.score.weight, std=0.5)
-    with torch.no_grad(), cast_to(CPU, base.dtype):
+    """Return the logits of a new classifier on ``base``."""
+    attach(base, ("a", "b", "c"), CANDIDATES[base.ref.method], seed=0).eval()
+    with cast_to(CPU, base.dtype):
         return base.last_token_forward(IDS, torch.ones_like(IDS)).float()
+
+
+def assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    assert (found - expected).abs().max() <= 0.01 * expected.abs().max()
 
 
 def test_matrices_are_float16_and_norms_and_frequencies_float32(tmp_path: Path) -> None:
     model = load(write_decoder(tmp_path), "float16").model
-    kinds = {p.dim(): p.dtype for p in model.parameters()}
-    assert kinds == {1: torch.float32, 2: torch.float16}
-    exact = read_frequencies(load(tmp_path, "float32"))
-    assert torch.equal(read_frequencies(load(tmp_path, "float16")), exact)
+    assert {p.dim(): p.dtype for p in model.parameters()} == {1: torch.float32, 2: torch.float16}
+    exact = load(tmp_path, "float32").model.model.rotary_emb.inv_freq
+    assert torch.equal(model.model.rotary_emb.inv_freq, exact)
 
 
-def read_frequencies(base: Base) -> torch.Tensor:
-    found: torch.Tensor = base.model.model.rotary_emb.inv_freq
-    return found
-
-
-@pytest.mark.parametrize("name", DECODERS)
-def test_decoder_of_any_architecture_computes_the_same_in_float16(
-    name: str, tmp_path: Path
+@pytest.mark.parametrize("method", CANDIDATES)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_computes_the_same_in_float16_and_has_finite_gradients(
+    name: str, method: str, tmp_path: Path
 ) -> None:
-    write_decoder(tmp_path, name)
-    expected, found = (compute_logits(load(tmp_path, each)) for each in ("float32", "float16"))
-    assert (found - expected).abs().max() <= 0.01 * expected.abs().max()
-
-
-@pytest.mark.parametrize("name", DECODERS)
-def test_adapters_of_any_architecture_get_their_gradients(name: str, tmp_path: Path) -> None:
-    base = load(write_decoder(tmp_path, name), "float16")
-    model = attach_adapter(base, ("a", "b"), Candidate(0, 2, 4.0, 1e-3, 0.0, 0.0), seed=0)
-    with cast_to(CPU, base.dtype):
-        logits = base.last_token_forward(IDS, torch.ones_like(IDS)).float()
-    torch.autograd.backward(logits.sum())
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    assert {p.dtype for p in trained.values()} == {torch.float32}
-    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in trained.values())
+    torch.manual_seed(0)
+    write_folder(tmp_path, FAMILIES[name]())
+    base = load(tmp_path, "float16", method)
+    logits = compute_logits(base)
+    assert_near(logits, compute_logits(load(tmp_path, "float32", method)))
+    torch.autograd.backward(logits.square().sum())
+    trained = [p for p in base.model.parameters() if p.grad is not None]
+    assert {p.dtype for p in trained} == {torch.float32}
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in trained)
 
 
 def test_sums_beyond_the_range_of_float16_stay_finite(tmp_path: Path) -> None:
@@ -76,9 +75,8 @@ def test_sums_beyond_the_range_of_float16_stay_finite(tmp_path: Path) -> None:
     plain = load(tmp_path, "float32")
     expected = compute_logits(plain)
     plain.model.half()
-    assert not compute_logits(plain).isfinite().any()
-    found = compute_logits(load(tmp_path, "float16"))
-    assert (found - expected).abs().max() <= 0.01 * expected.abs().max()
+    assert not plain.last_token_forward(IDS, torch.ones_like(IDS)).isfinite().any()
+    assert_near(compute_logits(load(tmp_path, "float16")), expected)
 
 
 def test_gradient_of_the_head_does_not_overflow() -> None:
