@@ -38,9 +38,10 @@ HOSTILE = ("</script><b>", 'a "quoted" `label`', "two\nlines\n# title", "[x](jav
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
-    """Return a run with one trial of each tiny family."""
+    """Return a run with one trial of each tiny family, and one of all weights."""
     root = tmp_path_factory.mktemp("families")
     models = [{"name": f"tiny-{name}", "path": f"tiny:{name}"} for name in TINY_FAMILIES]
+    models.append({"name": "tiny-full", "path": "tiny:qwen2", "method": "full"})
     return build_run(root, write_data(root / "data", corpus), models)
 
 
@@ -79,8 +80,22 @@ def test_stock_peft_predicts_what_the_run_wrote_down(
     assert len(set(classes)) > 1
 
 
+def test_a_full_fine_tune_is_exported_as_a_complete_model(
+    run: Path, export: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(export("full"), tmp_path / "moved"))
+    assert not list(folder.glob("adapter*"))
+    classify = pipeline("text-classification", model=str(folder), truncation=True)
+    answers = classify(read_test_texts(run), batch_size=8)
+    assert [answer["label"] for answer in answers] == predictions_of(run, "full")
+    card = (folder / "README.md").read_text()
+    assert "all of its weights fine-tuned" in card
+    assert "LoRA" not in card
+    assert json.loads((folder / "sweep.json").read_text())["trial"]["model"]["method"] == "full"
+
+
 @pytest.mark.parametrize("options", [(), ("--merge",)])
-@pytest.mark.parametrize("family", TINY_FAMILIES)
+@pytest.mark.parametrize("family", [*TINY_FAMILIES, "full"])
 def test_code_on_the_card_gives_label_names_and_the_runs_predictions(
     family: str,
     options: tuple[str, ...],
