@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,8 +150,9 @@ def has_padded_positions(model: PreTrainedModel) -> bool:
 
 
 @torch.no_grad()
-def find_unused(model: PreTrainedModel) -> tuple[str, ...]:
-    """Return the parts of the base model that no text passes through, as dotted paths."""
+def find_unused(model: PreTrainedModel, run: Callable[[], object] | None = None) -> tuple[str, ...]:
+    """Return the parts of the base model that no text passes through, as dotted paths; ``run``
+    passes one, if the model's own forward pass cannot."""
     inner = base_of(model)
     parts = dict(inner.named_children()) if inner else {}
     stacks = [part for part in parts.values() if _holds_blocks(part)]
@@ -163,8 +164,11 @@ def find_unused(model: PreTrainedModel) -> tuple[str, ...]:
         for part in parts.values()
         for module in part.modules()
     ]
-    ids = torch.ones(1, 4, dtype=torch.long, device=model.device)
-    model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    if run is not None:
+        run()
+    else:
+        ids = torch.ones(1, 4, dtype=torch.long, device=model.device)
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
     for hook in hooks:
         hook.remove()
     return tuple(

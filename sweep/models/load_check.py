@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from sweep.config import ModelConfig
 from sweep.errors import Finding, shorten
+from sweep.models.facts import ModelFacts, TrialLoad
 from sweep.models.file_check import (
     CODE_NAMED_IN,
     ResolvedModel,
@@ -44,7 +46,7 @@ Checked = tuple[int, ModelConfig, ResolvedModel]
 @dataclass(frozen=True)
 class LoadRequest:
     """A model folder to try, and which of its parts are on this machine: those of a Hub model may
-    not be yet."""
+    not be yet. ``load`` is the trial to measure; None: no one wants to know."""
 
     key: str
     name: str
@@ -54,35 +56,65 @@ class LoadRequest:
     target_modules: tuple[str, ...] = ()
     has_head: bool = True
     """False for a model that only gives features."""
+    load: TrialLoad | None = None
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> "LoadRequest":
+        targets, load = tuple(tree["target_modules"]), tree["load"]
+        if load is not None:
+            load = TrialLoad(**{**load, "targets": tuple(load["targets"] or ()) or None})
+        return cls(**{**tree, "target_modules": targets, "load": load})
 
 
 @dataclass(frozen=True)
 class LoadAnswer:
-    """Why a model cannot be trained (``error``), or what is odd about it (``warning``)."""
+    """Why a model cannot be trained (``error``), or what is odd about it (``warning``), and what
+    its largest trial takes, if that could be measured."""
 
     key: str
     error: str | None = None
     warning: str | None = None
+    facts: ModelFacts | None = None
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> "LoadAnswer":
+        facts = tree["facts"]
+        return cls(**{**tree, "facts": None if facts is None else ModelFacts(**facts)})
 
 
-def check_loading(models: Sequence[Checked], features: Sequence[Checked] = ()) -> list[Finding]:
+class Tried(NamedTuple):
+    """What trying to load models told: findings, and facts by the models' positions in the grid."""
+
+    findings: list[Finding]
+    facts: dict[int, ModelFacts]
+
+
+def check_loading(
+    models: Sequence[Checked],
+    features: Sequence[Checked] = (),
+    loads: Mapping[int, TrialLoad] | None = None,
+) -> Tried:
     """Return what the libraries refuse or find odd in ``models`` of the grid and of baselines on
-    ``features``: architecture, head, tensors, tokenizer, target modules."""
-    found = [build_request(*each) for each in models]
+    ``features``: architecture, head, tensors, tokenizer, target modules; and what trials with these
+    ``loads`` take of the models of the grid."""
+    found = [build_request(*each, (loads or {}).get(each[0])) for each in models]
     found += [_build_headless(*each) for each in features]
     requests = [request for request in found if request]
     if not requests:
-        return []
+        return Tried([], {})
     try:
         answers = ask(requests)
     except (OSError, ValueError, TypeError, subprocess.SubprocessError) as error:
         key = requests[0].key
         reason = shorten(error, 200)
         text = f"{key}: could not check before the run whether the models load ({reason})"
-        return [Finding("warning", key, text)]
+        return Tried([Finding("warning", key, text)], {})
     asked = {f"grid.models.{index}": model for index, model, _ in models}
     asked |= {_name_features_key(index): model for index, model, _ in features}
-    return [each for answer in answers for each in _list_findings(answer, asked[answer.key])]
+    findings = [each for answer in answers for each in _list_findings(answer, asked[answer.key])]
+    facts = {answer.key: answer.facts for answer in answers if answer.facts}
+    places = {index: facts.get(f"grid.models.{index}") for index, _, _ in models}
+    return Tried(findings, {index: known for index, known in places.items() if known})
 
 
 def _list_findings(answer: LoadAnswer, model: ModelConfig) -> list[Finding]:
@@ -94,7 +126,9 @@ def _list_findings(answer: LoadAnswer, model: ModelConfig) -> list[Finding]:
     ]
 
 
-def build_request(index: int, model: ModelConfig, found: ResolvedModel) -> LoadRequest | None:
+def build_request(
+    index: int, model: ModelConfig, found: ResolvedModel, load: TrialLoad | None = None
+) -> LoadRequest | None:
     """Return what to try; None if there is nothing to learn, or if the model's own code would
     have to run."""
     if model.path.startswith(TINY_PREFIX) or found.folder is None:
@@ -111,7 +145,8 @@ def build_request(index: int, model: ModelConfig, found: ResolvedModel) -> LoadR
     if not (weights or tokenizer or targets) and found.tree.get("model_type") in FAMILIES:
         return None
     folder = str(found.folder.absolute())
-    return LoadRequest(f"grid.models.{index}", model.name, folder, weights, tokenizer, targets)
+    key = f"grid.models.{index}"
+    return LoadRequest(key, model.name, folder, weights, tokenizer, targets, load=load)
 
 
 def _build_headless(index: int, model: ModelConfig, found: ResolvedModel) -> LoadRequest | None:
@@ -150,4 +185,4 @@ def ask(requests: Sequence[LoadRequest]) -> list[LoadAnswer]:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ValueError(lines[-1])
-    return [LoadAnswer(**tree) for tree in json.loads(done.stdout)]
+    return [LoadAnswer.from_json(tree) for tree in json.loads(done.stdout)]

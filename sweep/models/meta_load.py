@@ -1,6 +1,6 @@
 """``python -m sweep.models.meta_load``: loads models as training does, but on PyTorch's meta
-device, where tensors have shapes and no values, and reports what keeps them from being trained
-or, for features, read.
+device, where tensors have shapes and no values, and reports what keeps them from being trained or,
+for features, read, and what training them takes.
 
 Reads a JSON list of `sweep.models.load_check.LoadRequest` from standard input, and writes a list
 of `LoadAnswer` to standard output. Of weights only headers are read, nothing is downloaded, and no
@@ -8,6 +8,7 @@ model's code runs.
 """
 
 import json
+import math
 import sys
 from collections.abc import Collection
 from contextlib import redirect_stdout
@@ -29,6 +30,7 @@ from transformers import (
 )
 
 from sweep.errors import ModelError, format_error, format_names
+from sweep.models.facts import ModelFacts, TrialLoad
 from sweep.models.folder import NO_TOKENIZER, has_tokenizer, list_names
 from sweep.models.heads import (
     Loaded,
@@ -41,22 +43,23 @@ from sweep.models.heads import (
     without_pooler,
 )
 from sweep.models.load_check import LoadAnswer, LoadRequest
+from sweep.models.probe import probe
 from sweep.models.vocabulary import check_vocabulary, choose_padding, count_rows
-from sweep.models.weight_files import read_weights
+from sweep.models.weight_files import Header, read_weights
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def main() -> None:
     with redirect_stdout(sys.stderr):
-        requests = [LoadRequest(**tree) for tree in json.load(sys.stdin)]
+        requests = [LoadRequest.from_json(tree) for tree in json.load(sys.stdin)]
         answers = [answer(request) for request in requests]
     print(json.dumps([asdict(each) for each in answers]))
 
 
 def answer(request: LoadRequest) -> LoadAnswer:
     try:
-        return LoadAnswer(request.key, warning=_try(request))
+        return _try(request)
     except ModelError as error:
         return LoadAnswer(request.key, error=str(error))
     except Exception as error:  # the libraries raise all kinds of errors for odd files
@@ -64,11 +67,13 @@ def answer(request: LoadRequest) -> LoadAnswer:
         return LoadAnswer(request.key, error=f"{text}; check its config.json, or download it again")
 
 
-def _try(request: LoadRequest) -> str | None:
-    """Return what is odd about the model; raise the errors that training would raise."""
+def _try(request: LoadRequest) -> LoadAnswer:
+    """Return what is odd about the model and what it takes; raise the errors that training would
+    raise."""
     folder, name = Path(request.folder), request.name
     config = _read_known_config(folder, name, request.has_head)
-    model, loaded = build_meta(config, folder, request.has_weights, request.has_head)
+    stored = read_weights(folder, list_names(folder), False) if request.has_weights else {}
+    model, loaded = build_meta(config, stored, request.has_head)
     head: Parts = {}
     if request.has_head:
         head = find_head(model, loaded, name)
@@ -78,7 +83,30 @@ def _try(request: LoadRequest) -> str | None:
     _check_targets(model, head, request)
     if request.has_tokenizer:
         _check_tokenizer(folder, count_rows(model), name)
-    return describe_left_out(model, loaded, name)
+    warning = describe_left_out(model, loaded, name)
+    facts = _probe(model, head, request.load, _count_bytes(config, stored))
+    return LoadAnswer(request.key, warning=warning, facts=facts)
+
+
+def _probe(
+    model: PreTrainedModel, head: Parts, load: TrialLoad | None, stored_bytes: float
+) -> ModelFacts | None:
+    if load is None:
+        return None
+    try:
+        return probe(model, head, load, stored_bytes)
+    except Exception as error:  # some models look at values, and there are none
+        print(f"{type(model).__name__} cannot be measured: {error}", file=sys.stderr)
+        return None
+
+
+def _count_bytes(config: PreTrainedConfig, stored: Header) -> float:
+    """Return the bytes per parameter in the weight files."""
+    sizes = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+    known = [(sizes[t.type], math.prod(t.shape)) for t in stored.values() if t.type in sizes]
+    if not known:
+        return float((config.dtype or torch.float32).itemsize)
+    return sum(size * count for size, count in known) / sum(count for _, count in known)
 
 
 def _read_known_config(folder: Path, name: str, has_head: bool) -> PreTrainedConfig:
@@ -104,17 +132,16 @@ def _read_known_config(folder: Path, name: str, has_head: bool) -> PreTrainedCon
 
 
 def build_meta(
-    config: PreTrainedConfig, folder: Path, has_weights: bool, has_head: bool = True
+    config: PreTrainedConfig, stored: Header, has_head: bool = True
 ) -> tuple[PreTrainedModel, Loaded]:
-    """Return the classifier, or the model without a head, without values, and how ``folder``'s
-    weights would differ from it."""
+    """Return the classifier, or the model without a head, without values, and how the ``stored``
+    weights differ from it, if they are known."""
     kind = AutoModelForSequenceClassification if has_head else AutoModel
     with torch.device("meta"):
         empty = kind.from_config(config)
-    if not has_weights:
+    if not stored:
         return empty, Loaded()
-    header = read_weights(folder, list_names(folder), allow_pickle=False)
-    tensors = {name: torch.empty(t.shape, device="meta") for name, t in header.items()}
+    tensors = {name: torch.empty(t.shape, device="meta") for name, t in stored.items()}
     model, info = type(empty).from_pretrained(
         None, config=empty.config, state_dict=tensors, device_map="meta", dtype=torch.float32,
         ignore_mismatched_sizes=True, output_loading_info=True,

@@ -144,7 +144,7 @@ def _check_models(config: Config, inputs: ResolvedInputs) -> list[Finding]:
             findings += problems
             if all(finding.level != "error" for finding in problems):
                 frozen.append((index, entry.model, features.model))
-    return findings + check_loading(sound, frozen)
+    return findings + check_loading(sound, frozen).findings
 
 
 def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:

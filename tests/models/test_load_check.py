@@ -242,7 +242,7 @@ def test_models_are_tried_in_another_process_and_told_by_their_key(tmp_path: Pat
         ModelConfig(name="t5", path=str(write_folder(tmp_path / "t5", build()))),
     ]
     found = [(index, model, resolve_model(index, model)) for index, model in enumerate(models)]
-    (finding,) = check_loading(found)
+    (finding,) = check_loading(found).findings
     assert (finding.level, finding.key) == ("error", "grid.models.2")
     assert f"model t5's architecture 't5' {reason}" in finding.sentence
 
@@ -253,7 +253,7 @@ def test_trial_that_gives_no_answer_is_a_warning(
 ) -> None:
     monkeypatch.setattr(loadcheck, "MODULE", module)
     model = ModelConfig(name="m", path=str(folder))
-    (finding,) = check_loading([(0, model, resolve_model(0, model))])
+    (finding,) = check_loading([(0, model, resolve_model(0, model))]).findings
     assert finding.level == "warning"
     assert "could not check before the run" in finding.sentence
 

@@ -1,0 +1,82 @@
+"""Passes of a classifier on PyTorch's meta device, as training makes them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from sweep.models.emulation import ATTENTION, Emulation, composes_attention
+from sweep.models.facts import TrialLoad
+from sweep.models.first_token import shorten_last_block
+from sweep.models.float16 import store_in_float16
+from sweep.models.fused import speed_up_norms
+from sweep.models.last_token import LAST_TOKEN_FORWARDS, build_full_forward
+
+
+@dataclass(frozen=True)
+class MetaPass:
+    """A way to pass texts through a model without values.
+
+    In training it gets an attention mask if ``padded``; here only if ``masked``. Some models ask
+    whether a mask hides anything, which has no answer here; others do not work without one.
+    """
+
+    forward: Callable[..., Any]
+    load: TrialLoad
+    padded: bool
+    masked: bool
+
+    def __call__(self, texts: int, tokens: int) -> Emulation:
+        with Emulation(self.load, self.padded) as emulation, torch.device("meta"):
+            ids = torch.ones(texts, tokens, dtype=torch.long)
+            self.forward(ids, torch.ones_like(ids) if self.masked else None)
+        return emulation
+
+
+def choose_pass(model: PreTrainedModel, load: TrialLoad) -> MetaPass:
+    """Return the pass that training would make (see `last_token.choose_last_token_forward`), in
+    its number format; raise what the model raises if none works without values."""
+    model.requires_grad_(False)
+    model.eval()
+    # Some constructors make tensors on the CPU, whatever the default device.
+    stored = load.method == "lora" and load.dtype == "bfloat16"
+    model.to("meta", torch.bfloat16 if stored else torch.float32)
+    if load.method == "lora" and load.dtype == "float16":
+        store_in_float16(model)
+    build = LAST_TOKEN_FORWARDS.get(model.config.model_type)
+    if build is not None:
+        if load.method == "lora":
+            speed_up_norms(model)
+        window = getattr(model.config, "sliding_window", None)
+        masked = window is not None and load.longest > window
+        return _find_pass(model, build(model), load, padded=masked)
+    full, restore = build_full_forward(model), shorten_last_block(model)
+    try:
+        return _find_pass(model, full, load, padded=True)
+    except Exception:  # the classifier may read other tokens, too
+        if restore is None:
+            raise
+        restore()
+        return _find_pass(model, full, load, padded=True)
+
+
+def _find_pass(
+    model: PreTrainedModel, forward: Callable[..., Any], load: TrialLoad, padded: bool
+) -> MetaPass:
+    attentions = ("eager", ATTENTION) if composes_attention(load) else (ATTENTION, "eager")
+    *others, last = product(attentions, (False, True))
+    for attention, masked in others:
+        model.config._attn_implementation = attention
+        run = MetaPass(forward, load, padded, masked)
+        try:
+            run(2, load.longest)
+        except Exception:  # models raise all kinds of errors where they look at values
+            continue
+        return run
+    model.config._attn_implementation, masked = last
+    run = MetaPass(forward, load, padded, masked)
+    run(2, load.longest)
+    return run
