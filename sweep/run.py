@@ -190,7 +190,9 @@ def _train(
         check_cluster(options.address)
     folder = open_run_folder(options.out, config.name, options.resume)
     forecast, pace = preflight.forecast(), preflight.pace()
-    setup = RunSetup(config, plan, subsets, folder, forecast, pace, account=preflight.data)
+    setup = RunSetup(
+        config, plan, subsets, folder, forecast, pace, preflight.packable, preflight.data
+    )
     if not options.resume:
         # Before the journal: --resume then finds a configuration whenever this process is killed.
         save_config(folder, config)

@@ -12,9 +12,9 @@ from transformers.pytorch_utils import Conv1D
 
 from sweep.errors import ModelError
 from sweep.models.base import Base
+from sweep.models.formulas import activation_bytes
 from sweep.models.fused import speed_up
 from sweep.models.heads import draw_head
-from sweep.models.memory import activation_bytes
 from sweep.models.shape import read_shape
 from sweep.plan import Candidate, LoraSettings
 from sweep.seeds import derive_seed

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from sweep.cluster.allocation import count_slots
 from sweep.cluster.hardware import Machine
 from sweep.config import Config, count_candidates
 from sweep.data import Subsets
+from sweep.models.facts import ModelFacts, TrialLoad
 from sweep.models.file_check import ResolvedModel
-from sweep.models.memory import BatchSize, checkpoint_bytes, estimate_memory, estimate_slot
-from sweep.models.shape import ModelShape, count_parameters, count_weights, read_shape
+from sweep.models.formulas import derive_facts
+from sweep.models.memory import checkpoint_bytes, estimate_memory, estimate_slot, result_bytes
+from sweep.models.shape import FAMILIES, count_weights, read_shape
 from sweep.plan import CellKey, draw_candidates
 from sweep.preflight.runtime import (
     GPU_LOAD_BYTES_PER_SECOND,
@@ -29,6 +32,7 @@ from sweep.preflight.runtime import (
     read_token_rates,
     total_seconds,
 )
+from sweep.storage.checkpoints import KEPT_CHECKPOINTS
 
 # How far off a rate measured earlier in the same run may be.
 HISTORY_SPREAD = (0.8, 1.3)
@@ -41,10 +45,12 @@ TextKey = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ModelEstimate:
-    """What one base model needs: parameters, bytes per trial in memory and per checkpoint."""
+    """What one contender needs: parameters of the base model and those that are trained, bytes per
+    trial in memory and per checkpoint."""
 
     model: str
     parameters: int
+    trained: int
     memory_bytes_per_trial: int
     checkpoint_bytes: int
     slot_bytes: int
@@ -64,14 +70,14 @@ class Total:
 
 @dataclass(frozen=True)
 class ModelWorkload:
-    """One base model with everything that its estimate is based on."""
+    """One contender with everything that its estimate is based on; ``guessed`` if its architecture
+    is unknown and could not be measured."""
 
     name: str
-    shape: ModelShape
-    load: BatchSize
-    parameters: int
-    bytes_per_value: int
+    facts: ModelFacts
+    load: TrialLoad
     candidates: int
+    guessed: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,57 +119,62 @@ class Forecaster:
     folder: Path
     left: Mapping[CellKey, int]
 
-    def build_workload(self, index: int, found: ResolvedModel) -> ModelWorkload | None:
-        """Return the workload of the ``index``-th model, or None if its shape is unknown."""
+    def build_workload(
+        self, index: int, found: ResolvedModel, facts: ModelFacts | None
+    ) -> ModelWorkload | None:
+        """Return the workload of the ``index``-th model: by its ``facts`` or, where it could not be
+        measured, by its shape; None if that is unknown too."""
+        model, load = self.config.grid.models[index], self.build_load(index)
+        candidates = count_candidates(self.config.tune, model.overrides)
+        if facts is not None:
+            return ModelWorkload(model.name, facts, load, candidates)
         shape = read_shape(found.tree)
         if shape is None:
             return None
         counted = count_weights(found.folder) if found.folder else None
-        model = self.config.grid.models[index]
-        return ModelWorkload(
-            model.name,
-            shape,
-            self._build_load(index),
-            counted or count_parameters(shape),
-            self._bytes_per_value(),
-            count_candidates(self.config.tune, model.overrides),
-        )
+        guessed = shape.family not in FAMILIES
+        facts = derive_facts(shape, load, counted)
+        return ModelWorkload(model.name, facts, load, candidates, guessed)
 
-    def _build_load(self, index: int) -> BatchSize:
-        train, grid = self.config.train, self.config.grid
+    def build_load(self, index: int) -> TrialLoad:
+        """Return the largest trial of the ``index``-th model."""
+        train, model = self.config.train, self.config.grid.models[index]
+        candidates = draw_candidates(self.config, model)
         longest = max(texts.training.longest for texts in self.texts.values())
         limit = max(train.max_batch_tokens, longest)
-        targets = grid.models[index].target_modules
-        return BatchSize(
+        return TrialLoad(
             min(train.batch_size * longest, limit),
             min(train.eval_batch_size * longest, limit),
-            max(c.lora_rank or 0 for c in draw_candidates(self.config, grid.models[index])),
-            max(grid.n_labels),
-            tuple(targets) if targets else None,
+            max(each.lora_rank or 0 for each in candidates),
+            max(self.config.grid.n_labels),
+            tuple(model.target_modules) if model.target_modules else None,
             # "auto" turns it on only if memory is too small without it.
             train.gradient_checkpointing is True,
+            method=model.method,
+            longest=longest,
+            dropout=max(each.lora_dropout or 0.0 for each in candidates),
+            dtype=self._choose_dtype(),
+            on_gpu=bool(self.machine.gpus),
         )
 
-    def _bytes_per_value(self) -> int:
+    def _choose_dtype(self) -> Literal["float32", "bfloat16", "float16"]:
         # On a CPU, "auto" measures and may choose either; float32 is the larger.
         dtype = self.config.train.dtype
-        narrow = dtype in ("bfloat16", "float16") or (dtype == "auto" and self.machine.gpus)
-        return 2 if narrow else 4
+        if dtype == "auto":
+            return "bfloat16" if self.machine.gpus else "float32"
+        return dtype
 
     def estimate_model(self, workload: ModelWorkload) -> ModelEstimate:
         """Return the memory and the checkpoint size of one model's trials."""
-        memory = estimate_memory(
-            workload.shape,
-            workload.load,
-            workload.bytes_per_value,
-            bool(self.machine.gpus),
-            workload.parameters,
+        facts, load = workload.facts, workload.load
+        return ModelEstimate(
+            workload.name,
+            facts.parameters,
+            facts.trained,
+            estimate_memory(facts, load),
+            checkpoint_bytes(facts),
+            estimate_slot(facts, load),
         )
-        slot = estimate_slot(
-            workload.shape, workload.load, workload.bytes_per_value, bool(self.machine.gpus)
-        )
-        checkpoint = checkpoint_bytes(workload.shape, workload.load)
-        return ModelEstimate(workload.name, workload.parameters, memory, checkpoint, slot)
 
     @cached_property
     def _rate(self) -> Rate:
@@ -178,7 +189,7 @@ class Forecaster:
         validation (or test) once."""
         return {
             (workload.name, *key): epoch_seconds(
-                self._describe_work(key, 1), workload.shape, workload.load, self._rate, known
+                self._describe_work(key, 1), workload.facts, workload.load, self._rate, known
             )
             for workload in workloads
             for known in [self._token_rates.get(workload.name)]
@@ -212,7 +223,7 @@ class Forecaster:
         ]
         speed = GPU_LOAD_BYTES_PER_SECOND if self.machine.gpus else LOAD_BYTES_PER_SECOND
         loading = sum(
-            workload.parameters * workload.bytes_per_value
+            (workload.facts.parameters + workload.facts.unused) * workload.load.bytes_per_value
             for workload in workloads
             if work[workload.name]
         )
@@ -229,7 +240,7 @@ class Forecaster:
         epochs = estimate_epochs(
             work.trials, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
         )
-        train, score = epoch_seconds(work, workload.shape, workload.load, rate, known)
+        train, score = epoch_seconds(work, workload.facts, workload.load, rate, known)
         longest = asha.max_epochs * (train + score) + score
         return cell_seconds(work, epochs, train, score), longest
 
@@ -237,12 +248,15 @@ class Forecaster:
 def _count_disk(
     workloads: list[ModelWorkload], work: Mapping[str, list[CellWork]], slots: int
 ) -> int:
-    """Return the bytes of one checkpoint per trial left, and two more per running trial."""
-    sizes = {
-        workload.name: checkpoint_bytes(workload.shape, workload.load) for workload in workloads
-    }
-    kept = sum(sizes[name] * cell.trials for name, cells in work.items() for cell in cells)
-    return kept + 2 * slots * max(sizes.values(), default=0) if kept else 0
+    """Return the bytes of what is left of each trial once it has finished, and those of the newest
+    checkpoints of running ones, with one more that is being written."""
+    facts = {workload.name: workload.facts for workload in workloads}
+    left = {name: sum(cell.trials for cell in cells) for name, cells in work.items()}
+    kept = sum(result_bytes(facts[name]) * count for name, count in left.items())
+    running = max(
+        (checkpoint_bytes(facts[name]) for name, count in left.items() if count), default=0
+    )
+    return kept + (KEPT_CHECKPOINTS + 1) * slots * running
 
 
 def _choose_spread(model: str, rate: Rate, known: Mapping[str, float]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """What can be known before training starts: findings, and what the run will need."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 from sweep.cluster.hardware import Machine
 from sweep.config import Config, count_candidates
 from sweep.errors import Finding, format_bytes, format_duration
+from sweep.models.facts import TrialLoad
 from sweep.models.file_check import ResolvedModel, check_model
-from sweep.models.load_check import check_loading
+from sweep.models.load_check import Tried, check_loading
 from sweep.models.shape import read_positions
 from sweep.plan import CellKey, Plan
 from sweep.preflight.checks import (
@@ -46,6 +47,8 @@ class Preflight:
     """Epoch -> fraction of the trials there that ASHA is expected to let continue."""
     trials_at_a_time: int | None = None
     """None while the machines that train are unknown."""
+    packable: frozenset[str] = frozenset()
+    """The models whose trials can share a base model."""
 
     def errors(self) -> list[Finding]:
         """Return the findings that prevent the run from starting."""
@@ -101,16 +104,23 @@ def check_plan(
     forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
     preflight = Preflight(list(inputs.findings), data=inputs.account)
     preflight.findings += inputs.account.remarks if inputs.account else ()
-    preflight.findings += _check_models(config, inputs)
+    loads = {
+        index: forecaster.build_load(index)
+        for index, model in enumerate(config.grid.models)
+        if model.name in inputs.models
+    }
+    tried = _check_models(config, inputs, loads)
+    preflight.findings += tried.findings
     refused = {finding.key for finding in preflight.errors()}
     workloads = []
     for index, model in enumerate(config.grid.models):
         if found := inputs.models.get(model.name):
-            workload = forecaster.build_workload(index, found)
+            workload = forecaster.build_workload(index, found, tried.facts.get(index))
             if f"grid.models.{index}" not in refused:
                 preflight.findings += _check_shape(config, index, workload, found)
             workloads += [workload] if workload else []
     preflight.models = [forecaster.estimate_model(workload) for workload in workloads]
+    preflight.packable = frozenset(each.name for each in workloads if each.facts.packable)
     if len(workloads) == len(config.grid.models):
         largest = max(each.memory_bytes_per_trial for each in preflight.models)
         preflight.total = forecaster.estimate_total(workloads, largest)
@@ -128,9 +138,9 @@ def check_plan(
     return preflight
 
 
-def _check_models(config: Config, inputs: ResolvedInputs) -> list[Finding]:
+def _check_models(config: Config, inputs: ResolvedInputs, loads: Mapping[int, TrialLoad]) -> Tried:
     """Return the findings about the models' files and, for those without errors, about loading
-    them."""
+    them, and what trials with these ``loads`` take."""
     findings, sound, frozen = [], [], []
     for index, model in enumerate(config.grid.models):
         if found := inputs.models.get(model.name):
@@ -144,7 +154,8 @@ def _check_models(config: Config, inputs: ResolvedInputs) -> list[Finding]:
             findings += problems
             if all(finding.level != "error" for finding in problems):
                 frozen.append((index, entry.model, features.model))
-    return findings + check_loading(sound, frozen).findings
+    tried = check_loading(sound, frozen, loads)
+    return Tried(findings + tried.findings, tried.facts)
 
 
 def count_left(plan: Plan | None, done: frozenset[str]) -> dict[CellKey, int]:
@@ -159,10 +170,13 @@ def _check_shape(
     config: Config, index: int, workload: ModelWorkload | None, found: ResolvedModel
 ) -> list[Finding]:
     key, name = f"grid.models.{index}", config.grid.models[index].name
-    length = check_length(key, name, config.train.max_length, read_positions(found.tree))
-    if workload:
+    positions = workload.facts.positions if workload else read_positions(found.tree)
+    length = check_length(key, name, config.train.max_length, positions)
+    if workload and not workload.guessed:
         return length
     text = f"{key}: {name}'s config.json has no known size keys, so memory and time are unknown"
+    if workload:
+        text = f"{key}: {name} could not be measured: memory and time are those of a Llama's sizes"
     return [*length, Finding("note", key, text)]
 
 
@@ -199,11 +213,17 @@ def format_preflight(preflight: Preflight) -> str:
     width = max((len(each.model) for each in preflight.models), default=0)
     lines += [
         f"  {each.model:<{width}}  {format_count(each.parameters):>6} parameters, "
+        f"{_describe_trained(each)} trained, "
         f"{format_bytes(each.memory_bytes_per_trial)} of memory per trial, "
         f"{format_bytes(each.checkpoint_bytes)} per checkpoint"
         for each in preflight.models
     ]
     return "\n".join([*lines, *format_total(preflight)])
+
+
+def _describe_trained(estimate: ModelEstimate) -> str:
+    everything = estimate.trained >= estimate.parameters
+    return "all" if everything else format_count(estimate.trained)
 
 
 def format_data(preflight: Preflight) -> list[str]:

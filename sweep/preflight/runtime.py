@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.cluster.hardware import Machine, assume_gpu_flops, measure_cpu_flops
-from sweep.models.memory import BatchSize, count_trainable
-from sweep.models.shape import ModelShape, count_blocks
+from sweep.models.facts import ModelFacts, TrialLoad
 from sweep.storage.forecast import RUN_START_SECONDS, SCORING_SHARE, TRIAL_START_SECONDS
 from sweep.storage.tables import RESULTS_NAME
 
@@ -24,10 +23,11 @@ CPU_EFFICIENCY = 0.7
 # On a CPU, measured with one and two blocks; on a GPU, the time to launch LoRA's kernels.
 CPU_SECONDS = (0.001, 0.003)
 GPU_SECONDS = (0.006, 0.003)
-# The architectures that ``sweep.models.last_token`` supports.
-LAST_TOKEN_FAMILIES = ("llama", "qwen2", "gemma3_text", "gpt2")
-# The layers of their last block that every token passes through.
-ALL_TOKEN_LAYERS = ("k_proj", "v_proj", "c_attn")
+# Parameters per second whose gradients are filled, clipped and used by AdamW, which waits for
+# memory: about 44 bytes are moved for each. Measured 250 to 400 million on a CPU; a GPU is assumed
+# to move 1 TB/s.
+CPU_UPDATES = 3e8
+GPU_UPDATES = 2e10
 # Reading and converting base weights.
 LOAD_BYTES_PER_SECOND = 3e8
 GPU_LOAD_BYTES_PER_SECOND = 1e9
@@ -41,12 +41,14 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Rate:
-    """Speed of one trial: operations per second, seconds per step and per block of a step, the
-    factors by which the result may be off, and the source of these numbers."""
+    """Speed of one trial: operations per second, seconds per step and per block of a step,
+    parameters updated per second, the factors by which the result may be off, and the source of
+    these numbers."""
 
     flops: float
     step_seconds: float
     block_seconds: float
+    updates: float
     spread: tuple[float, float]
     source: str
 
@@ -78,34 +80,6 @@ def estimate_tokens(texts: Sequence[str], max_length: int) -> TextSizes:
     if not sizes:
         return TextSizes(float(max_length), max_length)
     return TextSizes(sum(sizes) / len(sizes), math.ceil(max(sizes)))
-
-
-def training_flops(shape: ModelShape, trained: int, checkpointed: bool = False) -> float:
-    """Return the floating-point operations per token of a training step.
-
-    Two per parameter and pass (Kaplan et al. 2020, arXiv:2001.08361): a frozen weight is used in
-    the forward pass and in the gradient of its input, a trained one also in its own gradient. The
-    embedding table is looked up, not multiplied. Attention scores are ignored: at 64 tokens they
-    are below 1 % of the rest. Gradient checkpointing adds a forward pass.
-    """
-    again = scoring_flops(shape, trained) if checkpointed else 0.0
-    return (4.0 * count_blocks(shape) + 6.0 * trained) * worked_share(shape) + again
-
-
-def scoring_flops(shape: ModelShape, trained: int) -> float:
-    """Return the floating-point operations per token of scoring a text."""
-    return 2.0 * (count_blocks(shape) + trained) * worked_share(shape)
-
-
-def worked_share(shape: ModelShape) -> float:
-    """Return the fraction of the blocks' parameters that every token passes through: in the last
-    block of some architectures, only keys and values. The rest processes one token per text, which
-    is ignored."""
-    if shape.family not in LAST_TOKEN_FAMILIES:
-        return 1.0
-    block = {name: inputs * outputs for name, (inputs, outputs) in shape.linears.items()}
-    passed = sum(size for name, size in block.items() if name.endswith(ALL_TOKEN_LAYERS))
-    return (shape.layers - 1 + passed / sum(block.values())) / shape.layers
 
 
 def expect_survivors(arrivals: float, reduction: float) -> float:
@@ -166,12 +140,13 @@ def choose_rate(machine: Machine, threads: int) -> Rate:
     if not machine.gpus:
         flops = measure_cpu_flops(threads)
         source = f"measured: {flops / 1e9:.0f} GFLOP/s in float32 on {threads} CPU thread(s)"
-        return Rate(flops * CPU_EFFICIENCY, *CPU_SECONDS, (0.7, 2.0), source)
+        return Rate(flops * CPU_EFFICIENCY, *CPU_SECONDS, CPU_UPDATES, (0.7, 2.0), source)
     peak, known = assume_gpu_flops(machine.gpus[0].name)
     flops = peak * GPU_EFFICIENCY
     kind = "" if known else ", a GPU that is not in the table"
     source = f"assumed: {flops / 1e12:.0f} TFLOP/s on {machine.gpus[0].name}{kind}"
-    return Rate(flops, *GPU_SECONDS, (0.5, 2.5) if known else (0.3, 4.0), source)
+    spread = (0.5, 2.5) if known else (0.3, 4.0)
+    return Rate(flops, *GPU_SECONDS, GPU_UPDATES, spread, source)
 
 
 def read_token_rates(folder: Path) -> dict[str, float]:
@@ -196,17 +171,17 @@ def read_token_rates(folder: Path) -> dict[str, float]:
 
 
 def epoch_seconds(
-    work: CellWork, shape: ModelShape, load: BatchSize, rate: Rate, tokens_per_second: float | None
+    work: CellWork, facts: ModelFacts, load: TrialLoad, rate: Rate, tokens_per_second: float | None
 ) -> tuple[float, float]:
     """Return the seconds of one epoch's training, and of scoring validation (or test) once."""
-    trained = count_trainable(shape, load)
-    fixed = rate.step_seconds + rate.block_seconds * shape.layers
+    fixed = rate.step_seconds + rate.block_seconds * facts.layers
     scoring_steps = math.ceil(work.eval_texts / work.eval_batch_size)
     steps = math.ceil(work.texts / work.batch_size)
-    flops = training_flops(shape, trained, load.checkpointed)
+    # Gradient checkpointing adds a forward pass.
+    flops = facts.training_flops + (facts.scoring_flops if load.checkpointed else 0.0)
     train = work.train_tokens * PADDING * flops / rate.flops
-    train += steps * fixed
-    score = work.eval_tokens * PADDING * scoring_flops(shape, trained) / rate.flops
+    train += steps * (fixed + facts.trained / rate.updates)
+    score = work.eval_tokens * PADDING * facts.scoring_flops / rate.flops
     score += scoring_steps * fixed * SCORING_SHARE
     if tokens_per_second:
         measured = work.train_tokens / tokens_per_second

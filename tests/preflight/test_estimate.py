@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from fake_run import write_fake_run
 from model_configs import GEMMA, GPT2_XL, LLAMA, QWEN
 
 from sweep.cluster.hardware import assume_gpu_flops, measure_cpu_flops, parse_gpus
-from sweep.models.memory import BatchSize, checkpoint_bytes, count_trainable, estimate_memory
+from sweep.config import Method
+from sweep.models.facts import TrialLoad
+from sweep.models.formulas import derive_facts
+from sweep.models.memory import checkpoint_bytes, estimate_memory, result_bytes
 from sweep.models.shape import (
     ModelShape,
     count_adapter,
@@ -36,7 +40,6 @@ from sweep.preflight.runtime import (
     list_rungs,
     read_token_rates,
     total_seconds,
-    training_flops,
 )
 from sweep.storage.journal import read_events
 from sweep.storage.tables import RESULT_COLUMNS, write_table
@@ -97,28 +100,71 @@ def test_weights_of_the_vocabulary_head_are_left_out(tmp_path: Path) -> None:
     assert count_weights(tmp_path) == 12
 
 
+def memory(tree: dict[str, Any], load: TrialLoad) -> int:
+    return estimate_memory(derive_facts(shape_of(tree), load), load)
+
+
 def test_memory_grows_with_tokens_rank_and_width_of_numbers() -> None:
-    shape = shape_of(QWEN)
-    base = estimate_memory(shape, BatchSize(400, 400, 8, 4), 2, on_gpu=True)
-    assert estimate_memory(shape, BatchSize(800, 400, 8, 4), 2, on_gpu=True) > base
-    assert estimate_memory(shape, BatchSize(400, 400, 32, 4), 2, on_gpu=True) > base
-    assert estimate_memory(shape, BatchSize(400, 400, 8, 4), 4, on_gpu=True) > base
-    assert base > 2 * count_parameters(shape)
+    load = TrialLoad(400, 400, 8, 4, dtype="bfloat16", on_gpu=True)
+    base = memory(QWEN, load)
+    for changes in ({"train_tokens": 800}, {"rank": 32}, {"dtype": "float32"}):
+        assert memory(QWEN, replace(load, **changes)) > base  # type: ignore[arg-type]
+    assert base > 2 * count_parameters(shape_of(QWEN))
 
 
 def test_gradient_checkpointing_trades_memory_for_a_forward_pass() -> None:
-    shape = shape_of(QWEN)
-    kept, again = (BatchSize(4000, 4000, 8, 4, checkpointed=on) for on in (False, True))
-    saved = estimate_memory(shape, kept, 2, True) - estimate_memory(shape, again, 2, True)
-    assert saved > 4000 * 24 * 4 * shape.intermediate * 2
-    assert training_flops(shape, 0, True) == 1.5 * training_flops(shape, 0)
+    shape, rate = shape_of(QWEN), Rate(1e11, 0.0, 0.0, 1e9, (1.0, 1.0), "")
+    work = CellWork(1, 800, 16, 16_000.0, 400, 64, 8_000.0)
+    kept, again = (
+        TrialLoad(4000, 4000, 8, 4, checkpointed=on, dtype="bfloat16", on_gpu=True)
+        for on in (False, True)
+    )
+    assert memory(QWEN, kept) - memory(QWEN, again) > 4000 * 24 * 4 * shape.intermediate * 2
+    facts = derive_facts(shape, kept)
+    plain, longer = (epoch_seconds(work, facts, load, rate, None)[0] for load in (kept, again))
+    assert longer / plain == pytest.approx(1.5, rel=0.02)
 
 
-def test_checkpoint_holds_four_float32_values_per_trained_parameter() -> None:
-    load = BatchSize(1, 1, 4, 16)
-    trained = count_adapter(shape_of(LLAMA), 4) + 2048 * 16
-    assert count_trainable(shape_of(LLAMA), load) == trained
-    assert checkpoint_bytes(shape_of(LLAMA), load) == 16 * trained
+def test_checkpoint_holds_four_float32_values_per_trained_parameter_and_a_result_one() -> None:
+    facts = derive_facts(shape_of(LLAMA), TrialLoad(1, 1, 4, 16))
+    assert facts.trained == count_adapter(shape_of(LLAMA), 4) + 2048 * 16
+    assert checkpoint_bytes(facts) == 16 * facts.trained
+    assert result_bytes(facts) == 4 * facts.trained
+
+
+def test_training_all_weights_takes_their_gradients_moments_and_copies() -> None:
+    count = count_parameters(shape_of(QWEN))
+    load = TrialLoad(64, 64, 0, 4, method="full", on_gpu=True)
+    facts = derive_facts(shape_of(QWEN), load)
+    assert facts.trained == count + 4 * 1536
+    assert 20 * count < memory(QWEN, load) < 22 * count
+    # Beside them, the CPU keeps what it loaded, here in 16 bits.
+    assert memory(QWEN, replace(load, on_gpu=False)) > memory(QWEN, load) + 2 * count
+    # A pass in 16 bits copies what it multiplies.
+    narrow = derive_facts(shape_of(QWEN), replace(load, dtype="bfloat16"))
+    assert narrow.cast == count - 151936 * 1536
+    assert narrow.kept_bytes < facts.kept_bytes
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("tree", [QWEN, LLAMA, GPT2_XL, GEMMA], ids=lambda t: t["model_type"])
+def test_formulas_give_what_is_measured(tree: dict[str, Any], method: Method) -> None:
+    from transformers import AutoConfig
+
+    from sweep.models.heads import MARKED_LABELS, Loaded, find_head
+    from sweep.models.meta_load import build_meta
+    from sweep.models.probe import probe
+
+    config = AutoConfig.for_model(**tree, num_labels=MARKED_LABELS)
+    model, _ = build_meta(config, {})
+    load = TrialLoad(16 * 40, 64 * 40, 8, 4, method=method, longest=40)
+    measured = probe(model, find_head(model, Loaded(), "m"), load, 2)
+    derived = derive_facts(shape_of(tree), load)
+    for name in ("parameters", "trained", "layers", "hidden", "vocabulary", "packable"):
+        assert getattr(derived, name) == getattr(measured, name)
+    assert derived.kept_bytes == pytest.approx(measured.kept_bytes, rel=0.08)
+    assert derived.training_flops == pytest.approx(measured.training_flops, rel=0.08)
+    assert derived.scoring_flops == pytest.approx(measured.scoring_flops, rel=0.08)
 
 
 def test_tokens_follow_from_characters_and_stop_at_max_length() -> None:
@@ -165,13 +211,22 @@ def count_passed(draw: random.Random, arrivals: int) -> int:
 
 def test_measured_tokens_a_second_replace_the_formula() -> None:
     work = CellWork(2, 800, 16, 16_000.0, 400, 64, 8_000.0)
-    rate = Rate(1e11, 0.0, 0.0, (1.0, 1.0), "")
-    load = BatchSize(400, 400, 8, 4)
-    train, score = epoch_seconds(work, shape_of(LLAMA), load, rate, None)
-    measured, scored = epoch_seconds(work, shape_of(LLAMA), load, rate, 100.0)
+    rate = Rate(1e11, 0.0, 0.0, 1e9, (1.0, 1.0), "")
+    load = TrialLoad(400, 400, 8, 4)
+    facts = derive_facts(shape_of(LLAMA), load)
+    train, score = epoch_seconds(work, facts, load, rate, None)
+    measured, scored = epoch_seconds(work, facts, load, rate, 100.0)
     assert measured == 160.0
     assert scored / measured == pytest.approx(score / train)
     assert score / train == pytest.approx(0.25, rel=0.05)
+
+
+def test_optimizer_of_all_weights_takes_time_of_its_own() -> None:
+    work = CellWork(1, 160, 16, 1.0, 0, 64, 0.0)
+    load = TrialLoad(400, 400, 0, 4, method="full")
+    facts = derive_facts(shape_of(LLAMA), load)
+    train, _ = epoch_seconds(work, facts, load, Rate(1e15, 0.0, 0.0, 1e9, (1.0, 1.0), ""), None)
+    assert train == pytest.approx(10 * 1.2358, rel=0.01)
 
 
 def test_more_slots_shorten_a_run_down_to_its_longest_trial() -> None:
@@ -217,8 +272,12 @@ def test_matrix_product_gives_a_plausible_speed() -> None:
     assert 1e8 < measure_cpu_flops(1, seconds=0.01) < 1e13
 
 
-@pytest.mark.parametrize("name", ["smollm2-135m", "gemma-3-270m"])
-def test_measured_trial_lies_near_its_prediction(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("smollm2-135m", "lora"), ("gemma-3-270m", "lora"), ("minilm-l6", "lora"),
+     ("minilm-l6", "full")],
+)  # fmt: skip
+def test_measured_trial_lies_near_its_prediction(name: str, method: Method, tmp_path: Path) -> None:
     folder = Path(os.environ.get("SWEEP_MODELS", "/nowhere")) / name
     if not folder.is_dir():
         pytest.skip("SWEEP_MODELS names no folder with this model")
@@ -226,11 +285,11 @@ def test_measured_trial_lies_near_its_prediction(name: str, tmp_path: Path) -> N
         "name": "real",
         "data": {"source": "synthetic", "max_eval_per_label": 40},
         "grid": {
-            "models": [{"name": "real", "path": str(folder)}],
+            "models": [{"name": "real", "path": str(folder), "method": method}],
             "n_labels": [4],
             "n_samples": [320],
         },
-        "tune": {"candidates": 1, "lora_rank": 16, "learning_rate": 1e-3},
+        "tune": {"candidates": 1, "lora_rank": 16, "learning_rate": 2e-4},
         "asha": {"max_epochs": 1},
         "train": {"dtype": "float32"},
         "baselines": [],

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError
 from model_configs import GPT2_XL, LLAMA, QWEN
-from model_folders import write_hollow
+from model_folders import ENCODERS, write_folder, write_hollow
 
 from sweep.cluster.allocation import choose_gpu_share, count_slots, trial_resources
 from sweep.cluster.hardware import Gpu, Machine
@@ -30,6 +30,7 @@ from sweep.preflight.inputs import resolve_inputs
 from sweep.preflight.preflight import (
     Preflight,
     check_plan,
+    format_count,
     format_preflight,
     format_warnings,
 )
@@ -218,14 +219,73 @@ def test_damaged_configuration_of_a_model_is_an_error(
     assert preflight.total is None
 
 
+def write_own_code(folder: Path, tree: dict[str, Any]) -> dict[str, Any]:
+    """Write a model of an architecture that transformers does not know; return its contender."""
+    write_model(folder, LLAMA)
+    own = {"model_type": "odd", "auto_map": {"AutoModel": "odd.Odd"}}
+    (folder / "config.json").write_text(json.dumps(tree | own))
+    return {"name": "a", "path": str(folder), "trust_remote_code": True}
+
+
 def test_unknown_shape_is_a_note_and_leaves_time_unknown(
     write_config: WriteConfig, tmp_path: Path
 ) -> None:
-    folder = write_model(tmp_path / "model", {"model_type": "bloom", "n_layer": 2})
-    preflight = preflight_of(write_config, {"name": "a", "path": str(folder)})
+    preflight = preflight_of(write_config, write_own_code(tmp_path / "model", {"depth": 2}))
     assert sentences(preflight) == []
-    assert "memory and time are unknown" in sentences(preflight, "note")[0]
+    assert "memory and time are unknown" in "".join(sentences(preflight, "note"))
     assert preflight.forecast() == Forecast(None, {}, {})
+
+
+def test_architecture_that_cannot_be_measured_is_taken_for_a_llama(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    preflight = preflight_of(write_config, write_own_code(tmp_path / "model", LLAMA))
+    assert "a could not be measured: memory and time are" in "".join(sentences(preflight, "note"))
+    assert preflight.total is not None
+    assert preflight.packable == frozenset()
+
+
+def test_any_architecture_is_measured(write_config: WriteConfig, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", {"model_type": "bloom", "n_layer": 2, "n_head": 4})
+    preflight = preflight_of(write_config, {"name": "a", "path": str(folder)})
+    assert preflight.findings == []
+    assert preflight.total is not None
+    assert preflight.packable == {"a"}
+
+
+def test_longest_text_is_that_of_the_table_of_positions(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    model = {"name": "a", "path": str(write_folder(tmp_path / "m", ENCODERS["roberta"]()))}
+    (sentence,) = sentences(preflight_of(write_config, model, train={"max_length": 64}))
+    assert "64 tokens, but a has only 62 positions; set train.max_length=62" in sentence
+
+
+def test_contender_says_what_it_trains(write_config: WriteConfig) -> None:
+    model = {"name": "a", "path": "tiny:llama"}
+    lora, full = (
+        preflight_of(write_config, model | {"method": method}, tune={"candidates": 1})
+        for method in ("lora", "full")
+    )
+    assert f"k parameters, {format_count(lora.models[0].trained)} trained, " in format_preflight(
+        lora
+    )
+    assert "k parameters, all trained, " in format_preflight(full)
+    assert lora.packable == {"a"}
+    assert full.packable == frozenset()
+
+
+def test_disk_holds_a_value_of_each_result_and_three_checkpoints_of_what_runs(
+    write_config: WriteConfig,
+) -> None:
+    for method in ("lora", "full"):
+        model = {"name": "a", "path": "tiny:llama", "method": method}
+        preflight = preflight_of(write_config, model, tune={"candidates": 5})
+        (estimate,), total = preflight.models, preflight.total
+        assert total is not None
+        assert estimate.checkpoint_bytes == 16 * estimate.trained
+        running = 3 * total.trials_at_a_time * estimate.checkpoint_bytes
+        assert total.disk_bytes == 5 * 4 * estimate.trained + running
 
 
 def test_gated_model_names_its_page_and_the_variable() -> None:
@@ -316,7 +376,8 @@ def test_json_holds_findings_and_estimates(
     assert set(tree) == {"cells", "trials", "preflight"}
     estimates = tree["preflight"]["estimates"]
     assert set(estimates["models"][0]) == {
-        "model", "parameters", "memory_bytes_per_trial", "checkpoint_bytes", "slot_bytes",
+        "model", "parameters", "trained", "memory_bytes_per_trial", "checkpoint_bytes",
+        "slot_bytes",
     }  # fmt: skip
     assert set(estimates["total"]["seconds"]) == {"low", "likely", "high"}
     assert estimates["total"]["disk_bytes"] > 0
@@ -349,6 +410,7 @@ def test_run_journals_what_was_predicted(
     assert len(setup.forecast.seconds) == 3
     assert set(setup.forecast.memory_bytes or ()) == set(setup.forecast.slot_bytes or ())
     assert set(setup.forecast.memory_bytes or ()) == {"tiny-llama"}
+    assert setup.packable == {"tiny-llama"}
     assert setup.account
     assert setup.account.source == "synthetic"
     assert len(setup.pace.epoch_seconds or ()) == 2
