@@ -187,5 +187,6 @@ def test_facts_survive_the_way_between_processes(bert: Path) -> None:
     facts = ask(bert, build_load())
     told = LoadAnswer("k", facts=facts)
     assert LoadAnswer.from_json(json.loads(json.dumps(asdict(told)))) == told
-    request = LoadRequest("k", "m", str(bert), True, True, ("query",), build_load(targets=("q",)))
+    load = build_load(targets=("q",))
+    request = LoadRequest("k", "m", str(bert), True, True, ("query",), load=load)
     assert LoadRequest.from_json(json.loads(json.dumps(asdict(request)))) == request
