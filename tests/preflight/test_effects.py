@@ -79,7 +79,7 @@ def test_same_weights_under_two_names_are_refused(
         models.append({"name": name, "path": str(tmp_path / name)})
     path = write_config(grid={"models": models, "n_labels": [2], "n_samples": [16]})
     assert main([str(path), "--dry-run"]) == 2
-    assert "grid.models.1: two has the same weights as one" in capsys.readouterr().out
+    assert "grid.models.1: two has the same weights and method as one" in capsys.readouterr().out
 
 
 def test_defaults_that_are_written_out_are_not_told_of(
