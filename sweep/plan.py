@@ -118,7 +118,7 @@ class ModelRef:
     trust_remote_code: Flag = False
     allow_pickle: Flag = False
     target_modules: TextTuple | None = None
-    method: Method = "lora"
+    method: Annotated[Method, "lora or full"] = "lora"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def test_what_the_plan_writes_passes(plan: Plan) -> None:
 def test_every_column_that_an_event_fills_has_a_check() -> None:
     columns = {name for name, *_ in [*RESULT_COLUMNS, *HISTORY_COLUMNS]}
     fields = {name for kind in KINDS.values() for name in get_type_hints(kind)}
-    assert columns - fields == {"started_at", "ended_at", "in_plan"}
+    assert columns - fields == {"started_at", "ended_at", "in_plan", "method"}
 
 
 @pytest.mark.parametrize("kind", [Cell, Candidate, ModelRef, Recipe])
@@ -85,8 +85,8 @@ def test_half_a_character_is_written_out_since_no_table_takes_it(tmp_path: Path)
 
 def test_unknown_fields_of_a_planned_trial_and_of_a_forecast_pass(plan: Plan) -> None:
     spec = plan.trials[0].to_dict() | {"budget": 3}
-    spec["cell"]["method"] = spec["candidate"]["method"] = "full"
-    spec["model"]["method"] = spec["recipe"]["method"] = ["full"]
+    spec["cell"]["mood"] = spec["candidate"]["mood"] = "good"
+    spec["model"]["mood"] = spec["recipe"]["mood"] = ["good"]
     planned = {"event": "planned", "time": 1, "trial": spec}
     opened = {"event": "opened", "time": 1, "predicted": {"watts": 3}, "pace": {"watts": 3}}
     assert read(planned, opened)[0]["trial"] == plan.trials[0]
