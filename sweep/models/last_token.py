@@ -88,8 +88,9 @@ def ignores_padding(model: PreTrainedModel) -> bool:
     full = build_full_forward(model)
     padded, (ids, _) = _try_out(model, full), _build_texts(model)
     alone = _score(model, full, ids[2:3, :9], torch.ones_like(ids[2:3, :9]))
-    # The model is still as it was stored: in 16 bits each step of its passes is rounded.
-    part = AGREEMENT[torch.float32] if model.dtype == torch.float32 else 0.1
+    # The model is still as it was stored: in 16 bits each step of its passes is rounded, and that
+    # moved a logit of SmolLM2 135M by a tenth. XLNet, which reads padding, is off by 0.5 to 1.3.
+    part = AGREEMENT[torch.float32] if model.dtype == torch.float32 else 0.4
     limit = part * float(padded.abs().max())
     # Not a number compares as false: broken weights are told by the trial that meets them.
     return not bool((alone[0] - padded[2]).abs().max() > limit)
