@@ -30,7 +30,7 @@ from sweep.models.last_token import (
     choose_last_token_forward,
     find_last,
 )
-from sweep.preflight.runtime import LAST_TOKEN_FAMILIES
+from sweep.models.shape import FAMILIES
 
 SHARED: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
@@ -196,7 +196,7 @@ def test_pass_that_does_not_agree_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_forecast_knows_the_same_architectures() -> None:
-    assert set(LAST_TOKEN_FAMILIES) == set(last_token.LAST_TOKEN_FORWARDS)
+    assert set(FAMILIES) == set(last_token.LAST_TOKEN_FORWARDS)
 
 
 def test_last_token_is_found_where_transformers_finds_it() -> None:
