@@ -274,17 +274,17 @@ class GridConfig(Section):
     @field_validator("models")
     @classmethod
     def _models_differ(cls, models: list[ModelConfig]) -> list[ModelConfig]:
-        for what in ("name", "path"):
-            keys = [
-                (m.name,)
-                if what == "name"
-                else (m.path, m.revision, str(m.target_modules), m.method)
-                for m in models
-            ]
-            twice = next((key for key in keys if keys.count(key) > 1), None)
-            if twice:
-                same = format_value(twice[0])
-                raise ValueError(f"two models have the same {what} {same}; give each its own")
+        names = [model.name for model in models]
+        weights = [(m.path, m.revision, str(m.target_modules), m.method) for m in models]
+        for index, model in enumerate(models):
+            if names.count(model.name) > 1:
+                same = format_value(model.name)
+                raise ValueError(f"two models have the same name {same}; give each its own")
+            if weights.count(weights[index]) > 1:
+                raise ValueError(
+                    f"two models have the same path {format_value(model.path)} and method; give "
+                    "one another method, or remove it"
+                )
         return models
 
     @model_validator(mode="after")
