@@ -16,7 +16,7 @@ def write_random_model(size: str, folder: Path) -> Path:
     folder.mkdir(parents=True)
     model = AutoModelForCausalLM.from_config(_config(size), dtype=torch.bfloat16)
     model.save_pretrained(folder)
-    build_tokenizer(row.text for row in build_synthetic_corpus()["train"]).save_pretrained(folder)
+    build_tokenizer(text for text, _ in build_synthetic_corpus()["train"]).save_pretrained(folder)
     return folder
 
 
