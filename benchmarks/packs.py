@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.tasks import Task, add_inputs, build_task, choose_models
 from sweep.models.device import name_device
-from sweep.plan import TrialSpec
+from sweep.plan import Capacity, TrialSpec
 from sweep.training.packed.engine import PackedEngine
 from sweep.training.solo import SoloEngine
 

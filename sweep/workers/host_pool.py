@@ -35,10 +35,10 @@ class HostPool:
 
     Only the pool starts hosts and assigns them, one call at a time, and it keeps a reference to
     each: Ray ends an actor that nobody references. A GPU has one host; a node without GPUs has one
-    per ``cpus`` CPUs, with as many threads. A host takes up to ``capacity.slots`` trials of one model at a
-    time, and changes the model when it has no trial. A trial that finds no free host waits a
-    little, because the trials of a pack often end together and a host takes seconds to start;
-    after that, one more host is started for as long as it is needed.
+    per ``cpus`` CPUs, with as many threads. A host takes up to ``capacity.slots`` trials of one
+    model at a time, and changes the model when it has no trial. A trial that finds no free host
+    waits a little, because the trials of a pack often end together and a host takes seconds to
+    start; after that, one more host is started for as long as it is needed.
     """
 
     def __init__(

@@ -89,7 +89,7 @@ class StackShape:
         start = self.classes * self.hidden
         components = stack[:, start : start + rank * self.stretch]
         sizes = [size for layer in self.layers for size in (layer.inputs, layer.outputs)]
-        parts = components.view(len(stack), rank, self.stretch).split(sizes, 2)
+        parts = torch.split(components.view(len(stack), rank, self.stretch), sizes, 2)
         return list(zip(parts[::2], parts[1::2], strict=True))
 
     def cut_row(self, row: torch.Tensor, place: Place) -> tuple[torch.Tensor, list[torch.Tensor]]:

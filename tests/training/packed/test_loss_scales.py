@@ -47,6 +47,10 @@ def build_specs(plan: Plan, subsets: Subsets, family: str, count: int) -> list[T
     return specs
 
 
+def build_engine(subsets: Subsets, models_folder: Path) -> PackedEngine:
+    return PackedEngine(subsets, models_folder, Capacity(3, 8, 4))
+
+
 def start(engine: PackedEngine | SoloEngine, spec: TrialSpec, folder: Path, epoch: int = 0) -> Any:
     engine.start(spec, folder / spec.trial_id, epoch)
     if isinstance(engine, SoloEngine):
@@ -80,7 +84,7 @@ def test_packed_trials_in_float16_are_those_of_the_solo_engine(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path, family: str
 ) -> None:
     engine, solo = (
-        PackedEngine(subsets, models_folder, Capacity(3, 8, 4)),
+        build_engine(subsets, models_folder),
         SoloEngine(subsets, models_folder),
     )
     specs = build_specs(plan, subsets, family, 3)
@@ -105,7 +109,7 @@ def test_overflow_in_one_slot_reaches_no_other(
 ) -> None:
     states = []
     for scale in (1024.0, HUGE):
-        engine = PackedEngine(subsets, models_folder, Capacity(3, 8, 4))
+        engine = build_engine(subsets, models_folder)
         specs = build_specs(plan, subsets, "llama", 3)
         trials = [start(engine, spec, tmp_path / f"{scale}") for spec in specs]
         plant_scale(trials[1], scale)
@@ -125,7 +129,7 @@ def test_either_engine_resumes_the_scale_of_the_other(
 ) -> None:
     (spec,) = build_specs(plan, subsets, "llama", 1)
     engine, solo = (
-        PackedEngine(subsets, models_folder, Capacity(3, 8, 4)),
+        build_engine(subsets, models_folder),
         SoloEngine(subsets, models_folder),
     )
     first, second = (engine, solo) if packed_first else (solo, engine)
@@ -138,17 +142,20 @@ def test_either_engine_resumes_the_scale_of_the_other(
     assert state[GOOD_STEPS] > 0
 
 
-def test_scale_stays_with_its_trial_when_others_come_and_go(
+def test_trial_in_a_slot_that_another_had_starts_with_a_new_scale(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
 ) -> None:
-    engine = PackedEngine(subsets, models_folder, Capacity(3, 8, 4))
+    engine = build_engine(subsets, models_folder)
     first, second, third = build_specs(plan, subsets, "llama", 3)
     start(engine, first, tmp_path)
     trial = start(engine, second, tmp_path)
     plant_scale(trial, 8.0)
-    start(engine, third, tmp_path)
+    engine.close(second.trial_id)
     engine.close(first.trial_id)
-    assert (trial.slot, trial.loss_scale()) == (0, 8.0)
+    newcomer = start(engine, third, tmp_path)
+    successor = start(engine, first, tmp_path)
+    assert (newcomer.slot, successor.slot, trial.slot) == (0, 1, 1)
+    assert (newcomer.loss_scale(), successor.loss_scale()) == (2.0**16, 2.0**16)
 
 
 def test_scales_change_as_those_of_pytorch() -> None:
