@@ -25,8 +25,8 @@ class LossScales:
 
     def reset(self, slot: int) -> None:
         """Give ``slot`` the scale of a new trial."""
-        self.scales[slot] = INITIAL_SCALE
-        self.good_steps[slot] = 0
+        self.scales.data[slot] = INITIAL_SCALE
+        self.good_steps.data[slot] = 0
 
     def unscale(self, gradients: torch.Tensor, first: int = 0) -> None:
         """Divide ``gradients`` (slots, width), of scaled losses, in place; theirs are the slots
@@ -52,5 +52,5 @@ class LossScales:
     def load_state(self, slot: int, flat: Mapping[str, torch.Tensor]) -> None:
         """Load what ``state`` or ``flatten_scaler_state`` returned, if it is there."""
         if SCALE in flat:
-            self.scales[slot] = flat[SCALE].to(self.scales.device)
-            self.good_steps[slot] = flat[GOOD_STEPS].to(self.scales.device)
+            self.scales.data[slot] = flat[SCALE].to(self.scales.device)
+            self.good_steps.data[slot] = flat[GOOD_STEPS].to(self.scales.device)

@@ -175,9 +175,9 @@ class Pack:
         row = self._draw(spec, place)
         stacks.clear(slot)
         stacks.row("weights", place).copy_(row)
-        self._scaling[slot] = lora_of(spec.candidate).scaling
-        self._absent[slot, : place.classes] = False
-        self._absent[slot, place.classes :] = True
+        self._scaling.data[slot] = lora_of(spec.candidate).scaling
+        self._absent.data[slot, : place.classes] = False
+        self._absent.data[slot, place.classes :] = True
 
     def _draw(self, spec: TrialSpec, place: Place) -> torch.Tensor:
         if self.draws_alone:
@@ -276,7 +276,7 @@ class Pack:
                 if f"{name}/{key}" in flat:
                     value.copy_(flat[f"{name}/{key}"])
         if f"{self._head_name}/step" in flat:
-            stacks.steps[place.slot] = flat[f"{self._head_name}/step"].to(stacks.device)
+            stacks.steps.data[place.slot] = flat[f"{self._head_name}/step"].to(stacks.device)
         if stacks.loss_scales:
             stacks.loss_scales.load_state(place.slot, flat)
 

@@ -123,14 +123,16 @@ class Stacks:
     def row(self, name: str, place: Place) -> torch.Tensor:
         """Return what a trial uses of its row of the stack ``name``."""
         stack: torch.Tensor = getattr(self, name)
-        return stack[place.slot, : self.shape.used(place.rank)]
+        # A view by ``data`` has a version of its own: autograd would take a write into this row for
+        # one into those that the pass under way has yet to read again.
+        return stack.data[place.slot, : self.shape.used(place.rank)]
 
     def clear(self, slot: int) -> None:
         """Make a slot what it was when nothing had used it."""
         for name in (*STATE, "gradients"):
-            getattr(self, name)[slot].zero_()
-        self.steps[slot] = 0
-        self.losses[slot] = 0
+            getattr(self, name).data[slot].zero_()
+        self.steps.data[slot] = 0
+        self.losses.data[slot] = 0
         if self.loss_scales is not None:
             self.loss_scales.reset(slot)
 
