@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sweep.errors import ModelError
@@ -78,8 +79,7 @@ class Pack:
         self._absent = torch.ones(
             capacity.slots, capacity.classes, dtype=torch.bool, device=base.device
         )
-        deviation = getattr(base.model.config.get_text_config(), "initializer_range", 0.02)
-        self._first_weights = FirstWeights(self.shape, float(deviation), base.dtype)
+        self._first_weights = FirstWeights(self.shape, _read_deviation(base.model), base.dtype)
         probe = Place(0, lora_of(PROBE).rank, len(PROBE_LABELS))
         # PEFT keeps the head that it found beside the one that is trained.
         self._others = total - self.shape.count(probe) - probe.classes * hidden
@@ -279,6 +279,11 @@ class Pack:
             stacks.steps.data[place.slot] = flat[f"{self._head_name}/step"].to(stacks.device)
         if stacks.loss_scales:
             stacks.loss_scales.load_state(place.slot, flat)
+
+
+def _read_deviation(model: PreTrainedModel) -> float:
+    """Return the standard deviation of new layers' weights, as the configuration says."""
+    return float(getattr(model.config.get_text_config(), "initializer_range", 0.02))
 
 
 def _shape_of(path: str, module: nn.Module, model: str) -> LayerShape:
