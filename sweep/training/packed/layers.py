@@ -4,7 +4,6 @@ They read their weights from the stacks and add to the gradients there: autograd
 it allocates nothing of the size of a stack, and a pass touches the slots that take part alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +12,7 @@ from torch import nn
 
 from sweep.models.float16 import is_autocast_to_float16
 from sweep.models.fused import adapt_backward, adapt_forward
-from sweep.seeds import derive_seed
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """LoRA dropout of one slot in one pass; rows and width are those of its micro-batch."""
-
-    probability: float
-    seed: int
-    rows: int
-    width: int
+from sweep.training.packed.dropout import Masks
 
 
 @dataclass(frozen=True)
@@ -41,7 +30,7 @@ class Selection:
     scaling: torch.Tensor
     first: int = 0
     index: torch.Tensor | None = None
-    dropout: Sequence[Dropout] = ()
+    masks: Masks | None = None
 
     def pick(self, stack: torch.Tensor) -> torch.Tensor:
         """Return the part of ``stack`` (all slots, ...) that takes part."""
@@ -96,8 +85,8 @@ class PackedLinear(nn.Module):
         selection = self.current.selection
         grouped = x.reshape(selection.slots, -1, x.shape[-1])
         dropped = None
-        if selection.dropout:
-            dropped = drop(grouped, selection.dropout, self.number, x.shape[-2])
+        if selection.masks is not None:
+            dropped = selection.masks.drop(grouped, self.number, x.shape[-2])
         values = (grouped, dropped, self.current.anchor, self.base, self.adapter, selection)
         result: torch.Tensor = _AdaptSlots.apply(*values)  # type: ignore[no-untyped-call]
         return result.view(*x.shape[:-1], -1)
@@ -161,25 +150,3 @@ class PackedHead(nn.Module):
             leaf.register_hook(lambda gradient: selection.add(gradients, gradient))  # type: ignore[no-untyped-call]
         logits = torch.bmm(x.reshape(selection.slots, -1, x.shape[-1]), leaf.mT)
         return logits.view(*x.shape[:-1], selection.classes)
-
-
-def drop(x: torch.Tensor, dropout: Sequence[Dropout], number: int, tokens: int) -> torch.Tensor:
-    """Return ``x`` (slots, rows x tokens, values) with each slot's values dropped.
-
-    The mask depends only on the slot's seed, the layer's ``number`` and the slot's own batch, so
-    it is the same whoever shares the pack, and when activations are recomputed. ``tokens`` is 1
-    where only the last token passes (see `sweep.models.last_token`).
-    """
-    slots, _, values = x.shape
-    keep = x.new_ones(slots, x.shape[1] // tokens, tokens, values)
-    for slot, one in enumerate(dropout):
-        if one.probability:
-            generator = torch.Generator(x.device).manual_seed(
-                derive_seed(one.seed, "layer", number)
-            )
-            width = min(one.width, tokens)
-            shape = (one.rows, width, values)
-            drawn = torch.rand(shape, generator=generator, device=x.device)
-            kept = drawn >= one.probability
-            keep[slot, : one.rows, :width] = kept.to(x.dtype) / (1 - one.probability)
-    return x * keep.view(x.shape)

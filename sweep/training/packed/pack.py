@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -21,10 +22,10 @@ from sweep.plan import Candidate, Capacity, TrialSpec
 from sweep.training.checkpoint import Tensors
 from sweep.training.loss_scale import needs_scaling
 from sweep.training.packed.draws import FirstWeights
+from sweep.training.packed.dropout import Dropout, Masks
 from sweep.training.packed.layers import (
     Adapter,
     Current,
-    Dropout,
     PackedHead,
     PackedLinear,
     Selection,
@@ -220,9 +221,9 @@ class Pack:
         if slots != list(range(first, first + len(slots))):
             index = to_device(torch.tensor(slots), self.base.device)
         rank, classes = max(p.rank for p in places), max(p.classes for p in places)
-        bare = Selection(len(slots), rank, classes, self._scaling, first, index, dropout)
-        scaling = bare.pick(self._scaling).to(self.base.dtype)
-        return Selection(len(slots), rank, classes, scaling, first, index, dropout)
+        masks = Masks(dropout, self.base.device) if dropout else None
+        bare = Selection(len(slots), rank, classes, self._scaling, first, index, masks)
+        return replace(bare, scaling=bare.pick(self._scaling).to(self.base.dtype))
 
     def name_row(self, row: torch.Tensor, place: Place) -> list[tuple[str, torch.Tensor]]:
         """Return the values in ``row``, a slot's prefix that holds all of ``place``, by PEFT's

@@ -15,7 +15,7 @@ from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult
 from sweep.training.batches import Encoded, Encoder, order_scoring
 from sweep.training.checkpoint import BEST, OPTIMIZER, WEIGHTS, Tensors
-from sweep.training.packed.layers import Dropout
+from sweep.training.packed.dropout import Dropout
 from sweep.training.packed.microbatches import MicroBatch, TextTensors, cut_batches, upload
 from sweep.training.packed.pack import Pack
 from sweep.training.packed.readback import Readback
@@ -199,7 +199,7 @@ class PackedTrial(Trial):
         """Return the dropout of ``part``; masks follow from seed, epoch, step and part alone."""
         purpose = ("dropout", self.progress.epoch, self.position, self.parts.index(part))
         seed = derive_seed(self.spec.cell.seed, *purpose)
-        return Dropout(lora_of(self.spec.candidate).dropout, seed, part.rows, part.width)
+        return Dropout(lora_of(self.spec.candidate).dropout, seed)
 
     def end_phase(self) -> None:
         """Send for the outcome of the phase whose batches are done. After training, validation
