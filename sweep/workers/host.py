@@ -60,7 +60,8 @@ class Host:
     def start(
         self, spec: "TrialSpec", checkpoints: str, resume_epoch: int, half_batches: bool
     ) -> Answer:
-        """Add a trial to the pack; return the facts of its start.
+        """Add a trial to the pack; return the facts of its start, with notes about it under
+        ``notes``, or ``full`` if it has to wait until another trial ends.
 
         All that takes long happens in this call's own thread, while the others train.
         """
@@ -79,8 +80,15 @@ class Host:
         def prepare() -> Answer:
             engine, loaded = answer["loaded"]
             settings = (Path(checkpoints), resume_epoch, half_batches, started)
-            prepared = engine.prepare(loaded, spec, *settings)
-            return self._ask(lambda: engine.admit(prepared))
+            try:
+                prepared = engine.prepare(loaded, spec, *settings)
+            except PackFullError:
+                return {"full": True}
+            notes = [engine.shortage] if engine.shortage else []
+            return {**self._ask(lambda: engine.admit(prepared)), "notes": notes}
+
+        # Here, the training thread has imported torch.
+        from sweep.training.packed.pack import PackFullError
 
         return _guard(prepare)
 

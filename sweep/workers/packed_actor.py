@@ -17,6 +17,8 @@ from sweep.workers.trial_actor import TuneTrial
 # start.
 PATIENCE_SECONDS = 10
 RETRY_SECONDS = 0.1
+# Seconds until a trial asks again whether a pack that had less memory than expected has room.
+FULL_SECONDS = 1.0
 
 
 class HostLostError(Exception):
@@ -39,19 +41,30 @@ class HostedEngine:
         self._seconds = seconds
         self._host: Any = None
         self._trial_id = ""
+        # Sentences about the last start.
+        self.notes: list[str] = []
 
     def start(
         self, spec: TrialSpec, checkpoints: Path, resume_epoch: int = 0, half_batches: bool = False
     ) -> Facts:
         """Start a trial on a host on this actor's node and GPU."""
         self._trial_id = spec.trial_id
+        while True:
+            self._host = self._acquire(spec)
+            answer = self._ask("start", spec, str(checkpoints), resume_epoch, half_batches)
+            if "full" not in answer:
+                self.notes = answer.pop("notes")
+                facts: Facts = answer
+                return facts
+            self._hosts.forget.remote(spec.trial_id)
+            time.sleep(FULL_SECONDS)
+
+    def _acquire(self, spec: TrialSpec) -> Any:
         model = f"{spec.model.name} {spec.model.revision}"
         try:
-            self._host = self._find(spec.trial_id, model)
+            return self._find(spec.trial_id, model)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
             raise HostLostError(f"no host is available: {shorten(error, 200)}") from None
-        facts: Facts = self._ask("start", spec, str(checkpoints), resume_epoch, half_batches)
-        return facts
 
     def _find(self, trial_id: str, model: str) -> Any:
         location, start = find_location(), time.monotonic()
@@ -116,6 +129,12 @@ class PackedTrialActor(TuneTrial):
         self._open_folders(run_folder, storage)
         self._engine = HostedEngine(hosts, max_epoch_seconds)
         self._take(config)
+
+    def _start(self) -> Facts:
+        facts = super()._start()
+        if isinstance(self._engine, HostedEngine):
+            self._notes += self._engine.notes
+        return facts
 
     def _explain(self, error: Exception) -> EpochResult:
         if isinstance(error, HostFailureError):

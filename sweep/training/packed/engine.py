@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sweep.data import Subsets
 from sweep.models.base import Base
+from sweep.models.device import name_device
 from sweep.plan import Capacity, TrialSpec
 from sweep.storage.events import EpochResult, Facts
 from sweep.training.batches import Encoder
@@ -126,6 +127,17 @@ class PackedEngine(Engine):
     def _wait_for_writing(self, trial_ids: Sequence[str]) -> None:
         """Return once the checkpoints of these trials that are being written are complete."""
         wait([writing for each in trial_ids if (writing := self._writes.get(each)) is not None])
+
+    @property
+    def shortage(self) -> str | None:
+        """A sentence where the pack has fewer slots than it should; None where it has all."""
+        slots = None if self._trainer is None else self._trainer.pack.capacity.slots
+        if slots in (None, self._capacity.slots):
+            return None
+        return (
+            f"memory suffices for {slots} trials at a time on {name_device(self._device)}, not "
+            f"for {self._capacity.slots}: the others wait; lower resources.slots to start fewer"
+        )
 
     def admit(self, prepared: Prepared) -> Facts:
         """Add a prepared trial to its pack; return the facts of its start."""

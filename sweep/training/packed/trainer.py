@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,11 +32,23 @@ SCORING = (Phase.VALIDATING, Phase.TESTING)
 Turn = tuple[PackedTrial, MicroBatch]
 
 
+def build_pack(base: Base, capacity: Capacity) -> Pack:
+    """Return a pack on ``base`` with the room of ``capacity`` or, where memory does not suffice for
+    that, with half as many slots, and so on down to one."""
+    while True:
+        try:
+            return Pack(base, capacity)
+        except Exception as error:
+            if not is_out_of_memory(error) or capacity.slots == 1:
+                raise
+        capacity = replace(capacity, slots=capacity.slots // 2)
+
+
 class PackTrainer:
     """Trains the trials of one pack, by the algorithm in the package's docstring."""
 
     def __init__(self, base: Base, capacity: Capacity) -> None:
-        self.pack = Pack(base, capacity)
+        self.pack = build_pack(base, capacity)
         self.trials: dict[str, PackedTrial] = {}
         # Most tokens, padding included, that pass through the model at once.
         self.max_tokens = 0
