@@ -1,5 +1,6 @@
 """A host, in this process: what it answers to trials that come, fail and go."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,10 @@ import torch
 
 from sweep.data import Subsets
 from sweep.plan import Capacity, Plan, TrialSpec
+from sweep.training import trial
+from sweep.training.packed.draws import FirstWeights
+from sweep.training.packed.stacks import Place
+from sweep.training.packed.trainer import PackTrainer
 from sweep.workers.host import Host
 
 
@@ -91,3 +96,103 @@ def test_trial_started_again_elsewhere_gives_up_its_epoch_here(
         start(spec)
         assert "lost" in waiting.result()
     assert host.run_epoch(spec.trial_id)["epoch"] == 1
+
+
+class Steps:
+    """Counts the steps of a host's pack, and makes others wait for them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._counted = threading.Semaphore(0)
+        real = PackTrainer._train
+
+        def count(trainer: PackTrainer, trials: Any) -> None:
+            real(trainer, trials)
+            self._counted.release()
+
+        monkeypatch.setattr(PackTrainer, "_train", count)
+
+    def wait_for(self, steps: int) -> None:
+        """Return after so many more steps; fail if they do not come."""
+        while self._counted.acquire(blocking=False):
+            pass
+        for _ in range(steps):
+            assert self._counted.acquire(timeout=20), "no step is taken meanwhile"
+
+
+def test_trials_train_while_another_starts(
+    host: Host,
+    specs: list[TrialSpec],
+    start: Callable[[TrialSpec], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = replace(specs[0], recipe=replace(specs[0].recipe, batch_size=1))
+    start(spec)
+    steps, real = Steps(monkeypatch), FirstWeights.draw
+
+    def draw(weights: FirstWeights, seed: int, place: Place) -> torch.Tensor:
+        steps.wait_for(3)
+        return real(weights, seed, place)
+
+    monkeypatch.setattr(FirstWeights, "draw", draw)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(host.run_epoch, spec.trial_id)
+        assert start(specs[1])["resumed_epoch"] == 0
+        assert running.result()["epoch"] == 1
+
+
+def test_trials_train_while_the_checkpoint_of_another_is_written(
+    host: Host,
+    specs: list[TrialSpec],
+    start: Callable[[TrialSpec], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    slow = replace(specs[0], recipe=replace(specs[0].recipe, batch_size=1))
+    start(slow)
+    start(specs[1])
+    steps, real = Steps(monkeypatch), trial.write_checkpoint
+
+    def write(folder: Path, *others: Any) -> None:
+        if specs[1].trial_id in str(folder):
+            steps.wait_for(3)
+        real(folder, *others)
+
+    monkeypatch.setattr(trial, "write_checkpoint", write)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(host.run_epoch, slow.trial_id)
+        assert host.run_epoch(specs[1].trial_id)["epoch"] == 1
+        # Once the epoch is reported, its checkpoint is complete.
+        assert (tmp_path / specs[1].trial_id / "epoch-0001" / "manifest.json").is_file()
+        assert running.result()["epoch"] == 1
+
+
+def test_slot_of_a_trial_that_is_closed_is_its_own_until_its_checkpoint_is_written(
+    host: Host,
+    specs: list[TrialSpec],
+    start: Callable[[TrialSpec], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    writing, go_on, real = threading.Event(), threading.Event(), trial.write_checkpoint
+
+    def write(*arguments: Any) -> None:
+        writing.set()
+        assert go_on.wait(20)
+        real(*arguments)
+
+    start(specs[0])
+    monkeypatch.setattr(trial, "write_checkpoint", write)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(host.run_epoch, specs[0].trial_id)
+        assert writing.wait(20)
+        host.close(specs[0].trial_id)
+        assert "lost" in running.result()
+        engine = host._engine
+        assert engine is not None and engine._trainer is not None
+        assert 0 not in engine._trainer.pack._free
+        start(specs[1])
+        assert engine._trainer.trials[specs[1].trial_id].slot == 1
+        go_on.set()
+        # A trial that comes again waits for its own checkpoint, and finds it.
+        again = host.start(specs[0], str(tmp_path / specs[0].trial_id), 1, False)
+        assert again["resumed_epoch"] == 1
