@@ -8,13 +8,16 @@ Why
 
 Algorithm
     A *pack* is a frozen base model and the adapters and heads of its trials. Each trial has a
-    *slot*, an index into *stacks*: one float32 tensor (slots, width) each for weights, gradients
-    and AdamW's two moments, and views of it per layer, A (slots, rank, inputs) and B (slots,
-    outputs, rank). Lower ranks and fewer labels than the widest are padded with zeros; the
-    padding's gradient is exactly zero, so it stays zero.
+    *slot*, a row of *stacks*: float32 tensors (slots, width) for weights, gradients, AdamW's two
+    moments and best weights. They are allocated once, for the largest rank and label count among
+    the sweep's packed trials. A row holds the head, then one stretch per component of the rank,
+    with a row of A and a column of B of every layer. So a trial of a lower rank uses a prefix of
+    its row: that is what its optimizer updates and its checkpoint copies. The rest, which others
+    in its pass may have, is zero; its gradient is exactly zero, so it stays zero.
 
-    1. Join and leave, between steps only. A new trial's weights are drawn as the solo engine draws
-       them; the stacks are rebuilt around it, and what other slots hold is copied bit by bit.
+    1. Start, in any thread. A trial takes a free slot, which no pass reads, and writes its first
+       weights there: bit by bit those of PEFT, drawn by a generator of its own without touching the
+       model, or what its checkpoint holds. Then it joins, between two steps; nothing is copied.
     2. Line up. Each trial brings its next batch, in its own order, in parts of at most
        ``max_batch_tokens``: its micro-batches.
     3. Group. Micro-batches of different trials, widest first, share a pass until it is full or
@@ -22,16 +25,20 @@ Algorithm
     4. Pass. Every adapted layer computes ``base(X)`` once for all rows, and adds
        ``s_k (X_k A_k^T) B_k^T`` for each slot k by a batched product. The last block works at each
        text's last token alone. One backward pass of the sum of losses gives every slot its own
-       gradient, because no weight that is trained is shared.
+       gradient, because no weight that is trained is shared; layers add it to the stacks
+       themselves, in the rows that took part.
     5. Step. Each slot's gradient is clipped by its own norm, and AdamW steps it with its own
        schedule, decay and step count. In float16 each slot's loss has its own scale, and a slot
        whose gradient overflows takes no step. Then trials that validate or test score their next
        texts, grouped in the same way.
-    6. Repeat 2 to 5. A trial whose epoch is over gets a checkpoint and waits until its next epoch
-       is asked for; the others go on.
+    6. Read. Losses and predictions of a phase that is over are copied while the others go on: the
+       training thread waits for a GPU only if there is nothing else to do.
+    7. Repeat 2 to 6. A trial whose epoch is over waits until a thread of its own has written its
+       checkpoint, straight from its slot, and is reported then; the others go on.
 
-    When memory runs out, fewer tokens pass at once from then on; a trial that does not fit even
-    alone fails alone. One that diverges ends alone too: NaN in a slot reaches no other slot.
+    When memory runs out, fewer tokens pass at once until a trial leaves; a trial that does not fit
+    even alone fails alone, and those that have taken the step do not take it again. One that
+    diverges ends alone too: NaN in a slot reaches no other slot.
 
 Same as alone
     A slot sees the texts, order, masks, loss weights, clipping and schedule that its trial would
@@ -44,9 +51,8 @@ Same as alone
 
 Memory
     base weights, once
-    + 20 P bytes per trial, P = rank x sum of (inputs + outputs) of adapted layers + hidden x labels
-      (weight, gradient, two moments and best weights, 4 bytes each; all but the last at the pack's
-      largest rank and label count)
+    + 20 P bytes per slot, P = largest rank x sum of (inputs + outputs) of adapted layers
+      + hidden x most labels (weight, gradient, two moments and best weights, 4 bytes each)
     + kept activations x tokens that pass at once: ``sweep.models.memory`` works it out, and how
       many slots fit follows from it.
     N processes take N times the base weights, and N times a process (0.65 GB on a CPU).
@@ -55,7 +61,6 @@ Time
     A step takes (passes x fixed cost) + (tokens with padding x cost per token) + (one fused AdamW
     call per slot). N trials alone take N fixed costs at least; a pack takes one per group. The
     frozen base has no weight gradients either way, so a token costs two thirds of full training.
-    Joining or leaving copies the stacks, O(slots x width), twice in a trial's life.
 
     Measured by ``python -m benchmarks.packs`` on one core, batches of 16 texts, rank 8, in
     thousands of tokens a second alone, in packs of 2 and of 16: tiny Llama 68, 111, 154; tiny GPT-2
