@@ -17,7 +17,8 @@ Row = dict[str, Value]
 class Findings:
     """Rows by table, names and details of checks, and remarks of one part.
 
-    ``error`` is why the part did not end by itself; ``skipped`` why it was not started.
+    ``skipped`` is why the part was not started, ``cut`` why it was ended before it was done, and
+    ``error`` what went wrong.
     """
 
     part: str
@@ -27,6 +28,7 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     skipped: str = ""
+    cut: str = ""
     error: str = ""
 
     def add(self, table: str, **row: Value) -> None:
@@ -58,9 +60,10 @@ class Findings:
 
     @property
     def outcome(self) -> str:
-        if self.skipped:
-            return "skipped"
-        return "FAILED" if self.error or self.failed_checks else "passed"
+        """``FAILED`` if a result is wrong or there is an error, whatever else there is."""
+        if self.error or self.failed_checks:
+            return "FAILED"
+        return "skipped" if self.skipped else "unfinished" if self.cut else "passed"
 
 
 def read_findings(part: str, path: Path) -> Findings:
@@ -105,7 +108,7 @@ def format_summary(found: list[Findings]) -> str:
     for one in found:
         tables = one.tables | ({"checks": one.checks} if one.checks else {})
         blocks += [f"### {one.part}: {name}\n\n{format_table(r)}" for name, r in tables.items()]
-        blocks += [f"- {one.part}: {note}" for note in (*one.notes, one.skipped) if note]
+        blocks += [f"- {one.part}: {note}" for note in (*one.notes, one.cut) if note]
     failed = [f"- {one.part}: {format_row(row)}" for one in found for row in one.failed_checks]
     failed += [f"- {one.part}: {one.error}" for one in found if one.error]
     return "\n\n".join([*blocks, "## Failed" if failed else "Nothing failed.", *failed])

@@ -29,9 +29,9 @@ from sweep.errors import format_error
 # is forked, so that the libraries are imported once; CUDA must not have started before.
 FORK = multiprocessing.get_context("fork")
 # Seconds before the end of its time when a part begins nothing further.
-RESERVE = 20
+RESERVE = 20.0
 # A part may take so many times what it should.
-PATIENCE = 2
+PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ PARTS = (
     _part("checkpoints", measure_checkpoints, 40, 10),
     _part("stock", compare_recipes, 60, 20),
     _part("kernels", measure_kernels, 15, 10),
-    _part("ray", run_sweeps, 60, 40),
+    _part("ray", run_sweeps, 60, 50),
 )
 NAMES = tuple(part.name for part in PARTS)
 
@@ -85,7 +85,8 @@ def _run_part(part: Part, setting: Setting, findings: Findings) -> Findings:
         findings.note(findings.skipped)
         return findings
     print(f"{part.name}: about {wanted:.0f} s", flush=True)
-    most = min(setting.left, PATIENCE * wanted + RESERVE)
+    longest = PATIENCE * wanted + RESERVE
+    most = min(setting.left, longest)
     start = time.time()
     own = replace(setting, stop=start + most - RESERVE)
     process = FORK.Process(target=_work, args=(part, own, findings))
@@ -95,8 +96,10 @@ def _run_part(part: Part, setting: Setting, findings: Findings) -> Findings:
     _end(process)
     findings = read_findings(part.name, findings.path)
     findings.seconds = time.time() - start
-    if not ended:
-        findings.error = f"it was ended after {most:.0f} s"
+    if not ended and most < longest:
+        findings.cut = f"ended after {most:.0f} s, with the time of all parts"
+    elif not ended:
+        findings.error = f"it hangs, or is much too slow: it was ended after {most:.0f} s"
     elif process.exitcode != 0:
         findings.error = findings.error or f"its process ended with {process.exitcode}"
     findings.write()

@@ -2,8 +2,10 @@
 out-of-memory error."""
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import torch
 from transformers import BertConfig, BertForMaskedLM
@@ -31,17 +33,27 @@ TOO_MANY, FEW, LIMIT = 64, 8, 300
 def check_same(setting: Setting, findings: Findings) -> None:
     """Compare loss curves on the built-in corpus; the most valuable comparisons first."""
     setting = replace(setting, data=None)
-    for family in setting.families:
-        compare_engines(setting, findings, family, "float32")
-    plant_memory_error(setting, findings, setting.families[0])
-    for family in setting.families:
-        compare_modules(setting, findings, setting.find_model(family))
-    decoder = replace(setting.find_model(setting.families[0]), method="full")
-    for ref in (write_encoder(setting), decoder):
-        compare_modules(setting, findings, ref)
-    for dtype in list_narrow(setting):
-        for family in setting.families if setting.on_gpu else setting.families[:1]:
-            compare_engines(setting, findings, family, dtype)
+    for number, compare in enumerate(comparisons := list_comparisons(setting)):
+        if setting.left < 0:
+            findings.note(f"no time for the last {len(comparisons) - number} comparisons")
+            return
+        compare(setting, findings)
+
+
+def list_comparisons(setting: Setting) -> list[Callable[[Setting, Findings], None]]:
+    families, first = setting.families, setting.families[0]
+    decoder = replace(setting.find_model(first), method="full")
+    modules = [*map(setting.find_model, families), write_encoder(setting), decoder]
+    return [
+        *(partial(compare_engines, family=family, dtype="float32") for family in families),
+        partial(plant_memory_error, family=first),
+        *(partial(compare_modules, ref=ref) for ref in modules),
+        *(
+            partial(compare_engines, family=family, dtype=dtype)
+            for dtype in list_narrow(setting)
+            for family in (families if setting.on_gpu else families[:1])
+        ),
+    ]
 
 
 def list_narrow(setting: Setting) -> list[str]:
@@ -87,7 +99,7 @@ def compare_engines(setting: Setting, findings: Findings, family: str, dtype: st
     packed, failures = run_packed(setting, specs)
     for error in failures.values():
         raise error
-    report(findings, f"{family} packed as alone", dtype, alone, packed)
+    compare_curves(findings, f"{family} packed as alone", dtype, alone, packed)
 
 
 def compare_modules(setting: Setting, findings: Findings, ref: ModelRef) -> None:
@@ -99,7 +111,7 @@ def compare_modules(setting: Setting, findings: Findings, ref: ModelRef) -> None
     with stock_modules():
         stock = run_solo(setting, specs)
     name = f"{ref.name} ({ref.method}) as by transformers and PEFT"
-    report(findings, name, "float32", stock, run_solo(setting, specs))
+    compare_curves(findings, name, "float32", stock, run_solo(setting, specs))
 
 
 def plant_memory_error(setting: Setting, findings: Findings, family: str) -> None:
@@ -129,10 +141,11 @@ def plant_memory_error(setting: Setting, findings: Findings, family: str) -> Non
         errors_planted=len(raised),
     )
     del packed[big.trial_id]
-    report(findings, f"{family} beside it as alone", "float32", run_solo(setting, specs), packed)
+    alone = run_solo(setting, specs)
+    compare_curves(findings, f"{family} beside it as alone", "float32", alone, packed)
 
 
-def report(
+def compare_curves(
     findings: Findings, name: str, dtype: str, one: dict[str, Curve], other: dict[str, Curve]
 ) -> None:
     """Check that both have the same trials with the same curves: losses to ``TOLERANCE`` and, in

@@ -15,12 +15,15 @@ from sweep.storage.tables import RESULTS_NAME
 
 NAME, ENGINES, LABELS = "small", ("packed", "solo"), (2, 4)
 # Seconds that a sweep has after it was asked to stop.
-GRACE = 20
+GRACE = 15
 
 
 def run_sweeps(setting: Setting, findings: Findings) -> None:
     """Run the same sweep with each engine."""
     for engine in ENGINES:
+        if setting.left < 0:
+            findings.note(f"no time for a sweep with the {engine} engine")
+            return
         folder = setting.build_folder()
         path = folder / "sweep.yaml"
         path.write_text(yaml.safe_dump(_build_config(setting, engine)))

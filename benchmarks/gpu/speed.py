@@ -21,8 +21,9 @@ from benchmarks.gpu.setting import Setting, build_recipe, build_trials
 from sweep.models.base import materialize
 from sweep.models.device import is_out_of_memory
 from sweep.models.facts import ModelFacts, TrialLoad
-from sweep.models.load_check import LoadRequest, ask
+from sweep.models.load_check import LoadRequest
 from sweep.models.memory import GPU_PROCESS_BYTES, estimate_memory, estimate_slot
+from sweep.models.meta_load import answer
 from sweep.plan import TrialSpec
 from sweep.training.engine import Engine
 
@@ -46,6 +47,9 @@ class Forecast:
 def measure_speed(setting: Setting, findings: Findings) -> None:
     """Time each model alone and in packs, from small to large."""
     for name in setting.timed:
+        if setting.left < 0:
+            findings.note(f"no time for {name}")
+            return
         specs = build_timed(setting, name, max(setting.amounts.packs))
         alone, forecast = _time_solo(setting, specs[0])
         _add_row(findings, name, 1, "solo", alone, alone, forecast)
@@ -123,10 +127,10 @@ def forecast_memory(setting: Setting, engine: Engine, spec: TrialSpec) -> Foreca
         on_gpu=setting.on_gpu,
     )
     folder = materialize(spec.model, setting.models_folder, setting.subsets.training_texts)
-    (answer,) = ask([LoadRequest("model", spec.model.name, folder, True, True, load=load)])
-    if answer.facts is None:
-        raise RuntimeError(f"{spec.model.name} cannot be measured: {answer.error}")
-    return Forecast(answer.facts, load)
+    found = answer(LoadRequest("model", spec.model.name, folder, True, True, load=load))
+    if found.facts is None:
+        raise RuntimeError(f"{spec.model.name} cannot be measured: {found.error}")
+    return Forecast(found.facts, load)
 
 
 def _add_row(
@@ -149,6 +153,6 @@ def _add_row(
         **{"tokens/s": rate, "times solo": rate / (alone.tokens / alone.seconds)},
         **{"ms a step": 1e3 * seconds, "ms a slot-step": 1e3 * seconds / trials},
         padding=1 - timing.tokens / timing.passed,
-        **{"peak GB": held and held / 1e9, "forecast GB": needed / 1e9 if held else None},
+        **{"peak GB": held and held / 1e9, "forecast GB": needed / 1e9},
         **{"forecast / peak": held and needed / held},
     )

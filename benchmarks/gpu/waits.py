@@ -35,6 +35,9 @@ def count_waits(setting: Setting, findings: Findings) -> None:
         findings.note("no GPU: the CPU computes in the thread that asks, so nothing waits")
     recipe, samples = build_recipe("auto", 2), 16 * (WARM_UP + STEPS + 2)
     for family in setting.families if setting.on_gpu else setting.families[:1]:
+        if setting.left < 0:
+            findings.note(f"no time for {family} and what follows it")
+            return
         ref = setting.find_model(family)
         specs = build_trials(setting, ref, TRIALS, recipe, samples, ranks=(4, 8))
         _count_solo(setting, findings, specs[0])
@@ -118,8 +121,9 @@ def record_waits(on_gpu: bool = True) -> Iterator[Counter[str]]:
 
 def _find_line() -> str:
     """Return where the project's code is that runs now, and the line of a library below it."""
-    # The last two frames are this function and the one that records.
-    frames = traceback.extract_stack()[:-2]
+    # The last frames are this function, the one that records, and Python's module of warnings.
+    stack = traceback.extract_stack()[:-2]
+    frames = [frame for frame in stack if frame.filename != warnings.__file__]
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT / "sweep")]
     places = [own[-1]] if own else []
     if frames and frames[-1] not in places:
