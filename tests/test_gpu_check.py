@@ -145,6 +145,16 @@ def test_an_error_in_a_part_is_told(tmp_path: Path) -> None:
     assert findings.outcome == "FAILED" and "planted" in format_summary([findings])
 
 
+def test_an_error_in_one_comparison_leaves_the_others(tmp_path: Path) -> None:
+    findings = Findings("same", tmp_path / "same.json")
+    with findings.attempt("first"):
+        raise ValueError("planted")
+    with findings.attempt("second"):
+        findings.check("second", True)
+    assert [check["passed"] for check in findings.checks] == [False, True]
+    assert "planted" in format_summary([findings])
+
+
 def test_a_part_is_ended_with_the_time_of_all(tmp_path: Path) -> None:
     start = time.monotonic()
     findings = run_one(tmp_path, lambda setting, findings: time.sleep(60), 0.5, seconds=1.0)

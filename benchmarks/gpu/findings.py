@@ -2,10 +2,14 @@
 
 import json
 import math
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweep.errors import format_error
 from sweep.storage.atomic import replace_file
 
 # A text, a count, a measure; None where there is none.
@@ -42,6 +46,15 @@ class Findings:
         self.checks.append({"check": name, "passed": passed, **detail})
         print(f"  {self.part}: {format_row(self.checks[-1])}", flush=True)
         self.write()
+
+    @contextmanager
+    def attempt(self, name: str) -> Iterator[None]:
+        """Make an exception in the block a failed check, so that the part goes on."""
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc()
+            self.check(name, False, error=format_error(error))
 
     def note(self, text: str) -> None:
         """Add a remark, such as what could not be measured and why."""

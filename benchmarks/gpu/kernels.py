@@ -21,9 +21,12 @@ SECONDS = {"cuda": 0.1, "cpu": 0.05}
 
 def measure_kernels(setting: Setting, findings: Findings) -> None:
     for name in setting.timed:
-        _measure_products(setting, findings, name)
-    _measure_copies(setting, findings)
-    _measure_launches(setting, findings)
+        with findings.attempt(f"products of {name}"):
+            _measure_products(setting, findings, name)
+    with findings.attempt("copies"):
+        _measure_copies(setting, findings)
+    with findings.attempt("launches"):
+        _measure_launches(setting, findings)
 
 
 def _measure_products(setting: Setting, findings: Findings, name: str) -> None:

@@ -30,8 +30,10 @@ def measure_starts(setting: Setting, findings: Findings) -> None:
             findings.note(f"{name}: no time")
             return
         specs = build_timed(setting, name, TRIALS)
-        _start_solo(setting, findings, specs)
-        _start_packed(setting, findings, specs)
+        with findings.attempt(f"{name} solo"):
+            _start_solo(setting, findings, specs)
+        with findings.attempt(f"{name} packed"):
+            _start_packed(setting, findings, specs)
 
 
 def _start_solo(setting: Setting, findings: Findings, specs: Sequence[TrialSpec]) -> None:
@@ -97,8 +99,10 @@ def measure_checkpoints(setting: Setting, findings: Findings) -> None:
         specs = build_trials(
             setting, ref, TRIALS, build_recipe("auto", 8), SAMPLES, ranks=(RANK,), labels=(LABELS,)
         )
-        _save_solo(setting, findings, specs[0])
-        _save_packed(setting, findings, specs)
+        with findings.attempt(f"{name} solo"):
+            _save_solo(setting, findings, specs[0])
+        with findings.attempt(f"{name} packed"):
+            _save_packed(setting, findings, specs)
 
 
 def _save_solo(setting: Setting, findings: Findings, spec: TrialSpec) -> None:

@@ -2,7 +2,6 @@
 out-of-memory error."""
 
 import math
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -37,10 +36,11 @@ def check_same(setting: Setting, findings: Findings) -> None:
         if setting.left < 0:
             findings.note(f"no time for the last {len(comparisons) - number} comparisons")
             return
-        compare(setting, findings)
+        with findings.attempt(f"{compare.func.__name__} of {compare.keywords}"):
+            compare(setting, findings)
 
 
-def list_comparisons(setting: Setting) -> list[Callable[[Setting, Findings], None]]:
+def list_comparisons(setting: Setting) -> list[partial[None]]:
     families, first = setting.families, setting.families[0]
     decoder = replace(setting.find_model(first), method="full")
     modules = [*map(setting.find_model, families), write_encoder(setting), decoder]

@@ -50,16 +50,21 @@ def measure_speed(setting: Setting, findings: Findings) -> None:
         if setting.left < 0:
             findings.note(f"no time for {name}")
             return
-        specs = build_timed(setting, name, max(setting.amounts.packs))
-        alone, forecast = _time_solo(setting, specs[0])
-        _add_row(findings, name, 1, "solo", alone, alone, forecast)
-        for size in setting.amounts.packs:
-            obstacle = _find_obstacle(setting, size, forecast)
-            timing = None if obstacle else _time_pack(setting, specs[:size])
-            if timing is None:
-                findings.note(f"{name}: no pack of {size}, {obstacle or 'it is out of memory'}")
-                break
-            _add_row(findings, name, size, f"pack of {size}", timing, alone, forecast)
+        with findings.attempt(f"{name} can be timed"):
+            _measure_model(setting, findings, name)
+
+
+def _measure_model(setting: Setting, findings: Findings, name: str) -> None:
+    specs = build_timed(setting, name, max(setting.amounts.packs))
+    alone, forecast = _time_solo(setting, specs[0])
+    _add_row(findings, name, 1, "solo", alone, alone, forecast)
+    for size in setting.amounts.packs:
+        obstacle = _find_obstacle(setting, size, forecast)
+        timing = None if obstacle else _time_pack(setting, specs[:size])
+        if timing is None:
+            findings.note(f"{name}: no pack of {size}, {obstacle or 'it is out of memory'}")
+            return
+        _add_row(findings, name, size, f"pack of {size}", timing, alone, forecast)
 
 
 def build_timed(setting: Setting, name: str, count: int) -> list[TrialSpec]:
@@ -152,7 +157,7 @@ def _add_row(
         engine=engine,
         **{"tokens/s": rate, "times solo": rate / (alone.tokens / alone.seconds)},
         **{"ms a step": 1e3 * seconds, "ms a slot-step": 1e3 * seconds / trials},
-        padding=1 - timing.tokens / timing.passed,
+        padding=1 - timing.tokens / timing.passed if timing.passed else None,
         **{"peak GB": held and held / 1e9, "forecast GB": needed / 1e9},
         **{"forecast / peak": held and needed / held},
     )

@@ -40,8 +40,10 @@ def count_waits(setting: Setting, findings: Findings) -> None:
             return
         ref = setting.find_model(family)
         specs = build_trials(setting, ref, TRIALS, recipe, samples, ranks=(4, 8))
-        _count_solo(setting, findings, specs[0])
-        _count_packed(setting, findings, specs)
+        with findings.attempt(f"{family} solo"):
+            _count_solo(setting, findings, specs[0])
+        with findings.attempt(f"{family} packed"):
+            _count_packed(setting, findings, specs)
 
 
 def _count_solo(setting: Setting, findings: Findings, spec: TrialSpec) -> None:
