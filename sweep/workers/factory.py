@@ -12,6 +12,7 @@ from sweep.cluster.allocation import choose_slots, packed_resources, trial_resou
 from sweep.cluster.autoscaler import ClusterSpec
 from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
 from sweep.config import ResourcesConfig
+from sweep.plan import Capacity
 from sweep.preflight.setup import RunSetup
 from sweep.workers.host_pool import HostPool
 from sweep.workers.mixed_actor import MixedTrialActor
@@ -101,10 +102,12 @@ def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": "hosts", "num_cpus": 0, "scheduling_strategy": here}
     shared = None if storage else str(folder)
+    packed = [spec for spec in setup.plan.trials if spec.model.name not in allocation.alone]
+    capacity = Capacity.for_trials(packed, allocation.slots)
     hosts = (
         ray.remote(HostPool)
         .options(**options)
-        .remote([ray.put(subsets)], shared, allocation.slots, config.resources.cpus_per_trial)
+        .remote([ray.put(subsets)], shared, capacity, config.resources.cpus_per_trial)
     )
     if "GPU" not in allocation.resources:
         hosts.warm.remote()

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from sweep.data import Subsets
-from sweep.plan import Plan, TrialSpec
+from sweep.plan import Capacity, Plan, TrialSpec
 from sweep.workers.host import Host
 
 
 @pytest.fixture
 def host(subsets: Subsets, tmp_path: Path) -> Host:
-    return Host(subsets, str(tmp_path), torch.get_num_threads())
+    return Host(subsets, str(tmp_path), torch.get_num_threads(), Capacity(4, 64, 16))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_step_that_breaks_for_all_sends_them_back_to_their_checkpoints(
 
     start(specs[0])
     with monkeypatch.context() as patch:
-        patch.setattr("sweep.training.packed.trainer.step_slots", fail)
+        patch.setattr("sweep.training.packed.trainer.Step", fail)
         assert "illegal memory access" in host.run_epoch(specs[0].trial_id)["lost"]
     start(specs[0])
     assert host.run_epoch(specs[0].trial_id)["epoch"] == 1

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sweep.plan import Capacity
 from sweep.workers import host_pool as hosts
 from sweep.workers.host_pool import Hosted, HostPool
 
@@ -14,7 +15,7 @@ class Books(HostPool):
     """The books of the hosts, which are never started."""
 
     def __init__(self, slots: int) -> None:
-        super().__init__([None], None, slots, 1)
+        super().__init__([None], None, Capacity(slots, 1, 1), 1)
         self.ended: list[int] = []
         self.dead: set[int] = set()
 
