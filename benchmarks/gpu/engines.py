@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.gpu.setting import Setting
 from sweep.models.last_token import LastTokenForward
-from sweep.plan import TrialSpec
+from sweep.plan import Capacity, TrialSpec
 from sweep.storage.events import EpochResult
 from sweep.training.batches import order_training
 from sweep.training.engine import Engine
@@ -35,7 +35,8 @@ def build_solo(setting: Setting) -> SoloEngine:
 
 def build_packed(setting: Setting, specs: Sequence[TrialSpec]) -> PackedEngine:
     """Return an engine with room for ``specs`` at the same time."""
-    return PackedEngine(setting.subsets, setting.models_folder)
+    capacity = Capacity.for_trials(specs, len(specs))
+    return PackedEngine(setting.subsets, setting.models_folder, capacity)
 
 
 def release(engine: Engine) -> None:
