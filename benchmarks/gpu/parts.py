@@ -57,7 +57,7 @@ PARTS = (
     _part("checkpoints", measure_checkpoints, 40, 10),
     _part("stock", compare_recipes, 60, 20),
     _part("kernels", measure_kernels, 15, 10),
-    _part("ray", run_sweeps, 60, 50),
+    _part("ray", run_sweeps, 60, 70),
 )
 NAMES = tuple(part.name for part in PARTS)
 
