@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import ray
 from ray import tune
 
 
-def train(config: dict[str, Any]) -> None:
-    """Train one trial; report each epoch and, at the end, the parts of the trial's time."""
+def train(config: dict[str, Any], send: Callable[..., None] = tune.report) -> None:
+    """Train one trial; ``send`` each epoch's metrics and, at the end, the parts of the trial's
+    time."""
     entered = time.time()
     work, trial = config["work"], config["trial"]
     import numpy as np
@@ -87,7 +89,7 @@ def train(config: dict[str, Any]) -> None:
             def on_save(self, arguments: Any, state: Any, control: Any, **more: Any) -> None:
                 self._take("checkpoint")
                 folder = Path(arguments.output_dir) / f"checkpoint-{state.global_step}"
-                tune.report(
+                send(
                     {"val_accuracy": self.metrics["eval_accuracy"]},
                     checkpoint=tune.Checkpoint.from_directory(folder),
                 )
@@ -137,7 +139,7 @@ def train(config: dict[str, Any]) -> None:
         mark = time.time()
         tested = trainer.predict(data["test"]).metrics["test_accuracy"]
         seconds["evaluation"] += time.time() - mark
-    tune.report(
+    send(
         {
             "val_accuracy": trainer.state.best_metric,
             "test_accuracy": tested,
