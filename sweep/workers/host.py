@@ -65,20 +65,19 @@ class Host:
 
         All that takes long happens in this call's own thread, while the others train.
         """
-        started = time.perf_counter()
 
         def load() -> Answer:
             self._answer(spec.trial_id, {"lost": "the trial was restarted"})
-            engine = self._take_engine()
+            engine, started = self._take_engine(), time.perf_counter()
             engine.close(spec.trial_id)
-            return {"loaded": (engine, engine.load(spec))}
+            return {"loaded": (engine, engine.load(spec), started)}
 
         answer = self._ask(load)
         if "loaded" not in answer:
             return answer
 
         def prepare() -> Answer:
-            engine, loaded = answer["loaded"]
+            engine, loaded, started = answer["loaded"]
             settings = (Path(checkpoints), resume_epoch, half_batches, started)
             try:
                 prepared = engine.prepare(loaded, spec, *settings)
