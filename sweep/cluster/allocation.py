@@ -52,6 +52,16 @@ def choose_slots(
     return max(1, min(MAX_SLOTS, 1 + further))
 
 
+def count_hosts(
+    slots: int, memory_bytes: int | None, slot_bytes: int | None, gpu_bytes: int | None
+) -> int:
+    """Return how many hosts with ``slots`` trials each fit on a GPU of ``gpu_bytes``: at least 1,
+    and 1 if a size is unknown. Sizes are those of ``choose_slots``."""
+    if not memory_bytes or not slot_bytes or not gpu_bytes:
+        return 1
+    return max(1, int(USABLE_GPU * gpu_bytes // (memory_bytes + (slots - 1) * slot_bytes)))
+
+
 def trial_gpus(resources: ResourcesConfig, machine: Machine, memory_bytes: int) -> float:
     """Return the number of GPUs, or the fraction of one, that a trial gets on ``machine``."""
     if resources.gpus_per_trial != "auto":

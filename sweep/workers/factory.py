@@ -8,7 +8,12 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweep.cluster.allocation import choose_slots, packed_resources, trial_resources
+from sweep.cluster.allocation import (
+    choose_slots,
+    count_hosts,
+    packed_resources,
+    trial_resources,
+)
 from sweep.cluster.autoscaler import ClusterSpec
 from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
 from sweep.config import ResourcesConfig
@@ -28,11 +33,13 @@ def choose_engine(resources: ResourcesConfig, cluster: dict[str, float]) -> str:
 
 @dataclass(frozen=True)
 class Allocation:
-    """The engine that trains, the Ray resources of a trial, and how many trials share a host."""
+    """The engine that trains, the Ray resources of a trial, how many trials share a host, and how
+    many such hosts a GPU has memory for."""
 
     engine: str
     resources: dict[str, float]
     slots: int = 1
+    per_gpu: int = 1
     alone: Mapping[str, dict[str, float]] = field(default_factory=dict)
     """With the packed engine: the models whose trials train alone beside the packs, and the
     resources of each of these trials."""
@@ -73,7 +80,8 @@ def choose_allocation(
     if alone:
         notify(f"trained alone, beside the packs: {', '.join(alone)}")
     shared = packed_resources(nodes, slots, config.resources.cpus_per_trial)
-    return Allocation(engine, shared, slots, apart)
+    hosts = count_hosts(slots, packed.largest_trial(), packed.largest_slot(), gpu)
+    return Allocation(engine, shared, slots, hosts, apart)
 
 
 def list_unpackable(setup: RunSetup) -> list[str]:
@@ -100,12 +108,9 @@ def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
         return tune.with_parameters(SoloTrialActor, subsets=subsets, **parameters)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": "hosts", "num_cpus": 0, "scheduling_strategy": here}
-    shared = None if storage else str(folder)
-    hosts = (
-        ray.remote(HostPool)
-        .options(**options)
-        .remote([ray.put(subsets)], shared, allocation.slots, config.resources.cpus_per_trial)
-    )
+    shared, cpus = None if storage else str(folder), config.resources.cpus_per_trial
+    sizes = (allocation.slots, cpus, allocation.per_gpu)
+    hosts = ray.remote(HostPool).options(**options).remote([ray.put(subsets)], shared, *sizes)
     if "GPU" not in allocation.resources:
         hosts.warm.remote()
     parameters["hosts"] = hosts
