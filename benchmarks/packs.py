@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.tasks import Task, add_inputs, build_task, choose_models
 from sweep.models.device import name_device
-from sweep.plan import TrialSpec
+from sweep.plan import Capacity, TrialSpec
 from sweep.training.packed.engine import PackedEngine
 from sweep.training.solo import SoloEngine
 
@@ -124,7 +124,8 @@ def _start_solo(task: Task, spec: TrialSpec, folder: Path) -> Step:
 
 
 def _start_pack(task: Task, specs: list[TrialSpec], folder: Path) -> Step:
-    engine = PackedEngine(task.subsets, folder / "models")
+    capacity = Capacity.for_trials(specs, len(specs))
+    engine = PackedEngine(task.subsets, folder / "models", capacity)
     for spec in specs:
         engine.start(spec, folder / f"pack{len(specs)}" / spec.trial_id)
         engine.begin_epoch(spec.trial_id)

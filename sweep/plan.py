@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import product
@@ -135,6 +135,22 @@ class Recipe:
     max_epochs: Epoch
     max_batch_tokens: Ordinal = 8192
     gradient_checkpointing: Annotated[bool | str, "auto, true or false"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a pack of trials has room for: how many at a time, and the largest LoRA rank and number
+    of labels among all that may come."""
+
+    slots: int
+    rank: int
+    classes: int
+
+    @classmethod
+    def for_trials(cls, trials: Iterable["TrialSpec"], slots: int) -> "Capacity":
+        """Return room for ``slots`` at a time of the LoRA ``trials``."""
+        sizes = [(spec.candidate.lora_rank or 1, spec.cell.n_labels) for spec in trials]
+        return cls(slots, *map(max, zip((1, 1), *sizes, strict=True)))
 
 
 # Fields that a later release adds to a trial have no room in its parts.

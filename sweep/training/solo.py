@@ -49,7 +49,7 @@ class SoloTrial(Trial):
         start = time.perf_counter()
         train_loss = self._train_epoch()
         trained = time.perf_counter()
-        metrics = self.end_training(train_loss, trained - start)
+        metrics = self.end_training(train_loss, trained - start, self.loss_scale())
         if metrics.get("done"):
             return metrics
         score = self.score(self.validation)

@@ -3,7 +3,7 @@ the state that goes into checkpoints."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
@@ -113,9 +113,9 @@ class Trial(ABC):
         peak = self.spec.candidate.learning_rate
         return peak * schedule(step, total, recipe.warmup_ratio)
 
-    def end_training(self, loss: float, seconds: float) -> EpochResult:
-        """Record an epoch's training; return its metrics, ``done`` if the loss is not finite or
-        its gradients are not at any scale."""
+    def end_training(self, loss: float, seconds: float, scale: float | None = None) -> EpochResult:
+        """Record an epoch's training, at whose end the losses were scaled by ``scale``; return its
+        metrics, ``done`` if the loss is not finite or its gradients are not at any scale."""
         self.progress.train_tokens += self.training.tokens
         self.progress.train_seconds += seconds
         metrics: EpochResult = {"epoch": self.progress.epoch, "train_loss": loss}
@@ -125,7 +125,6 @@ class Trial(ABC):
                 **metrics,
                 **self.end(TrialStatus.DIVERGED, self._explain_divergence("training")),
             }
-        scale = self.loss_scale()
         if scale is not None and scale < LEAST_SCALE:
             reason = f"the gradients are not finite at any loss scale{OVERFLOW_REMEDY}"
             return {**metrics, **self.end(TrialStatus.DIVERGED, reason)}
@@ -188,7 +187,12 @@ class Trial(ABC):
             progress.val_accuracy = score.accuracy
             progress.val_macro_f1 = score.macro_f1
             progress.val_loss = score.loss
-            self.best = {name: value.detach().clone() for name, value in self.trainable_weights()}
+            self.remember_best_weights()
+
+    def load_best_weights(self, best: Tensors) -> None:
+        """Take ``best``, from a checkpoint, as the best weights."""
+        device = self.trainable_weights()[0][1].device
+        self.best = {name: value.to(device) for name, value in best.items()}
 
     def is_last_epoch(self) -> bool:
         """Return whether the trial ends with this epoch: its last, or its patience has run out."""
@@ -198,7 +202,12 @@ class Trial(ABC):
         waited = progress.epoch - progress.best_epoch
         return recipe.patience is not None and waited >= recipe.patience
 
+    def remember_best_weights(self) -> None:
+        """Keep a copy of the weights as the best ones."""
+        self.best = {name: value.detach().clone() for name, value in self.trainable_weights()}
+
     def restore_best_weights(self) -> None:
+        """Make the weights the best ones again."""
         with torch.no_grad():
             for name, value in self.trainable_weights():
                 if name in self.best:
@@ -225,15 +234,19 @@ class Trial(ABC):
         """Write what the trial needs to continue to ``folder``: trained weights, optimizer state,
         best weights unless they are the same, and progress. Of a trial that has ``ended``, only
         the best weights are needed."""
-        weights = dict(self.trainable_weights())
         is_best = self.progress.best_epoch == self.progress.epoch
-        if ended:
-            groups = {BEST: self.best}
-        else:
-            groups = {WEIGHTS: weights} | ({} if is_best else {BEST: self.best})
-            groups[OPTIMIZER] = self.optimizer_state()
-        progress = asdict(self.progress)
-        write_checkpoint(folder, groups, {"trial_id": self.spec.trial_id, "progress": progress})
+        wanted = {BEST} if ended else {WEIGHTS, OPTIMIZER} | (set() if is_best else {BEST})
+        state = {"trial_id": self.spec.trial_id, "progress": asdict(self.progress)}
+        write_checkpoint(folder, self.read_groups(wanted), state)
+
+    def read_groups(self, wanted: Set[str]) -> dict[str, Tensors]:
+        """Return the groups of a checkpoint's tensors that are ``wanted``."""
+        readers = {
+            WEIGHTS: lambda: dict(self.trainable_weights()),
+            BEST: lambda: self.best,
+            OPTIMIZER: self.optimizer_state,
+        }
+        return {name: read() for name, read in readers.items() if name in wanted}
 
     def restore(self, folder: Path) -> bool:
         """Load the state in ``folder``; return False if it is incomplete, another trial's, or one
@@ -248,8 +261,7 @@ class Trial(ABC):
             for name, value in self.trainable_weights():
                 value.copy_(groups[WEIGHTS][name])
         self.load_optimizer_state(groups[OPTIMIZER])
-        device = self.trainable_weights()[0][1].device
-        self.best = {name: value.to(device) for name, value in best_weights(groups).items()}
+        self.load_best_weights(best_weights(groups))
         self.progress = Progress(**state["progress"])
         return True
 

@@ -17,6 +17,7 @@ from sweep.cluster.allocation import (
 from sweep.cluster.autoscaler import ClusterSpec
 from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
 from sweep.config import ResourcesConfig
+from sweep.plan import Capacity
 from sweep.preflight.setup import RunSetup
 from sweep.workers.host_pool import HostPool
 from sweep.workers.mixed_actor import MixedTrialActor
@@ -109,7 +110,9 @@ def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": "hosts", "num_cpus": 0, "scheduling_strategy": here}
     shared, cpus = None if storage else str(folder), config.resources.cpus_per_trial
-    sizes = (allocation.slots, cpus, allocation.per_gpu)
+    packed = [spec for spec in setup.plan.trials if spec.model.name not in allocation.alone]
+    capacity = Capacity.for_trials(packed, allocation.slots)
+    sizes = (capacity, cpus, allocation.per_gpu)
     hosts = ray.remote(HostPool).options(**options).remote([ray.put(subsets)], shared, *sizes)
     if "GPU" not in allocation.resources:
         hosts.warm.remote()

@@ -5,6 +5,7 @@ import os
 import queue
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.cluster.visible_gpus import show_gpus
+from sweep.plan import Capacity
 from sweep.workers.lost_gpu import GpuLostError, end_process
 
 if TYPE_CHECKING:
@@ -36,15 +38,21 @@ class Host:
     """
 
     def __init__(
-        self, subsets: "Subsets", run_folder: str | None, threads: int, gpu: str | None = None
+        self,
+        subsets: "Subsets",
+        run_folder: str | None,
+        threads: int,
+        capacity: Capacity,
+        gpu: str | None = None,
     ) -> None:
-        """``threads`` is how many CPU threads train. ``run_folder`` is None if not every node sees
-        it: tiny models are then written to a folder of this host's own."""
+        """``threads`` is how many CPU threads train, ``capacity`` the room for trials.
+        ``run_folder`` is None if not every node sees it: tiny models are then written to a folder
+        of this host's own."""
         # The trials reserve the GPU, not this actor, so Ray assigns it none.
         show_gpus([] if gpu is None else [gpu])
         # Threads that spin while waiting would starve those of other processes.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        self._make = partial(_build_engine, subsets, run_folder, threads)
+        self._make = partial(_build_engine, subsets, run_folder, threads, capacity)
         self._requests: queue.Queue[Callable[[], None]] = queue.Queue()
         self._waiting: dict[str, Future[Answer]] = {}
         self._engine: PackedEngine | None = None
@@ -55,13 +63,29 @@ class Host:
     def start(
         self, spec: "TrialSpec", checkpoints: str, resume_epoch: int, half_batches: bool
     ) -> Answer:
-        """Add a trial to the pack; return the facts of its start."""
+        """Add a trial to the pack; return the facts of its start.
 
-        def run() -> Answer:
+        All that takes long happens in this call's own thread, while the others train.
+        """
+        started = time.perf_counter()
+
+        def load() -> Answer:
             self._answer(spec.trial_id, {"lost": "the trial was restarted"})
-            return self._take_engine().start(spec, Path(checkpoints), resume_epoch, half_batches)
+            engine = self._take_engine()
+            engine.close(spec.trial_id)
+            return {"loaded": (engine, engine.load(spec))}
 
-        return self._ask(run)
+        answer = self._ask(load)
+        if "loaded" not in answer:
+            return answer
+
+        def prepare() -> Answer:
+            engine, loaded = answer["loaded"]
+            settings = (Path(checkpoints), resume_epoch, half_batches, started)
+            prepared = engine.prepare(loaded, spec, *settings)
+            return self._ask(lambda: engine.admit(prepared))
+
+        return self._guard(prepare)
 
     def run_epoch(self, trial_id: str) -> Answer:
         """Train a trial's next epoch; return its metrics and the trial's totals."""
@@ -149,6 +173,8 @@ class Host:
 
     def _end(self, reason: str) -> None:
         """End this process, which can no longer use its GPU; all its trials restart elsewhere."""
+        if self._lost:
+            return  # a trial that started meanwhile met it too
         self._engine, self._lost = None, reason
         for trial_id in list(self._waiting):
             self._answer(trial_id, {"lost": reason})
@@ -171,7 +197,9 @@ class Host:
         return self._engine
 
 
-def _build_engine(subsets: "Subsets", run_folder: str | None, threads: int) -> "PackedEngine":
+def _build_engine(
+    subsets: "Subsets", run_folder: str | None, threads: int, capacity: Capacity
+) -> "PackedEngine":
     import torch
 
     from sweep.storage.run_folder import MODELS_NAME
@@ -179,4 +207,4 @@ def _build_engine(subsets: "Subsets", run_folder: str | None, threads: int) -> "
 
     torch.set_num_threads(max(1, threads))
     folder = run_folder or tempfile.mkdtemp(prefix="sweep-")
-    return PackedEngine(subsets, Path(folder) / MODELS_NAME)
+    return PackedEngine(subsets, Path(folder) / MODELS_NAME, capacity)

@@ -16,7 +16,7 @@ from sweep.models.base import Base, load_base, materialize
 from sweep.models.methods import attach_adapter, detach
 from sweep.models.sources import resolve_revision
 from sweep.models.tiny_configs import TINY_FAMILIES
-from sweep.plan import Candidate, ModelRef, Plan, TrialSpec
+from sweep.plan import Candidate, Capacity, ModelRef, Plan, TrialSpec
 from sweep.training.packed.pack import Pack
 from sweep.training.solo import SoloEngine
 
@@ -93,20 +93,19 @@ def test_detached_model_is_a_freshly_loaded_one(ref: ModelRef) -> None:
 def test_pack_that_a_trial_has_left_starts_the_next_as_a_fresh_one(
     ref: ModelRef, plan: Plan
 ) -> None:
-    used, fresh = Pack(load(ref)), Pack(load(ref))
+    capacity = Capacity.for_trials(plan.trials, 1)
+    used, fresh = Pack(load(ref), capacity), Pack(load(ref), capacity)
     first, second = (replace(spec, model=ref) for spec in plan.trials[:2])
-    used.join(first)
-    for _, value in used.trainable_weights(first.trial_id):
-        value.fill_(7.0)
-    used.leave(first.trial_id)
+    place = used.take(first)
+    used.fill(first, place)
+    for name in ("weights", "means", "squares", "best"):
+        used.stacks.row(name, place).fill_(7.0)
+    used.free(place)
     for pack in (used, fresh):
-        pack.join(second)
-    pairs = zip(
-        used.trainable_weights(second.trial_id),
-        fresh.trainable_weights(second.trial_id),
-        strict=True,
-    )
-    assert all(torch.equal(one, other) for (_, one), (_, other) in pairs)
+        place = pack.take(second)
+        pack.fill(second, place)
+    for name in ("weights", "means", "squares", "best", "gradients"):
+        assert torch.equal(getattr(used.stacks, name), getattr(fresh.stacks, name))
     frozen, wanted = used.base.model.state_dict(), fresh.base.model.state_dict()
     assert [name for name in wanted if not torch.equal(frozen[name], wanted[name])] == []
 

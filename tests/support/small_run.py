@@ -11,7 +11,7 @@ import yaml
 from sweep.config import load_config
 from sweep.data import Corpus, Subsets, build_subsets
 from sweep.models.sources import resolve_revision
-from sweep.plan import TrialSpec, build_plan
+from sweep.plan import Capacity, TrialSpec, build_plan
 from sweep.storage.checkpoints import keep_newest
 from sweep.storage.journal import Journal
 from sweep.storage.run_folder import save_config
@@ -36,6 +36,9 @@ def write_data(folder: Path, corpus: Corpus, names: dict[str, str] | None = None
 
 class PackOfOne(PackedEngine):
     """The packed engine with the interface of the solo one, for one trial at a time."""
+
+    def __init__(self, subsets: Subsets, models_folder: Path) -> None:
+        super().__init__(subsets, models_folder, Capacity(1, 8, 4))
 
     def run_epoch(self) -> dict[str, Any]:
         (trial_id,) = self.trials

@@ -11,7 +11,7 @@ import torch
 
 from sweep.cluster.visible_gpus import VARIABLE
 from sweep.data import Subsets
-from sweep.plan import Plan, TrialSpec
+from sweep.plan import Capacity, Plan, TrialSpec
 from sweep.workers.host import Host
 
 
@@ -19,7 +19,7 @@ from sweep.workers.host import Host
 def host(subsets: Subsets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     # A host changes it in its own process, which is this one here.
     monkeypatch.setenv(VARIABLE, "")
-    return Host(subsets, str(tmp_path), torch.get_num_threads())
+    return Host(subsets, str(tmp_path), torch.get_num_threads(), Capacity(4, 64, 16))
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_step_that_breaks_for_all_sends_them_back_to_their_checkpoints(
 
     start(specs[0])
     with monkeypatch.context() as patch:
-        patch.setattr("sweep.training.packed.trainer.step_slots", fail)
+        patch.setattr("sweep.training.packed.trainer.Step", fail)
         assert "the expanded size" in host.run_epoch(specs[0].trial_id)["lost"]
     start(specs[0])
     assert host.run_epoch(specs[0].trial_id)["epoch"] == 1

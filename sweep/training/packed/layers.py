@@ -1,13 +1,18 @@
-"""Layers of a base model with an adapter, or a head, for each slot."""
+"""Layers of a base model with an adapter, or a head, for each slot.
+
+They read their weights from the stacks and add to the gradients there: autograd sees neither, so
+it allocates nothing of the size of a stack, and a pass touches the slots that take part alone.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from sweep.models.float16 import is_autocast_to_float16
-from sweep.models.fused import adapt
+from sweep.models.fused import adapt_backward, adapt_forward
 from sweep.seeds import derive_seed
 
 
@@ -21,22 +26,55 @@ class Dropout:
     width: int
 
 
-@dataclass
-class Layout:
-    """Which slots the current batch holds rows of: ``slots`` of them, each with as many rows.
+@dataclass(frozen=True)
+class Selection:
+    """The slots that take part in a pass, each with as many rows.
 
-    ``index`` (slots,) has their positions in the stacks; None: all, in order. ``scaling``
-    (slots, 1, 1) has each adapter's factor.
+    ``index`` (slots,) has their positions in the stacks; None: they are neighbors, from ``first``
+    on. ``rank`` and ``classes`` are the largest among them, ``scaling`` (slots, 1, 1) has each
+    adapter's factor.
     """
 
-    slots: int = 0
-    scaling: torch.Tensor = field(default_factory=lambda: torch.ones(1, 1, 1))
+    slots: int
+    rank: int
+    classes: int
+    scaling: torch.Tensor
+    first: int = 0
     index: torch.Tensor | None = None
     dropout: Sequence[Dropout] = ()
 
     def pick(self, stack: torch.Tensor) -> torch.Tensor:
-        """Return the part of ``stack`` (all slots, ...) that the batch needs."""
-        return stack if self.index is None else stack.index_select(0, self.index)
+        """Return the part of ``stack`` (all slots, ...) that takes part."""
+        if self.index is None:
+            return stack[self.first : self.first + self.slots]
+        return stack.index_select(0, self.index)
+
+    def add(self, stack: torch.Tensor, values: torch.Tensor) -> None:
+        """Add ``values`` (slots, ...) to the part of ``stack`` that takes part."""
+        if self.index is None:
+            stack[self.first : self.first + self.slots].add_(values)
+        else:
+            stack.index_add_(0, self.index, values.to(stack.dtype))
+
+
+class Current:
+    """The selection of the pass under way; ``anchor`` has autograd record the pass although no
+    weight in it requires a gradient."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.selection = Selection(0, 0, 0, torch.ones(1, 1, 1, device=device))
+        self.anchor = torch.zeros((), device=device, requires_grad=True)
+
+
+@dataclass
+class Adapter:
+    """A layer's A (all slots, largest rank, inputs) and transposed B (all slots, largest rank,
+    outputs), and their gradients."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    a_gradient: torch.Tensor
+    b_gradient: torch.Tensor
 
 
 class PackedLinear(nn.Module):
@@ -46,32 +84,66 @@ class PackedLinear(nn.Module):
     product (Hu et al. 2021, arXiv:2106.09685, for one adapter).
     """
 
-    def __init__(self, base: nn.Module, layout: Layout, number: int) -> None:
+    def __init__(self, base: nn.Module, adapter: Adapter, current: Current, number: int) -> None:
         super().__init__()
         self.base = base
-        self.layout = layout
+        self.adapter = adapter
+        self.current = current
         self.number = number
-        self.a = self.b = torch.empty(0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (rows, tokens, outputs) of ``x`` (rows, tokens, inputs)."""
-        layout = self.layout
-        grouped = x.reshape(layout.slots, -1, x.shape[-1])
+        selection = self.current.selection
+        grouped = x.reshape(selection.slots, -1, x.shape[-1])
         dropped = None
-        if layout.dropout:
-            dropped = drop(grouped, layout.dropout, self.number, x.shape[-2])
-        a, b = layout.pick(self.a), layout.pick(self.b)
-        result = adapt(self.base, grouped, a, b, layout.scaling, dropped)
+        if selection.dropout:
+            dropped = drop(grouped, selection.dropout, self.number, x.shape[-2])
+        values = (grouped, dropped, self.current.anchor, self.base, self.adapter, selection)
+        result: torch.Tensor = _AdaptSlots.apply(*values)  # type: ignore[no-untyped-call]
         return result.view(*x.shape[:-1], -1)
+
+
+class _AdaptSlots(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: torch.Tensor,
+        dropped: torch.Tensor | None,
+        anchor: torch.Tensor,
+        base: nn.Module,
+        adapter: Adapter,
+        selection: Selection,
+    ) -> torch.Tensor:
+        a = selection.pick(adapter.a[:, : selection.rank])
+        b = selection.pick(adapter.b[:, : selection.rank]).mT
+        result, saved = adapt_forward(base, x, dropped, a, b, selection.scaling)
+        ctx.save_for_backward(*saved)
+        ctx.adapter, ctx.selection = adapter, selection
+        ctx.types = (x.dtype, None if dropped is None else dropped.dtype)
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        adapter, selection = ctx.adapter, ctx.selection
+        needs = ctx.needs_input_grad[:2]
+        x_gradient, z_gradient, a_gradient, b_gradient = adapt_backward(
+            ctx.saved_tensors, gradient, selection.scaling, ctx.types, needs
+        )
+        selection.add(adapter.a_gradient[:, : selection.rank], a_gradient)
+        selection.add(adapter.b_gradient[:, : selection.rank], b_gradient)
+        return x_gradient, z_gradient, None, None, None, None
 
 
 class PackedHead(nn.Module):
     """One classification head per slot, which computes as ``sweep.models.float16.Head`` does."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, heads: torch.Tensor, gradients: torch.Tensor, current: Current) -> None:
+        """``heads`` and their ``gradients`` are (all slots, most classes, hidden)."""
         super().__init__()
-        self.layout = layout
-        self.heads = torch.empty(0)
+        self.heads = heads
+        self.gradients = gradients
+        self.current = current
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (rows, tokens, classes) of ``x`` (rows, tokens, hidden)."""
@@ -81,9 +153,14 @@ class PackedHead(nn.Module):
             return self._multiply(x.float())
 
     def _multiply(self, x: torch.Tensor) -> torch.Tensor:
-        heads = self.layout.pick(self.heads)
-        logits = torch.bmm(x.reshape(self.layout.slots, -1, x.shape[-1]), heads.mT)
-        return logits.view(*x.shape[:-1], heads.shape[1])
+        selection = self.current.selection
+        heads, gradients = (each[:, : selection.classes] for each in (self.heads, self.gradients))
+        picked = selection.pick(heads)
+        leaf = picked.detach().requires_grad_(torch.is_grad_enabled())
+        if leaf.requires_grad:
+            leaf.register_hook(lambda gradient: selection.add(gradients, gradient))  # type: ignore[no-untyped-call]
+        logits = torch.bmm(x.reshape(selection.slots, -1, x.shape[-1]), leaf.mT)
+        return logits.view(*x.shape[:-1], selection.classes)
 
 
 def drop(x: torch.Tensor, dropout: Sequence[Dropout], number: int, tokens: int) -> torch.Tensor:

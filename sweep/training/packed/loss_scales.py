@@ -1,9 +1,10 @@
 """A loss scale for each slot of a pack, as ``torch.amp.GradScaler`` keeps one for a model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
+from sweep.models.transfer import to_device
 from sweep.training.checkpoint import Tensors
 from sweep.training.loss_scale import (
     BACKOFF,
@@ -22,23 +23,23 @@ class LossScales:
         self.scales = torch.full((slots,), INITIAL_SCALE, device=device)
         self.good_steps = torch.zeros(slots, dtype=torch.int32, device=device)
 
-    def rebuild(self, kept: torch.Tensor, slots: int) -> "LossScales":
-        """Return new scales of ``slots`` slots; the first are those of the slots ``kept``."""
-        new = LossScales(slots, self.scales.device)
-        new.scales[: len(kept)] = self.scales[kept]
-        new.good_steps[: len(kept)] = self.good_steps[kept]
-        return new
+    def reset(self, slot: int) -> None:
+        """Give ``slot`` the scale of a new trial."""
+        self.scales[slot] = INITIAL_SCALE
+        self.good_steps[slot] = 0
 
-    def unscale(self, gradients: torch.Tensor) -> None:
-        """Divide ``gradients`` (slots, width), of scaled losses, in place."""
+    def unscale(self, gradients: torch.Tensor, first: int = 0) -> None:
+        """Divide ``gradients`` (slots, width), of scaled losses, in place; theirs are the slots
+        from ``first`` on."""
+        scales = self.scales[first : first + len(gradients)]
         # As GradScaler does: the reciprocal of a small scale in float32 may be infinite.
-        gradients.mul_(self.scales.double().reciprocal().float()[:, None])
+        gradients.mul_(scales.double().reciprocal().float()[:, None])
 
-    def update(self, stepping: Iterable[int], overflowed: torch.Tensor) -> None:
-        """Lower the scales of the slots among ``stepping`` whose gradients ``overflowed`` (slots,),
-        and raise those that have long gone without."""
-        index = torch.tensor(list(stepping)).to(self.scales.device, non_blocking=True)
-        scales, bad = self.scales[index], overflowed[index]
+    def update(self, stepping: Sequence[int], overflowed: torch.Tensor, first: int = 0) -> None:
+        """Lower the scales of the slots among ``stepping`` whose gradients ``overflowed``, one
+        truth value for each slot from ``first`` on, and raise those that have long gone without."""
+        index = to_device(torch.tensor(list(stepping)), self.scales.device)
+        scales, bad = self.scales[index], overflowed[index - first]
         good = torch.where(bad, 0, self.good_steps[index] + 1)
         grown = torch.where((good == GROWTH_STEPS) & (scales * GROWTH).isfinite(), GROWTH, 1.0)
         self.scales[index] = scales * torch.where(bad, BACKOFF, grown)

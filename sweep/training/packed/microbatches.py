@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from sweep.models.transfer import to_device
 from sweep.training.batches import Encoded, split_batch
 
 # Padding tokens that cost as much as another pass does in fixed costs, at most: less padding than
@@ -57,7 +58,6 @@ class PackBatch:
     """Texts of several slots, with equally many rows for each: ids and mask (slots x rows, tokens),
     classes and weights (slots, rows)."""
 
-    slots: tuple[int, ...]
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     classes: torch.Tensor
@@ -77,11 +77,8 @@ Part = tuple[int, MicroBatch]
 def upload(encoded: Encoded, pad_id: int, device: torch.device) -> TextTensors:
     width = max(encoded.lengths)
     ids = torch.tensor([row + [pad_id] * (width - len(row)) for row in encoded.ids])
-    return TextTensors(
-        ids.to(device),
-        torch.tensor(encoded.lengths).to(device),
-        torch.tensor(encoded.classes).to(device),
-    )
+    fields = (ids, torch.tensor(encoded.lengths), torch.tensor(encoded.classes))
+    return TextTensors(*(to_device(field, device) for field in fields))
 
 
 def cut_batches(
@@ -96,10 +93,10 @@ def cut_batches(
     parts = [list(split_batch(indices, lengths, max_tokens)) for indices in batches]
     flat = [part for batch in parts for part in batch]
     sizes = [len(part) for part in flat]
-    order = torch.tensor([index for part in flat for index in part], device=texts.ids.device)
-    weights = torch.tensor(
-        [1 / len(batch) if mean else 1.0 for batch in batches for _ in batch],
-        device=texts.ids.device,
+    device = texts.ids.device
+    order = to_device(torch.tensor([index for part in flat for index in part]), device)
+    weights = to_device(
+        torch.tensor([1 / len(batch) if mean else 1.0 for batch in batches for _ in batch]), device
     )
     fields = [texts.ids[order], texts.lengths[order], texts.classes[order], weights]
     pieces = zip(*(torch.split_with_sizes(field, sizes) for field in fields), flat, strict=True)
@@ -140,7 +137,6 @@ def stack_parts(parts: Sequence[Part], pad_id: int) -> PackBatch:
     # Attention over a row without any token would be NaN.
     lengths = _stack([batch.lengths for _, batch in parts], 1).view(-1, 1)
     return PackBatch(
-        tuple(slot for slot, _ in parts),
         ids.flatten(0, 1),
         (torch.arange(width, device=ids.device) < lengths).long(),
         _stack([batch.classes for _, batch in parts], 0),

@@ -1,9 +1,9 @@
 """A pack: a frozen base model, and the adapters and heads of the trials that share it."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -15,38 +15,44 @@ from sweep.models.base import Base
 from sweep.models.device import cast_to
 from sweep.models.heads import is_plain
 from sweep.models.methods import attach_adapter, detach, lora_of
-from sweep.plan import TrialSpec
+from sweep.models.transfer import to_device
+from sweep.plan import Candidate, Capacity, TrialSpec
 from sweep.training.checkpoint import Tensors
 from sweep.training.loss_scale import needs_scaling
-from sweep.training.packed.layers import Dropout, Layout, PackedHead, PackedLinear
+from sweep.training.packed.draws import FirstWeights
+from sweep.training.packed.layers import (
+    Adapter,
+    Current,
+    Dropout,
+    PackedHead,
+    PackedLinear,
+    Selection,
+)
 from sweep.training.packed.microbatches import PackBatch
-from sweep.training.packed.stacks import LayerShape, Stacks, StackShape, fit_shape
+from sweep.training.packed.stacks import LayerShape, Place, Stacks, shape_for
 
 # What PEFT puts before the names of the base model's own weights.
 PREFIX = "base_model.model."
+# The trial by which a pack learns what PEFT adapts and how it draws: its rank and labels are such
+# that no product of sizes is mistaken for another.
+PROBE = Candidate(0, 3, 3.0, 1e-3, 0.0, 0.0)
+PROBE_LABELS = ("a", "b")
+PROBE_SEED = 1
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A trial's initial weights, drawn as the solo engine draws them."""
-
-    layers: tuple[LayerShape, ...]
-    weights: Tensors
-    total_parameters: int
-
-
-@dataclass(frozen=True)
-class Member:
-    rank: int
-    classes: int
-    scaling: float
+class PackFullError(Exception):
+    """All slots are taken."""
 
 
 class Pack:
-    """The stacked adapters and heads on one base; slots are in the order of ``members``."""
+    """The stacked adapters and heads on one base.
 
-    def __init__(self, base: Base) -> None:
-        """Raises ModelError unless the head of ``base`` is a single layer."""
+    ``take``, ``fill`` and ``free`` may be called by any thread, even while others train: they
+    touch a slot that no pass reads.
+    """
+
+    def __init__(self, base: Base, capacity: Capacity) -> None:
+        """Raises ModelError unless every adapted layer, and the head of ``base``, is linear."""
         if not is_plain(base.head):
             raise ModelError(
                 f"model {base.ref.name}: its classification head ({', '.join(base.head)}) is not a "
@@ -54,152 +60,225 @@ class Pack:
                 "resources.engine=solo"
             )
         ((self._head_path, head),) = base.head.items()
-        self._hidden = int(cast(nn.Linear, head).in_features)
         self._head_name = f"{PREFIX}{self._head_path}.modules_to_save.default.weight"
         self.base = base
-        self.members: dict[str, Member] = {}
-        self.layout = Layout()
-        self.linears: list[PackedLinear] = []
-        self.head = PackedHead(self.layout)
-        self.stacks = self._build_stacks(())
-        self._scaling = torch.ones(0, 1, 1, device=base.device)
-        self._absent = torch.zeros(0, 1, dtype=torch.bool, device=base.device)
+        self.capacity = capacity
+        # Held while the base model's layers are in use or replaced.
+        self.exclusive = threading.RLock()
+        self._free = list(range(capacity.slots))
+        self._freed = threading.Condition()
+        self._current = Current(base.device)
+        self._linears: list[PackedLinear] = []
+        self._plug: nn.Module = base.head[self._head_path]
+        layers, drawn, total = self._attach(PROBE_LABELS, PROBE, PROBE_SEED)
+        hidden = int(cast(nn.Linear, head).in_features)
+        self.shape = shape_for(layers, hidden, capacity)
+        self.stacks = Stacks(self.shape, capacity.slots, base.device, needs_scaling(base.dtype))
+        self._scaling = torch.ones(capacity.slots, 1, 1, device=base.device)
+        self._absent = torch.ones(
+            capacity.slots, capacity.classes, dtype=torch.bool, device=base.device
+        )
+        deviation = getattr(base.model.config.get_text_config(), "initializer_range", 0.02)
+        self._first_weights = FirstWeights(self.shape, float(deviation), base.dtype)
+        probe = Place(0, lora_of(PROBE).rank, len(PROBE_LABELS))
+        # PEFT keeps the head that it found beside the one that is trained.
+        self._others = total - self.shape.count(probe) - probe.classes * hidden
+        self.draws_alone = self._draws_like(drawn)
+        self._plug_in()
 
-    def join(self, spec: TrialSpec) -> int:
-        """Add a trial with its initial weights; return how many parameters its model has in all.
-
-        Raises ModelError if the model cannot be packed.
-        """
-        drawn = self._draw(spec)
-        if not self.linears:
-            self._build_layers(drawn.layers)
-        lora = lora_of(spec.candidate)
-        kept = list(range(len(self.members)))
-        self.members[spec.trial_id] = Member(lora.rank, spec.cell.n_labels, lora.scaling)
-        self._rebuild(kept)
-        for name, value in self.trainable_weights(spec.trial_id):
-            value.copy_(drawn.weights[name])
-        return drawn.total_parameters
-
-    def leave(self, trial_id: str) -> None:
-        """Remove a trial; the others stay as they are."""
-        kept = [slot for slot, name in enumerate(self.members) if name != trial_id]
-        del self.members[trial_id]
-        self._rebuild(kept)
-
-    def slot(self, trial_id: str) -> int:
-        """Return the trial's position in the stacks."""
-        return list(self.members).index(trial_id)
-
-    def _draw(self, spec: TrialSpec) -> Drawn:
+    def _attach(
+        self, labels: tuple[str, ...], candidate: Candidate, seed: int
+    ) -> tuple[list[LayerShape], Tensors, int]:
+        """Return the layers that PEFT adapts for ``candidate``, the weights that it draws, and how
+        many parameters the model then has."""
         with self._unplugged():
-            model = attach_adapter(self.base, spec.cell.labels, spec.candidate, spec.cell.seed)
+            model = attach_adapter(self.base, labels, candidate, seed)
             try:
-                layers = tuple(
-                    _shape_of(name.removeprefix(PREFIX), module, spec.model.name)
+                layers = [
+                    _shape_of(name.removeprefix(PREFIX), module, self.base.ref.name)
                     for name, module in model.named_modules()
                     if isinstance(module, LoraLayer)
-                )
-                weights = {
-                    name: parameter.detach().clone()
+                ]
+                drawn = {
+                    name: parameter.detach().cpu().clone()
                     for name, parameter in model.named_parameters()
                     if parameter.requires_grad
                 }
-                total = sum(parameter.numel() for parameter in model.parameters())
+                return layers, drawn, sum(p.numel() for p in model.parameters())
             finally:
                 detach(self.base, model)
-        return Drawn(layers, weights, total)
+
+    def _draws_like(self, drawn: Tensors) -> bool:
+        """Return whether the pack draws first weights as PEFT did those in ``drawn``."""
+        place = Place(0, lora_of(PROBE).rank, len(PROBE_LABELS))
+        row = self._first_weights.draw(PROBE_SEED, place)
+        named = dict(self.name_row(row, place))
+        return named.keys() == drawn.keys() and all(
+            torch.equal(value, drawn[name]) for name, value in named.items()
+        )
 
     @contextmanager
     def _unplugged(self) -> Iterator[None]:
         """Put the base model's own layers back for the duration of the block."""
-        layers = self.stacks.shape.layers
-        for layer, module in zip(layers, self.linears, strict=True):
-            self.base.model.set_submodule(layer.path, module.base)
-        self.base.model.set_submodule(self._head_path, self.base.head[self._head_path])
+        model = self.base.model
+        for linear, layer in zip(self._linears, self._layers, strict=True):
+            model.set_submodule(layer.path, linear.base)
+        model.set_submodule(self._head_path, self.base.head[self._head_path])
         try:
             yield
         finally:
-            for layer, module in zip(layers, self.linears, strict=True):
-                self.base.model.set_submodule(layer.path, module)
-            self.base.model.set_submodule(self._head_path, self.head)
+            for linear, layer in zip(self._linears, self._layers, strict=True):
+                model.set_submodule(layer.path, linear)
+            model.set_submodule(self._head_path, self._plug)
 
-    def _build_layers(self, layers: tuple[LayerShape, ...]) -> None:
-        self.stacks = self._build_stacks(layers)
-        for number, layer in enumerate(layers):
+    @property
+    def _layers(self) -> tuple[LayerShape, ...]:
+        return self.shape.layers if self._linears else ()
+
+    def _plug_in(self) -> None:
+        """Replace the base model's layers by those that read the stacks."""
+        shape, stacks, capacity = self.shape, self.stacks, self.capacity
+        weights = shape.cut_layers(stacks.weights, capacity.rank)
+        gradients = shape.cut_layers(stacks.gradients, capacity.rank)
+        for number, layer in enumerate(shape.layers):
             module = self.base.model.get_submodule(layer.path)
-            self.linears.append(PackedLinear(module, self.layout, number))
-            self.base.model.set_submodule(layer.path, self.linears[-1])
+            adapter = Adapter(*weights[number], *gradients[number])
+            self._linears.append(PackedLinear(module, adapter, self._current, number))
+            self.base.model.set_submodule(layer.path, self._linears[-1])
+        heads = shape.cut_heads(stacks.weights, capacity.classes)
+        head_gradients = shape.cut_heads(stacks.gradients, capacity.classes)
+        self._plug = PackedHead(heads, head_gradients, self._current)
+        self.base.model.set_submodule(self._head_path, self._plug)
 
-    def _build_stacks(self, layers: tuple[LayerShape, ...]) -> Stacks:
+    @property
+    def selection(self) -> Selection:
+        """The slots that took part in the last pass."""
+        return self._current.selection
+
+    def take(self, spec: TrialSpec) -> Place:
+        """Return a place for a trial, which is then its own; raise PackFullError if there is
+        none."""
+        rank, classes = lora_of(spec.candidate).rank, spec.cell.n_labels
+        if rank > self.capacity.rank or classes > self.capacity.classes:
+            raise RuntimeError(f"trial {spec.trial_id} is larger than the pack: {self.capacity}")
+        with self._freed:
+            if not self._free:
+                raise PackFullError(f"all {self.capacity.slots} slots of the pack are taken")
+            # The lowest: slots in use are then neighbors, which is fastest.
+            slot = min(self._free)
+            self._free.remove(slot)
+        return Place(slot, rank, classes)
+
+    def fill(self, spec: TrialSpec, place: Place) -> None:
+        """Write the first weights of a trial, and nothing else, into its place."""
+        stacks, slot = self.stacks, place.slot
+        row = self._draw(spec, place)
+        stacks.clear(slot)
+        stacks.row("weights", place).copy_(row)
+        self._scaling[slot] = lora_of(spec.candidate).scaling
+        self._absent[slot, : place.classes] = False
+        self._absent[slot, place.classes :] = True
+
+    def _draw(self, spec: TrialSpec, place: Place) -> torch.Tensor:
+        if self.draws_alone:
+            return self._first_weights.draw(spec.cell.seed, place)
+        with self.exclusive:
+            drawn = self._attach(spec.cell.labels, spec.candidate, spec.cell.seed)[1]
+        row = torch.zeros(self.shape.used(place.rank))
+        for name, value in self.name_row(row, place):
+            value.copy_(drawn[name])
+        return row
+
+    def free(self, place: Place) -> None:
+        """Give a trial's place back."""
+        with self._freed:
+            self._free.append(place.slot)
+
+    def count_parameters(self, place: Place) -> int:
+        """Return how many parameters a trial's model has in all, as PEFT counts them."""
+        head = place.classes * self.shape.hidden
+        return self._others + self.shape.count(place) + head
+
+    def logits(
+        self, batch: PackBatch, places: Sequence[Place], dropout: Sequence[Dropout] = ()
+    ) -> torch.Tensor:
+        """Return float32 logits (slots, rows, classes) of the texts of ``places``: minus infinity
+        for classes that a slot's trial does not have."""
         base = self.base
-        shape = StackShape(layers, self._hidden, 1, 1)
-        return Stacks(shape, 0, base.device, needs_scaling(base.dtype))
-
-    def _rebuild(self, kept: Sequence[int]) -> None:
-        """Make the stacks fit the members, whose first ones were in the slots ``kept``."""
-        members, device = list(self.members.values()), self.base.device
-        ranks, classes = [m.rank for m in members], [m.classes for m in members]
-        shape = fit_shape(self.stacks.shape, ranks, classes)
-        self.stacks = self.stacks.rebuild(shape, kept, len(members))
-        leaves, self.head.heads = self.stacks.leaves()
-        for linear, (a, b) in zip(self.linears, leaves, strict=True):
-            linear.a, linear.b = a, b
-        self._scaling = torch.tensor([m.scaling for m in members], device=device).view(-1, 1, 1)
-        counts = torch.tensor(classes, device=device).view(-1, 1)
-        self._absent = torch.arange(shape.classes, device=device) >= counts
-
-    def logits(self, batch: PackBatch, dropout: Sequence[Dropout] = ()) -> torch.Tensor:
-        """Return float32 logits (slots, rows, classes): minus infinity for classes that a slot's
-        trial does not have."""
-        base, layout = self.base, self.layout
-        layout.slots, layout.dropout = len(batch.slots), dropout
-        has_all = batch.slots == tuple(range(len(self.members)))
-        layout.index = None if has_all else torch.tensor(batch.slots, device=base.device)
-        layout.scaling = layout.pick(self._scaling).to(base.dtype)
+        selection = self.select(places, dropout)
+        self._current.selection = selection
         with cast_to(base.device, base.dtype):
             flat = base.last_token_forward(batch.input_ids, batch.attention_mask).float()
-        logits = flat.view(len(batch.slots), -1, flat.shape[-1])
-        return logits.masked_fill(layout.pick(self._absent)[:, None], -torch.inf)
+        logits = flat.view(len(places), -1, selection.classes)
+        absent = selection.pick(self._absent)[:, None, : selection.classes]
+        return logits.masked_fill(absent, -torch.inf)
 
-    def trainable_weights(self, trial_id: str) -> list[tuple[str, torch.Tensor]]:
+    def select(self, places: Sequence[Place], dropout: Sequence[Dropout] = ()) -> Selection:
+        """Return the selection of ``places``, which are in the order of their slots."""
+        slots = [place.slot for place in places]
+        first, index = slots[0], None
+        if slots != list(range(first, first + len(slots))):
+            index = to_device(torch.tensor(slots), self.base.device)
+        rank, classes = max(p.rank for p in places), max(p.classes for p in places)
+        bare = Selection(len(slots), rank, classes, self._scaling, first, index, dropout)
+        scaling = bare.pick(self._scaling).to(self.base.dtype)
+        return Selection(len(slots), rank, classes, scaling, first, index, dropout)
+
+    def name_row(self, row: torch.Tensor, place: Place) -> list[tuple[str, torch.Tensor]]:
+        """Return the values in ``row``, a slot's prefix that holds all of ``place``, by PEFT's
+        names, as views."""
+        head, adapters = self.shape.cut_row(row, place)
+        names = [
+            f"{PREFIX}{layer.path}.lora_{side}.default.weight"
+            for layer in self.shape.layers
+            for side in "AB"
+        ]
+        return [*zip(names, adapters, strict=True), (self._head_name, head)]
+
+    def trainable_weights(self, place: Place) -> list[tuple[str, torch.Tensor]]:
         """Return a trial's weights by PEFT's names, as views."""
-        return self._named(self.stacks.weights, trial_id)
+        return self.name_row(self.stacks.row("weights", place), place)
 
-    def _named(self, flat: torch.Tensor, trial_id: str) -> list[tuple[str, torch.Tensor]]:
-        slot, member, shape = self.slot(trial_id), self.members[trial_id], self.stacks.shape
-        layers, heads = shape.cut(flat)
-        named = []
-        for layer, (a, b) in zip(shape.layers, layers, strict=True):
-            path = f"{PREFIX}{layer.path}"
-            named.append((f"{path}.lora_A.default.weight", a[slot, : member.rank]))
-            named.append((f"{path}.lora_B.default.weight", b[slot, :, : member.rank]))
-        return [*named, (self._head_name, heads[slot, : member.classes])]
+    def keep_best(self, place: Place) -> None:
+        """Remember a trial's weights as its best."""
+        self.stacks.row("best", place).copy_(self.stacks.row("weights", place))
 
-    def optimizer_state(self, trial_id: str) -> Tensors:
+    def restore_best(self, place: Place) -> None:
+        """Make a trial's weights its best ones again."""
+        self.stacks.row("weights", place).copy_(self.stacks.row("best", place))
+
+    def load_best(self, place: Place, best: Mapping[str, torch.Tensor]) -> None:
+        """Remember ``best``, by PEFT's names, as a trial's best weights."""
+        for name, value in self.name_row(self.stacks.row("best", place), place):
+            value.copy_(best[name])
+
+    def optimizer_state(self, place: Place, rows: Mapping[str, Any] | None = None) -> Tensors:
         """Return a trial's AdamW state by the names of ``flatten_adamw_state``, and its loss scale
-        by those of ``flatten_scaler_state``."""
-        stacks, slot = self.stacks, self.slot(trial_id)
-        step = stacks.steps[slot]
+        by those of ``flatten_scaler_state``: as views of ``rows``, which has copies of the stacks'
+        rows, or of the stacks."""
+        stacks = self.stacks
+        rows = rows or {name: stacks.row(name, place) for name in ("means", "squares")}
         flat: Tensors = {}
-        for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
-            flat |= {f"{name}/{key}": value for name, value in self._named(moments, trial_id)}
+        for key, name in (("exp_avg", "means"), ("exp_avg_sq", "squares")):
+            flat |= {f"{n}/{key}": value for n, value in self.name_row(rows[name], place)}
         # One step count per parameter, as AdamW keeps it; safetensors saves no shared memory.
-        steps = {f"{name}/step": step.clone() for name, _ in self.trainable_weights(trial_id)}
-        return flat | steps | (stacks.loss_scales.state(slot) if stacks.loss_scales else {})
+        step = stacks.steps[place.slot].to(rows["means"].device)
+        names = [name for name, _ in self.name_row(rows["means"], place)]
+        flat |= {f"{name}/step": step.clone() for name in names}
+        return flat | (stacks.loss_scales.state(place.slot) if stacks.loss_scales else {})
 
-    def load_optimizer_state(self, trial_id: str, flat: Mapping[str, torch.Tensor]) -> None:
+    def load_optimizer_state(self, place: Place, flat: Mapping[str, torch.Tensor]) -> None:
         """Load what ``optimizer_state``, or ``flatten_adamw_state`` with ``flatten_scaler_state``,
         returned."""
         stacks = self.stacks
-        for key, moments in (("exp_avg", stacks.means), ("exp_avg_sq", stacks.squares)):
-            for name, value in self._named(moments, trial_id):
+        for key, stack in (("exp_avg", "means"), ("exp_avg_sq", "squares")):
+            for name, value in self.name_row(stacks.row(stack, place), place):
                 if f"{name}/{key}" in flat:
                     value.copy_(flat[f"{name}/{key}"])
         if f"{self._head_name}/step" in flat:
-            stacks.steps[self.slot(trial_id)] = flat[f"{self._head_name}/step"].to(stacks.device)
+            stacks.steps[place.slot] = flat[f"{self._head_name}/step"].to(stacks.device)
         if stacks.loss_scales:
-            stacks.loss_scales.load_state(self.slot(trial_id), flat)
+            stacks.loss_scales.load_state(place.slot, flat)
 
 
 def _shape_of(path: str, module: nn.Module, model: str) -> LayerShape:

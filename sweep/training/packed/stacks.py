@@ -1,18 +1,26 @@
-"""Stacks: the trainable weights of many trials in one tensor, with their gradients and AdamW's
-moments alike, and a view of it per layer."""
+"""Stacks: the trainable weights of many trials in one tensor, with their gradients, AdamW's moments
+and best weights alike, and views of it per layer.
+
+A slot is a row: the head, then for each component of the rank one stretch with a row of A and a
+column of B of every layer. So what a trial of a lower rank has is a prefix of what one of the
+largest has, and neither its optimizer nor its checkpoint touches the rest.
+"""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch.optim.adamw import adamw
 
+from sweep.models.transfer import to_device
+from sweep.plan import Capacity
 from sweep.training.optimizer import BETAS, EPSILON
 from sweep.training.packed.loss_scales import LossScales
 
-# For each adapted layer, A (slots, rank, inputs) and B (slots, outputs, rank).
-LayerViews = list[tuple[torch.Tensor, torch.Tensor]]
+# Names of the stacks that a trial's slot is a row of.
+STATE = ("weights", "means", "squares", "best")
 
 
 @dataclass(frozen=True)
@@ -23,10 +31,24 @@ class LayerShape:
     inputs: int
     outputs: int
 
+    @property
+    def width(self) -> int:
+        """Values per component of the rank."""
+        return self.inputs + self.outputs
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a trial's values are: its slot, and the size of its own adapter and head."""
+
+    slot: int
+    rank: int
+    classes: int
+
 
 @dataclass(frozen=True)
 class StackShape:
-    """What a slot holds: an adapter of ``rank`` per layer, and a head of ``classes``.
+    """What a slot can hold: an adapter of ``rank`` per layer, and a head of ``classes``.
 
     A trial of a lower rank or of fewer classes leaves the rest zero. Where both A and B are padded
     with zeros, the gradient of the padding is exactly zero, so it stays zero.
@@ -37,98 +59,91 @@ class StackShape:
     rank: int
     classes: int
 
+    @cached_property
+    def stretch(self) -> int:
+        """Values per component of the rank, over all layers."""
+        return sum(layer.width for layer in self.layers)
+
     @property
     def width(self) -> int:
         """Values per slot."""
-        adapters = sum(layer.inputs + layer.outputs for layer in self.layers)
-        return self.rank * adapters + self.classes * self.hidden
+        return self.used(self.rank)
 
-    def cut(self, flat: torch.Tensor) -> tuple[LayerViews, torch.Tensor]:
-        """Return views of ``flat`` (slots, width): each layer's A and B, and the heads (slots,
-        classes, hidden)."""
-        layers, start = [], 0
-        for layer in self.layers:
-            middle = start + self.rank * layer.inputs
-            stop = middle + self.rank * layer.outputs
-            layers.append(
-                (
-                    _fold(flat[:, start:middle], self.rank),
-                    _fold(flat[:, middle:stop], layer.outputs),
-                )
-            )
-            start = stop
-        return layers, _fold(flat[:, start:], self.classes)
+    def used(self, rank: int) -> int:
+        """Return how many values of a slot a trial of ``rank`` uses, its head with padding."""
+        return self.classes * self.hidden + rank * self.stretch
+
+    def count(self, place: Place) -> int:
+        """Return how many parameters a trial trains."""
+        return place.classes * self.hidden + place.rank * self.stretch
+
+    def cut_heads(self, stack: torch.Tensor, classes: int) -> torch.Tensor:
+        """Return the heads (slots, classes, hidden) in ``stack`` (slots, width), as a view."""
+        return stack[:, : classes * self.hidden].view(len(stack), classes, self.hidden)
+
+    def cut_layers(self, stack: torch.Tensor, rank: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return each layer's A (slots, rank, inputs) and transposed B (slots, rank, outputs) in
+        ``stack`` (slots, width), as views."""
+        if not rank or not self.layers:
+            return []
+        start = self.classes * self.hidden
+        components = stack[:, start : start + rank * self.stretch]
+        sizes = [size for layer in self.layers for size in (layer.inputs, layer.outputs)]
+        parts = torch.split(components.view(len(stack), rank, self.stretch), sizes, 2)
+        return list(zip(parts[::2], parts[1::2], strict=True))
+
+    def cut_row(self, row: torch.Tensor, place: Place) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the head (classes, hidden) and each layer's A (rank, inputs) and B (outputs, rank)
+        in ``row``, a prefix of a slot that holds all of ``place``, as views."""
+        stack = row[None]
+        pairs = self.cut_layers(stack, place.rank)
+        adapters = [part for a, b in pairs for part in (a[0], b[0].mT)]
+        return self.cut_heads(stack, place.classes)[0], adapters
 
 
 class Stacks:
-    """Weights, gradients and moments (slots, width); steps taken and summed losses (slots,). Where
-    losses are ``scaled``, gradients are those of the scaled losses."""
+    """Weights, gradients, moments and best weights (slots, width); steps taken and summed losses
+    (slots,). All are allocated here, so that no trial that joins, steps or improves needs more.
+
+    Where losses are ``scaled``, gradients are those of the scaled losses.
+    """
 
     def __init__(
         self, shape: StackShape, slots: int, device: torch.device, scaled: bool = False
     ) -> None:
         self.shape = shape
+        self.slots = slots
         self.device = device
-        self.weights, self.gradients, self.means, self.squares = (
-            torch.zeros(slots, shape.width, device=device) for _ in range(4)
+        self.weights, self.means, self.squares, self.best, self.gradients = (
+            torch.zeros(slots, shape.width, device=device) for _ in range(5)
         )
         self.steps, self.losses = (torch.zeros(slots, device=device) for _ in range(2))
         self.loss_scales = LossScales(slots, device) if scaled else None
 
-    def rebuild(self, shape: StackShape, kept: Sequence[int], slots: int) -> "Stacks":
-        """Return new stacks of ``slots`` slots; the first are copies of the slots ``kept``."""
-        new = Stacks(shape, slots, self.device)
-        index = torch.tensor(kept, dtype=torch.long, device=self.device)
-        for name in ("weights", "means", "squares"):
-            _move(self.shape, getattr(self, name), shape, getattr(new, name), index)
-        new.steps[: len(kept)] = self.steps[index]
-        new.losses[: len(kept)] = self.losses[index]
-        new.loss_scales = self.loss_scales and self.loss_scales.rebuild(index, slots)
-        return new
+    def row(self, name: str, place: Place) -> torch.Tensor:
+        """Return what a trial uses of its row of the stack ``name``."""
+        stack: torch.Tensor = getattr(self, name)
+        return stack[place.slot, : self.shape.used(place.rank)]
 
-    def leaves(self) -> tuple[LayerViews, torch.Tensor]:
-        """Return views of the weights as leaves of autograd; their gradients are views as well."""
-        layers, heads = self.shape.cut(self.weights)
-        layer_gradients, head_gradients = self.shape.cut(self.gradients)
-        pairs = zip(layers, layer_gradients, strict=True)
-        leaves = [(_as_leaf(a, da), _as_leaf(b, db)) for (a, b), (da, db) in pairs]
-        return leaves, _as_leaf(heads, head_gradients)
+    def clear(self, slot: int) -> None:
+        """Make a slot what it was when nothing had used it."""
+        for name in (*STATE, "gradients"):
+            getattr(self, name)[slot].zero_()
+        self.steps[slot] = 0
+        self.losses[slot] = 0
+        if self.loss_scales is not None:
+            self.loss_scales.reset(slot)
 
+    def zero_gradients(self, places: Sequence[Place]) -> None:
+        """Zero the gradients in the slots of ``places``, and between."""
+        self.span(self.gradients, places).zero_()
 
-def _fold(flat: torch.Tensor, size: int) -> torch.Tensor:
-    """Return ``flat`` (slots, values) as a view (slots, size, values / size)."""
-    return flat.view(len(flat), size, flat.shape[1] // size)
-
-
-def _as_leaf(view: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    leaf = view.detach().requires_grad_()
-    leaf.grad = gradient
-    return leaf
-
-
-def _move(
-    old_shape: StackShape,
-    old: torch.Tensor,
-    new_shape: StackShape,
-    new: torch.Tensor,
-    kept: torch.Tensor,
-) -> None:
-    """Copy the slots ``kept`` of ``old`` to the first of ``new``; all else there stays zero."""
-    if old_shape == new_shape:
-        new[: len(kept)] = old[kept]
-        return
-    rank = min(old_shape.rank, new_shape.rank)
-    classes = min(old_shape.classes, new_shape.classes)
-    (old_layers, old_heads), (new_layers, new_heads) = old_shape.cut(old), new_shape.cut(new)
-    for (a, b), (new_a, new_b) in zip(old_layers, new_layers, strict=True):
-        new_a[: len(kept), :rank] = a[kept, :rank]
-        new_b[: len(kept), :, :rank] = b[kept, :, :rank]
-    new_heads[: len(kept), :classes] = old_heads[kept, :classes]
-
-
-def fit_shape(shape: StackShape, ranks: Iterable[int], classes: Iterable[int]) -> StackShape:
-    """Return ``shape`` with the largest of ``ranks`` and ``classes``."""
-    return StackShape(shape.layers, shape.hidden, max(ranks, default=1), max(classes, default=1))
+    def span(self, stack: torch.Tensor, places: Sequence[Place]) -> torch.Tensor:
+        """Return the part of ``stack`` from the first to the last of ``places``, as wide as the
+        widest."""
+        slots = [place.slot for place in places]
+        used = self.shape.used(max(place.rank for place in places))
+        return stack[min(slots) : max(slots) + 1, :used]
 
 
 @dataclass(frozen=True)
@@ -140,38 +155,50 @@ class StepSettings:
     max_grad_norm: float
 
 
-def step_slots(stacks: Stacks, steps: Mapping[int, StepSettings]) -> None:
-    """Take one AdamW step in each slot of ``steps``; gradients are not usable afterwards.
+class Step:
+    """One AdamW step of some slots, each with its own settings.
 
     Each slot's gradient is clipped by its own norm, as ``clip_grad_norm_`` does. The update is the
-    fused one of ``torch.optim.AdamW``, one slot at a time, so slots that are not named stay
-    bitwise as they are. So does a slot of scaled losses whose gradient is not finite, except that
-    its scale falls.
+    fused one of ``torch.optim.AdamW``, one slot at a time, so slots that take no step stay bitwise
+    as they are. So does a slot of scaled losses whose gradient is not finite, except that its scale
+    falls.
+
+    What needs memory happens in the constructor: where it runs out, no slot has taken a step.
+    Gradients are not usable afterwards.
     """
-    scales, skipped = stacks.loss_scales, None
-    if scales is not None:
-        scales.unscale(stacks.gradients)
-    limits = torch.full((len(stacks.weights), 1), math.inf)
-    for slot, step in steps.items():
-        limits[slot] = step.max_grad_norm
-    norms = torch.linalg.vector_norm(stacks.gradients, dim=1, keepdim=True)
-    factors = limits.to(stacks.device, non_blocking=True) / (norms + 1e-6)
-    stacks.gradients.mul_(factors.clamp_(max=1.0))
-    if scales is not None:
-        overflowed = ~norms[:, 0].isfinite()
-        scales.update(steps, overflowed)
-        skipped = overflowed.float()
-    for slot, step in steps.items():
+
+    def __init__(self, stacks: Stacks, steps: Mapping[Place, StepSettings]) -> None:
+        self._stacks = stacks
+        self._steps = steps
+        self._first = min(place.slot for place in steps)
+        gradients = stacks.span(stacks.gradients, list(steps))
+        scales, self._skipped = stacks.loss_scales, None
+        if scales is not None:
+            scales.unscale(gradients, self._first)
+        limits = torch.full((len(gradients), 1), math.inf)
+        for place, step in steps.items():
+            limits[place.slot - self._first] = step.max_grad_norm
+        norms = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
+        factors = to_device(limits, stacks.device) / (norms + 1e-6)
+        if scales is not None:
+            overflowed = ~norms[:, 0].isfinite()
+            self._skipped = overflowed.float()
+            scales.update([place.slot for place in steps], overflowed, self._first)
+        gradients.mul_(factors.clamp_(max=1.0))
+
+    def take(self, place: Place) -> None:
+        """Update the weights in the slot of ``place``."""
+        stacks, step = self._stacks, self._steps[place]
         adamw(
-            [stacks.weights[slot]],
-            [stacks.gradients[slot]],
-            [stacks.means[slot]],
-            [stacks.squares[slot]],
+            [stacks.row("weights", place)],
+            [stacks.row("gradients", place)],
+            [stacks.row("means", place)],
+            [stacks.row("squares", place)],
             [],
-            [stacks.steps[slot]],
+            [stacks.steps[place.slot]],
             fused=True,
             # The fused update skips a slot where this is 1, its count of steps included.
-            found_inf=None if skipped is None else skipped[slot],
+            found_inf=None if self._skipped is None else self._skipped[place.slot - self._first],
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],
@@ -180,3 +207,8 @@ def step_slots(stacks: Stacks, steps: Mapping[int, StepSettings]) -> None:
             eps=EPSILON,
             maximize=False,
         )
+
+
+def shape_for(layers: Sequence[LayerShape], hidden: int, capacity: Capacity) -> StackShape:
+    """Return the shape of slots that hold every trial of ``capacity``."""
+    return StackShape(tuple(layers), hidden, capacity.rank, capacity.classes)

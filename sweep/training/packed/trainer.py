@@ -1,8 +1,8 @@
 """Steps of all trials in a pack, together; trials join and leave between steps."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +11,8 @@ from sweep.data import CellData
 from sweep.models.base import Base
 from sweep.models.device import is_out_of_memory
 from sweep.models.methods import needs_checkpointing, set_checkpointing
-from sweep.plan import TrialSpec
+from sweep.models.transfer import to_device
+from sweep.plan import Capacity, TrialSpec
 from sweep.storage.events import EpochResult
 from sweep.training.batches import Encoder
 from sweep.training.packed.microbatches import (
@@ -23,11 +24,8 @@ from sweep.training.packed.microbatches import (
     stack_parts,
 )
 from sweep.training.packed.pack import Pack
-from sweep.training.packed.stacks import step_slots
+from sweep.training.packed.stacks import Step
 from sweep.training.packed.trial import PackedTrial, Phase, build_packed_trial
-
-# PyTorch warns that gradients that are views, as here, would be slow in DDP, which is not used.
-warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout")
 
 SCORING = (Phase.VALIDATING, Phase.TESTING)
 Turn = tuple[PackedTrial, MicroBatch]
@@ -36,40 +34,50 @@ Turn = tuple[PackedTrial, MicroBatch]
 class PackTrainer:
     """Trains the trials of one pack, by the algorithm in the package's docstring."""
 
-    def __init__(self, base: Base) -> None:
-        self.pack = Pack(base)
+    def __init__(self, base: Base, capacity: Capacity) -> None:
+        self.pack = Pack(base, capacity)
         self.trials: dict[str, PackedTrial] = {}
         # Most tokens, padding included, that pass through the model at once.
         self.max_tokens = 0
-        self._ceiling = MOST_TOKENS.get(base.device.type, 10**9)
+        self._usual_ceiling = self._ceiling = MOST_TOKENS.get(base.device.type, 10**9)
         self._pad_id = base.tokenizer.pad_token_id
         layers = base.model.config.get_text_config().num_hidden_layers
         weights = base.model.num_parameters(exclude_embeddings=True)
         self._pass_tokens = choose_pass_tokens(base.device.type, weights / layers)
 
-    def join(
+    def prepare(
         self, spec: TrialSpec, encoder: Encoder, data: CellData, half_batches: bool = False
     ) -> PackedTrial:
-        """Add ``spec`` to the pack; return its trial, which waits for its first epoch."""
-        trial = build_packed_trial(spec, self.pack, encoder, data, half_batches)
-        self.trials[spec.trial_id] = trial
-        self._bound_memory()
+        """Return the trial of ``spec``, with a slot of its own but not yet in the pack; any thread
+        may call this."""
+        return build_packed_trial(spec, self.pack, encoder, data, half_batches)
+
+    def join(self, trial: PackedTrial) -> None:
+        """Add a trial to the pack; it waits for its first epoch."""
+        trials = {**self.trials, trial.spec.trial_id: trial}
+        self._bound_memory(trials)
+        self.trials = trials
+
+    def leave(self, trial_id: str) -> PackedTrial | None:
+        """Remove a trial, in the middle of an epoch too, and return it; its slot stays its own
+        until it is given back."""
+        trial = self.trials.pop(trial_id, None)
+        if trial is not None:
+            # With fewer trials there may be room for larger passes again.
+            self._ceiling = self._usual_ceiling
+            self._bound_memory(self.trials)
         return trial
 
-    def leave(self, trial_id: str) -> None:
-        """Remove a trial, in the middle of an epoch too."""
-        if self.trials.pop(trial_id, None) is not None:
-            self.pack.leave(trial_id)
-            self._bound_memory()
-
-    def _bound_memory(self) -> None:
-        """Pass as many tokens at once as every trial allows; checkpoint gradients where needed."""
-        base, trials = self.pack.base, self.trials.values()
-        self.max_tokens = min([trial.max_tokens for trial in trials] + [self._ceiling])
-        tokens = min(self.max_tokens, sum(trial.widest for trial in trials))
-        rank = self.pack.stacks.shape.rank
-        wanted = [trial.spec.recipe.gradient_checkpointing for trial in trials]
+    def _bound_memory(self, trials: dict[str, PackedTrial]) -> None:
+        """Pass as many tokens at once as all of ``trials`` allow; checkpoint gradients where
+        needed."""
+        base, each = self.pack.base, trials.values()
+        max_tokens = min([trial.max_tokens for trial in each] + [self._ceiling])
+        tokens = min(max_tokens, sum(trial.widest for trial in each))
+        rank = max((trial.place.rank for trial in each), default=1)
+        wanted = [trial.spec.recipe.gradient_checkpointing for trial in each]
         set_checkpointing(base, any(needs_checkpointing(base, w, rank, tokens) for w in wanted))
+        self.max_tokens = max_tokens
 
     @property
     def busy(self) -> bool:
@@ -78,14 +86,26 @@ class PackTrainer:
 
     def advance(self) -> list[tuple[PackedTrial, EpochResult | Exception]]:
         """Take the next step of every busy trial, or score its next texts. Return the trials whose
-        epoch is over with its metrics (those of ``SoloTrial.run_epoch``), or why it failed."""
+        epoch is over with its metrics (those of ``SoloTrial.run_epoch``), or why it failed.
+
+        Waits for the device only if there is nothing else to do.
+        """
         trials = list(self.trials.values())
-        training = [trial for trial in trials if trial.phase is Phase.TRAINING]
-        scoring = [trial for trial in trials if trial.phase in SCORING]
-        if training:
-            self._bounded(self._train, training)
-        if scoring:
-            self._bounded(self._score, scoring)
+        acting = [trial for trial in trials if trial.has_batches]
+        training = [trial for trial in acting if trial.phase is Phase.TRAINING]
+        scoring = [trial for trial in acting if trial.phase in SCORING]
+        with self.pack.exclusive:
+            if training:
+                self._bounded(self._train, training)
+            if scoring:
+                self._bounded(self._score, scoring)
+            for trial in acting:
+                if trial.failure is None and not trial.has_batches:
+                    _try_alone(trial, trial.end_phase)
+            for trial in trials:
+                readback = trial.scoring_readback
+                if readback is not None and (readback.ready or not acting):
+                    _try_alone(trial, trial.settle)
         return [(trial, trial.wait()) for trial in trials if trial.is_over]
 
     def _bounded(
@@ -93,15 +113,14 @@ class PackTrainer:
     ) -> None:
         """Run with fewer tokens at once while memory is short; a trial that does not fit even
         alone fails, and the others go on as if it had never been there."""
+        before = {trial.spec.trial_id: trial.taken for trial in trials}
         while trials:
-            try:
-                run(trials)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                trials = self._shrink(trials, error)
-            else:
+            failure = _catch_out_of_memory(run, trials)
+            if failure is None:
                 return
+            # Here nothing refers to the failed pass any more, so its memory is free.
+            left = [trial for trial in trials if trial.taken == before[trial.spec.trial_id]]
+            trials = self._shrink(left, failure) if left else []
 
     def _shrink(self, trials: Sequence[PackedTrial], error: Exception) -> Sequence[PackedTrial]:
         """Pass fewer tokens at once from now on or, where that is impossible, give up the widest
@@ -119,28 +138,34 @@ class PackTrainer:
         start = time.perf_counter()
         stacks = self.pack.stacks
         losses = self._backpropagate(trials)
-        step_slots(stacks, {trial.slot: trial.next_step() for trial in trials})
+        step = Step(stacks, {trial.place: trial.next_step() for trial in trials})
+        share = (time.perf_counter() - start) / len(trials)
         # As the solo engine sums them: the mean of each batch, times its texts.
-        counts = torch.zeros(len(losses))
-        for trial in trials:
-            counts[trial.slot] = sum(part.rows for part in trial.parts)
-        stacks.losses.add_(losses * counts.to(losses.device, non_blocking=True))
-        self._count(trials, start)
+        counts = torch.zeros(stacks.slots)
+        try:
+            for trial in trials:
+                rows = sum(part.rows for part in trial.parts)
+                step.take(trial.place)
+                counts[trial.slot] = rows
+                trial.advance(share)
+        finally:
+            # Where memory ran out, those that have taken the step do not take it again.
+            stacks.losses.addcmul_(losses, to_device(counts, losses.device))
 
     def _backpropagate(self, trials: Sequence[PackedTrial]) -> torch.Tensor:
         """Compute the gradient of each trial's mean loss; return the losses (all slots,)."""
         self._set_training(True)
         stacks = self.pack.stacks
-        stacks.gradients.zero_()
+        stacks.zero_gradients([trial.place for trial in trials])
         sums = torch.zeros_like(stacks.losses)
         for group in self._group(trials):
             batch, logits = self._pass(group)
             losses = _sum_losses(logits, batch)
-            slots = torch.tensor(batch.slots, device=sums.device)
+            selection = self.pack.selection
             scales = stacks.loss_scales
-            scaled = losses if scales is None else losses * scales.scales[slots]
+            scaled = losses if scales is None else losses * selection.pick(scales.scales)
             torch.autograd.backward(scaled.sum())
-            sums.index_add_(0, slots, losses.detach())
+            selection.add(sums, losses.detach())
         return sums
 
     @torch.inference_mode()
@@ -153,15 +178,10 @@ class PackTrainer:
             losses, predicted = _sum_losses(logits, batch), logits.argmax(-1)
             for index, (trial, part) in enumerate(group):
                 scored.append((trial, (part, predicted[index, : part.rows], losses[index])))
+        share = (time.perf_counter() - start) / len(trials)
         for trial, entry in scored:
             trial.scored.append(entry)
-        self._count(trials, start)
-
-    def _count(self, trials: Sequence[PackedTrial], start: float) -> None:
-        share = (time.perf_counter() - start) / len(trials)
-        for trial in trials:
-            if trial.advance(share):
-                trial.end_phase()
+            trial.advance(share)
 
     def _set_training(self, on: bool) -> None:
         model = self.pack.base.model
@@ -180,7 +200,25 @@ class PackTrainer:
         training = self.pack.base.model.training
         dropping = training and any(trial.spec.candidate.lora_dropout for trial, _ in group)
         dropout = [trial.dropout(part) for trial, part in group] if dropping else []
-        return batch, self.pack.logits(batch, dropout)
+        return batch, self.pack.logits(batch, [trial.place for trial, _ in group], dropout)
+
+
+def _try_alone(trial: PackedTrial, run: Callable[[], None]) -> None:
+    """Run what concerns ``trial`` alone; it fails alone if memory runs out."""
+    trial.failure = trial.failure or _catch_out_of_memory(run)
+
+
+def _catch_out_of_memory(run: Callable[..., None], *arguments: Any) -> Exception | None:
+    """Run, and return the error if memory runs out, without what would keep the memory in use: an
+    error refers to the frames that it went through, and these to all that they had computed."""
+    try:
+        run(*arguments)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        error.__context__ = error.__cause__ = None
+        return error.with_traceback(None)
+    return None
 
 
 def _sum_losses(logits: torch.Tensor, batch: PackBatch) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """A trial in a pack: its phase, and the batches that it has yet to bring."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -13,11 +14,12 @@ from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult
 from sweep.training.batches import Encoded, Encoder, order_scoring
-from sweep.training.checkpoint import Tensors
+from sweep.training.checkpoint import BEST, OPTIMIZER, WEIGHTS, Tensors
 from sweep.training.packed.layers import Dropout
 from sweep.training.packed.microbatches import MicroBatch, TextTensors, cut_batches, upload
 from sweep.training.packed.pack import Pack
-from sweep.training.packed.stacks import StepSettings
+from sweep.training.packed.readback import Readback
+from sweep.training.packed.stacks import Place, StepSettings
 from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
 
 
@@ -28,6 +30,10 @@ class Phase(Enum):
     TESTING = "testing"
 
 
+# What one part of a batch was scored: its predictions (rows,) and the sum of its losses.
+Scored = tuple[MicroBatch, torch.Tensor, torch.Tensor]
+
+
 @dataclass
 class PackedTrial(Trial):
     """One candidate in training, in a pack with others."""
@@ -35,36 +41,78 @@ class PackedTrial(Trial):
     pack: Pack
     # Tokens of its widest batch.
     widest: int
-    total_parameters: int
+    # The trial's slot in the pack's stacks.
+    place: Place
     uploaded: dict[Phase, TextTensors]
     phase: Phase = Phase.WAITING
     batches: list[list[MicroBatch]] = field(default_factory=list)
-    # How many of ``batches`` are done.
+    # How many of ``batches`` are done, and how many in the trial's life.
     position: int = 0
+    taken: int = 0
     # This trial's share of the time that the phase has taken.
     seconds: float = 0.0
     # Metrics of the epoch so far; once ``done`` is among them, the epoch is over.
     metrics: EpochResult = field(default_factory=EpochResult)
     failure: Exception | None = None
-    scored: list[tuple[MicroBatch, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    scored: list[Scored] = field(default_factory=list)
+    # Outcomes of phases that are over on this side, and on their way back from the device: the
+    # sum of losses of the epoch's training (and the loss scale), and the scores of its last texts.
+    training_readback: Readback | None = None
+    scoring_readback: Readback | None = None
+    training_seconds: float = 0.0
 
     @property
     def slot(self) -> int:
         """The trial's position in the pack's stacks."""
-        return self.pack.slot(self.spec.trial_id)
+        return self.place.slot
 
     def trainable_weights(self) -> NamedTensors:
-        return self.pack.trainable_weights(self.spec.trial_id)
+        return self.pack.trainable_weights(self.place)
 
     def frozen_weights(self) -> NamedTensors:
         named = self.pack.base.model.named_parameters()
         return [(n.replace(".base.", "."), p) for n, p in named if not p.requires_grad]
 
     def optimizer_state(self) -> Tensors:
-        return self.pack.optimizer_state(self.spec.trial_id)
+        return self.pack.optimizer_state(self.place)
 
     def load_optimizer_state(self, flat: Mapping[str, torch.Tensor]) -> None:
-        self.pack.load_optimizer_state(self.spec.trial_id, flat)
+        self.pack.load_optimizer_state(self.place, flat)
+
+    def remember_best_weights(self) -> None:
+        self.pack.keep_best(self.place)
+
+    def restore_best_weights(self) -> None:
+        self.pack.restore_best(self.place)
+
+    def load_best_weights(self, best: Tensors) -> None:
+        self.pack.load_best(self.place, best)
+
+    def read_groups(self, wanted: Set[str]) -> dict[str, Tensors]:
+        """Return the groups of a checkpoint's tensors that are ``wanted``, in this machine's
+        memory: a copy per stack, which no other work on a GPU waits for."""
+        stacks = {WEIGHTS: ["weights"], BEST: ["best"], OPTIMIZER: ["means", "squares"]}
+        names = [name for group in stacks if group in wanted for name in stacks[group]]
+        pack, place = self.pack, self.place
+        with self._beside():
+            rows = {name: pack.stacks.row(name, place).cpu() for name in names}
+            groups = {
+                group: dict(pack.name_row(rows[stacks[group][0]], place))
+                for group in (WEIGHTS, BEST)
+                if group in wanted
+            }
+            if OPTIMIZER in wanted:
+                groups[OPTIMIZER] = pack.optimizer_state(place, rows)
+        return groups
+
+    def _beside(self) -> "nullcontext[None] | torch.cuda.StreamContext":
+        """Return a context whose work on a GPU runs beside that of other threads."""
+        device = self.pack.base.device
+        if device.type != "cuda":
+            return nullcontext()
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.default_stream(device))
+        return torch.cuda.stream(stream)
 
     def loss_scale(self) -> float | None:
         scales = self.pack.stacks.loss_scales
@@ -73,8 +121,8 @@ class PackedTrial(Trial):
     def measure(self) -> dict[str, int]:
         """The peak memory is that of the whole pack."""
         return {
-            "trainable_parameters": sum(value.numel() for _, value in self.trainable_weights()),
-            "total_parameters": self.total_parameters,
+            "trainable_parameters": self.pack.shape.count(self.place),
+            "total_parameters": self.pack.count_parameters(self.place),
             "peak_memory_bytes": measure_peak_memory(self.pack.base.device),
         }
 
@@ -111,6 +159,8 @@ class PackedTrial(Trial):
         self._enter(Phase.WAITING, [])
         outcome, self.failure = self.failure or self.metrics, None
         self.metrics = {}
+        self.training_readback = self.scoring_readback = None
+        self.scored = []
         return outcome
 
     @property
@@ -119,17 +169,22 @@ class PackedTrial(Trial):
         return self.failure is not None or "done" in self.metrics
 
     @property
+    def has_batches(self) -> bool:
+        """Whether the trial brings a batch to the next step."""
+        return self.position < len(self.batches)
+
+    @property
     def parts(self) -> list[MicroBatch]:
         """Parts of the next batch."""
         return self.batches[self.position]
 
-    def advance(self, seconds: float) -> bool:
-        """Count the batch as done; return whether it was the last of the phase."""
+    def advance(self, seconds: float) -> None:
+        """Count the batch as done; at the last of a phase, have its outcome read."""
         if self.phase is Phase.TRAINING:
             self.progress.padded_tokens += sum(part.tokens for part in self.parts)
         self.position += 1
+        self.taken += 1
         self.seconds += seconds
-        return self.position == len(self.batches)
 
     def next_step(self) -> StepSettings:
         steps = len(self.batches)
@@ -147,40 +202,65 @@ class PackedTrial(Trial):
         return Dropout(lora_of(self.spec.candidate).dropout, seed, part.rows, part.width)
 
     def end_phase(self) -> None:
-        """Record the outcome of the phase, and enter the next one."""
-        seconds = self.seconds
+        """Send for the outcome of the phase whose batches are done. After training, validation
+        begins at once: on a GPU the outcome comes later."""
+        stacks = self.pack.stacks
         if self.phase is Phase.TRAINING:
-            self.metrics = self.end_training(self._read_loss(), seconds)
-            if "done" not in self.metrics:
-                self.begin_scoring(Phase.VALIDATING)
-        elif self.phase is Phase.VALIDATING:
-            self.metrics |= self.end_validation(self._read_score(), seconds)
-            if not self.metrics["done"] and self.is_last_epoch():
-                del self.metrics["done"]
-                self.restore_best_weights()
-                self.begin_scoring(Phase.TESTING)
+            values = [stacks.losses[self.slot]]
+            if stacks.loss_scales is not None:
+                values.append(stacks.loss_scales.scales[self.slot])
+            self.training_readback = Readback(values)
+            self.training_seconds = self.seconds
+            if self.training_readback.ready and self._settle_training():
+                return
+            self.begin_scoring(Phase.VALIDATING)
         else:
-            self.metrics |= self.end_test(self._read_score(), seconds)
+            predicted = torch.cat([values for _, values, _ in self.scored])
+            losses = torch.stack([loss for _, _, loss in self.scored])
+            self.scoring_readback = Readback([predicted, losses])
 
-    def _read_loss(self) -> float:
-        return float(self.pack.stacks.losses[self.slot]) / len(self.training.classes)
+    def settle(self) -> None:
+        """Take up the outcome of a phase, waiting for it if need be, and enter the next one."""
+        if self.scoring_readback is None:
+            return
+        if self.training_readback is not None and self._settle_training():
+            return
+        score, seconds = self._read_score(self.scoring_readback), self.seconds
+        self.scoring_readback = None
+        if self.phase is Phase.TESTING:
+            self.metrics |= self.end_test(score, seconds)
+            return
+        self.metrics |= self.end_validation(score, seconds)
+        if not self.metrics["done"] and self.is_last_epoch():
+            del self.metrics["done"]
+            self.restore_best_weights()
+            self.begin_scoring(Phase.TESTING)
 
-    def _read_score(self) -> Score:
+    def _settle_training(self) -> bool:
+        """Take up the loss of the epoch's training; return whether it ends the trial."""
+        if self.training_readback is None:
+            return False
+        loss, *scale = (float(value) for value in self.training_readback.wait())
+        self.training_readback = None
+        mean = loss / len(self.training.classes)
+        self.metrics = self.end_training(mean, self.training_seconds, *scale)
+        return "done" in self.metrics
+
+    def _read_score(self, readback: Readback) -> Score:
         encoded = self.encoded(self.phase)
         predictions = [0] * len(encoded.classes)
-        predicted = torch.cat([values for _, values, _ in self.scored]).tolist()
+        predicted, losses = (values.tolist() for values in readback.wait())
         indices = [index for part, _, _ in self.scored for index in part.indices]
         for index, value in zip(indices, predicted, strict=True):
             predictions[index] = value
-        total = sum(torch.stack([loss for _, _, loss in self.scored]).tolist())
-        return self.compute_metrics(encoded, total, predictions)
+        return self.compute_metrics(encoded, sum(losses), predictions)
 
 
 def build_packed_trial(
     spec: TrialSpec, pack: Pack, encoder: Encoder, data: CellData, half_batches: bool = False
 ) -> PackedTrial:
-    """Add ``spec`` to ``pack``, ready for its first epoch; for ``half_batches`` see
-    ``bound_tokens``."""
+    """Return the trial of ``spec`` in a place of its own in ``pack``, ready for its first epoch;
+    for ``half_batches`` see ``bound_tokens``. It leaves nothing behind if it fails."""
     texts = encode_cell(encoder, data)
     max_tokens, widest = bound_tokens(spec, texts.training, half_batches)
     pad_id, device = pack.base.tokenizer.pad_token_id, pack.base.device
@@ -189,6 +269,13 @@ def build_packed_trial(
         Phase.VALIDATING: texts.validation,
         Phase.TESTING: texts.test,
     }
+    uploaded = {phase: upload(encoded, pad_id, device) for phase, encoded in named.items()}
+    place = pack.take(spec)
+    try:
+        pack.fill(spec, place)
+    except Exception:
+        pack.free(place)
+        raise
     return PackedTrial(
         spec,
         texts.training,
@@ -197,6 +284,6 @@ def build_packed_trial(
         max_tokens,
         pack=pack,
         widest=widest,
-        total_parameters=pack.join(spec),
-        uploaded={phase: upload(encoded, pad_id, device) for phase, encoded in named.items()},
+        place=place,
+        uploaded=uploaded,
     )

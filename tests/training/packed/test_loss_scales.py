@@ -10,11 +10,11 @@ import torch
 
 from sweep.data import Subsets
 from sweep.models.tiny_configs import TINY_FAMILIES
-from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
+from sweep.plan import Candidate, Capacity, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.loss_scale import BACKOFF, GOOD_STEPS, GROWTH, GROWTH_STEPS, SCALE
 from sweep.training.packed.engine import PackedEngine
 from sweep.training.packed.loss_scales import LossScales
-from sweep.training.packed.stacks import LayerShape, Stacks, StackShape, StepSettings, step_slots
+from sweep.training.packed.stacks import LayerShape, Place, Stacks, StackShape, Step, StepSettings
 from sweep.training.packed.trial import PackedTrial
 from sweep.training.solo import SoloEngine
 
@@ -45,6 +45,10 @@ def build_specs(plan: Plan, subsets: Subsets, family: str, count: int) -> list[T
         candidate = Candidate(i, rank, 2.0 * rank, 5e-3, 0.0, 0.01)
         specs.append(TrialSpec(f"trial{i:02}", cell, candidate, model, recipe, "data"))
     return specs
+
+
+def build_engine(subsets: Subsets, models_folder: Path) -> PackedEngine:
+    return PackedEngine(subsets, models_folder, Capacity(3, 8, 4))
 
 
 def start(engine: PackedEngine | SoloEngine, spec: TrialSpec, folder: Path, epoch: int = 0) -> Any:
@@ -79,7 +83,10 @@ def copy_state(trial: Any) -> dict[str, torch.Tensor]:
 def test_packed_trials_in_float16_are_those_of_the_solo_engine(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path, family: str
 ) -> None:
-    engine, solo = PackedEngine(subsets, models_folder), SoloEngine(subsets, models_folder)
+    engine, solo = (
+        build_engine(subsets, models_folder),
+        SoloEngine(subsets, models_folder),
+    )
     specs = build_specs(plan, subsets, family, 3)
     packed = [start(engine, spec, tmp_path / "packed") for spec in specs]
     # The first steps of one trial overflow, in either engine the same ones.
@@ -102,7 +109,7 @@ def test_overflow_in_one_slot_reaches_no_other(
 ) -> None:
     states = []
     for scale in (1024.0, HUGE):
-        engine = PackedEngine(subsets, models_folder)
+        engine = build_engine(subsets, models_folder)
         specs = build_specs(plan, subsets, "llama", 3)
         trials = [start(engine, spec, tmp_path / f"{scale}") for spec in specs]
         plant_scale(trials[1], scale)
@@ -121,7 +128,10 @@ def test_either_engine_resumes_the_scale_of_the_other(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path, packed_first: bool
 ) -> None:
     (spec,) = build_specs(plan, subsets, "llama", 1)
-    engine, solo = PackedEngine(subsets, models_folder), SoloEngine(subsets, models_folder)
+    engine, solo = (
+        build_engine(subsets, models_folder),
+        SoloEngine(subsets, models_folder),
+    )
     first, second = (engine, solo) if packed_first else (solo, engine)
     trial = start(first, spec, tmp_path)
     plant_scale(trial, 2.0**19)
@@ -132,17 +142,20 @@ def test_either_engine_resumes_the_scale_of_the_other(
     assert state[GOOD_STEPS] > 0
 
 
-def test_scale_stays_with_its_trial_when_others_come_and_go(
+def test_trial_in_a_slot_that_another_had_starts_with_a_new_scale(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
 ) -> None:
-    engine = PackedEngine(subsets, models_folder)
+    engine = build_engine(subsets, models_folder)
     first, second, third = build_specs(plan, subsets, "llama", 3)
     start(engine, first, tmp_path)
     trial = start(engine, second, tmp_path)
     plant_scale(trial, 8.0)
-    start(engine, third, tmp_path)
+    engine.close(second.trial_id)
     engine.close(first.trial_id)
-    assert (trial.slot, trial.loss_scale()) == (0, 8.0)
+    newcomer = start(engine, third, tmp_path)
+    successor = start(engine, first, tmp_path)
+    assert (newcomer.slot, successor.slot, trial.slot) == (0, 1, 1)
+    assert (newcomer.loss_scale(), successor.loss_scale()) == (2.0**16, 2.0**16)
 
 
 def test_scales_change_as_those_of_pytorch() -> None:
@@ -165,18 +178,25 @@ def test_slot_without_a_step_keeps_its_scale() -> None:
     assert scales.scales.tolist() == [2.0**16, 2.0**15]
 
 
+def take_steps(stacks: Stacks, steps: dict[Place, StepSettings]) -> None:
+    step = Step(stacks, steps)
+    for place in steps:
+        step.take(place)
+
+
 @pytest.mark.parametrize("gradient", [torch.inf, torch.nan])
 def test_slot_with_an_overflowed_gradient_stays_bitwise_as_it_is(gradient: float) -> None:
     shape = StackShape((LayerShape("layer", 3, 3),), 3, 2, 2)
     stacks = Stacks(shape, 2, torch.device("cpu"), scaled=True)
     settings = StepSettings(0.1, 0.1, 1.0)
+    steps = {Place(slot, 2, 2): settings for slot in range(2)}
     for value in (0.5, 0.25):
         stacks.weights.fill_(value)
         stacks.gradients.fill_(value)
-        step_slots(stacks, {0: settings, 1: settings})
+        take_steps(stacks, steps)
     parts = (stacks.weights, stacks.means, stacks.squares, stacks.steps)
     before = [part.clone() for part in parts]
     stacks.gradients.fill_(1.0)[0, 1] = gradient
-    step_slots(stacks, {0: settings, 1: settings})
+    take_steps(stacks, steps)
     assert all(torch.equal(part[0], old[0]) for part, old in zip(parts, before, strict=True))
     assert not any(torch.equal(part[1], old[1]) for part, old in zip(parts, before, strict=True))

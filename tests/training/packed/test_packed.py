@@ -26,7 +26,7 @@ from sweep.data import Corpus, Subsets
 from sweep.export.cli import main as export
 from sweep.models.last_token import LastTokenForward
 from sweep.models.tiny_configs import TINY_FAMILIES
-from sweep.plan import Candidate, Cell, ModelRef, Plan, TrialSpec
+from sweep.plan import Candidate, Capacity, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.engine import PackedEngine
 from sweep.training.solo import SoloEngine
 
@@ -64,6 +64,10 @@ def build_specs(plan: Plan, subsets: Subsets, family: str, count: int) -> list[T
         candidate = Candidate(i, rank, 2.0 * rank, rate, 0.0, 0.01)
         specs.append(TrialSpec(f"trial{i:02}", cell, candidate, model, recipe, "data"))
     return specs
+
+
+def build_engine(subsets: Subsets, models_folder: Path) -> PackedEngine:
+    return PackedEngine(subsets, models_folder, Capacity(16, 16, 4))
 
 
 @contextmanager
@@ -154,7 +158,7 @@ def test_solo_and_packed_trials_are_those_of_the_stock_recipe(
     for spec in specs[:4]:
         assert_same(curves[spec.trial_id], run_solo(solo, spec, tmp_path / "solo"))
     for count in counts:
-        engine = PackedEngine(subsets, models_folder)
+        engine = build_engine(subsets, models_folder)
         packed = run_packed(engine, specs[:count], tmp_path / f"packed{count}")
         for trial_id, curve in packed.items():
             assert_same(curves[trial_id], curve)
@@ -164,8 +168,8 @@ def test_trial_that_leaves_early_changes_nothing_for_the_others(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
 ) -> None:
     *specs, guest = build_specs(plan, subsets, "llama", 4)
-    expected = run_packed(PackedEngine(subsets, models_folder), specs, tmp_path / "a")
-    engine, curves = PackedEngine(subsets, models_folder), Curves()
+    expected = run_packed(build_engine(subsets, models_folder), specs, tmp_path / "a")
+    engine, curves = build_engine(subsets, models_folder), Curves()
     # The guest has the widest rank and the first row, and goes in the middle of its epoch.
     for spec in (guest, *specs):
         join(engine, spec, tmp_path / "b")
@@ -183,8 +187,8 @@ def test_trial_that_diverges_changes_nothing_for_the_others(
     plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path
 ) -> None:
     *specs, guest = build_specs(plan, subsets, "gpt2", 3)
-    expected = run_packed(PackedEngine(subsets, models_folder), specs, tmp_path / "a", 1)
-    engine, curves = PackedEngine(subsets, models_folder), Curves()
+    expected = run_packed(build_engine(subsets, models_folder), specs, tmp_path / "a", 1)
+    engine, curves = build_engine(subsets, models_folder), Curves()
     for spec in (guest, *specs):
         join(engine, spec, tmp_path / "b")
     assert engine._trainer is not None
@@ -209,7 +213,7 @@ def test_either_engine_resumes_what_the_other_began(
     folder = tmp_path / "mixed" / spec.trial_id
     solo.start(spec, folder)
     curve = [solo.run_epoch() for _ in range(2)]
-    packed = PackedEngine(subsets, models_folder)
+    packed = build_engine(subsets, models_folder)
     packed.start(other, tmp_path / "mixed" / other.trial_id)
     assert packed.start(spec, folder, resume_epoch=2)["resumed_epoch"] == 2
     packed.begin_epoch(spec.trial_id)
@@ -235,7 +239,7 @@ def test_few_tokens_at_once_change_no_curve(
         for spec in build_specs(plan, subsets, "llama", 3)
     ]
     solo = SoloEngine(subsets, models_folder)
-    packed = run_packed(PackedEngine(subsets, models_folder), specs, tmp_path / "packed")
+    packed = run_packed(build_engine(subsets, models_folder), specs, tmp_path / "packed")
     for spec in specs:
         assert_same(run_solo(solo, spec, tmp_path / "solo"), packed[spec.trial_id])
 
@@ -251,7 +255,7 @@ def test_gradient_checkpointing_changes_no_curve(
             replace(s, recipe=replace(s.recipe, gradient_checkpointing=wanted, max_epochs=3))
             for s in specs
         ]
-        engine = PackedEngine(subsets, models_folder)
+        engine = build_engine(subsets, models_folder)
         curves.append(run_packed(engine, changed, tmp_path / f"{wanted}"))
         assert engine._base is not None
     for spec in specs:
@@ -269,9 +273,9 @@ def test_dropout_of_a_trial_does_not_depend_on_who_shares_the_pack(
         )
         for i, spec in enumerate(build_specs(plan, subsets, "llama", 3))
     ]
-    together = run_packed(PackedEngine(subsets, models_folder), specs, tmp_path / "together")
+    together = run_packed(build_engine(subsets, models_folder), specs, tmp_path / "together")
     for spec in specs:
-        alone = run_packed(PackedEngine(subsets, models_folder), [spec], tmp_path / "alone")
+        alone = run_packed(build_engine(subsets, models_folder), [spec], tmp_path / "alone")
         assert_same(alone[spec.trial_id], together[spec.trial_id])
 
 
@@ -280,7 +284,7 @@ def test_trial_out_of_memory_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     specs = build_specs(plan, subsets, "llama", 3)
-    engine = PackedEngine(subsets, models_folder)
+    engine = build_engine(subsets, models_folder)
     for spec in specs:
         engine.start(spec, tmp_path / spec.trial_id)
     assert engine._trainer is not None
