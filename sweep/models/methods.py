@@ -153,7 +153,8 @@ def needs_checkpointing(base: Base, wanted: str | bool, rank: int, tokens: int) 
     shape = read_shape(base.model.config.to_dict())
     if base.device.type != "cuda" or shape is None:
         return False
-    needed = tokens * activation_bytes(shape, rank, base.dtype.itemsize)
+    dtype = str(base.dtype).removeprefix("torch.")
+    needed = tokens * activation_bytes(shape, rank, dtype, on_gpu=True)
     return needed > 0.8 * free_gpu_memory(base.device)
 
 

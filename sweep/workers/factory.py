@@ -9,6 +9,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.cluster.allocation import (
+    choose_engine,
     choose_slots,
     count_hosts,
     packed_resources,
@@ -16,20 +17,12 @@ from sweep.cluster.allocation import (
 )
 from sweep.cluster.autoscaler import ClusterSpec
 from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
-from sweep.config import ResourcesConfig
 from sweep.plan import Capacity
 from sweep.preflight.setup import RunSetup
 from sweep.workers.host_pool import HostPool
 from sweep.workers.mixed_actor import MixedTrialActor
 from sweep.workers.packed_actor import PackedTrialActor
 from sweep.workers.solo_actor import SoloTrialActor
-
-
-def choose_engine(resources: ResourcesConfig, cluster: dict[str, float]) -> str:
-    """Return ``solo`` or ``packed``; ``auto`` means packed if the cluster has GPUs."""
-    if resources.engine == "auto":
-        return "packed" if cluster.get("GPU", 0.0) else "solo"
-    return resources.engine
 
 
 @dataclass(frozen=True)
@@ -60,17 +53,15 @@ def choose_allocation(
     if spec:
         cpus, gpus = capacity.get("CPU", 0), capacity.get("GPU", 0)
         notify(f"with all its workers, the cluster has {cpus:g} CPUs, {gpus:g} GPUs")
-    engine, gpu = choose_engine(config.resources, capacity), find_gpu_memory(spec)
+    on_gpu, gpu = bool(capacity.get("GPU", 0.0)), find_gpu_memory(spec)
+    engine = choose_engine(config.resources, on_gpu)
     alone = list_unpackable(setup) if engine == "packed" else []
     if len(alone) == len(config.grid.models):
         engine = "solo"
     if engine == "solo":
         return Allocation(engine, trial_resources(config, capacity, forecast.largest_trial(), gpu))
-    packed = forecast.without(alone)
-    on_gpu = bool(capacity.get("GPU", 0.0))
-    slots = choose_slots(
-        config.resources, packed.largest_trial(), packed.largest_slot(), gpu, on_gpu
-    )
+    packs = forecast.without(alone).list_packs()
+    slots = choose_slots(config.resources, packs, gpu, on_gpu)
     coming = [kind.resources for kind in (spec or ClusterSpec()).worker_types if kind.max_workers]
     nodes = [*(node["Resources"] for node in list_nodes()), *coming]
     needs = forecast.memory_bytes or {}
@@ -81,8 +72,7 @@ def choose_allocation(
     if alone:
         notify(f"trained alone, beside the packs: {', '.join(alone)}")
     shared = packed_resources(nodes, slots, config.resources.cpus_per_trial)
-    hosts = count_hosts(slots, packed.largest_trial(), packed.largest_slot(), gpu)
-    return Allocation(engine, shared, slots, hosts, apart)
+    return Allocation(engine, shared, slots, count_hosts(slots, packs, gpu), apart)
 
 
 def list_unpackable(setup: RunSetup) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from sweep.cluster.allocation import count_hosts
 from sweep.plan import Capacity
+from sweep.storage.forecast import PackBytes
 from sweep.workers import host_pool as hosts
 from sweep.workers.host_pool import Hosted, HostPool
 
@@ -112,8 +113,9 @@ def test_gpu_gets_another_host_if_its_memory_holds_two_and_a_trial_insists() -> 
     ("gpu", "hosts"), [(80 * 10**9, 3), (24 * 10**9, 1), (10 * 10**9, 1), (None, 1)]
 )
 def test_gpu_holds_as_many_full_hosts_as_its_memory(gpu: int | None, hosts: int) -> None:
-    # Four trials: 10 GB, and 4 GB more for each but the first.
-    assert count_hosts(4, 10 * 10**9, 4 * 10**9, gpu) == hosts
+    # Four trials: 22 GB.
+    pack = PackBytes(6 * 10**9, 3 * 10**9, 10**9, 4 * 10**9)
+    assert count_hosts(4, [pack], gpu) == hosts
 
 
 def test_trial_that_comes_again_gets_its_host_even_if_full() -> None:
