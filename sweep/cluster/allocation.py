@@ -1,10 +1,16 @@
 """What a trial gets from a machine or a cluster: GPUs, CPUs, and a slot in a pack."""
 
 import math
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from sweep.cluster.hardware import Machine
 from sweep.config import Config, ResourcesConfig
 from sweep.errors import ClusterError
+from sweep.storage.forecast import PackBytes
+
+EngineName = Literal["solo", "packed"]
 
 # Fraction of a GPU's memory that trials may fill; the driver and fragmentation take the rest.
 USABLE_GPU = 0.92
@@ -21,6 +27,54 @@ DEFAULT_SLOTS = 8
 CPU_SLOTS = 4
 
 
+@dataclass(frozen=True)
+class Arrangement:
+    """How trials share machines: ``trials`` at a time, which ``devices`` compute. These are GPUs,
+    or the groups of CPUs on which a trial or, with packs, a host runs."""
+
+    engine: EngineName
+    trials: int
+    devices: int
+
+    @property
+    def per_device(self) -> float:
+        """How many trials share a device; below 1 if a trial has several to itself."""
+        return self.trials / self.devices
+
+
+def choose_engine(resources: ResourcesConfig, has_gpus: bool) -> EngineName:
+    """Return the engine that trains; ``auto`` means packed where there are GPUs."""
+    if resources.engine == "auto":
+        return "packed" if has_gpus else "solo"
+    return resources.engine
+
+
+def use_gpus(resources: ResourcesConfig, machine: Machine) -> Machine:
+    """Return ``machine`` without its GPUs if the configuration leaves them alone."""
+    leaves = resources.engine == "solo" and resources.gpus_per_trial == 0
+    return replace(machine, gpus=()) if leaves else machine
+
+
+def arrange(
+    engine: EngineName,
+    resources: ResourcesConfig,
+    machine: Machine,
+    memory_bytes: int,
+    packs: Collection[PackBytes] = (),
+) -> Arrangement:
+    """Return how trials of up to ``memory_bytes``, or on hosts of up to ``packs``, share
+    ``machine``."""
+    gpus = len(machine.gpus)
+    if engine == "packed":
+        size = min((gpu.memory_bytes for gpu in machine.gpus), default=None)
+        devices = gpus or max(1, int(machine.cpus // resources.cpus_per_trial))
+        slots = choose_slots(resources, packs, size, bool(gpus))
+        return Arrangement(engine, slots * devices, devices)
+    trials = count_slots(resources, machine, memory_bytes)
+    shared = gpus and trial_gpus(resources, machine, memory_bytes)
+    return Arrangement(engine, trials, min(trials, gpus) if shared else trials)
+
+
 def choose_gpu_share(memory_bytes: int | None, gpu_bytes: int | None) -> float:
     """Return the fraction of a GPU that one trial of ``memory_bytes`` gets on GPUs of
     ``gpu_bytes``: one over how many fit, from 1/8 to 1; 1 if either is unknown.
@@ -35,21 +89,28 @@ def choose_gpu_share(memory_bytes: int | None, gpu_bytes: int | None) -> float:
 
 def choose_slots(
     resources: ResourcesConfig,
-    memory_bytes: int | None,
-    slot_bytes: int | None,
+    packs: Collection[PackBytes],
     gpu_bytes: int | None,
     on_gpu: bool,
 ) -> int:
-    """Return how many packed trials share a host, on a GPU of ``gpu_bytes`` or on CPUs: the first
-    takes ``memory_bytes``, base model included, each additional one ``slot_bytes``."""
+    """Return how many packed trials share a host, on a GPU of ``gpu_bytes`` or on CPUs: as many as
+    fit whichever of ``packs`` it holds, at least 1."""
     if resources.slots != "auto":
         return resources.slots
     if not on_gpu:
         return CPU_SLOTS
-    if not memory_bytes or not slot_bytes or not gpu_bytes:
+    if not packs or not gpu_bytes:
         return DEFAULT_SLOTS
-    further = int((USABLE_GPU * gpu_bytes - memory_bytes) // slot_bytes)
-    return max(1, min(MAX_SLOTS, 1 + further))
+    fit = min(pack.count_slots(USABLE_GPU * gpu_bytes) for pack in packs)
+    return max(1, min(MAX_SLOTS, fit))
+
+
+def count_hosts(slots: int, packs: Collection[PackBytes], gpu_bytes: int | None) -> int:
+    """Return how many hosts with ``slots`` trials each fit on a GPU of ``gpu_bytes``, whichever of
+    ``packs`` they hold: at least 1, and 1 if sizes are unknown."""
+    if not packs or not gpu_bytes:
+        return 1
+    return max(1, int(USABLE_GPU * gpu_bytes // max(pack.total(slots) for pack in packs)))
 
 
 def trial_gpus(resources: ResourcesConfig, machine: Machine, memory_bytes: int) -> float:

@@ -33,7 +33,17 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 MAPPED_BYTES = 32 * 2**20
 
 # In the plain RuntimeErrors of PyTorch's allocators and CUDA's libraries.
-MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+MEMORY_SIGNS = (
+    "out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED", "_ALLOCATION_FAILED",
+)  # fmt: skip
+# What errors of CUDA's runtime, its driver and its libraries say first (PyTorch's c10/cuda/
+# CUDAException.cpp and ATen/cuda/Exceptions.h), and those of Triton's kernels.
+CUDA_SIGNS = (
+    "CUDA error: ", "CUDA driver error: ", "cuDNN error: ", "cuDNN Frontend error: ",
+    "Triton Error [CUDA]: ",
+)  # fmt: skip
+# Calls that a library refused: nothing has run, and the next call may succeed.
+REFUSALS = ("_STATUS_NOT_SUPPORTED", "_STATUS_INVALID_VALUE", "_STATUS_BAD_PARAM")
 
 
 def convert_dtype(
@@ -183,10 +193,61 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in MEMORY_SIGNS)
 
 
+def is_gpu_lost(error: Exception) -> bool:
+    """Return whether ``error`` is a CUDA error after which this process must not use its GPU.
+
+    After an illegal address, a failed assertion in a kernel or a failed launch, every call fails
+    until the process ends (CUDA Runtime API, "Data types used by CUDA Runtime", cudaError). Few
+    other errors leave the GPU usable, and those would come again: they are not told apart. Out of
+    memory, and a call that a library refused, are no such errors.
+    """
+    if is_out_of_memory(error):
+        return False
+    if isinstance(error, torch.AcceleratorError | torch.cuda.CudaError):
+        return True
+    text = str(error)
+    told = isinstance(error, RuntimeError) and any(sign in text for sign in CUDA_SIGNS)
+    return told and not any(sign in text for sign in REFUSALS)
+
+
+def free_gpu_memory(device: torch.device) -> int:
+    """Return the bytes that this process can still allocate on the GPU ``device``: what the driver
+    has left, and what PyTorch's allocator keeps for this process but does not use."""
+    free, _ = torch.cuda.mem_get_info(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + kept)
+
+
 def measure_peak_memory(device: torch.device) -> int:
-    """Return peak memory in bytes: allocated on a GPU since the trial began, or resident in this
-    process since the worker began."""
+    """Return peak memory in bytes: allocated on a GPU since its statistics were last reset, or
+    resident in this process since it began."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+class PeakMemory:
+    """The peak memory, in bytes, of each of several trials that share a process, over its own life:
+    what all of them had allocated on the GPU at most while it was there. On a CPU it is what was
+    resident in this process since it began."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        # Trial id -> the peak up to the latest join. What came after is in the device's statistics.
+        self._peaks: dict[str, int] = {}
+
+    def join(self, trial_id: str) -> None:
+        """Begin the life of a trial; one that is there begins anew."""
+        self._peaks = {name: self.read(name) for name in self._peaks}
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        self._peaks[trial_id] = 0
+
+    def leave(self, trial_id: str) -> None:
+        """End the life of a trial, if it is there."""
+        self._peaks.pop(trial_id, None)
+
+    def read(self, trial_id: str) -> int:
+        """Return the peak of a trial so far; raise KeyError if it is not there."""
+        return max(self._peaks[trial_id], measure_peak_memory(self._device))

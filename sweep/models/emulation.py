@@ -1,7 +1,7 @@
 """What a CPU or a GPU would do to a pass that runs on PyTorch's meta device: number formats,
 attention, dropout. Only what a pass keeps in memory is imitated, since there are no values."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 
 import torch
@@ -17,19 +17,28 @@ from sweep.models.facts import TrialLoad
 # The name under which transformers' models find the attention of `Emulation`.
 ATTENTION = "sweep_emulated"
 
-# What autocast computes in 16 bits and, on a GPU, in float32, of what models use
-# (https://docs.pytorch.org/docs/stable/amp.html#autocast-op-reference).
-NARROW = {
-    functional.linear, functional.conv1d, functional.conv2d,
-    torch.matmul, torch.bmm, torch.mm, torch.addmm, torch.baddbmm, torch.einsum,
-    torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.bmm,
-}  # fmt: skip
-WIDE = {
-    functional.layer_norm, functional.softmax, functional.log_softmax, functional.normalize,
-    torch.layer_norm, torch.softmax, torch.pow, torch.rsqrt, torch.exp, torch.log, torch.sum,
-    torch.cumsum, torch.norm, torch.Tensor.softmax, torch.Tensor.pow, torch.Tensor.__pow__,
-    torch.Tensor.rsqrt, torch.Tensor.exp, torch.Tensor.sum, torch.Tensor.cumsum, torch.Tensor.norm,
-}  # fmt: skip
+# What autocast computes in 16 bits and, on a GPU, in float32 (PyTorch's ATen/autocast_mode.h), but
+# for losses, images and recurrent layers, which no pass of a classifier has.
+NARROW_NAMES = (
+    "linear", "conv1d", "conv2d", "conv3d", "prelu", "matmul", "__matmul__", "__rmatmul__", "bmm",
+    "mm", "mv", "addmm", "addmv", "addr", "addbmm", "baddbmm", "einsum", "chain_matmul",
+)  # fmt: skip
+WIDE_NAMES = (
+    "acos", "asin", "cosh", "erfinv", "exp", "expm1", "log", "log10", "log2", "log1p", "reciprocal",
+    "rsqrt", "sinh", "tan", "pow", "__pow__", "__rpow__", "softplus", "layer_norm",
+    "native_layer_norm", "rms_norm", "group_norm", "cosine_similarity", "dist", "pdist", "cdist",
+    "renorm", "logsumexp", "prod", "softmax", "log_softmax", "cumprod", "cumsum", "vector_norm",
+    "matrix_norm", "sum", "norm", "normalize",
+)  # fmt: skip
+
+
+def _find_operations(names: Collection[str]) -> set[Any]:
+    """Return PyTorch's functions and methods of these ``names``."""
+    spaces = (torch, functional, torch.Tensor, torch.linalg)
+    return {getattr(space, name) for space in spaces for name in names if hasattr(space, name)}
+
+
+NARROW, WIDE = _find_operations(NARROW_NAMES), _find_operations(WIDE_NAMES)
 # What passes ask of values, and what they are told: as if nothing were hidden, marked or found.
 ASKED = {
     torch.Tensor.item: 0,

@@ -26,6 +26,8 @@ class TrialLoad:
     # The number format of a pass. Weights that are all trained are float32 nevertheless.
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     on_gpu: bool = False
+    # The most tokens that a pass of many trials on one base model holds.
+    pass_tokens: int = 0
 
     @property
     def bytes_per_value(self) -> int:

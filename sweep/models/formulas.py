@@ -23,7 +23,7 @@ def derive_facts(shape: ModelShape, load: TrialLoad, parameters: int | None = No
     count = parameters or count_parameters(shape)
     full = load.method == "full"
     trained = count_trainable(shape, load, count)
-    kept = activation_bytes(shape, load.rank, load.bytes_per_value)
+    kept = activation_bytes(shape, load.rank, load.dtype, load.on_gpu)
     return ModelFacts(
         parameters=count,
         unused=0,
@@ -35,7 +35,7 @@ def derive_facts(shape: ModelShape, load: TrialLoad, parameters: int | None = No
         training_flops=training_flops(shape, load),
         scoring_flops=scoring_flops(shape, load),
         kept_bytes=full_activation_bytes(shape, load.bytes_per_value) if full else kept,
-        scoring_bytes=scoring_bytes(shape, load.bytes_per_value),
+        scoring_bytes=scoring_bytes(shape, load),
         cast=count - count_embeddings(shape) if full and load.bytes_per_value < 4 else 0,
         stored_bytes=shape.file_bytes_per_parameter,
         packable=shape.family in FAMILIES and not full,
@@ -69,16 +69,36 @@ def activation_values(shape: ModelShape, rank: int) -> int:
     return 4 * h + 2 * q + 2 * k + 4 * i + adapters
 
 
-def activation_bytes(shape: ModelShape, rank: int, bytes_per_value: int) -> int:
-    """Return the bytes that all blocks keep per token for the backward pass of LoRA.
+def activation_bytes(shape: ModelShape, rank: int, dtype: str, on_gpu: bool) -> int:
+    """Return the bytes that all blocks keep per token for the backward pass of LoRA in the number
+    format ``dtype``."""
+    values = activation_values(shape, rank)
+    if dtype == "float32":
+        return 4 * shape.layers * values
+    wide = _wide_bytes_on_gpu(shape, dtype) if on_gpu else _wide_bytes_on_cpu(shape)
+    return shape.layers * (2 * values + wide)
 
-    In bfloat16, an RMS norm also keeps a float32 copy of its input and a rounded output. In float16
-    this covers that blocks add up in float32 (autograd saved 0.8 to 0.93 of it).
+
+def _wide_bytes_on_cpu(shape: ModelShape) -> int:
+    """Return what a block keeps per token in a pass in 16 bits beside 16-bit values.
+
+    On a CPU in bfloat16 these are the scores of eager attention, at up to some dozens of tokens a
+    text; in float16 blocks add up in float32 (autograd saved 0.8 to 0.93 of this). GPT-2's norms
+    and its feed-forward stay in 16 bits.
     """
-    values = activation_values(shape, rank) * bytes_per_value
-    if bytes_per_value == 2 and shape.family != "gpt2":
-        values += (24 if shape.family == "gemma3_text" else 12) * shape.hidden
-    return shape.layers * values
+    if shape.family == "gpt2":
+        return 0
+    return (24 if shape.family == "gemma3_text" else 12) * shape.hidden
+
+
+def _wide_bytes_on_gpu(shape: ModelShape, dtype: str) -> int:
+    """Return the same on a GPU. There autocast computes ``layer_norm`` and ``pow`` in float32
+    (ATen/autocast_mode.h), hence GPT-2's norms and its GELU: their inputs are kept in float32, and
+    so are three values of the feed-forward's width."""
+    if shape.family == "gpt2":
+        return 3 * shape.hidden + 6 * shape.intermediate
+    # In float16, blocks add up in float32.
+    return 8 * shape.hidden if dtype == "float16" else 0
 
 
 def full_activation_bytes(shape: ModelShape, bytes_per_value: int) -> float:
@@ -89,10 +109,12 @@ def full_activation_bytes(shape: ModelShape, bytes_per_value: int) -> float:
     return 4 * shape.layers * values * (1.0 if bytes_per_value == 4 else AUTOCAST_SHARE)
 
 
-def scoring_bytes(shape: ModelShape, bytes_per_value: int) -> int:
+def scoring_bytes(shape: ModelShape, load: TrialLoad) -> int:
     """Return the bytes per token of scoring: the peak within one block, since nothing is kept."""
     widest = 4 * shape.hidden + 3 * shape.intermediate + shape.queries + 2 * shape.keys
-    return widest * bytes_per_value
+    if load.on_gpu and load.bytes_per_value == 2 and shape.family == "gpt2":
+        return 3 * widest  # half of it in float32
+    return widest * load.bytes_per_value
 
 
 def training_flops(shape: ModelShape, load: TrialLoad) -> float:

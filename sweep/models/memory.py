@@ -1,6 +1,7 @@
 """The memory that a contender's trials need, and the size of their checkpoints."""
 
 from sweep.models.facts import ModelFacts, TrialLoad
+from sweep.storage.forecast import PackBytes
 
 # Resident bytes per byte of kept activations on a CPU. The C allocator cannot return blocks freed
 # between blocks that are kept; measured 1.7 (Gemma 3 270M) to 2.0 (a Llama of 135M).
@@ -11,6 +12,11 @@ GPU_ALLOCATOR = 1.1
 CPU_PROCESS_BYTES = 650_000_000
 # Bytes of a CUDA context with its kernels and cuBLAS workspace.
 GPU_PROCESS_BYTES = 600_000_000
+# Resident bytes of a worker that uses a GPU, before any model: those of one that does not, and what
+# CUDA's driver and libraries take beside it. Assumed: no GPU has been measured.
+GPU_WORKER_BYTES = CPU_PROCESS_BYTES + 1_000_000_000
+# Resident bytes of the actor of a trial that a host trains: Ray and Tune, without PyTorch.
+ACTOR_BYTES = 190_000_000
 # Resident bytes per entry of a fast tokenizer's vocabulary; measured 1,200 to 1,300.
 TOKENIZER_BYTES_PER_PIECE = 1200
 # Float32 values per trained parameter: gradient, AdamW's two moments (Loshchilov and Hutter 2019,
@@ -51,12 +57,34 @@ def _weight_bytes(facts: ModelFacts, load: TrialLoad) -> tuple[float, float]:
     )
 
 
-def estimate_slot(facts: ModelFacts, load: TrialLoad) -> int:
-    """Return the bytes that each trial adds to a pack: its trained state, its best weights, and
-    the activations of its training step."""
-    state = 4 * (STATE_COPIES + 1) * facts.trained
-    kept = load.train_tokens * _kept_bytes(facts, load)
-    return state + int(kept * (GPU_ALLOCATOR if load.on_gpu else CPU_ALLOCATOR))
+def estimate_pack(facts: ModelFacts, load: TrialLoad) -> PackBytes:
+    """Return what a host of trials on one base model takes.
+
+    Each slot has room for the largest rank and number of labels, from the start: weights,
+    gradients, two moments and best weights. Activations are those of one pass, which holds batches
+    of several trials but never more than ``load.pass_tokens``.
+    """
+    kept, factor = _kept_bytes(facts, load), GPU_ALLOCATOR if load.on_gpu else CPU_ALLOCATOR
+    batch = max(load.train_tokens * kept, load.eval_tokens * facts.scoring_bytes)
+    largest = max(batch, load.pass_tokens * max(kept, facts.scoring_bytes))
+    process = GPU_PROCESS_BYTES if load.on_gpu else _cpu_process(facts)
+    return PackBytes(
+        base=int(process + _weight_bytes(facts, load)[0]),
+        slot=4 * (STATE_COPIES + 1) * facts.trained,
+        batch=int(batch * factor),
+        largest_pass=int(largest * factor),
+    )
+
+
+def estimate_worker(facts: ModelFacts, load: TrialLoad) -> int:
+    """Return the resident bytes of a process that trains on a GPU: its libraries and tokenizer,
+    what the weights were before all of them are trained, and the larger of what it loads, on its
+    way to the GPU, and a checkpoint on its way to the disk."""
+    process = GPU_WORKER_BYTES + TOKENIZER_BYTES_PER_PIECE * facts.vocabulary
+    width = max(facts.stored_bytes, 4 if load.dtype == "float32" else 0)
+    loading = (facts.parameters + facts.unused) * width
+    original = facts.parameters * width if load.method == "full" else 0
+    return int(process + original + max(loading, checkpoint_bytes(facts)))
 
 
 def _kept_bytes(facts: ModelFacts, load: TrialLoad) -> float:

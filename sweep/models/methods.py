@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sweep.errors import ModelError
 from sweep.models.base import Base
+from sweep.models.device import free_gpu_memory
 from sweep.models.formulas import activation_bytes
 from sweep.models.fused import speed_up
 from sweep.models.heads import draw_head
@@ -152,8 +153,9 @@ def needs_checkpointing(base: Base, wanted: str | bool, rank: int, tokens: int) 
     shape = read_shape(base.model.config.to_dict())
     if base.device.type != "cuda" or shape is None:
         return False
-    free, _ = torch.cuda.mem_get_info(base.device)
-    return tokens * activation_bytes(shape, rank, base.dtype.itemsize) > 0.8 * free
+    dtype = str(base.dtype).removeprefix("torch.")
+    needed = tokens * activation_bytes(shape, rank, dtype, on_gpu=True)
+    return needed > 0.8 * free_gpu_memory(base.device)
 
 
 def set_checkpointing(base: Base, on: bool) -> None:

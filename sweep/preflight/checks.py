@@ -3,10 +3,12 @@
 import shutil
 from pathlib import Path
 
-from sweep.cluster.allocation import count_slots, trial_gpus
+from sweep.cluster.allocation import Arrangement, count_slots, trial_gpus
 from sweep.cluster.hardware import Machine
 from sweep.config import ResourcesConfig
 from sweep.errors import Finding, format_bytes
+from sweep.models.memory import ACTOR_BYTES
+from sweep.storage.forecast import PackBytes
 
 # The memory estimate may be off by this factor; only beyond it is a run refused.
 UNCERTAINTY = 1.25
@@ -66,6 +68,53 @@ def _check_gpu(name: str, memory_bytes: int, have: int, gpus: float) -> list[Fin
             f"a trial of {name} needs about {format_bytes(memory_bytes)}, more than its share of a "
             f"GPU ({format_bytes(have * min(1.0, gpus))}); set resources.gpus_per_trial=auto, or "
             "lower train.max_batch_tokens",
+        )
+    ]
+
+
+def check_pack(name: str, pack: PackBytes, sharing: Arrangement, machine: Machine) -> list[Finding]:
+    """Return an error or a warning if hosts of ``name`` may not fit on ``machine``."""
+    gpu = min((gpu.memory_bytes for gpu in machine.gpus), default=None)
+    hosts, what, have = (1, "a GPU", gpu) if gpu else (sharing.devices, "this machine", None)
+    have, slots = have or machine.memory_bytes, int(sharing.per_device)
+    if pack.total(1) > UNCERTAINTY * have:
+        return [_refuse(name, pack.total(1), have, "GPU" if gpu else "machine")]
+    needed = hosts * pack.total(slots)
+    if needed <= have:
+        return []
+    fit = max(1, pack.count_slots(have / hosts))
+    remedy = f"set resources.slots={fit}, or " if fit < slots else ""
+    return [
+        Finding(
+            "warning",
+            "resources.slots",
+            f"{hosts * slots} trials of {name} at a time need about {format_bytes(needed)} of "
+            f"{what}'s {format_bytes(have)}; {remedy}lower train.max_batch_tokens",
+        )
+    ]
+
+
+def check_workers(
+    name: str, worker_bytes: int, sharing: Arrangement, machine: Machine
+) -> list[Finding]:
+    """Return an error or a warning if the processes that train on GPUs may need more of the
+    machine's own memory than there is."""
+    packed, have = sharing.engine == "packed", machine.memory_bytes
+    if worker_bytes > UNCERTAINTY * have:
+        return [_refuse(name, worker_bytes, have, "machine")]
+    count = sharing.devices if packed else sharing.trials
+    needed = count * worker_bytes + (sharing.trials * ACTOR_BYTES if packed else 0)
+    if needed <= have:
+        return []
+    key = "resources.slots" if packed else "resources.gpus_per_trial"
+    remedy = "lower resources.slots" if packed else "raise resources.gpus_per_trial"
+    return [
+        Finding(
+            "warning",
+            key,
+            f"beside the GPUs' memory, {sharing.trials} trials of {name} at a time need about "
+            f"{format_bytes(needed)} of this machine's {format_bytes(have)}; {remedy}, or use a "
+            "smaller model",
         )
     ]
 

@@ -7,17 +7,24 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from sweep.cluster.allocation import count_slots
+from sweep.cluster.allocation import Arrangement, EngineName, arrange, choose_engine
 from sweep.cluster.hardware import Machine
 from sweep.config import Config, count_candidates
 from sweep.data import Subsets
 from sweep.models.facts import ModelFacts, TrialLoad
 from sweep.models.file_check import ResolvedModel
 from sweep.models.formulas import derive_facts
-from sweep.models.memory import checkpoint_bytes, estimate_memory, estimate_slot, result_bytes
+from sweep.models.memory import (
+    checkpoint_bytes,
+    estimate_memory,
+    estimate_pack,
+    estimate_worker,
+    result_bytes,
+)
 from sweep.models.shape import FAMILIES, count_weights, read_shape
 from sweep.plan import CellKey, draw_candidates
 from sweep.preflight.runtime import (
+    ALONE,
     GPU_LOAD_BYTES_PER_SECOND,
     LOAD_BYTES_PER_SECOND,
     CellWork,
@@ -33,9 +40,12 @@ from sweep.preflight.runtime import (
     total_seconds,
 )
 from sweep.storage.checkpoints import KEPT_CHECKPOINTS
+from sweep.storage.forecast import PackBytes
 
 # How far off a rate measured earlier in the same run may be.
 HISTORY_SPREAD = (0.8, 1.3)
+# The most tokens of a pack's pass on a CPU (``sweep.training.packed.microbatches.MOST_TOKENS``).
+CPU_PASS_TOKENS = 2048
 # Validation texts assumed where the data cannot be read.
 UNKNOWN_TEXTS = 500
 
@@ -54,18 +64,26 @@ class ModelEstimate:
     memory_bytes_per_trial: int
     checkpoint_bytes: int
     slot_bytes: int
-    """What one more trial takes if trials share the base model."""
+    """What one more trial takes at most if trials share the base model."""
+    pack: PackBytes
+    """What a host takes if they do."""
+    worker_bytes: int | None
+    """What a process that trains on a GPU takes of the machine's own memory; None on CPUs."""
 
 
 @dataclass(frozen=True)
 class Total:
     """What the entire run needs: wall seconds, bytes of checkpoints if no trial is stopped, trials
-    at a time, and the source of the rate."""
+    at a time, and the source of the rate. With the packed engine, ``slots`` trials share each host,
+    and those of the models ``alone`` train beside the packs."""
 
     seconds: Range
     disk_bytes: int
     trials_at_a_time: int
     rate: str
+    engine: EngineName = "solo"
+    slots: int = 1
+    alone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +173,7 @@ class Forecaster:
             dropout=max(each.lora_dropout or 0.0 for each in candidates),
             dtype=self._choose_dtype(),
             on_gpu=bool(self.machine.gpus),
+            pass_tokens=limit if self.machine.gpus else max(min(limit, CPU_PASS_TOKENS), longest),
         )
 
     def _choose_dtype(self) -> Literal["float32", "bfloat16", "float16"]:
@@ -167,14 +186,37 @@ class Forecaster:
     def estimate_model(self, workload: ModelWorkload) -> ModelEstimate:
         """Return the memory and the checkpoint size of one model's trials."""
         facts, load = workload.facts, workload.load
+        pack = estimate_pack(facts, load)
         return ModelEstimate(
             workload.name,
             facts.parameters,
             facts.trained,
             estimate_memory(facts, load),
             checkpoint_bytes(facts),
-            estimate_slot(facts, load),
+            int(pack.slot + pack.batch),
+            pack,
+            estimate_worker(facts, load) if load.on_gpu else None,
         )
+
+    def arrange(
+        self, workloads: list[ModelWorkload], estimates: list[ModelEstimate]
+    ) -> dict[str, Arrangement]:
+        """Return how the trials of each model share the machine: in packs or each on its own."""
+        resources, sizes = self.config.resources, {each.model: each for each in estimates}
+        packable = [workload.name for workload in workloads if workload.facts.packable]
+        engine = choose_engine(resources, bool(self.machine.gpus))
+        packed = packable if engine == "packed" else []
+        alone = [each.model for each in estimates if each.model not in packed]
+        found = {}
+        if packed:
+            packs = [sizes[name].pack for name in packed]
+            found = dict.fromkeys(packed, arrange("packed", resources, self.machine, 0, packs))
+        # A GPU's share is one for all trials, unless they train beside packs.
+        largest = max((sizes[name].memory_bytes_per_trial for name in alone), default=0)
+        for name in alone:
+            size = sizes[name].memory_bytes_per_trial if packed else largest
+            found[name] = arrange("solo", resources, self.machine, size)
+        return found
 
     @cached_property
     def _rate(self) -> Rate:
@@ -184,17 +226,24 @@ class Forecaster:
     def _token_rates(self) -> dict[str, float]:
         return read_token_rates(self.folder)
 
-    def estimate_epochs(self, workloads: list[ModelWorkload]) -> dict[CellKey, tuple[float, float]]:
+    def estimate_epochs(
+        self, workloads: list[ModelWorkload], arranged: Mapping[str, Arrangement]
+    ) -> dict[CellKey, tuple[float, float]]:
         """Return for each cell, done or not, the seconds of an epoch's training and of scoring
-        validation (or test) once."""
+        validation (or test) once, while others train as ``arranged``."""
         return {
-            (workload.name, *key): epoch_seconds(
-                self._describe_work(key, 1), workload.facts, workload.load, self._rate, known
+            (workload.name, *key): self._time_epoch(
+                self._describe_work(key, 1), workload, arranged[workload.name]
             )
             for workload in workloads
-            for known in [self._token_rates.get(workload.name)]
             for key in self.texts
         }
+
+    def _time_epoch(
+        self, work: CellWork, workload: ModelWorkload, sharing: Arrangement
+    ) -> tuple[float, float]:
+        known = self._token_rates.get(workload.name)
+        return epoch_seconds(work, workload.facts, workload.load, self._rate, known, sharing)
 
     def _describe_work(self, key: TextKey, trials: int) -> CellWork:
         train, texts, (_, n, _) = self.config.train, self.texts[key], key
@@ -210,17 +259,21 @@ class Forecaster:
                 work.append(self._describe_work(key, trials))
         return work
 
-    def estimate_total(self, workloads: list[ModelWorkload], memory_bytes: int) -> Total:
-        """Return the run's time and disk; ``memory_bytes`` is the largest trial's."""
-        resources = self.config.resources
-        slots = count_slots(resources, self.machine, memory_bytes)
+    def estimate_total(
+        self, workloads: list[ModelWorkload], arranged: Mapping[str, Arrangement]
+    ) -> Total:
+        """Return the run's time and disk, with the trials of each model as ``arranged``."""
         rate, known = self._rate, self._token_rates
         work = {workload.name: self._list_work(workload) for workload in workloads}
         cells = [
-            (workload.name, *self._time_cell(cell, workload, rate, known.get(workload.name)))
+            (workload.name, *self._time_cell(cell, workload, arranged[workload.name]))
             for workload in workloads
             for cell in work[workload.name]
         ]
+        packs = [each for each in arranged.values() if each.engine == "packed"]
+        slots = int(packs[0].per_device) if packs else 1
+        trials = {name: each.trials for name, each in arranged.items()}
+        most = packs[0].trials if packs else max(trials.values())
         speed = GPU_LOAD_BYTES_PER_SECOND if self.machine.gpus else LOAD_BYTES_PER_SECOND
         loading = sum(
             (workload.facts.parameters + workload.facts.unused) * workload.load.bytes_per_value
@@ -228,21 +281,31 @@ class Forecaster:
             if work[workload.name]
         )
         seconds = total_seconds(
-            cells, slots, loading / speed, partial(_choose_spread, rate=rate, known=known)
+            cells, trials, loading / speed, partial(_choose_spread, rate=rate, known=known)
         )
-        return Total(seconds, _count_disk(workloads, work, slots), slots, _name_source(rate, known))
+        apart = [name for name, each in arranged.items() if packs and each.engine == "solo"]
+        return Total(
+            seconds,
+            _count_disk(workloads, work, most),
+            most,
+            _name_source(rate, known),
+            "packed" if packs else "solo",
+            slots,
+            tuple(apart),
+        )
 
     def _time_cell(
-        self, work: CellWork, workload: ModelWorkload, rate: Rate, known: float | None
+        self, work: CellWork, workload: ModelWorkload, sharing: Arrangement
     ) -> tuple[Range, float]:
         """Return the seconds of a cell's work, and those of one trial that is not stopped."""
         asha = self.config.asha
         epochs = estimate_epochs(
             work.trials, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
         )
-        train, score = epoch_seconds(work, workload.facts, workload.load, rate, known)
+        # The longest trial may be the last one, with its device to itself.
+        train, score = self._time_epoch(work, workload, ALONE)
         longest = asha.max_epochs * (train + score) + score
-        return cell_seconds(work, epochs, train, score), longest
+        return cell_seconds(work, epochs, *self._time_epoch(work, workload, sharing)), longest
 
 
 def _count_disk(

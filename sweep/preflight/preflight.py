@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweep.cluster.allocation import Arrangement, use_gpus
 from sweep.cluster.hardware import Machine
 from sweep.config import Config, count_candidates
-from sweep.errors import Finding, format_bytes, format_duration
+from sweep.errors import Finding, format_bytes, format_duration, format_names
 from sweep.models.facts import TrialLoad
 from sweep.models.file_check import ResolvedModel, check_model
 from sweep.models.load_check import Tried, check_loading
@@ -18,7 +19,9 @@ from sweep.preflight.checks import (
     check_disk,
     check_length,
     check_memory,
+    check_pack,
     check_resources,
+    check_workers,
 )
 from sweep.preflight.effects import check_engine
 from sweep.preflight.features import check_feature_files
@@ -27,7 +30,7 @@ from sweep.preflight.inputs import ResolvedInputs
 from sweep.preflight.runtime import estimate_rungs
 from sweep.preflight.setup import Target
 from sweep.storage.account import DataAccount, format_account
-from sweep.storage.forecast import Forecast, PaceForecast
+from sweep.storage.forecast import Forecast, PaceForecast, PackBytes
 
 LEVELS = ("error", "warning", "note")
 
@@ -49,6 +52,8 @@ class Preflight:
     """None while the machines that train are unknown."""
     packable: frozenset[str] = frozenset()
     """The models whose trials can share a base model."""
+    arranged: dict[str, Arrangement] = field(default_factory=dict)
+    """How the trials of each model share the machine."""
 
     def errors(self) -> list[Finding]:
         """Return the findings that prevent the run from starting."""
@@ -65,7 +70,12 @@ class Preflight:
         low, likely, high = self.total.seconds if self.total else (0.0, 0.0, 0.0)
         seconds = (round(low, 1), round(likely, 1), round(high, 1)) if self.total else None
         memory = {each.model: each.memory_bytes_per_trial for each in self.models}
-        return Forecast(seconds, memory, {each.model: each.slot_bytes for each in self.models})
+        slots = {each.model: each.slot_bytes for each in self.models}
+        packs = {name: self._pack_of(name) for name in memory if name in self.packable}
+        return Forecast(seconds, memory, slots, packs)
+
+    def _pack_of(self, name: str) -> PackBytes:
+        return next(each.pack for each in self.models if each.model == name)
 
     def pace(self) -> PaceForecast:
         """Return what the time left is estimated from, as kept in the journal."""
@@ -99,7 +109,7 @@ def check_plan(
 ) -> Preflight:
     """Return what is known about the sweep before it runs in ``folder``; ``plan`` is None if data
     or models are missing."""
-    here = target.known or Machine(cpus=1, memory_bytes=0)
+    here = use_gpus(config.resources, target.known or Machine(cpus=1, memory_bytes=0))
     texts = measure_texts(config, inputs.subsets)
     forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
     preflight = Preflight(list(inputs.findings), data=inputs.account)
@@ -121,11 +131,11 @@ def check_plan(
             workloads += [workload] if workload else []
     preflight.models = [forecaster.estimate_model(workload) for workload in workloads]
     preflight.packable = frozenset(each.name for each in workloads if each.facts.packable)
+    preflight.arranged = forecaster.arrange(workloads, preflight.models)
     if len(workloads) == len(config.grid.models):
-        largest = max(each.memory_bytes_per_trial for each in preflight.models)
-        preflight.total = forecaster.estimate_total(workloads, largest)
+        preflight.total = forecaster.estimate_total(workloads, preflight.arranged)
         preflight.trials_at_a_time = preflight.total.trials_at_a_time if target.known else None
-        seconds = forecaster.estimate_epochs(workloads)
+        seconds = forecaster.estimate_epochs(workloads, preflight.arranged)
         for cell in plan.cells if plan else ():
             preflight.epochs[cell.cell_id] = seconds[cell.axes]
     asha = config.asha
@@ -193,8 +203,22 @@ def _check_machine(
         return [*disk, Finding("note", "--address", _describe_cluster(target.expected))]
     findings = check_resources(config.resources, machine)
     for each in preflight.models if not findings else ():
-        findings += check_memory(each.model, each.memory_bytes_per_trial, config.resources, machine)
+        findings += _check_contender(each, preflight.arranged[each.model], config, machine)
     return [*findings, *disk, *check_engine(config.resources, bool(machine.gpus))]
+
+
+def _check_contender(
+    estimate: ModelEstimate, sharing: Arrangement, config: Config, machine: Machine
+) -> list[Finding]:
+    """Return what is wrong with the memory of one model's trials."""
+    name, resources = estimate.model, config.resources
+    if sharing.engine == "packed":
+        found = check_pack(name, estimate.pack, sharing, machine)
+    else:
+        found = check_memory(name, estimate.memory_bytes_per_trial, resources, machine)
+    if estimate.worker_bytes is None or found:
+        return found
+    return check_workers(name, estimate.worker_bytes, sharing, machine)
 
 
 def _describe_cluster(expected: Machine | None) -> str:
@@ -239,9 +263,16 @@ def format_total(preflight: Preflight) -> list[str]:
     low, likely, high = (format_duration(value, rough=True) for value in total.seconds)
     return [
         f"  time: about {likely} (from {low} to {high}), {total.trials_at_a_time} trial(s) at a "
-        f"time; checkpoints: up to {format_bytes(total.disk_bytes)}",
+        f"time{_describe_packs(total)}; checkpoints: up to {format_bytes(total.disk_bytes)}",
         f"  speed {total.rate}",
     ]
+
+
+def _describe_packs(total: Total) -> str:
+    if total.engine != "packed":
+        return ""
+    alone = f", but {format_names(total.alone)} alone" if total.alone else ""
+    return f" in packs of up to {total.slots}{alone}"
 
 
 def format_warnings(preflight: Preflight, limit: int = 4) -> Sequence[str]:

@@ -4,9 +4,10 @@ Only the driver writes it. Every event has ``event`` (its kind) and ``time`` (Un
 
 ======== =====================================================================================
 opened   a driver took over the run: host, pid, command, versions, git_commit, predicted (what the
-         preflight expects: seconds, memory_bytes by model), pace (what the time left is estimated
-         from before anything is measured: epoch_seconds by cell, rungs, trials_at_a_time), data
-         (what became of the data's rows), baselines (names of the requested reference methods)
+         preflight expects: seconds, by model memory_bytes, slot_bytes and packs), pace (what the
+         time left is estimated from before anything is measured: epoch_seconds by cell, rungs,
+         trials_at_a_time), data (what became of the data's rows), baselines (names of the requested
+         reference methods)
 planned  a trial entered the plan: ``trial`` is ``TrialSpec.to_dict()``; a second such line gives
          the trial's model a new name or path
 replanned

@@ -13,6 +13,7 @@ import ray
 from ray.tune.experiment import Trial
 
 from sweep.cluster.nodes import list_nodes
+from sweep.cluster.visible_gpus import hidden_gpus
 from sweep.config import ResourcesConfig
 from sweep.data import Subsets
 from sweep.errors import shorten
@@ -294,10 +295,11 @@ def _run_on_worker(
 
         held = [subsets.evaluation(split, n_labels) for split in ("validation", "test")]
         training = subsets.training(n_labels, n_samples, seed)
-        if features is None:
-            return run_baseline(name, training, *held)
-        with threadpool_limits(limits=1):
-            return run_on_features(features, training, *held)
+        with hidden_gpus():
+            if features is None:
+                return run_baseline(name, training, *held)
+            with threadpool_limits(limits=1):
+                return run_on_features(features, training, *held)
     except Exception as error:  # a failed baseline is a row of the table, not the run's end
         return _describe_error(error)
 
@@ -316,7 +318,8 @@ def _compute_on_worker(
         data = [subsets.of_cell(*axes) for axes in cells]
         parts = [part for cell in data for part in (cell.training, cell.validation, cell.test)]
         texts = [text for part in parts for text in part.texts]
-        return compute_features(ref, load_features_model(ref, subsets), texts)
+        with hidden_gpus():
+            return compute_features(ref, load_features_model(ref, subsets), texts)
     except Exception as error:  # as above
         return _describe_error(error)
 

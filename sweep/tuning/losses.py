@@ -1,14 +1,17 @@
 """Lost workers: what Ray says about them."""
 
+import re
 from pathlib import Path
 
 from ray.tune.experiment import Trial
 
+from sweep.workers.lost_gpu import GpuLostError
 from sweep.workers.packed_actor import HostLostError
 
 # What Ray says if its memory monitor killed a worker.
 MEMORY_SIGNS = ("running low on memory", "OutOfMemoryError", "(OOM)")
-HOST_LOST = HostLostError.__name__
+# In a traceback, what comes before the reason that a trial itself gave.
+GIVEN = re.compile(rf".*\b({HostLostError.__name__}|{GpuLostError.__name__}): ", re.DOTALL)
 
 
 def explain_loss(trial: Trial) -> str:
@@ -18,8 +21,8 @@ def explain_loss(trial: Trial) -> str:
         return ""
     newest = Path(path).read_text(errors="replace").rpartition("Failure # ")[2]
     text = newest.partition("\n")[2]
-    # A host's loss comes with the traceback of the trial that called it, its reason last.
-    return " ".join((text.rpartition(f"{HOST_LOST}: ")[2] or text).split())
+    # The loss of a host or a GPU comes with a traceback, its reason last.
+    return " ".join(GIVEN.sub("", text, count=1).split())
 
 
 def is_memory_loss(trial: Trial) -> bool:

@@ -8,10 +8,15 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweep.cluster.allocation import choose_slots, packed_resources, trial_resources
+from sweep.cluster.allocation import (
+    choose_engine,
+    choose_slots,
+    count_hosts,
+    packed_resources,
+    trial_resources,
+)
 from sweep.cluster.autoscaler import ClusterSpec
 from sweep.cluster.nodes import find_gpu_memory, list_nodes, wait_for_capacity
-from sweep.config import ResourcesConfig
 from sweep.plan import Capacity
 from sweep.preflight.setup import RunSetup
 from sweep.workers.host_pool import HostPool
@@ -20,20 +25,15 @@ from sweep.workers.packed_actor import PackedTrialActor
 from sweep.workers.solo_actor import SoloTrialActor
 
 
-def choose_engine(resources: ResourcesConfig, cluster: dict[str, float]) -> str:
-    """Return ``solo`` or ``packed``; ``auto`` means packed if the cluster has GPUs."""
-    if resources.engine == "auto":
-        return "packed" if cluster.get("GPU", 0.0) else "solo"
-    return resources.engine
-
-
 @dataclass(frozen=True)
 class Allocation:
-    """The engine that trains, the Ray resources of a trial, and how many trials share a host."""
+    """The engine that trains, the Ray resources of a trial, how many trials share a host, and how
+    many such hosts a GPU has memory for."""
 
     engine: str
     resources: dict[str, float]
     slots: int = 1
+    per_gpu: int = 1
     alone: Mapping[str, dict[str, float]] = field(default_factory=dict)
     """With the packed engine: the models whose trials train alone beside the packs, and the
     resources of each of these trials."""
@@ -53,17 +53,15 @@ def choose_allocation(
     if spec:
         cpus, gpus = capacity.get("CPU", 0), capacity.get("GPU", 0)
         notify(f"with all its workers, the cluster has {cpus:g} CPUs, {gpus:g} GPUs")
-    engine, gpu = choose_engine(config.resources, capacity), find_gpu_memory(spec)
+    on_gpu, gpu = bool(capacity.get("GPU", 0.0)), find_gpu_memory(spec)
+    engine = choose_engine(config.resources, on_gpu)
     alone = list_unpackable(setup) if engine == "packed" else []
     if len(alone) == len(config.grid.models):
         engine = "solo"
     if engine == "solo":
         return Allocation(engine, trial_resources(config, capacity, forecast.largest_trial(), gpu))
-    packed = forecast.without(alone)
-    on_gpu = bool(capacity.get("GPU", 0.0))
-    slots = choose_slots(
-        config.resources, packed.largest_trial(), packed.largest_slot(), gpu, on_gpu
-    )
+    packs = forecast.without(alone).list_packs()
+    slots = choose_slots(config.resources, packs, gpu, on_gpu)
     coming = [kind.resources for kind in (spec or ClusterSpec()).worker_types if kind.max_workers]
     nodes = [*(node["Resources"] for node in list_nodes()), *coming]
     needs = forecast.memory_bytes or {}
@@ -74,7 +72,7 @@ def choose_allocation(
     if alone:
         notify(f"trained alone, beside the packs: {', '.join(alone)}")
     shared = packed_resources(nodes, slots, config.resources.cpus_per_trial)
-    return Allocation(engine, shared, slots, apart)
+    return Allocation(engine, shared, slots, count_hosts(slots, packs, gpu), apart)
 
 
 def list_unpackable(setup: RunSetup) -> list[str]:
@@ -101,14 +99,11 @@ def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
         return tune.with_parameters(SoloTrialActor, subsets=subsets, **parameters)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": "hosts", "num_cpus": 0, "scheduling_strategy": here}
-    shared = None if storage else str(folder)
+    shared, cpus = None if storage else str(folder), config.resources.cpus_per_trial
     packed = [spec for spec in setup.plan.trials if spec.model.name not in allocation.alone]
     capacity = Capacity.for_trials(packed, allocation.slots)
-    hosts = (
-        ray.remote(HostPool)
-        .options(**options)
-        .remote([ray.put(subsets)], shared, capacity, config.resources.cpus_per_trial)
-    )
+    sizes = (capacity, cpus, allocation.per_gpu)
+    hosts = ray.remote(HostPool).options(**options).remote([ray.put(subsets)], shared, *sizes)
     if "GPU" not in allocation.resources:
         hosts.warm.remote()
     parameters["hosts"] = hosts

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.cluster.visible_gpus import show_gpus
 from sweep.plan import Capacity
+from sweep.workers.lost_gpu import GpuLostError, end_process
 
 if TYPE_CHECKING:
     from sweep.data import Subsets
@@ -46,15 +48,16 @@ class Host:
         """``threads`` is how many CPU threads train, ``capacity`` the room for trials.
         ``run_folder`` is None if not every node sees it: tiny models are then written to a folder
         of this host's own."""
-        if gpu is not None:
-            # The trials reserve the GPU, not this actor, so Ray assigns it none.
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        # The trials reserve the GPU, not this actor, so Ray assigns it none.
+        show_gpus([] if gpu is None else [gpu])
         # Threads that spin while waiting would starve those of other processes.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._make = partial(_build_engine, subsets, run_folder, threads, capacity)
         self._requests: queue.Queue[Callable[[], None]] = queue.Queue()
         self._waiting: dict[str, Future[Answer]] = {}
         self._engine: PackedEngine | None = None
+        # Why this process is about to end.
+        self._lost = ""
         threading.Thread(target=self._serve, daemon=True, name="training").start()
 
     def start(
@@ -89,7 +92,7 @@ class Host:
         # Here, the training thread has imported torch.
         from sweep.training.packed.pack import PackFullError
 
-        return _guard(prepare)
+        return self._guard(prepare)
 
     def run_epoch(self, trial_id: str) -> Answer:
         """Train a trial's next epoch; return its metrics and the trial's totals."""
@@ -121,14 +124,25 @@ class Host:
         self._ask(lambda: {"ready": self._take_engine() is not None})
 
     def pid(self) -> int:
-        """Return this process's id; any answer shows that the host is alive."""
+        """Return this process's id, which shows that the host is alive; raise GpuLostError if it is
+        about to end."""
+        if self._lost:
+            raise GpuLostError(self._lost)
         return os.getpid()
 
     def _ask(self, run: Callable[[], Answer]) -> Answer:
         """Run ``run`` on the training thread; return its answer."""
         future: Future[Answer] = Future()
-        self._requests.put(lambda: future.set_result(_guard(run)))
+        self._requests.put(lambda: future.set_result(self._guard(run)))
         return future.result()
+
+    def _guard(self, run: Callable[[], Answer]) -> Answer:
+        if self._lost:
+            return {"lost": self._lost}
+        try:
+            return run()
+        except Exception as error:  # the trial's failure, passed on to the trial
+            return self._to_answer(error)
 
     def _serve(self) -> None:
         while True:
@@ -147,10 +161,31 @@ class Host:
         try:
             outcomes = engine.advance()
         except Exception as error:  # in the shared step: which trial caused it is unknown
-            self._lose(f"{type(error).__name__}: {error}")
+            if "failed" in self._to_answer(error):
+                self._lose(f"{type(error).__name__}: {error}")
             return
         for trial_id, outcome in outcomes.items():
-            self._answer(trial_id, _to_answer(outcome))
+            self._answer(trial_id, self._to_answer(outcome))
+
+    def _to_answer(self, outcome: "EpochResult | Exception") -> Answer:
+        if not isinstance(outcome, Exception):
+            return outcome
+        from sweep.workers.failures import explain_failure
+
+        try:
+            return {"failed": explain_failure(outcome)}
+        except GpuLostError as error:
+            self._end(str(error))
+            return {"lost": str(error)}
+
+    def _end(self, reason: str) -> None:
+        """End this process, which can no longer use its GPU; all its trials restart elsewhere."""
+        if self._lost:
+            return  # a trial that started meanwhile met it too
+        self._engine, self._lost = None, reason
+        for trial_id in list(self._waiting):
+            self._answer(trial_id, {"lost": reason})
+        end_process(reason)
 
     def _lose(self, reason: str) -> None:
         if self._engine is not None:
@@ -180,18 +215,3 @@ def _build_engine(
     torch.set_num_threads(max(1, threads))
     folder = run_folder or tempfile.mkdtemp(prefix="sweep-")
     return PackedEngine(subsets, Path(folder) / MODELS_NAME, capacity)
-
-
-def _guard(run: Callable[[], Answer]) -> Answer:
-    try:
-        return run()
-    except Exception as error:  # the trial's failure, passed on to the trial
-        return _to_answer(error)
-
-
-def _to_answer(outcome: "EpochResult | Exception") -> Answer:
-    if not isinstance(outcome, Exception):
-        return outcome
-    from sweep.workers.failures import explain_failure
-
-    return {"failed": explain_failure(outcome)}

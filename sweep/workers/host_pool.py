@@ -17,8 +17,12 @@ from sweep.workers.host import CALLS_AT_A_TIME, Host
 # A node's id, and the id of a GPU on it.
 Location = tuple[str, str | None]
 ANSWER_SECONDS = 30
-# What a call to a host raises if the host has ended or hangs.
-GONE = (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError)
+# What a call to a host raises if the host has ended, hangs, or says that it is about to end.
+GONE = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.GetTimeoutError,
+    ray.exceptions.RayTaskError,
+)
 
 
 @dataclass
@@ -38,17 +42,25 @@ class HostPool:
     per ``cpus`` CPUs, with as many threads. A host takes up to ``capacity.slots`` trials of one
     model at a time, and changes the model when it has no trial. A trial that finds no free host
     waits a little, because the trials of a pack often end together and a host takes seconds to
-    start; after that, one more host is started for as long as it is needed.
+    start; after that, one more host is started for as long as it is needed. On a GPU that happens
+    only if its memory holds ``per_gpu`` full hosts, since a host keeps its memory until it has no
+    trial and takes another model; otherwise the trial waits for that.
     """
 
     def __init__(
-        self, subsets: list[Any], run_folder: str | None, capacity: Capacity, cpus: float
+        self,
+        subsets: list[Any],
+        run_folder: str | None,
+        capacity: Capacity,
+        cpus: float,
+        per_gpu: int = 1,
     ) -> None:
         # The reference is wrapped in a list, or Ray would fetch what it refers to.
         self._subsets = subsets[0]
         self._run_folder = run_folder
         self._capacity = capacity
         self._cpus = cpus
+        self._per_gpu = per_gpu
         self._hosts: dict[int, Hosted] = {}
         self._started = 0
         self._homes: dict[str, int] = {}
@@ -100,7 +112,11 @@ class HostPool:
             return self._start(location)
         if room:
             return min(room, key=lambda n: (trials[n], n))
-        return self._start(location) if insist else None
+        return self._start(location) if insist and self._has_memory(location) else None
+
+    def _has_memory(self, location: Location) -> bool:
+        """Return whether one more host fits; memory for hosts on CPUs is not counted here."""
+        return location[1] is None or len(self._at(location)) < self._per_gpu
 
     def _at(self, location: Location) -> list[int]:
         return [number for number, host in self._hosts.items() if host.location == location]

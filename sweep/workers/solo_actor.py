@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 
+from sweep.cluster.visible_gpus import show_assigned_gpus
 from sweep.data import Subsets
 from sweep.storage.events import EpochResult
 from sweep.storage.run_folder import MODELS_NAME
@@ -45,7 +46,8 @@ class SoloTrialActor(TuneTrial):
 
 
 def build_solo_engine(subsets: Subsets, scratch: Path) -> TrialEngine:
-    """Return an engine that trains in this actor, on as many threads as it has CPUs."""
+    """Return an engine that trains in this actor, on the GPUs and as many threads as it has."""
+    show_assigned_gpus()
     # Imported here because the driver, which starts without torch, imports this module too.
     import torch
 

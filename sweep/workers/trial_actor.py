@@ -17,6 +17,7 @@ from sweep.storage.checkpoints import KEPT_CHECKPOINTS, CheckpointStore, open_st
 from sweep.storage.events import EpochResult, Facts, TrialStatus, end_trial
 from sweep.storage.journal import JOURNAL_NAME
 from sweep.storage.run_folder import explain_unshared_folder
+from sweep.workers.lost_gpu import GpuLostError, end_process
 
 # A trial that runs out of memory is retried once, with half the batch at a time.
 MEMORY_TRIES = 2
@@ -49,6 +50,7 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
     """
 
     _engine: TrialEngine
+    _lost_gpu = False
 
     def _open_folders(self, run_folder: str, storage: str | None) -> None:
         """Use ``storage`` for checkpoints; None means the run folder, which every node must see."""
@@ -94,11 +96,19 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
             trial_id, epoch = self._spec.trial_id, metrics["epoch"]
             self._store.push(trial_id, self._checkpoints, epoch, KEPT_CHECKPOINTS)
         except Exception as error:  # a trial's failure is a row of the table, not the run's end
-            result = self._explain(error)
+            result = self._judge(error)
             self._memory_losses += result.get("status") == TrialStatus.OUT_OF_MEMORY
             return result if "halt" in result else self._give_up(result)
         self._resume_epoch = metrics["epoch"]
         return {**metrics, "facts": self._facts}
+
+    def _judge(self, error: Exception) -> EpochResult:
+        try:
+            return self._explain(error)
+        except GpuLostError as lost:
+            self._lost_gpu = True
+            end_process(str(lost))
+            raise
 
     def _start(self) -> Facts:
         if not self._storage_uri and not (self._folder / JOURNAL_NAME).is_file():
@@ -130,6 +140,7 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Release what the engine holds, and delete scratch files."""
-        self._engine.discard()
+        if not self._lost_gpu:
+            self._engine.discard()
         if self._storage_uri:
             shutil.rmtree(self._scratch, ignore_errors=True)

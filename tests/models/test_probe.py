@@ -1,6 +1,7 @@
 """What trials take is measured without weights, and is what training takes."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from sweep.config import ModelConfig
 from sweep.models.base import Base, load_base
 from sweep.models.device import cast_to, choose_attention
+from sweep.models.emulation import NARROW_NAMES, WIDE_NAMES, Emulation
 from sweep.models.facts import ModelFacts, TrialLoad
 from sweep.models.load_check import LoadAnswer, LoadRequest, build_request
 from sweep.models.meta_load import answer
@@ -190,3 +192,36 @@ def test_facts_survive_the_way_between_processes(bert: Path) -> None:
     load = build_load(targets=("q",))
     request = LoadRequest("k", "m", str(bert), True, True, ("query",), load=load)
     assert LoadRequest.from_json(json.loads(json.dumps(asdict(request)))) == request
+
+
+def test_autocast_on_a_gpu_is_imitated_as_pytorch_defines_it() -> None:
+    header = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
+    text = header.read_text()
+    lists = {
+        name: set(re.findall(r"_\((?:ADD_NS\()?(\w+)", text.split(f"define {name}(_)")[1]
+                             .split("#define")[0]))
+        for name in ("AT_FORALL_LOWER_PRECISION_FP", "AT_FORALL_FP32",
+                     "AT_FORALL_FP32_SET_OPT_DTYPE", "AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE")
+    }  # fmt: skip
+    # No pass of a classifier has these: losses, images, recurrent layers, and convolutions' parts.
+    left_out = re.compile(r"loss|upsample|conv|cell|_norm$|prod$|prelu|linalg|attention|renorm")
+    known = {"linear", "norm", *NARROW_NAMES, *WIDE_NAMES}
+    names = set().union(*lists.values())
+    assert {name for name in names if not left_out.search(name)} - known == {
+        "binary_cross_entropy_with_logits", "kl_div"
+    }  # fmt: skip
+    assert {"layer_norm", "rms_norm", "pow"} <= lists["AT_FORALL_FP32"] & set(WIDE_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "wide"), [(False, torch.bfloat16), (True, torch.float32)], ids=["cpu", "gpu"]
+)
+def test_norms_and_powers_are_computed_in_float32_on_a_gpu_alone(
+    on_gpu: bool, wide: torch.dtype
+) -> None:
+    x = torch.ones(2, 4, device="meta", dtype=torch.bfloat16)
+    with Emulation(build_load(dtype="bfloat16", on_gpu=on_gpu), padded=False):
+        assert torch.nn.functional.layer_norm(x, (4,)).dtype == wide
+        assert torch.nn.functional.rms_norm(x, (4,)).dtype == wide
+        assert (x**3).dtype == torch.pow(x, 3).dtype == wide
+        assert torch.nn.functional.gelu(x).dtype == (x @ x.mT).dtype == torch.bfloat16

@@ -15,11 +15,18 @@ import yaml
 from fake_run import write_fake_run
 from model_configs import GEMMA, GPT2_XL, LLAMA, QWEN
 
+from sweep.cluster.allocation import Arrangement
 from sweep.cluster.hardware import assume_gpu_flops, measure_cpu_flops, parse_gpus
 from sweep.config import Method
-from sweep.models.facts import TrialLoad
+from sweep.models.facts import ModelFacts, TrialLoad
 from sweep.models.formulas import derive_facts
-from sweep.models.memory import checkpoint_bytes, estimate_memory, result_bytes
+from sweep.models.memory import (
+    checkpoint_bytes,
+    estimate_memory,
+    estimate_pack,
+    estimate_worker,
+    result_bytes,
+)
 from sweep.models.shape import (
     ModelShape,
     count_adapter,
@@ -28,8 +35,10 @@ from sweep.models.shape import (
     read_shape,
 )
 from sweep.models.tiny_configs import TINY_CONFIGS
+from sweep.preflight.forecast import CPU_PASS_TOKENS
 from sweep.preflight.runtime import (
     CellWork,
+    Cost,
     Range,
     Rate,
     cell_seconds,
@@ -39,6 +48,7 @@ from sweep.preflight.runtime import (
     expect_survivors,
     list_rungs,
     read_token_rates,
+    share_seconds,
     total_seconds,
 )
 from sweep.storage.journal import read_events
@@ -132,6 +142,66 @@ def test_checkpoint_holds_four_float32_values_per_trained_parameter_and_a_result
     assert result_bytes(facts) == 4 * facts.trained
 
 
+def test_pack_counts_each_trials_state_and_one_pass_for_all() -> None:
+    load = TrialLoad(
+        1024, 1024, 32, 16, longest=64, dtype="bfloat16", on_gpu=True, pass_tokens=8192
+    )
+    facts = derive_facts(shape_of(QWEN), load)
+    pack = estimate_pack(facts, load)
+    # Weights, gradients, two moments and best weights, in 4 bytes each.
+    assert pack.slot == 20 * facts.trained
+    # Eight batches fill a pass: from there on a trial adds its state alone.
+    assert pack.total(8) - pack.total(7) == pytest.approx(pack.slot + pack.batch, rel=1e-6)
+    assert pack.total(16) - pack.total(9) == pytest.approx(7 * pack.slot, rel=1e-6)
+    assert pack.largest_pass == pytest.approx(8192 * facts.kept_bytes * 1.1)
+    alone = estimate_memory(facts, load)
+    assert pack.total(1) - alone == pytest.approx(4 * facts.trained, rel=0.01)
+
+
+def test_as_many_trials_fit_into_a_pack_as_its_bytes_say() -> None:
+    load = TrialLoad(1024, 1024, 32, 16, dtype="bfloat16", on_gpu=True, pass_tokens=8192)
+    pack = estimate_pack(derive_facts(shape_of(QWEN), load), load)
+    for size in (3 * 10**9, 10**10, 2 * 10**10, 4 * 10**10, 8 * 10**10):
+        fit = pack.count_slots(size)
+        assert pack.total(fit + 1) > size
+        assert fit == 0 or pack.total(fit) <= size
+
+
+def test_process_on_a_gpu_takes_the_machines_memory_too() -> None:
+    load = TrialLoad(64, 64, 8, 4, dtype="bfloat16", on_gpu=True)
+    count, facts = count_parameters(shape_of(QWEN)), derive_facts(shape_of(QWEN), load)
+    # Weights in 16 bits on their way to the GPU, or in 32 if they are converted before.
+    lora = estimate_worker(facts, load)
+    wide = replace(load, dtype="float32")
+    assert estimate_worker(facts, wide) - lora == 2 * count
+    # Where all are trained, what they were is kept, and a checkpoint is larger than they are.
+    full = replace(load, method="full")
+    trained = derive_facts(shape_of(QWEN), full)
+    grown = checkpoint_bytes(trained) - 2 * count
+    assert estimate_worker(trained, full) - lora == 2 * count + grown
+
+
+def test_trials_that_share_a_gpu_wait_for_each_others_arithmetic() -> None:
+    cost = Cost(arithmetic=2.0, overhead=6.0)
+    # Launches of one trial overlap with the arithmetic of others, as long as there is room.
+    seconds = [share_seconds(cost, Arrangement("solo", trials, 1)) for trials in (1, 2, 4, 8)]
+    assert seconds == [8.0, 8.0, 8.0, 16.0]
+    assert share_seconds(cost, Arrangement("solo", 16, 2)) == 16.0
+    # Where each trial has a CPU, or several GPUs, none waits.
+    assert share_seconds(cost, Arrangement("solo", 4, 4)) == 8.0
+    # A pack launches once for all.
+    seconds = [share_seconds(cost, Arrangement("packed", trials, 1)) for trials in (1, 2, 4, 8)]
+    assert seconds == [8.0, 10.0, 14.0, 22.0]
+
+
+def test_rate_of_trials_in_packs_is_that_of_their_part_of_each_step() -> None:
+    work = CellWork(2, 800, 16, 16_000.0, 400, 64, 8_000.0)
+    rate, load = Rate(1e11, 0.0, 0.0, 1e9, (1.0, 1.0), ""), TrialLoad(400, 400, 8, 4)
+    facts = derive_facts(shape_of(LLAMA), load)
+    pack = Arrangement("packed", 8, 2)
+    assert epoch_seconds(work, facts, load, rate, 100.0, pack)[0] == 4 * 160.0
+
+
 def test_training_all_weights_takes_their_gradients_moments_and_copies() -> None:
     count = count_parameters(shape_of(QWEN))
     load = TrialLoad(64, 64, 0, 4, method="full", on_gpu=True)
@@ -146,9 +216,8 @@ def test_training_all_weights_takes_their_gradients_moments_and_copies() -> None
     assert narrow.kept_bytes < facts.kept_bytes
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("tree", [QWEN, LLAMA, GPT2_XL, GEMMA], ids=lambda t: t["model_type"])
-def test_formulas_give_what_is_measured(tree: dict[str, Any], method: Method) -> None:
+def measure(tree: dict[str, Any], load: TrialLoad) -> ModelFacts:
+    """Return what a rehearsal on the meta device tells of an architecture."""
     from transformers import AutoConfig
 
     from sweep.models.heads import MARKED_LABELS, Loaded, find_head
@@ -157,9 +226,37 @@ def test_formulas_give_what_is_measured(tree: dict[str, Any], method: Method) ->
 
     config = AutoConfig.for_model(**tree, num_labels=MARKED_LABELS)
     model, _ = build_meta(config, {})
+    return probe(model, find_head(model, Loaded(), "m"), load, 2)
+
+
+FAMILIES = pytest.mark.parametrize(
+    "tree", [QWEN, LLAMA, GPT2_XL, GEMMA], ids=lambda t: t["model_type"]
+)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@FAMILIES
+def test_formulas_give_what_autocast_keeps_on_a_gpu(tree: dict[str, Any], dtype: Any) -> None:
+    load = TrialLoad(16 * 40, 64 * 40, 8, 4, longest=40, dtype=dtype, on_gpu=True)
+    derived, measured = derive_facts(shape_of(tree), load), measure(tree, load)
+    assert derived.kept_bytes == pytest.approx(measured.kept_bytes, rel=0.06)
+    assert derived.scoring_bytes == pytest.approx(measured.scoring_bytes, rel=0.18)
+
+
+def test_gpu_keeps_more_of_gpt2_than_16_bits_a_value() -> None:
+    loads = [
+        TrialLoad(640, 640, 8, 4, longest=40, dtype="bfloat16", on_gpu=on_gpu)
+        for on_gpu in (False, True)
+    ]
+    derived = [derive_facts(shape_of(GPT2_XL), load).kept_bytes for load in loads]
+    assert derived[1] / derived[0] == pytest.approx(1.46, rel=0.02)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@FAMILIES
+def test_formulas_give_what_is_measured(tree: dict[str, Any], method: Method) -> None:
     load = TrialLoad(16 * 40, 64 * 40, 8, 4, method=method, longest=40)
-    measured = probe(model, find_head(model, Loaded(), "m"), load, 2)
-    derived = derive_facts(shape_of(tree), load)
+    derived, measured = derive_facts(shape_of(tree), load), measure(tree, load)
     for name in ("parameters", "trained", "layers", "hidden", "vocabulary", "packable"):
         assert getattr(derived, name) == getattr(measured, name)
     assert derived.kept_bytes == pytest.approx(measured.kept_bytes, rel=0.08)
@@ -232,7 +329,7 @@ def test_optimizer_of_all_weights_takes_time_of_its_own() -> None:
 def test_more_slots_shorten_a_run_down_to_its_longest_trial() -> None:
     seconds = cell_seconds(CellWork(4, 0, 1, 0.0, 0, 1, 0.0), Range(4, 6, 8), 10.0, 0.0)
     one, two, many = (
-        total_seconds([("m", seconds, 20.0)], slots, 0.0, lambda _: (1.0, 1.0))
+        total_seconds([("m", seconds, 20.0)], {"m": slots}, 0.0, lambda _: (1.0, 1.0))
         for slots in (1, 2, 1000)
     )
     assert one.likely > two.likely > many.likely
@@ -306,3 +403,11 @@ def test_measured_trial_lies_near_its_prediction(name: str, method: Method, tmp_
     print(f"predicted {predicted.memory_bytes['real'] / 1e9:.2f} GB")
     assert predicted.memory_bytes["real"] == pytest.approx(peak, rel=0.25)
     assert 0.5 < seconds / predicted.seconds[1] < 2
+
+
+def test_pass_of_a_pack_on_a_cpu_is_as_large_as_training_makes_it() -> None:
+    from sweep.training.packed.microbatches import MOST_TOKENS
+
+    assert MOST_TOKENS["cpu"] == CPU_PASS_TOKENS
+    # Elsewhere it ends at train.max_batch_tokens.
+    assert set(MOST_TOKENS) == {"cpu"}

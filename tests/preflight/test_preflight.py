@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ from huggingface_hub.errors import GatedRepoError
 from model_configs import GPT2_XL, LLAMA, QWEN
 from model_folders import ENCODERS, write_folder, write_hollow
 
-from sweep.cluster.allocation import choose_gpu_share, count_slots, trial_resources
+from sweep.cluster.allocation import (
+    Arrangement,
+    arrange,
+    choose_engine,
+    choose_gpu_share,
+    choose_slots,
+    count_slots,
+    trial_resources,
+    use_gpus,
+)
 from sweep.cluster.hardware import Gpu, Machine
 from sweep.cluster.nodes import explain_storage
 from sweep.config import Config, ModelConfig, ResourcesConfig, load_config
@@ -24,7 +34,9 @@ from sweep.preflight.checks import (
     check_disk,
     check_length,
     check_memory,
+    check_pack,
     check_resources,
+    check_workers,
 )
 from sweep.preflight.inputs import resolve_inputs
 from sweep.preflight.preflight import (
@@ -36,12 +48,16 @@ from sweep.preflight.preflight import (
 )
 from sweep.preflight.setup import RunSetup, Target
 from sweep.run import main
-from sweep.storage.forecast import Forecast
+from sweep.storage.forecast import Forecast, PackBytes
 
 WriteConfig = Callable[..., Path]
 GB = 10**9
 CPU = Machine(cpus=4, memory_bytes=16 * GB)
 GPU = Machine(cpus=8, memory_bytes=64 * GB, gpus=(Gpu("NVIDIA A10G", 24 * GB),))
+TWO_GPUS = replace(GPU, gpus=2 * GPU.gpus)
+# A GPU of 24 GB holds 8 trials in the 92 % that may be used, and 9 in all of it.
+PACK = PackBytes(4 * GB, 1.75 * GB, GB, 3 * GB)
+SMALL_PACK = PackBytes(2 * GB, GB, GB, GB)
 SMALL = ["--set", "grid.n_samples=[64]"]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -144,6 +160,97 @@ def test_slots_follow_from_cpus_and_from_shares_of_gpus() -> None:
     assert count_slots(ResourcesConfig(gpus_per_trial=0.5), GPU, 5 * GB) == 2
 
 
+@pytest.mark.parametrize(
+    ("keys", "machine", "expected"),
+    [
+        ({"engine": "solo"}, CPU, ("solo", 4, 4)),
+        ({"engine": "auto"}, CPU, ("solo", 4, 4)),
+        ({"engine": "packed"}, CPU, ("packed", 16, 4)),
+        ({"engine": "packed", "slots": 3, "cpus_per_trial": 2}, CPU, ("packed", 6, 2)),
+        ({"engine": "packed"}, GPU, ("packed", 8, 1)),
+        ({"engine": "auto", "slots": 6}, TWO_GPUS, ("packed", 12, 2)),
+        ({"engine": "solo"}, TWO_GPUS, ("solo", 8, 2)),
+        ({"engine": "solo", "gpus_per_trial": 2}, TWO_GPUS, ("solo", 1, 1)),
+        ({"engine": "solo", "gpus_per_trial": 0}, TWO_GPUS, ("solo", 8, 8)),
+    ],
+)
+def test_trials_share_a_machine_as_the_engine_has_them(
+    keys: dict[str, Any], machine: Machine, expected: tuple[str, int, int]
+) -> None:
+    resources = ResourcesConfig(**keys)
+    engine = choose_engine(resources, bool(machine.gpus))
+    here = use_gpus(resources, machine)
+    found = arrange(engine, resources, here, 5 * GB, [PACK])
+    assert (found.engine, found.trials, found.devices) == expected
+
+
+def test_slots_of_a_run_are_those_of_its_forecast() -> None:
+    # What a run asks of its cluster, and what the dry run says of a machine.
+    resources = ResourcesConfig(engine="packed")
+    slots = choose_slots(resources, [PACK, SMALL_PACK], 24 * GB, on_gpu=True)
+    assert slots == arrange("packed", resources, GPU, 0, [PACK, SMALL_PACK]).trials == 8
+
+
+def test_packs_too_large_for_a_gpu_are_told_with_the_slots_that_fit() -> None:
+    sharing = Arrangement("packed", 12, 1)
+    (warning,) = check_pack("m", PACK, sharing, GPU)
+    assert (warning.level, warning.key) == ("warning", "resources.slots")
+    assert "12 trials of m at a time need about 28 GB of a GPU's 24 GB" in warning.sentence
+    assert "set resources.slots=9, or lower train.max_batch_tokens" in warning.sentence
+    assert check_pack("m", PACK, Arrangement("packed", 9, 1), GPU) == []
+    (error,) = check_pack("m", PackBytes(40 * GB, GB, GB, GB), sharing, GPU)
+    assert error.level == "error"
+    assert "this GPU has 24 GB" in error.sentence
+
+
+def test_packs_too_large_for_a_machine_without_gpus_are_told_with_the_slots_that_fit() -> None:
+    (warning,) = check_pack("m", SMALL_PACK, Arrangement("packed", 16, 4), CPU)
+    assert "16 trials of m at a time need about 28 GB of this machine's 16 GB" in warning.sentence
+    assert "set resources.slots=1," in warning.sentence
+
+
+def test_processes_on_gpus_are_held_against_the_machines_own_memory() -> None:
+    assert check_workers("m", 8 * GB, Arrangement("solo", 8, 1), GPU) == []
+    (warning,) = check_workers("m", 9 * GB, Arrangement("solo", 8, 1), GPU)
+    assert "8 trials of m at a time need about 72 GB of this machine's 64 GB" in warning.sentence
+    assert "raise resources.gpus_per_trial" in warning.sentence
+    # A host is one process on each GPU, whatever the trials on it; these have small actors.
+    assert check_workers("m", 29 * GB, Arrangement("packed", 16, 2), TWO_GPUS) == []
+    (warning,) = check_workers("m", 31 * GB, Arrangement("packed", 16, 2), TWO_GPUS)
+    assert "lower resources.slots" in warning.sentence
+    (error,) = check_workers("m", 90 * GB, Arrangement("packed", 16, 2), TWO_GPUS)
+    assert error.level == "error"
+
+
+def test_dry_run_says_that_trials_are_packed(write_config: WriteConfig) -> None:
+    model = {"name": "a", "path": "tiny:llama"}
+    preflight = preflight_of(write_config, model, GPU, resources={"engine": "auto"})
+    assert preflight.total
+    assert (preflight.total.engine, preflight.total.slots) == ("packed", 16)
+    assert preflight.total.trials_at_a_time == preflight.pace().trials_at_a_time == 16
+    assert "16 trial(s) at a time in packs of up to 16;" in format_preflight(preflight)
+    changes: dict[str, Any] = {"resources": {"engine": "auto"}, "tune": {"candidates": 1}}
+    full = preflight_of(write_config, model | {"method": "full"}, GPU, **changes)
+    assert full.total
+    assert (full.total.engine, full.total.trials_at_a_time) == ("solo", 8)
+
+
+def test_dry_run_names_the_models_that_train_beside_the_packs(write_config: WriteConfig) -> None:
+    models = [
+        {"name": "a", "path": "tiny:llama"},
+        {"name": "b", "path": "tiny:llama", "method": "full"},
+    ]
+    grid = {"models": models, "n_labels": [2], "n_samples": [64]}
+    changes: dict[str, Any] = {"resources": {"engine": "packed"}, "tune": {"candidates": 1}}
+    config = load_config(write_config(grid=grid, **changes))
+    target, folder = Target(GPU), Path("/nowhere/run")
+    preflight = check_plan(config, resolve_inputs(config), None, frozenset(), folder, target)
+    assert preflight.total
+    assert preflight.total.alone == ("b",)
+    assert "in packs of up to 16, but b alone;" in format_preflight(preflight)
+    assert {name: each.trials for name, each in preflight.arranged.items()} == {"a": 16, "b": 8}
+
+
 def test_more_gpus_or_cpus_than_there_are_is_an_error() -> None:
     (gpus,) = check_resources(ResourcesConfig(gpus_per_trial=2), CPU)
     assert "2 requested, but this machine has 0 GPUs" in gpus.sentence
@@ -233,7 +340,7 @@ def test_unknown_shape_is_a_note_and_leaves_time_unknown(
     preflight = preflight_of(write_config, write_own_code(tmp_path / "model", {"depth": 2}))
     assert sentences(preflight) == []
     assert "memory and time are unknown" in "".join(sentences(preflight, "note"))
-    assert preflight.forecast() == Forecast(None, {}, {})
+    assert preflight.forecast() == Forecast(None, {}, {}, {})
 
 
 def test_architecture_that_cannot_be_measured_is_taken_for_a_llama(
@@ -377,9 +484,12 @@ def test_json_holds_findings_and_estimates(
     estimates = tree["preflight"]["estimates"]
     assert set(estimates["models"][0]) == {
         "model", "parameters", "trained", "memory_bytes_per_trial", "checkpoint_bytes",
-        "slot_bytes",
+        "slot_bytes", "pack", "worker_bytes",
     }  # fmt: skip
-    assert set(estimates["total"]["seconds"]) == {"low", "likely", "high"}
+    assert set(estimates["models"][0]["pack"]) == {"base", "slot", "batch", "largest_pass"}
+    total = estimates["total"]
+    assert set(total["seconds"]) == {"low", "likely", "high"}
+    assert (total["engine"], total["slots"], total["alone"]) == ("solo", 1, [])
     assert estimates["total"]["disk_bytes"] > 0
 
 
@@ -410,6 +520,7 @@ def test_run_journals_what_was_predicted(
     assert len(setup.forecast.seconds) == 3
     assert set(setup.forecast.memory_bytes or ()) == set(setup.forecast.slot_bytes or ())
     assert set(setup.forecast.memory_bytes or ()) == {"tiny-llama"}
+    assert set(setup.forecast.packs or ()) == {"tiny-llama"}
     assert setup.packable == {"tiny-llama"}
     assert setup.account
     assert setup.account.source == "synthetic"

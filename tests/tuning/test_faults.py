@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -27,8 +28,10 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 FAULTS = (
     "none", "memory once", "memory always", "not a number", "no metric", "bug", "lost once",
-    "lost always", "hang once", "damaged checkpoint",
+    "lost always", "hang once", "damaged checkpoint", "gpu once", "gpu always",
 )  # fmt: skip
+# Processes that have had a CUDA error.
+PIDS = "pids.txt"
 TREE: dict[str, Any] = {
     "name": "faults",
     "data": {"source": "synthetic", "max_eval_per_label": 6},
@@ -48,6 +51,13 @@ TREE: dict[str, Any] = {
     "resources": {"max_retries": 1, "max_epoch_minutes": 0.3},
     "baselines": [],
 }
+
+
+ASSERTION = (
+    "CUDA error: device-side assert triggered\nSearch for `cudaErrorAssert' in "
+    "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information."
+    "\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
+)
 
 
 class FaultyTrial(SoloTrialActor):
@@ -83,6 +93,10 @@ class FaultyTrial(SoloTrialActor):
             raise ZeroDivisionError("division by zero")
         if fault == "lost always" or (fault == "lost once" and self._once()):
             os._exit(1)
+        if fault == "gpu always" or (fault == "gpu once" and self._once()):
+            with (self._folder / PIDS).open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            raise torch.AcceleratorError(ASSERTION)
         if fault == "hang once" and self._once():
             time.sleep(600)
         if fault == "damaged checkpoint" and self._once():
@@ -135,6 +149,8 @@ def told(run: Path, row: dict[str, Any], kind: str) -> list[Event]:
         ("lost always", "failed", "the worker was lost"),
         ("hang once", "finished", None),
         ("damaged checkpoint", "finished", None),
+        ("gpu once", "finished", None),
+        ("gpu always", "failed", "CUDA error: device-side assert triggered"),
     ],
 )
 def test_fault_ends_as_its_own_trial_status(
@@ -168,8 +184,23 @@ def test_errors_that_would_come_again_are_not_retried(
 def test_lost_workers_are_retried_as_often_as_allowed(
     run: Path, rows: dict[str, dict[str, Any]]
 ) -> None:
-    for fault in ("lost once", "lost always", "hang once", "damaged checkpoint"):
+    lost = ("lost once", "lost always", "hang once", "damaged checkpoint", "gpu once", "gpu always")
+    for fault in lost:
         assert len(told(run, rows[fault], "retried")) == 1
+
+
+def test_process_with_a_cuda_error_ends_and_its_trial_goes_on_in_another(
+    run: Path, rows: dict[str, dict[str, Any]]
+) -> None:
+    pids = [int(pid) for pid in (run / PIDS).read_text().split()]
+    assert len(set(pids)) == 3
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    (event,) = told(run, rows["gpu once"], "retried")
+    assert event["error"].startswith(
+        "the worker was lost (CUDA error: device-side assert triggered: after it a process cannot"
+    )
+    epochs = [event["epoch"] for event in told(run, rows["gpu once"], "epoch")]
+    assert epochs == [1, 2, 3]
 
 
 def test_hanging_worker_is_ended_at_the_time_limit(
@@ -203,7 +234,7 @@ def test_retry_runs_failed_trials_anew_and_only_those(run: Path) -> None:
     address = ray.get_runtime_context().gcs_address if ray.is_initialized() else None
     assert main([*again, *(["--address", address] if address else [])]) == 0
     after = replay(read_events(run))
-    assert len(failed) == 4
+    assert len(failed) == 5
     for trial_id, trial in after.trials.items():
         assert trial.ended
         # Predictions are kept of a cell's best trial alone, so the times tell what ran again.

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from sweep.cluster.allocation import count_hosts
 from sweep.plan import Capacity
+from sweep.storage.forecast import PackBytes
 from sweep.workers import host_pool as hosts
 from sweep.workers.host_pool import Hosted, HostPool
 
@@ -14,8 +16,8 @@ NODE, GPU = ("node", None), ("node", "0")
 class Books(HostPool):
     """The books of the hosts, which are never started."""
 
-    def __init__(self, slots: int) -> None:
-        super().__init__([None], None, Capacity(slots, 1, 1), 1)
+    def __init__(self, slots: int, per_gpu: int = 1) -> None:
+        super().__init__([None], None, Capacity(slots, 1, 1), 1, per_gpu)
         self.ended: list[int] = []
         self.dead: set[int] = set()
 
@@ -81,6 +83,39 @@ def test_gpu_has_one_host_at_a_time() -> None:
     books.forget("a2")
     assert books.ask("b", "b", GPU) == 1
     assert books.ask("c", "c", ("node", "1")) == 2
+
+
+def test_trial_of_another_model_waits_for_a_gpu_that_holds_one_host() -> None:
+    books = Books(slots=4)
+    books.ask("a", "a", GPU)
+    books.ask("a2", "a", GPU)
+    assert books.ask("b", "b", GPU, insist=True) is None
+    books.forget("a")
+    assert books.ask("b", "b", GPU, insist=True) is None
+    books.forget("a2")
+    assert books.ask("b", "b", GPU) == 1
+    # The books have one model at a time there.
+    assert books.ask("a3", "a", GPU, insist=True) is None
+
+
+def test_gpu_gets_another_host_if_its_memory_holds_two_and_a_trial_insists() -> None:
+    books = Books(slots=4, per_gpu=2)
+    books.ask("a", "a", GPU)
+    assert books.ask("b", "b", GPU) is None
+    assert books.ask("b", "b", GPU, insist=True) == 2
+    assert books.ask("c", "c", GPU, insist=True) is None
+    # Not more than are needed: without a trial the first one ends, and with it its memory.
+    books.forget("a")
+    assert list(books._hosts) == [2]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "hosts"), [(80 * 10**9, 3), (24 * 10**9, 1), (10 * 10**9, 1), (None, 1)]
+)
+def test_gpu_holds_as_many_full_hosts_as_its_memory(gpu: int | None, hosts: int) -> None:
+    # Four trials: 22 GB.
+    pack = PackBytes(6 * 10**9, 3 * 10**9, 10**9, 4 * 10**9)
+    assert count_hosts(4, [pack], gpu) == hosts
 
 
 def test_trial_that_comes_again_gets_its_host_even_if_full() -> None:
