@@ -82,15 +82,11 @@ class Host:
         def prepare() -> Answer:
             engine, loaded, started = answer["loaded"]
             settings = (Path(checkpoints), resume_epoch, half_batches, started)
-            try:
-                prepared = engine.prepare(loaded, spec, *settings)
-            except PackFullError:
+            prepared = engine.prepare(loaded, spec, *settings)
+            if prepared is None:
                 return {"full": True}
             notes = [engine.shortage] if engine.shortage else []
             return {**self._ask(lambda: engine.admit(prepared)), "notes": notes}
-
-        # Here, the training thread has imported torch.
-        from sweep.training.packed.pack import PackFullError
 
         return self._guard(prepare)
 

@@ -76,9 +76,10 @@ class PackedEngine(Engine):
         started = time.perf_counter()
         self.close(spec.trial_id)
         loaded = self.load(spec)
-        return self.admit(
-            self.prepare(loaded, spec, checkpoints, resume_epoch, half_batches, started)
-        )
+        prepared = self.prepare(loaded, spec, checkpoints, resume_epoch, half_batches, started)
+        if prepared is None:
+            raise PackFullError(f"all slots of the pack are taken: {loaded.trainer.pack.capacity}")
+        return self.admit(prepared)
 
     def load(self, spec: TrialSpec) -> Loaded:
         """Return the base model of ``spec``, loaded if it is not; all trials on another end."""
@@ -97,16 +98,20 @@ class PackedEngine(Engine):
         resume_epoch: int = 0,
         half_batches: bool = False,
         started: float | None = None,
-    ) -> Prepared:
+    ) -> Prepared | None:
         """Do what a start takes without the training thread: tokenize, draw first weights, read the
-        checkpoint; ``started`` is when the start began (``time.perf_counter``)."""
+        checkpoint. Return None if all slots are taken. ``started`` is when the start began
+        (``time.perf_counter``)."""
         started = started or time.perf_counter()
         self._wait_for_writing([spec.trial_id])
         data = self.get_cell_data(spec.cell)
         with self._encoding:
             for subset in (data.training, data.validation, data.test):
                 loaded.encoder.encode(subset.texts, subset.classes)
-        trial = self._build_trial(loaded, spec, half_batches)
+        try:
+            trial = self._build_trial(loaded, spec, half_batches)
+        except PackFullError:
+            return None
         checkpointer = Checkpointer(trial, checkpoints, started)
         try:
             facts = self.describe(loaded.base, started, checkpointer.restore(resume_epoch))

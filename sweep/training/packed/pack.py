@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sweep.errors import ModelError
 from sweep.models.base import Base
-from sweep.models.device import cast_to
+from sweep.models.device import PeakMemory, cast_to
 from sweep.models.heads import is_plain
 from sweep.models.methods import attach_adapter, detach, lora_of
 from sweep.models.transfer import to_device
@@ -67,6 +67,7 @@ class Pack:
         self.capacity = capacity
         # Held while the base model's layers are in use or replaced.
         self.exclusive = threading.RLock()
+        self.peaks = PeakMemory(base.device)
         self._free = list(range(capacity.slots))
         self._freed = threading.Condition()
         self._current = Current(base.device)

@@ -70,11 +70,13 @@ class PackTrainer:
         trials = {**self.trials, trial.spec.trial_id: trial}
         self._bound_memory(trials)
         self.trials = trials
+        self.pack.peaks.join(trial.spec.trial_id)
 
     def leave(self, trial_id: str) -> PackedTrial | None:
         """Remove a trial, in the middle of an epoch too, and return it; its slot stays its own
         until it is given back."""
         trial = self.trials.pop(trial_id, None)
+        self.pack.peaks.leave(trial_id)
         if trial is not None:
             # With fewer trials there may be room for larger passes again.
             self._ceiling = self._usual_ceiling

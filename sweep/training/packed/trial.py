@@ -8,7 +8,6 @@ from enum import Enum
 import torch
 
 from sweep.data import CellData
-from sweep.models.device import measure_peak_memory
 from sweep.models.methods import lora_of
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
@@ -119,11 +118,11 @@ class PackedTrial(Trial):
         return None if scales is None else float(scales.scales[self.slot])
 
     def measure(self) -> dict[str, int]:
-        """The peak memory is that of the whole pack."""
+        """The peak memory is that of the whole pack, in the trial's life."""
         return {
             "trainable_parameters": self.pack.shape.count(self.place),
             "total_parameters": self.pack.count_parameters(self.place),
-            "peak_memory_bytes": measure_peak_memory(self.pack.base.device),
+            "peak_memory_bytes": self.pack.peaks.read(self.spec.trial_id),
         }
 
     def begin_epoch(self) -> None:
