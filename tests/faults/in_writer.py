@@ -29,7 +29,7 @@ class WriterKills(Campaign):
 
     def _die(self, folder: Path, point: str, epoch: int) -> None:
         """Start or resume the sweep, which kills its driver and the worker that writes."""
-        marker = folder.parent / f"died-in-{epoch}"
+        marker = folder.parent / f"{self._mode.name}-died-in-{epoch}"
         session = self._start(folder, **_arm(point, epoch, marker))
         try:
             code = session.wait(STUCK_SECONDS)
