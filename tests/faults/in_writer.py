@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .campaign import STUCK_SECONDS, Campaign
 from .in_workers import kill_points
+from .kills import Hung
 from .sweeps import MAX_EPOCHS
 
 IN_WORKERS = Path(__file__).parent / "in_workers"
@@ -24,6 +25,8 @@ class WriterKills(Campaign):
         session = self._start(folder)
         try:
             self._await_end(session, folder)
+        except Hung as fault:
+            self._add_difference(folder, str(fault))
         finally:
             session.clear()
 
