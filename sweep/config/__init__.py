@@ -2,28 +2,26 @@
 error of one sentence out.
 
 ``types`` are the values a key may hold, ``search_space`` the hyperparameters to tune, ``section``,
-``tuning`` and ``schema`` the sections as strict models, ``yaml_tree`` YAML without its traps,
-``loader`` what ties them together. Imports nothing of this project but ``sweep.errors``, and
-never torch, transformers, peft or ray.
+``data``, ``tuning``, ``trackers`` and ``schema`` the sections as strict models, ``yaml_tree`` YAML
+without its traps, ``loader`` what ties them together. Imports nothing of this project but
+``sweep.errors``, and never torch, transformers, peft or ray.
 """
 
+from sweep.config.data import DataConfig
 from sweep.config.loader import dump_config, load_config
 from sweep.config.schema import (
     AshaConfig,
     Config,
-    DataConfig,
     FeaturesConfig,
     GridConfig,
-    MlflowConfig,
     ModelConfig,
     ResourcesConfig,
     StorageConfig,
-    TrackersConfig,
     TrainConfig,
-    WandbConfig,
 )
 from sweep.config.search_space import Space, draw_distinct
 from sweep.config.section import Section
+from sweep.config.trackers import MlflowConfig, TrackersConfig, WandbConfig
 from sweep.config.tuning import (
     LORA_KEYS,
     Method,

@@ -1,6 +1,6 @@
 """What is tuned: for all contenders, and differently for some."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,36 @@ Dropout = Annotated[TuneSpace, describe_space(minimum=0, exclusiveMaximum=1)]
 Decay = Annotated[TuneSpace, describe_space(minimum=0, maximum=MAX_RATE)]
 
 
+# Either section with search spaces.
+Tuned = TypeVar("Tuned", "TuneOverrides", "TuneConfig")
+
+
+def check_spaces(tune: Tuned) -> Tuned:
+    """Return ``tune``; raise ValueError with one sentence if a space holds values that cannot be
+    used."""
+    rank, rate, ratio = tune.lora_rank, tune.learning_rate, tune.lora_alpha_ratio
+    dropout, decay = tune.lora_dropout, tune.weight_decay
+    if rank and (not rank.is_whole or rank.low < 1):
+        raise ValueError("lora_rank takes integers from 1 up")
+    if (rank and rank.high > MAX_RANK) or (ratio and ratio.high > MAX_RATIO):
+        raise ValueError(
+            f"lora_rank goes up to {MAX_RANK} and lora_alpha_ratio to {MAX_RATIO}; lower it"
+        )
+    if any(space and space.high > MAX_RATE for space in (rate, decay)):
+        raise ValueError(
+            f"learning_rate and weight_decay go up to {MAX_RATE:g}; write a smaller number"
+        )
+    if rate and rate.low <= 0:
+        raise ValueError("learning_rate must be above 0")
+    if ratio and ratio.low <= 0:
+        raise ValueError("lora_alpha_ratio must be above 0")
+    if dropout and (dropout.low < 0 or dropout.high >= 1):
+        raise ValueError("lora_dropout must lie in [0, 1)")
+    if decay and decay.low < 0:
+        raise ValueError("weight_decay must not be below 0")
+    return tune
+
+
 class TuneOverrides(Section):
     """What is tuned differently for one contender; a key that is null is that of ``tune``."""
 
@@ -51,16 +81,7 @@ class TuneOverrides(Section):
     lora_dropout: Dropout | None = None
     """Dropout on the adapters' inputs."""
 
-    @model_validator(mode="after")
-    def _bounds(self) -> "TuneOverrides":
-        check_spaces(
-            self.lora_rank,
-            self.learning_rate,
-            self.lora_alpha_ratio,
-            self.lora_dropout,
-            self.weight_decay,
-        )
-        return self
+    _bounds = model_validator(mode="after")(check_spaces)
 
 
 class TuneConfig(Section):
@@ -82,44 +103,7 @@ class TuneConfig(Section):
     seed: Count = 0
     """Seed for drawing the candidates."""
 
-    @model_validator(mode="after")
-    def _bounds(self) -> "TuneConfig":
-        check_spaces(
-            self.lora_rank,
-            self.learning_rate,
-            self.lora_alpha_ratio,
-            self.lora_dropout,
-            self.weight_decay,
-        )
-        return self
-
-
-def check_spaces(
-    rank: Space | None,
-    rate: Space | None,
-    ratio: Space | None,
-    dropout: Space | None,
-    decay: Space | None,
-) -> None:
-    """Raise ValueError with one sentence if a space holds values that cannot be used."""
-    if rank and (not rank.is_whole or rank.low < 1):
-        raise ValueError("lora_rank takes integers from 1 up")
-    if (rank and rank.high > MAX_RANK) or (ratio and ratio.high > MAX_RATIO):
-        raise ValueError(
-            f"lora_rank goes up to {MAX_RANK} and lora_alpha_ratio to {MAX_RATIO}; lower it"
-        )
-    if any(space and space.high > MAX_RATE for space in (rate, decay)):
-        raise ValueError(
-            f"learning_rate and weight_decay go up to {MAX_RATE:g}; write a smaller number"
-        )
-    if rate and rate.low <= 0:
-        raise ValueError("learning_rate must be above 0")
-    if ratio and ratio.low <= 0:
-        raise ValueError("lora_alpha_ratio must be above 0")
-    if dropout and (dropout.low < 0 or dropout.high >= 1):
-        raise ValueError("lora_dropout must lie in [0, 1)")
-    if decay and decay.low < 0:
-        raise ValueError("weight_decay must not be below 0")
+    _bounds = model_validator(mode="after")(check_spaces)
 
 
 def name_spaces(tune: TuneConfig, method: Method, own: TuneOverrides) -> dict[str, Space]:

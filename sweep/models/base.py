@@ -88,10 +88,14 @@ def _write_tiny(family: str, target: Path, texts: Iterable[str], mark: str) -> N
         (folder / TEXTS_MARK).write_text(mark)
 
 
-def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> Base:
-    """Load the base model of ``ref`` from ``source`` (see ``materialize``), frozen, in ``dtype``.
+def load_pretrained(
+    kind: Any, ref: ModelRef, source: str, dtype: torch.dtype | str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Loaded]:
+    """Load the model of ``ref`` from ``source`` (see ``materialize``) as a ``kind``, such as
+    ``AutoModel``; return it, its tokenizer, and how its weights fit, which the caller has to check.
+    ``dtype`` "auto": as stored.
 
-    Raises ModelError with the remedy if weights, tokenizer or padding are missing or unusable.
+    Raises ModelError if a file is missing or unusable.
     """
     options: dict[str, Any] = {"trust_remote_code": ref.trust_remote_code}
     # Otherwise the library may have a third-party service convert weights, and use the result.
@@ -100,11 +104,10 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
         options["revision"] = ref.revision
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            source, config=read_config(source, **options),
-            dtype=torch.float32 if dtype == "float32" else "auto",
+        model, info = kind.from_pretrained(
+            source, config=read_config(source, **options), dtype=dtype,
             use_safetensors=None if ref.allow_pickle else True,
-            # For the head only, which is replaced: `check_loaded` refuses any other mismatch.
+            # `check_loaded` refuses any mismatch with a sentence, except in a head.
             ignore_mismatched_sizes=True, output_loading_info=True, **options,
         )  # fmt: skip
     except Exception as error:  # the libraries raise all kinds of errors for damaged files
@@ -113,7 +116,18 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
         raise ModelError(
             f"model {ref.name}: {source} cannot be loaded ({format_error(error)})"
         ) from error
-    loaded = Loaded.from_info(info)
+    return model, tokenizer, Loaded.from_info(info)
+
+
+def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> Base:
+    """Load the base model of ``ref`` from ``source`` (see ``materialize``), frozen, in ``dtype``.
+
+    Raises ModelError with the remedy if weights, tokenizer or padding are missing or unusable.
+    """
+    stored = torch.float32 if dtype == "float32" else "auto"
+    model, tokenizer, loaded = load_pretrained(
+        AutoModelForSequenceClassification, ref, source, stored
+    )
     head = find_head(model, loaded, ref.name)
     check_loaded(model, head, loaded, ref.name)
     set_padding(model, tokenizer, ref.name)

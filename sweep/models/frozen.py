@@ -1,17 +1,13 @@
 """A pretrained model that is read, not trained: each text becomes one vector."""
 
-import os
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from sweep.errors import ModelError, format_error
-from sweep.models.base import set_padding
-from sweep.models.device import is_out_of_memory
-from sweep.models.heads import Loaded, check_loaded, read_config, without_pooler
-from sweep.models.sources import is_local
+from sweep.errors import ModelError
+from sweep.models.base import load_pretrained, set_padding
+from sweep.models.heads import check_loaded, without_pooler
 from sweep.models.vocabulary import count_rows
 from sweep.plan import ModelRef
 
@@ -37,26 +33,8 @@ def load_frozen(ref: ModelRef, source: str) -> Frozen:
 
     Raises ModelError with the remedy if weights, tokenizer or padding are missing or unusable.
     """
-    options: dict[str, Any] = {"trust_remote_code": ref.trust_remote_code}
-    # Otherwise the library may have a third-party service convert weights, and use the result.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    if not is_local(source):
-        options["revision"] = ref.revision
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, info = AutoModel.from_pretrained(
-            source, config=read_config(source, **options), dtype=torch.float32,
-            use_safetensors=None if ref.allow_pickle else True,
-            # `check_loaded` refuses any mismatch with a sentence.
-            ignore_mismatched_sizes=True, output_loading_info=True, **options,
-        )  # fmt: skip
-    except Exception as error:  # the libraries raise all kinds of errors for damaged files
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(
-            f"model {ref.name}: {source} cannot be loaded ({format_error(error)})"
-        ) from error
-    check_loaded(model, {}, without_pooler(Loaded.from_info(info)), ref.name)
+    model, tokenizer, loaded = load_pretrained(AutoModel, ref, source, torch.float32)
+    check_loaded(model, {}, without_pooler(loaded), ref.name)
     set_padding(model, tokenizer, ref.name)
     rows = count_rows(model)
     if model.config.is_encoder_decoder:

@@ -12,7 +12,7 @@ import sys
 NEEDED = (
     "altair", "analysis", "datasets", "evaluate", "huggingface_hub", "jinja2", "numpy", "pandas",
     "peft", "pyarrow", "pydantic", "ray", "rich", "safetensors", "scipy", "sklearn", "tokenizers",
-    "torch", "transformers", "vl_convert", "yaml",
+    "torch", "transformers", "vl_convert", "xxhash", "yaml",
 )  # fmt: skip
 
 # The current folder if this package is in it; empty if it is elsewhere.

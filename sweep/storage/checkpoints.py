@@ -4,7 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.storage.folders import MANIFEST, Storage, open_storage
+from sweep.storage.folders import Storage, open_storage
+from sweep.storage.manifest import MANIFEST
 
 CHECKPOINTS_NAME = "checkpoints"
 # The newest and, in case it is damaged, the one before.

@@ -4,21 +4,25 @@ A folder counts once its manifest is there, because an object store can neither 
 show half an object. So writing puts the manifest last, and deleting removes it first.
 """
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from sweep.config import holds_password
 from sweep.errors import StorageError, first_line
+from sweep.storage.manifest import (
+    MANIFEST,
+    PART_BYTES,
+    Digest,
+    checksum,
+    dump_manifest,
+    parse_manifest,
+)
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
-PART_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,16 @@ class Storage:
     def write_folder(self, name: str, source: Path) -> None:
         """Store the files of ``source`` as ``name``, replacing what was there before.
 
-        ``source`` is flat. Its own ``manifest.json``, if any, is not copied: a new one is written
-        with the checksum of every file. Raises StorageError if the location cannot be written.
+        ``source`` is flat. The files that its ``manifest.json`` lists are stored with it; if it has
+        none, all of them are, with a new manifest. Raises StorageError if the location cannot be
+        written, or a file is not what the manifest says.
         """
         try:
             self.delete_folder(name)
             self.files.create_dir(self._path(name), recursive=True)
-            sums = {}
-            for file in sorted(source.iterdir()):
-                if file.is_file() and file.name != MANIFEST:
-                    sums[file.name] = self._upload(file, f"{name}/{file.name}")
+            sums = _list_files(source)
+            for file, known in sums.items():
+                self._upload(source / file, f"{name}/{file}", known)
             self._write_manifest(name, sums)
         except (OSError, ArrowException) as error:
             raise StorageError(
@@ -49,13 +53,17 @@ class Storage:
                 "location exists, has free space, and allows this machine to write"
             ) from error
 
-    def _upload(self, file: Path, name: str) -> str:
-        digest = hashlib.blake2b()
+    def _upload(self, file: Path, name: str, known: str) -> None:
+        digest = Digest(known)
         with file.open("rb") as source, self.files.open_output_stream(self._path(name)) as target:
             while part := source.read(PART_BYTES):
                 digest.update(part)
                 target.write(part)
-        return format_digest(digest)
+        if str(digest) != known:
+            raise StorageError(
+                f"{file} changed after it was written, so it is not stored; check this machine's "
+                "disk"
+            )
 
     def _write_manifest(self, name: str, sums: dict[str, str]) -> None:
         path = self._path(f"{name}/{MANIFEST}")
@@ -77,7 +85,7 @@ class Storage:
             return False
         target.mkdir(parents=True)
         complete = all(
-            self._download(f"{name}/{file}", target / file) == known for file, known in sums.items()
+            self._download(f"{name}/{file}", target / file, known) for file, known in sums.items()
         )
         if complete:
             (target / MANIFEST).write_text(dump_manifest(sums))
@@ -92,18 +100,19 @@ class Storage:
         except (OSError, ArrowException) as error:
             raise self._unreachable(error) from error
 
-    def _download(self, name: str, target: Path) -> str | None:
-        digest = hashlib.blake2b()
+    def _download(self, name: str, target: Path, known: str) -> bool:
+        """Download a file; return whether it is there and has the checksum ``known``."""
+        digest = Digest(known)
         try:
             with self.files.open_input_stream(self._path(name)) as source, target.open("wb") as to:
                 while part := source.read(PART_BYTES):
                     digest.update(part)
                     to.write(part)
         except FileNotFoundError:
-            return None
+            return False
         except (OSError, ArrowException) as error:
             raise self._unreachable(error) from error
-        return format_digest(digest)
+        return str(digest) == known
 
     def list_folders(self, inside: str) -> list[str]:
         """Return the names of the complete folders directly below ``inside``, sorted."""
@@ -166,34 +175,11 @@ def open_storage(location: str) -> Storage:
     return Storage(uri, files, root.rstrip("/"))
 
 
-MANIFEST = "manifest.json"
-FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-def checksum(file: Path) -> str:
-    """Return the checksum of a file, as in a manifest."""
-    with file.open("rb") as source:
-        return format_digest(hashlib.file_digest(source, hashlib.blake2b))
-
-
-def format_digest(digest: Any) -> str:
-    """Return a BLAKE2b digest (what ``hashlib.blake2b()`` makes), as in a manifest."""
-    return str(digest.hexdigest())[:32]
-
-
-def dump_manifest(sums: dict[str, str]) -> str:
-    """Return the text of a manifest: file name -> checksum."""
-    return json.dumps(sums)
-
-
-def parse_manifest(text: str | bytes | None) -> dict[str, str] | None:
-    """Return file name -> checksum, or None if ``text`` is not a manifest.
-
-    The names come from outside: one that could lead out of the folder invalidates the manifest.
-    """
-    try:
-        sums: Any = json.loads(text) if text is not None else None
-    except ValueError:
-        return None
-    known = isinstance(sums, dict) and all(map(FILE_NAME.fullmatch, sums))
-    return sums if known else None
+def _list_files(source: Path) -> dict[str, str]:
+    """Return file name -> checksum, from the manifest in ``source`` or, without one, computed."""
+    if not (source / MANIFEST).exists():
+        return {file.name: checksum(file) for file in sorted(source.iterdir()) if file.is_file()}
+    sums = parse_manifest((source / MANIFEST).read_bytes())
+    if sums is None:
+        raise StorageError(f"{source / MANIFEST} is damaged; check this machine's disk")
+    return sums

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sweep.storage.atomic import replace_file
-from sweep.storage.folders import MANIFEST, checksum, dump_manifest, parse_manifest
+from sweep.storage.manifest import MANIFEST, checksum, dump_manifest, parse_manifest
 
 STATE = "state.json"
 # Groups of tensors: the trained weights after the epoch, those of the best epoch, AdamW's state.
@@ -22,7 +22,11 @@ Tensors = dict[str, torch.Tensor]
 
 
 def write_checkpoint(folder: Path, groups: dict[str, Tensors], state: dict[str, Any]) -> None:
-    """Write each group as ``NAME.safetensors`` and ``state`` as JSON, the manifest last."""
+    """Write each group as ``NAME.safetensors`` and ``state`` as JSON, the manifest last.
+
+    Tensors may lie on a GPU and be views that are not contiguous, and must not change before this
+    returns. While files are written and hashed, other threads have Python's lock to themselves.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, tensors in groups.items():
@@ -38,13 +42,15 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] |
     """Return the groups and the state in ``folder``, or None if it is incomplete or damaged."""
     try:
         sums = parse_manifest((folder / MANIFEST).read_bytes())
-        if sums is None or any(checksum(folder / name) != sums[name] for name in sums):
+        if sums is None or not all(
+            checksum(folder / name, known) == known for name, known in sums.items()
+        ):
             return None
         state = json.loads((folder / STATE).read_text())
     except (OSError, ValueError):
         return None
-    groups = {file.stem: load_file(file) for file in sorted(folder.glob("*.safetensors"))}
-    return groups, state
+    files = [folder / name for name in sums if name.endswith(".safetensors")]
+    return {file.stem: load_file(file) for file in files}, state
 
 
 def best_weights(groups: dict[str, Tensors]) -> Tensors:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from sweep.storage.folders import MANIFEST
+from sweep.storage.manifest import MANIFEST
 from sweep.storage.tables import HISTORY_NAME, PREDICTIONS_NAME, RESULTS_NAME
 
 from .session import Session, kill_processes

@@ -20,11 +20,18 @@ class Mode:
     """Trials at once: each takes one CPU of the cluster."""
     grace_epochs: int
     """ASHA's stops follow from the order of arrival: one worker keeps it, two must not need it."""
+    engine: str = "solo"
+    families: tuple[str, ...] = ("qwen2", "gpt2")
 
 
 MODES = (
     Mode("one-worker", cpus=1, grace_epochs=1),
     Mode("two-workers", cpus=2, grace_epochs=MAX_EPOCHS),
+)
+# GPT-2's own dropout depends on who shares a pack, so it has no place here.
+WRITER_MODES = tuple(
+    Mode(f"{engine}-writer", 1, MAX_EPOCHS, engine, families=("llama",))
+    for engine in ("solo", "packed")
 )
 
 
@@ -34,7 +41,7 @@ def write_config(mode: Mode, folder: Path) -> Path:
         "name": mode.name,
         "data": {"source": "synthetic", "max_eval_per_label": 12},
         "grid": {
-            "models": [{"name": f"tiny-{f}", "path": f"tiny:{f}"} for f in ("qwen2", "gpt2")],
+            "models": [{"name": f"tiny-{f}", "path": f"tiny:{f}"} for f in mode.families],
             "n_labels": [2, 4],
             "n_samples": [160],
         },
@@ -51,7 +58,7 @@ def write_config(mode: Mode, folder: Path) -> Path:
         },
         "train": {"batch_size": 16, "max_length": 32},
         # Workers are killed at random: none may be killed too often to be started again.
-        "resources": {"max_retries": 20},
+        "resources": {"max_retries": 20, "engine": mode.engine},
     }
     path = folder / f"{mode.name}.yaml"
     path.write_text(yaml.safe_dump(tree))

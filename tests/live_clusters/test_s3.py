@@ -15,7 +15,8 @@ from namespaces import REPO, run, wait_for
 from sweeps import comparable, read_journal, run_alone, write_sweep
 
 from sweep.errors import StorageError
-from sweep.storage.folders import MANIFEST, Storage, open_storage
+from sweep.storage.folders import Storage, open_storage
+from sweep.storage.manifest import MANIFEST
 from sweep.training.checkpoint import read_checkpoint, write_checkpoint
 
 PORT = 5001

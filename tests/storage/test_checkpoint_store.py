@@ -1,5 +1,7 @@
 """A run whose checkpoints lie at a URI: kept, found again, cleaned up, and gone on from."""
 
+import hashlib
+import json
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from sweep.plan import Plan
 from sweep.run import main
 from sweep.storage.checkpoints import CheckpointStore, list_checkpoints, name_checkpoint, open_store
 from sweep.storage.journal import read_events
+from sweep.storage.manifest import MANIFEST
 from sweep.training.checkpoint import read_checkpoint, write_checkpoint
 from sweep.workers.solo_actor import SoloTrialActor
 
@@ -109,6 +112,21 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(scratch: Path, tmp_path:
     file = tmp_path / "far" / "run" / "trial" / "epoch-0002" / "adapter.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     assert fetched(store, scratch) == [1]
+
+
+def test_checkpoint_of_an_earlier_release_is_fetched(
+    store: CheckpointStore, scratch: Path, tmp_path: Path
+) -> None:
+    keep(store, tmp_path / "local", 1)
+    folder = name_checkpoint(tmp_path / "local", 1)
+    # As release 0.1 wrote it: BLAKE2b, and no word of it.
+    sums = {name: hashlib.blake2b((folder / name).read_bytes()).hexdigest()[:32]
+            for name in ("adapter.safetensors", "state.json")}  # fmt: skip
+    (folder / MANIFEST).write_text(json.dumps(sums))
+    store.push("trial", tmp_path / "local", 1, 2)
+    assert fetched(store, scratch) == [1]
+    found = store.fetch("trial", scratch) / "epoch-0001" / MANIFEST
+    assert json.loads(found.read_text()) == sums
 
 
 def test_as_many_are_kept_as_asked(store: CheckpointStore, scratch: Path, tmp_path: Path) -> None:

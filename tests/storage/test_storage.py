@@ -1,5 +1,6 @@
 """Folders at a URI count once they are whole."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 from sweep.errors import StorageError
-from sweep.storage.folders import MANIFEST, Storage, open_storage
+from sweep.storage.folders import Storage, open_storage
+from sweep.storage.manifest import MANIFEST
 from sweep.training.checkpoint import read_checkpoint, write_checkpoint
 
 GROUPS = {
@@ -84,15 +86,43 @@ def test_deleted_folder_is_gone_and_deleting_again_is_no_error(
     assert not (tmp_path / "kept" / "t1" / "epoch-0001").exists()
 
 
-def test_writing_again_leaves_nothing_of_the_first(
+def test_writing_again_leaves_nothing_of_the_first(storage: Storage, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("old.json", "new.json"):
+        (source / name).write_text("{}")
+    storage.write_folder("t1/epoch-0001", source)
+    (source / "old.json").unlink()
+    storage.write_folder("t1/epoch-0001", source)
+    assert storage.read_folder("t1/epoch-0001", tmp_path / "back")
+    assert {file.name for file in (tmp_path / "back").iterdir()} == {"new.json", MANIFEST}
+
+
+def test_the_manifest_is_the_one_written_with_the_files(
     storage: Storage, checkpoint: Path, tmp_path: Path
 ) -> None:
-    (checkpoint / "old.json").write_text("{}")
     storage.write_folder("t1/epoch-0001", checkpoint)
-    (checkpoint / "old.json").unlink()
-    storage.write_folder("t1/epoch-0001", checkpoint)
-    storage.read_folder("t1/epoch-0001", tmp_path / "back")
-    assert not (tmp_path / "back" / "old.json").exists()
+    kept = tmp_path / "kept" / "t1" / "epoch-0001" / MANIFEST
+    assert kept.read_bytes() == (checkpoint / MANIFEST).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["adapter.safetensors", "state.json"])
+def test_file_that_changed_since_it_was_written_is_not_stored(
+    storage: Storage, checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    data = (checkpoint / name).read_bytes()
+    (checkpoint / name).write_bytes(data[:-1] + b"x")
+    with pytest.raises(StorageError, match=f"{name} changed after it was written.*disk$"):
+        storage.write_folder("t1/epoch-0001", checkpoint)
+    assert storage.list_folders("t1") == []
+    assert not storage.read_folder("t1/epoch-0001", tmp_path / "back")
+
+
+def test_damaged_manifest_is_not_stored(storage: Storage, checkpoint: Path) -> None:
+    (checkpoint / MANIFEST).write_text('{"state.json": "xx')
+    with pytest.raises(StorageError, match=f"{MANIFEST} is damaged"):
+        storage.write_folder("t1/epoch-0001", checkpoint)
+    assert storage.list_folders("t1") == []
 
 
 @pytest.mark.parametrize("name", ["../t1", "/etc", "t1//x", "t1/.hidden", ""])
@@ -109,6 +139,33 @@ def test_manifest_that_names_a_file_elsewhere_is_not_believed(
     storage.write_folder("t1/epoch-0001", checkpoint)
     manifest = tmp_path / "kept" / "t1" / "epoch-0001" / MANIFEST
     manifest.write_text(json.dumps({"../../../epoch-0001/state.json": "0"}))
+    assert not storage.read_folder("t1/epoch-0001", tmp_path / "back")
+
+
+def rewrite_manifest(folder: Path, prefix: str) -> None:
+    """Write a manifest with BLAKE2b's checksums, as release 0.1 did, after ``prefix``."""
+    files = [file for file in sorted(folder.iterdir()) if file.name != MANIFEST]
+    sums = {f.name: prefix + hashlib.blake2b(f.read_bytes()).hexdigest()[:32] for f in files}
+    (folder / MANIFEST).write_text(json.dumps(sums))
+
+
+def test_folder_of_an_earlier_release_is_read_and_verified(
+    storage: Storage, checkpoint: Path, tmp_path: Path
+) -> None:
+    storage.write_folder("t1/epoch-0001", checkpoint)
+    kept = tmp_path / "kept" / "t1" / "epoch-0001"
+    rewrite_manifest(kept, "")
+    assert storage.read_folder("t1/epoch-0001", tmp_path / "back")
+    assert read_checkpoint(tmp_path / "back") is not None
+    (kept / "state.json").write_text('{"epoch": 2}')
+    assert not storage.read_folder("t1/epoch-0001", tmp_path / "again")
+
+
+def test_folder_of_a_later_release_counts_as_damaged(
+    storage: Storage, checkpoint: Path, tmp_path: Path
+) -> None:
+    storage.write_folder("t1/epoch-0001", checkpoint)
+    rewrite_manifest(tmp_path / "kept" / "t1" / "epoch-0001", "blake4:")
     assert not storage.read_folder("t1/epoch-0001", tmp_path / "back")
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from sweep.data import Subsets
 from sweep.plan import Candidate, ModelRef, Plan, TrialSpec
 from sweep.storage.checkpoints import list_checkpoints
-from sweep.storage.folders import checksum, dump_manifest
+from sweep.storage.manifest import checksum, dump_manifest
 from sweep.training.solo import SoloEngine
 
 CANDIDATE = Candidate(0, None, None, 2e-3, None, 0.01)
@@ -135,10 +135,10 @@ def test_a_checkpoint_of_an_earlier_release_is_continued(
     engine.start(spec, tmp_path / "states")
     run(engine, count=1)
     (checkpoint,) = list_checkpoints(tmp_path / "states")
-    # It wrote the best weights always.
+    # It wrote the best weights always, and BLAKE2b's checksums without a prefix.
     save_file(load_file(checkpoint / "adapter.safetensors"), checkpoint / "best.safetensors")
     (checkpoint / "manifest.json").unlink()
-    sums = {file.name: checksum(file) for file in sorted(checkpoint.iterdir())}
+    sums = {file.name: checksum(file, "") for file in sorted(checkpoint.iterdir())}
     (checkpoint / "manifest.json").write_text(dump_manifest(sums))
     other = SoloEngine(subsets, tmp_path / "models")
     assert other.start(spec, tmp_path / "states", resume_epoch=1)["resumed_epoch"] == 1

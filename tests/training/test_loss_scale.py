@@ -1,6 +1,5 @@
 """Trials in float16: their loss is scaled, and a step whose gradients overflow is skipped."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,9 @@ from sweep.training.checkpoint import Tensors
 from sweep.training.loss_scale import GOOD_STEPS, INITIAL_SCALE, SCALE
 from sweep.training.solo import SoloEngine, SoloTrial
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TIMES = ("train_seconds", "eval_seconds", "totals")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Training one candidate, without Ray."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,7 @@ from sweep.training.batches import Encoder
 from sweep.training.optimizer import schedule
 from sweep.training.solo import SoloEngine, SoloTrial, build_solo_trial
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Train on one thread, as a worker of one CPU does: sums over several may differ in the last
-    bit, and AdamW makes much of a gradient that is nearly zero."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TIMES = ("train_seconds", "eval_seconds", "totals")
 

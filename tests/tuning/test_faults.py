@@ -18,8 +18,8 @@ from ray_runs import start_nodes
 
 from sweep.run import main
 from sweep.storage.events import Event
-from sweep.storage.folders import MANIFEST
 from sweep.storage.journal import read_events
+from sweep.storage.manifest import MANIFEST
 from sweep.storage.record import replay
 from sweep.workers.solo_actor import SoloTrialActor
 

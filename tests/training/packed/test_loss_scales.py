@@ -1,6 +1,5 @@
 """Packed trials in float16: each has a loss scale of its own."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,9 @@ from sweep.training.packed.stacks import LayerShape, Place, Stacks, StackShape, 
 from sweep.training.packed.trial import PackedTrial
 from sweep.training.solo import SoloEngine
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HUGE = 2.0**60
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

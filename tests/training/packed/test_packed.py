@@ -30,19 +30,13 @@ from sweep.plan import Candidate, Capacity, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.engine import PackedEngine
 from sweep.training.solo import SoloEngine
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TIMES = ("train_seconds", "eval_seconds", "wall_seconds", "peak_memory_bytes", "totals")
 THOROUGH = "SWEEP_THOROUGH" in os.environ
 """Whether packs of every size are tried with every architecture: minutes more."""
 EPOCHS = 13
 """At least 52 steps for each trial."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
