@@ -124,7 +124,7 @@ def _start_solo(task: Task, spec: TrialSpec, folder: Path) -> Step:
 
 
 def _start_pack(task: Task, specs: list[TrialSpec], folder: Path) -> Step:
-    capacity = Capacity.for_trials(specs, len(specs))
+    capacity = Capacity.by_model(specs, len(specs))
     engine = PackedEngine(task.subsets, folder / "models", capacity)
     for spec in specs:
         engine.start(spec, folder / f"pack{len(specs)}" / spec.trial_id)

@@ -152,6 +152,14 @@ class Capacity:
         sizes = [(spec.candidate.lora_rank or 1, spec.cell.n_labels) for spec in trials]
         return cls(slots, *map(max, zip((1, 1), *sizes, strict=True)))
 
+    @classmethod
+    def by_model(cls, trials: Iterable["TrialSpec"], slots: int) -> dict[str, "Capacity"]:
+        """Return for each model room for ``slots`` at a time of its LoRA ``trials``."""
+        grouped: dict[str, list[TrialSpec]] = {}
+        for spec in trials:
+            grouped.setdefault(spec.model.name, []).append(spec)
+        return {name: cls.for_trials(group, slots) for name, group in grouped.items()}
+
 
 # Fields that a later release adds to a trial have no room in its parts.
 @with_config(ConfigDict(extra="ignore"))

@@ -101,8 +101,8 @@ def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
     options = {"name": "hosts", "num_cpus": 0, "scheduling_strategy": here}
     shared, cpus = None if storage else str(folder), config.resources.cpus_per_trial
     packed = [spec for spec in setup.plan.trials if spec.model.name not in allocation.alone]
-    capacity = Capacity.for_trials(packed, allocation.slots)
-    sizes = (capacity, cpus, allocation.per_gpu)
+    slots, capacities = allocation.slots, Capacity.by_model(packed, allocation.slots)
+    sizes = (slots, capacities, cpus, allocation.per_gpu)
     hosts = ray.remote(HostPool).options(**options).remote([ray.put(subsets)], shared, *sizes)
     if "GPU" not in allocation.resources:
         hosts.warm.remote()

@@ -42,17 +42,18 @@ class Host:
         subsets: "Subsets",
         run_folder: str | None,
         threads: int,
-        capacity: Capacity,
+        capacities: Mapping[str, Capacity],
         gpu: str | None = None,
     ) -> None:
-        """``threads`` is how many CPU threads train, ``capacity`` the room for trials.
+        """``threads`` is how many CPU threads train, ``capacities`` the room for trials
+        of each model.
         ``run_folder`` is None if not every node sees it: tiny models are then written to a folder
         of this host's own."""
         # The trials reserve the GPU, not this actor, so Ray assigns it none.
         show_gpus([] if gpu is None else [gpu])
         # Threads that spin while waiting would starve those of other processes.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        self._make = partial(_build_engine, subsets, run_folder, threads, capacity)
+        self._make = partial(_build_engine, subsets, run_folder, threads, capacities)
         self._requests: queue.Queue[Callable[[], None]] = queue.Queue()
         self._waiting: dict[str, Future[Answer]] = {}
         self._engine: PackedEngine | None = None
@@ -201,7 +202,7 @@ class Host:
 
 
 def _build_engine(
-    subsets: "Subsets", run_folder: str | None, threads: int, capacity: Capacity
+    subsets: "Subsets", run_folder: str | None, threads: int, capacities: Mapping[str, Capacity]
 ) -> "PackedEngine":
     import torch
 
@@ -210,4 +211,4 @@ def _build_engine(
 
     torch.set_num_threads(max(1, threads))
     folder = run_folder or tempfile.mkdtemp(prefix="sweep-")
-    return PackedEngine(subsets, Path(folder) / MODELS_NAME, capacity)
+    return PackedEngine(subsets, Path(folder) / MODELS_NAME, capacities)

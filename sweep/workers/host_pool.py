@@ -3,6 +3,7 @@ which host."""
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -39,10 +40,10 @@ class HostPool:
 
     Only the pool starts hosts and assigns them, one call at a time, and it keeps a reference to
     each: Ray ends an actor that nobody references. A GPU has one host; a node without GPUs has one
-    per ``cpus`` CPUs, with as many threads. A host takes up to ``capacity.slots`` trials of one
-    model at a time, and changes the model when it has no trial. A trial that finds no free host
-    waits a little, because the trials of a pack often end together and a host takes seconds to
-    start; after that, one more host is started for as long as it is needed. On a GPU that happens
+    per ``cpus`` CPUs, with as many threads. A host takes up to ``slots`` trials of one model at a
+    time, and changes the model when it has no trial. A trial that finds no free host waits a
+    little, because the trials of a pack often end together and a host takes seconds to start;
+    after that, one more host is started for as long as it is needed. On a GPU that happens
     only if its memory holds ``per_gpu`` full hosts, since a host keeps its memory until it has no
     trial and takes another model; otherwise the trial waits for that.
     """
@@ -51,14 +52,16 @@ class HostPool:
         self,
         subsets: list[Any],
         run_folder: str | None,
-        capacity: Capacity,
+        slots: int,
+        capacities: Mapping[str, Capacity],
         cpus: float,
         per_gpu: int = 1,
     ) -> None:
         # The reference is wrapped in a list, or Ray would fetch what it refers to.
         self._subsets = subsets[0]
         self._run_folder = run_folder
-        self._capacity = capacity
+        self._slots = slots
+        self._capacities = capacities
         self._cpus = cpus
         self._per_gpu = per_gpu
         self._hosts: dict[int, Hosted] = {}
@@ -98,9 +101,7 @@ class HostPool:
         before = self._homes.get(trial_id)
         others = (number for each, number in self._homes.items() if each != trial_id)
         here, trials = self._at(location), Counter(others)
-        room = [
-            n for n in here if self._hosts[n].model == model and trials[n] < self._capacity.slots
-        ]
+        room = [n for n in here if self._hosts[n].model == model and trials[n] < self._slots]
         if before in room:
             return before
         # Two trials on two cores are faster than both on one: prefer an idle host, ideally one that
@@ -146,7 +147,7 @@ class HostPool:
         threads = int(_count_cpus(node) if gpu is not None else self._cpus)
         actor = ray.remote(Host).options(**options)
         self._started += 1
-        handle = actor.remote(self._subsets, self._run_folder, threads, self._capacity, gpu)
+        handle = actor.remote(self._subsets, self._run_folder, threads, self._capacities, gpu)
         self._hosts[self._started] = Hosted(handle, location)
         return self._started
 

@@ -1,6 +1,7 @@
 """A small run folder, as a sweep leaves it, created without Ray."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class PackOfOne(PackedEngine):
     """The packed engine with the interface of the solo one, for one trial at a time."""
 
     def __init__(self, subsets: Subsets, models_folder: Path) -> None:
-        super().__init__(subsets, models_folder, Capacity(1, 8, 4))
+        super().__init__(subsets, models_folder, defaultdict(lambda: Capacity(1, 8, 4)))
 
     def run_epoch(self) -> dict[str, Any]:
         (trial_id,) = self.trials

@@ -24,7 +24,9 @@ from sweep.workers.host import Host
 def host(subsets: Subsets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     # A host changes it in its own process, which is this one here.
     monkeypatch.setenv(VARIABLE, "")
-    return Host(subsets, str(tmp_path), torch.get_num_threads(), Capacity(4, 64, 16))
+    return Host(
+        subsets, str(tmp_path), torch.get_num_threads(), {"tiny-llama": Capacity(4, 64, 16)}
+    )
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from sweep.cluster.allocation import count_hosts
-from sweep.plan import Capacity
 from sweep.storage.forecast import PackBytes
 from sweep.workers import host_pool as hosts
 from sweep.workers.host_pool import Hosted, HostPool
@@ -17,7 +16,7 @@ class Books(HostPool):
     """The books of the hosts, which are never started."""
 
     def __init__(self, slots: int, per_gpu: int = 1) -> None:
-        super().__init__([None], None, Capacity(slots, 1, 1), 1, per_gpu)
+        super().__init__([None], None, slots, {}, 1, per_gpu)
         self.ended: list[int] = []
         self.dead: set[int] = set()
 

@@ -35,7 +35,9 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_trials_wait_for_a_slot_of_a_pack_that_has_fewer_than_it_should(
     subsets: Subsets, specs: list[TrialSpec], tmp_path: Path, short_of_memory: None
 ) -> None:
-    host = Host(subsets, str(tmp_path), torch.get_num_threads(), Capacity(8, 64, 16))
+    host = Host(
+        subsets, str(tmp_path), torch.get_num_threads(), {"tiny-llama": Capacity(8, 64, 16)}
+    )
     start: Callable[[TrialSpec], Any] = lambda spec: host.start(  # noqa: E731
         spec, str(tmp_path / spec.trial_id), 0, False
     )

@@ -11,7 +11,7 @@ from ray import tune
 
 from sweep.cluster.visible_gpus import VARIABLE, hidden_gpus
 from sweep.data import Subsets
-from sweep.plan import Capacity, Plan
+from sweep.plan import Plan
 from sweep.tuning import baselines
 from sweep.workers.host import Host
 from sweep.workers.mixed_actor import MixedTrialActor
@@ -66,7 +66,7 @@ def test_trial_sees_the_gpu_that_it_asked_for_and_no_other(
 def test_host_sees_the_gpu_of_its_trials_and_no_other(
     gpu: str | None, visible: str, subsets: Subsets, tmp_path: Path
 ) -> None:
-    actor = ray.remote(num_cpus=0)(Host).remote(subsets, str(tmp_path), 1, Capacity(1, 1, 1), gpu)
+    actor = ray.remote(num_cpus=0)(Host).remote(subsets, str(tmp_path), 1, {}, gpu)
     assert read_visible(actor) == (visible, False)
 
 

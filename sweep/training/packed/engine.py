@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +52,13 @@ class PackedEngine(Engine):
     but ``prepare``, which any other may call. A thread of the engine's own writes checkpoints.
     """
 
-    def __init__(self, subsets: Subsets, models_folder: Path, capacity: Capacity) -> None:
-        """``capacity`` is the room for trials, which is allocated with the base model."""
+    def __init__(
+        self, subsets: Subsets, models_folder: Path, capacities: Mapping[str, Capacity]
+    ) -> None:
+        """``capacities`` has the room for trials of each model, which is allocated when it is
+        loaded."""
         super().__init__(subsets, models_folder)
-        self._capacity = capacity
+        self._capacities = capacities
         self._trainer: PackTrainer | None = None
         self._checkpointers: dict[str, Checkpointer] = {}
         self._writer = ThreadPoolExecutor(1, "checkpoints")
@@ -87,7 +90,7 @@ class PackedEngine(Engine):
             self.discard()
         base, encoder = self.get_base(spec)
         if self._trainer is None:
-            self._trainer = PackTrainer(base, self._capacity)
+            self._trainer = PackTrainer(base, self._capacities[spec.model.name])
         return Loaded(base, encoder, self._trainer)
 
     def prepare(
@@ -136,12 +139,15 @@ class PackedEngine(Engine):
     @property
     def shortage(self) -> str | None:
         """A sentence where the pack has fewer slots than it should; None where it has all."""
-        slots = None if self._trainer is None else self._trainer.pack.capacity.slots
-        if slots in (None, self._capacity.slots):
+        if self._trainer is None:
+            return None
+        pack = self._trainer.pack
+        slots, wanted = pack.capacity.slots, self._capacities[pack.base.ref.name].slots
+        if slots == wanted:
             return None
         return (
             f"memory suffices for {slots} trials at a time on {name_device(self._device)}, not "
-            f"for {self._capacity.slots}: the others wait; lower resources.slots to start fewer"
+            f"for {wanted}: the others wait; lower resources.slots to start fewer"
         )
 
     def admit(self, prepared: Prepared) -> Facts:

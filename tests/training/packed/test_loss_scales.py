@@ -41,7 +41,7 @@ def build_specs(plan: Plan, subsets: Subsets, family: str, count: int) -> list[T
 
 
 def build_engine(subsets: Subsets, models_folder: Path) -> PackedEngine:
-    return PackedEngine(subsets, models_folder, Capacity(3, 8, 4))
+    return PackedEngine(subsets, models_folder, {"tiny": Capacity(3, 8, 4)})
 
 
 def start(engine: PackedEngine | SoloEngine, spec: TrialSpec, folder: Path, epoch: int = 0) -> Any:

@@ -53,7 +53,7 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build_engine(subsets: Subsets, models_folder: Path) -> PackedEngine:
-    return PackedEngine(subsets, models_folder, Capacity(3, 8, 4))
+    return PackedEngine(subsets, models_folder, {"tiny": Capacity(3, 8, 4)})
 
 
 def run(engine: PackedEngine, specs: list[TrialSpec], folder: Path) -> dict[str, Any]:

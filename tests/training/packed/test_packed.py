@@ -61,7 +61,7 @@ def build_specs(plan: Plan, subsets: Subsets, family: str, count: int) -> list[T
 
 
 def build_engine(subsets: Subsets, models_folder: Path) -> PackedEngine:
-    return PackedEngine(subsets, models_folder, Capacity(16, 16, 4))
+    return PackedEngine(subsets, models_folder, {"tiny": Capacity(16, 16, 4)})
 
 
 @contextmanager
