@@ -124,8 +124,8 @@ def _start_solo(task: Task, spec: TrialSpec, folder: Path) -> Step:
 
 
 def _start_pack(task: Task, specs: list[TrialSpec], folder: Path) -> Step:
-    capacity = Capacity.by_model(specs, len(specs))
-    engine = PackedEngine(task.subsets, folder / "models", capacity)
+    capacities = Capacity.by_model(specs, len(specs))
+    engine = PackedEngine(task.subsets, folder / "models", capacities)
     for spec in specs:
         engine.start(spec, folder / f"pack{len(specs)}" / spec.trial_id)
         engine.begin_epoch(spec.trial_id)

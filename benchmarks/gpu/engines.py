@@ -35,8 +35,8 @@ def build_solo(setting: Setting) -> SoloEngine:
 
 def build_packed(setting: Setting, specs: Sequence[TrialSpec]) -> PackedEngine:
     """Return an engine with room for ``specs`` at the same time."""
-    capacity = Capacity.by_model(specs, len(specs))
-    return PackedEngine(setting.subsets, setting.models_folder, capacity)
+    capacities = Capacity.by_model(specs, len(specs))
+    return PackedEngine(setting.subsets, setting.models_folder, capacities)
 
 
 def release(engine: Engine) -> None:

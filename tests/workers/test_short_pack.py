@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from sweep.cluster.visible_gpus import VARIABLE
 from sweep.data import Subsets
 from sweep.plan import Capacity, Plan, TrialSpec
 from sweep.training.packed.stacks import Stacks
@@ -22,6 +23,8 @@ def specs(plan: Plan) -> list[TrialSpec]:
 @pytest.fixture
 def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is memory for two slots."""
+    # A host changes it in its own process, which is this one here.
+    monkeypatch.setenv(VARIABLE, "")
     real = Stacks.__init__
 
     def build(self: Stacks, shape: Any, slots: int, *others: Any) -> None:
