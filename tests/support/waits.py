@@ -52,7 +52,14 @@ MIXING = {"_to_copy", "copy_", *INDEXING}
 # every call on.
 OURS = ("/sweep/", "/benchmarks/", "/tests/")
 LIBRARIES = ("transformers/", "peft/", "torch/")
-INNER = ("torch/_dynamo/", "torch/overrides.py", "torch/_ops.py", "torch/utils/_", "torch/_tensor")
+INNER = (
+    "torch/_dynamo/",
+    "torch/_compile.py",
+    "torch/overrides.py",
+    "torch/_ops.py",
+    "torch/utils/_",
+    "torch/_tensor",
+)
 
 Function = Callable[..., Any]
 
@@ -77,15 +84,17 @@ class DeviceTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> Self:
-        made: Self = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls,
-            held.size(),
-            strides=held.stride(),
-            storage_offset=held.storage_offset(),
-            dtype=held.dtype,
-            device=CPU,
-            requires_grad=held.requires_grad,
-        )
+        # A view of a weight is no tensor of inference mode.
+        with torch.inference_mode(held.is_inference()):
+            made: Self = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+                cls,
+                held.size(),
+                strides=held.stride(),
+                storage_offset=held.storage_offset(),
+                dtype=held.dtype,
+                device=CPU,
+                requires_grad=held.requires_grad,
+            )
         made.held = held
         return made
 
@@ -170,6 +179,12 @@ class _Operations(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         options, name = dict(kwargs or {}), func.overloadpacket.__name__
+        if torch.is_inference_mode_enabled():
+            # Then operations come here before they are taken apart.
+            with self:
+                found = func.decompose(*args, **options)
+            if found is not NotImplemented:
+                return found
         if _holds((args, options)):
             self._judge(func, name, args, options)
             return _run_held(func, args, options)
@@ -278,7 +293,8 @@ class _Calls(TorchFunctionMode):
             self._recorder.note("numbers read from the GPU")
             data = tree_map_only(DeviceTensor, lambda each: each.held.tolist(), data)
         self._operations.calls[-1] = False
-        made = torch.tensor(data, **options)
+        where = CPU if device is None or _is_cuda(device) else device
+        made = torch.tensor(data, device=where, **options)
         return self._move(made, device) if _is_cuda(device) else made
 
     def _make_or_keep(self, data: Any, dtype: Any = None, device: Any = None) -> torch.Tensor:
@@ -297,7 +313,8 @@ class _Calls(TorchFunctionMode):
         device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **rest)
         if is_held(tensor) and device is not None and device.type == "cpu":
             return self._download(tensor, dtype, non_blocking)
-        where = {"device": CUDA} if _is_cuda(device) and not is_held(tensor) else {}
+        device = CUDA if _is_cuda(device) else device
+        where = {} if device is None or is_held(tensor) else {"device": device}
         return torch.Tensor.to(
             tensor, dtype=dtype or tensor.dtype, non_blocking=non_blocking, copy=copy, **where
         )
@@ -329,6 +346,10 @@ def _set_item(tensor: torch.Tensor, index: Any, value: Any) -> None:
 
 
 def _set_data(tensor: Any, value: Any) -> None:
+    if is_held(tensor) and not is_held(value):
+        moved = torch.nn.Parameter(value, tensor.requires_grad)
+        torch.utils.swap_tensors(tensor, moved)
+        return
     if is_held(tensor):
         tensor.held = value.held
     torch.Tensor.data.__set__(tensor, value)  # type: ignore[attr-defined]
