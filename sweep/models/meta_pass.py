@@ -12,8 +12,9 @@ from sweep.models.emulation import ATTENTION, Emulation, composes_attention
 from sweep.models.facts import TrialLoad
 from sweep.models.first_token import shorten_last_block
 from sweep.models.float16 import store_in_float16
+from sweep.models.full_pass import build_full_forward
 from sweep.models.fused import speed_up_norms
-from sweep.models.last_token import LAST_TOKEN_FORWARDS, build_full_forward
+from sweep.models.last_token import LAST_TOKEN_FORWARDS
 
 
 @dataclass(frozen=True)
