@@ -63,8 +63,8 @@ def shorten_encoder(model: PreTrainedModel, full: LastTokenForward) -> None:
     limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
     try:
         found = try_out(model, full)
-    except (RuntimeError, ValueError, IndexError):
-        # The classifier reads other tokens too.
+    except (RuntimeError, ValueError, IndexError, AttributeError, TypeError):
+        # The classifier reads other tokens too, or a layer returns more than a tensor.
         restore()
         return
     if found.shape != expected.shape or not bool((found - expected).abs().max() <= limit):
