@@ -64,13 +64,12 @@ def _list_options(model: PreTrainedModel) -> set[str]:
 def choose_full_forward(model: PreTrainedModel, full: LastTokenForward) -> LastTokenForward:
     """Return the model's ``full`` pass without waits, if there is a way that gives the same logits.
 
-    In a decoder, padding is to the right of everything that is read, where no earlier token looks:
-    it needs no mask, and PyTorch's fastest attention takes none. An encoder's masks are made beside
+    A decoder needs no mask, if its tokens see only earlier ones; an encoder's masks are made beside
     its pass.
     """
     expected = try_out(model, full)
-    if "past_key_values" in inspect.signature(model.forward).parameters:
-        unmasked = _build_unmasked_forward(model)
+    if takes_cache(model):
+        unmasked = build_unmasked_forward(model)
         if is_causal(model) and _is_close(model, unmasked, expected, AGREEMENT[model.dtype]):
             return unmasked
         return full
@@ -91,7 +90,15 @@ def _is_close(
     return bool((found - expected).abs().max() <= part * expected.abs().max())
 
 
-def _build_unmasked_forward(model: PreTrainedModel) -> LastTokenForward:
+def takes_cache(model: PreTrainedModel) -> bool:
+    """Return whether the model is a decoder, which could go on from earlier tokens."""
+    return "past_key_values" in inspect.signature(model.forward).parameters
+
+
+def build_unmasked_forward(model: PreTrainedModel) -> LastTokenForward:
+    """Return the forward pass of a decoder without an attention mask: padding is to the right of
+    everything that is read, where no earlier token looks. PyTorch's fastest attention takes
+    none."""
     options = {"use_cache": False} if "use_cache" in _list_options(model) else {}
     cache = _NoCache()
 
