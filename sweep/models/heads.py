@@ -137,11 +137,13 @@ def is_of_head(key: str, head: Collection[str]) -> bool:
 def draw_head(model: PreTrainedModel, head: Parts, n_labels: int) -> None:
     """Put a new head into ``model``, in float32 and with ``n_labels`` outputs, drawn as the
     architecture initializes it, from PyTorch's default generator. ``head`` stays as it is."""
+    # The head may come first, and then tells the model's device.
+    device = model.device
     for path, part in head.items():
         model.set_submodule(path, _renew(part, n_labels))
     _initialize(model, head)
     for path in head:
-        model.get_submodule(path).to(model.device)
+        model.get_submodule(path).to(device)
 
 
 def _renew(part: nn.Module, n_labels: int) -> nn.Module:

@@ -1,7 +1,6 @@
 """Forward passes of classifiers that compute no more than is read: the class of a text is read at
 its last token, so the last block works at that position only."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,14 +10,16 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
 from sweep.models.first_token import shorten_last_block
+from sweep.models.full_pass import (
+    AGREEMENT,
+    build_full_forward,
+    build_texts,
+    choose_full_forward,
+    score,
+    try_out,
+)
+from sweep.models.full_pass import LastTokenForward as LastTokenForward
 from sweep.models.fused import restore_norms, speed_up_norms
-
-# From token ids and attention mask (texts, tokens), padded right, to logits (texts, classes).
-LastTokenForward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-# Largest allowed deviation from the model's own logits, relative to the largest logit.
-# Measured in float16: up to 7e-4 (GPT-2 of random weights, SmolLM2 135M).
-AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.01}
 
 
 def choose_last_token_forward(
@@ -35,14 +36,16 @@ def choose_last_token_forward(
     shorten_encoder(model, full)
     build = LAST_TOKEN_FORWARDS.get(model.config.model_type)
     # A model's own code (trust_remote_code) may go by the name of another architecture.
-    if build is None or not type(model).__module__.startswith("transformers."):
+    if not type(model).__module__.startswith("transformers."):
         return full
-    expected = _try_out(model, full)
+    if build is None:
+        return choose_full_forward(model, full)
+    expected = try_out(model, full)
     limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
     if not trains_base:
         speed_up_norms(model)
     for forward in (build(model), full):
-        if bool((_try_out(model, forward) - expected).abs().max() <= limit):
+        if bool((try_out(model, forward) - expected).abs().max() <= limit):
             return forward
     restore_norms(model)
     return full
@@ -53,76 +56,33 @@ def shorten_encoder(model: PreTrainedModel, full: LastTokenForward) -> None:
     pass stay the same."""
     if not type(model).__module__.startswith("transformers."):
         return
-    expected = _try_out(model, full)
+    expected = try_out(model, full)
     restore = shorten_last_block(model)
     if restore is None:
         return
     limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
     try:
-        found = _try_out(model, full)
-    except (RuntimeError, ValueError, IndexError):
-        # The classifier reads other tokens too.
+        found = try_out(model, full)
+    except (RuntimeError, ValueError, IndexError, AttributeError, TypeError):
+        # The classifier reads other tokens too, or a layer returns more than a tensor.
         restore()
         return
     if found.shape != expected.shape or not bool((found - expected).abs().max() <= limit):
         restore()
 
 
-def build_full_forward(model: PreTrainedModel) -> LastTokenForward:
-    """Return the model's own forward pass."""
-    # Only decoders know the option.
-    known = "use_cache" in inspect.signature(model.forward).parameters
-    options = {"use_cache": False} if known else {}
-
-    def full(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        output = model(input_ids=input_ids, attention_mask=attention_mask, **options)
-        logits: torch.Tensor = output.logits
-        return logits
-
-    return full
-
-
 @torch.no_grad()
 def ignores_padding(model: PreTrainedModel) -> bool:
     """Return whether the logits of a text do not depend on the padding to its right."""
     full = build_full_forward(model)
-    padded, (ids, _) = _try_out(model, full), _build_texts(model)
-    alone = _score(model, full, ids[2:3, :9], torch.ones_like(ids[2:3, :9]))
+    padded, (ids, _) = try_out(model, full), build_texts(model)
+    alone = score(model, full, ids[2:3, :9], torch.ones_like(ids[2:3, :9]))
     # The model is still as it was stored: in 16 bits each step of its passes is rounded, and that
     # moved a logit of SmolLM2 135M by a tenth. XLNet, which reads padding, is off by 0.5 to 1.3.
     part = AGREEMENT[torch.float32] if model.dtype == torch.float32 else 0.4
     limit = part * float(padded.abs().max())
     # Not a number compares as false: broken weights are told by the trial that meets them.
     return not bool((alone[0] - padded[2]).abs().max() > limit)
-
-
-@torch.no_grad()
-def _try_out(model: PreTrainedModel, forward: LastTokenForward) -> torch.Tensor:
-    """Return the logits of four texts of 2 to 17 tokens."""
-    return _score(model, forward, *_build_texts(model))
-
-
-def _score(
-    model: PreTrainedModel, forward: LastTokenForward, ids: torch.Tensor, mask: torch.Tensor
-) -> torch.Tensor:
-    training = model.training
-    model.eval()
-    # A model stored in float16 is no longer of one type.
-    with torch.autocast(ids.device.type, torch.float16, enabled=model.dtype == torch.float16):
-        logits = forward(ids, mask).float()
-    model.train(training)
-    return logits
-
-
-def _build_texts(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and mask of four texts of 17, 2, 9 and 5 tokens."""
-    config = model.config.get_text_config()
-    ids = torch.arange(4 * 17, device=model.device).view(4, 17).mul(7919) % config.vocab_size
-    ids[ids == config.pad_token_id] = (config.pad_token_id + 1) % config.vocab_size
-    lengths = torch.tensor([[17], [2], [9], [5]], device=model.device)
-    mask = torch.arange(17, device=model.device) < lengths
-    ids[~mask] = config.pad_token_id
-    return ids, mask.long()
 
 
 def find_last(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
@@ -146,7 +106,7 @@ def _build_gated(model: Any) -> LastTokenForward:
             rotations = {kind: body.rotary_emb(hidden, positions, kind) for kind in set(kinds)}
         else:
             rotations = dict.fromkeys(kinds, body.rotary_emb(hidden, positions))
-        masks = _build_masks(config, hidden, positions, set(kinds[:-1]))
+        masks = _build_masks(config, hidden, set(kinds[:-1]))
         for layer, kind in zip(body.layers[:-1], kinds, strict=False):
             hidden = layer(
                 hidden,
@@ -163,12 +123,13 @@ def _build_gated(model: Any) -> LastTokenForward:
 
 
 def _build_masks(
-    config: Any, hidden: torch.Tensor, positions: torch.Tensor, kinds: set[str]
+    config: Any, hidden: torch.Tensor, kinds: set[str]
 ) -> dict[str, torch.Tensor | None]:
     """Return the attention mask for blocks of each kind.
 
     Padding is to the right of everything that is read, where no earlier token looks. So it needs no
-    mask, and PyTorch's fastest attention takes none.
+    mask, and PyTorch's fastest attention takes none. Positions are not given: transformers would
+    search them for several texts in a row, and wait for a GPU to do so.
     """
     makers = {
         "full_attention": create_causal_mask,
@@ -180,7 +141,6 @@ def _build_masks(
             inputs_embeds=hidden,
             attention_mask=None,
             past_key_values=None,
-            position_ids=positions,
         )
         for kind in kinds
     }
@@ -280,7 +240,7 @@ def _build_gpt2(model: Any) -> LastTokenForward:
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
         hidden = body.drop(body.wte(input_ids) + body.wpe(positions))
         kinds = {"full_attention"} if len(body.h) > 1 else set()
-        masks = _build_masks(config, hidden, positions, kinds)
+        masks = _build_masks(config, hidden, kinds)
         for block in body.h[:-1]:
             hidden = block(hidden, None, masks["full_attention"], position_ids=positions)
         hidden = _end_gpt2(last, hidden, find_last(input_ids, config.pad_token_id))

@@ -1,6 +1,7 @@
 """Passes of a classifier on PyTorch's meta device, as training makes them."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -12,8 +13,9 @@ from sweep.models.emulation import ATTENTION, Emulation, composes_attention
 from sweep.models.facts import TrialLoad
 from sweep.models.first_token import shorten_last_block
 from sweep.models.float16 import store_in_float16
+from sweep.models.full_pass import build_full_forward, build_unmasked_forward, takes_cache
 from sweep.models.fused import speed_up_norms
-from sweep.models.last_token import LAST_TOKEN_FORWARDS, build_full_forward
+from sweep.models.last_token import LAST_TOKEN_FORWARDS
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,15 @@ def choose_pass(model: PreTrainedModel, load: TrialLoad) -> MetaPass:
     if load.method == "lora" and load.dtype == "float16":
         store_in_float16(model)
     build = LAST_TOKEN_FORWARDS.get(model.config.model_type)
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    windowed = window is not None and load.longest > window
     if build is not None:
         if load.method == "lora":
             speed_up_norms(model)
-        window = getattr(model.config, "sliding_window", None)
-        masked = window is not None and load.longest > window
-        return _find_pass(model, build(model), load, padded=masked)
+        return _find_pass(model, build(model), load, padded=windowed)
+    if takes_cache(model):
+        with suppress(Exception):  # others than causal decoders are trained with their masks
+            return _find_pass(model, build_unmasked_forward(model), load, padded=windowed)
     full, restore = build_full_forward(model), shorten_last_block(model)
     try:
         return _find_pass(model, full, load, padded=True)

@@ -1,15 +1,19 @@
-"""Copies between this machine's memory and a device that make neither wait."""
+"""Copies between the CPU and a GPU for which neither waits, but where a value is needed."""
 
 import torch
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return ``tensor``, which is on the CPU, on ``device``; nothing waits for the copy.
+    """Return ``tensor``, which is on the CPU, on ``device``. The CPU goes on at once: a GPU copies
+    from pinned memory by itself, before the work that it is given later."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
-    Only pinned memory can be copied without waiting; PyTorch keeps it until the copy is done.
-    """
-    if device.type == "cpu":
-        return tensor
-    if torch.cuda.is_available():
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+
+def read(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Return the tensors on the CPU. On a GPU this waits, once, until its work is done."""
+    copies = [tensor.detach().to("cpu", non_blocking=True) for tensor in tensors]
+    if any(tensor.is_cuda for tensor in tensors):
+        torch.cuda.current_stream(tensors[0].device).synchronize()
+    return copies

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sweep.models.transfer import to_device
 from sweep.models.vocabulary import check_ids
 from sweep.seeds import derive_seed
 
@@ -15,7 +16,7 @@ from sweep.seeds import derive_seed
 WINDOW = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoded:
     """Token ids and class of each text, and how many texts were truncated."""
 
@@ -32,6 +33,12 @@ class Encoded:
     def lengths(self) -> list[int]:
         return [len(ids) for ids in self.ids]
 
+    @cached_property
+    def columns(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The token ids of all texts in a row, and the lengths and classes (texts,)."""
+        row = [token for ids in self.ids for token in ids]
+        return torch.tensor(row), torch.tensor(self.lengths), torch.tensor(self.classes)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -40,6 +47,33 @@ class Batch:
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     classes: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Tokenized texts on a device: the ids of all in a row with one of padding at the end, where
+    in the row each begins, lengths and classes (texts,)."""
+
+    row: torch.Tensor
+    starts: torch.Tensor
+    lengths: torch.Tensor
+    classes: torch.Tensor
+
+    def select(self, indices: torch.Tensor, width: int) -> Batch:
+        """Return the batch of the texts at ``indices`` (texts,), the longest of which has ``width``
+        tokens."""
+        columns = torch.arange(width, device=self.row.device)
+        mask = columns < self.lengths[indices, None]
+        places = torch.where(mask, self.starts[indices, None] + columns, len(self.row) - 1)
+        return Batch(self.row[places], mask.long(), self.classes[indices])
+
+
+def upload(encoded: Encoded, pad_id: int, device: torch.device) -> Texts:
+    """Return ``encoded`` on ``device``; a GPU copies it while the CPU goes on."""
+    row, lengths, classes = encoded.columns
+    row = torch.nn.functional.pad(row, (0, 1), value=pad_id)
+    starts = lengths.cumsum(0) - lengths
+    return Texts(*(to_device(each, device) for each in (row, starts, lengths, classes)))
 
 
 class Encoder:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,10 +14,19 @@ from sweep.data import CellData, Subsets
 from sweep.models.base import Base
 from sweep.models.device import cast_to, measure_peak_memory
 from sweep.models.methods import attach, detach, needs_checkpointing, set_checkpointing
+from sweep.models.transfer import read, to_device
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult, Facts
-from sweep.training.batches import Batch, Encoded, Encoder, build_batch, order_scoring, split_batch
+from sweep.training.batches import (
+    Batch,
+    Encoded,
+    Encoder,
+    Texts,
+    order_scoring,
+    split_batch,
+    upload,
+)
 from sweep.training.checkpoint import Tensors
 from sweep.training.engine import Checkpointer, Engine
 from sweep.training.loss_scale import build_scaler, flatten_scaler_state, load_scaler_state
@@ -38,6 +47,8 @@ class SoloTrial(Trial):
     model: PeftModel | PreTrainedModel
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
+    # On the device, from when they are first used.
+    uploads: dict[Encoded, Texts] = field(default_factory=dict, kw_only=True)
 
     def run_epoch(self) -> EpochResult:
         """Train one epoch and validate; return the epoch's metrics.
@@ -59,7 +70,7 @@ class SoloTrial(Trial):
         return {**metrics, **self._finish()}
 
     def _train_epoch(self) -> float:
-        """Return the mean loss per text."""
+        """Return the mean loss per text, the only value of the epoch that a GPU is asked for."""
         epoch, seed = self.progress.epoch, self.spec.cell.seed
         # Dropout depends on seed and epoch only, so a resumed trial needs no generator state.
         torch.manual_seed(derive_seed(seed, "dropout", epoch))
@@ -69,13 +80,22 @@ class SoloTrial(Trial):
         for step, indices in enumerate(order, start=(epoch - 1) * len(order)):
             set_rate(self.optimizer, self.learning_rate(step, len(order)))
             total += self._step(indices) * len(indices)
-        return total.item() / len(self.training.classes)
+        return read(total)[0].item() / len(self.training.classes)
 
     def _parts(self, encoded: Encoded, indices: list[int]) -> Iterator[tuple[list[int], Batch]]:
         """Yield the batch in parts of at most ``max_tokens``, each with its indices."""
-        pad_id = self.base.tokenizer.pad_token_id
+        texts = self._upload(encoded)
         for part in split_batch(indices, encoded.lengths, self.max_tokens):
-            yield part, build_batch(encoded, part, pad_id, self.base.device)
+            places = to_device(torch.tensor(part), self.base.device)
+            yield part, texts.select(places, max(encoded.lengths[index] for index in part))
+
+    def _upload(self, encoded: Encoded) -> Texts:
+        if encoded not in self.uploads:
+            pad_id = self.base.tokenizer.pad_token_id
+            # What is made in inference mode could not be trained on.
+            with torch.inference_mode(False):
+                self.uploads[encoded] = upload(encoded, pad_id, self.base.device)
+        return self.uploads[encoded]
 
     def _step(self, indices: list[int]) -> torch.Tensor:
         """Return the mean loss of the batch, a scalar on the device."""
@@ -106,16 +126,19 @@ class SoloTrial(Trial):
         """Score ``encoded``; predictions are in its order."""
         self.model.eval()
         order = order_scoring(encoded.lengths, self.spec.recipe.eval_batch_size)
-        parts = (pair for indices in order for pair in self._parts(encoded, indices))
-        predictions = [0] * len(encoded.classes)
-        total = 0.0
+        scored, losses, found = [], [], []
         with torch.inference_mode():
-            for part, batch in parts:
+            for part, batch in (pair for each in order for pair in self._parts(encoded, each)):
                 logits = self._logits(batch)
-                total += nn.functional.cross_entropy(logits, batch.classes, reduction="sum").item()
-                for index, predicted in zip(part, logits.argmax(-1).tolist(), strict=True):
-                    predictions[index] = predicted
-        return self.compute_metrics(encoded, total, predictions)
+                scored += part
+                losses.append(nn.functional.cross_entropy(logits, batch.classes, reduction="sum"))
+                found.append(logits.argmax(-1))
+            # A GPU is waited for once all is asked of it.
+            sums, classes = read(torch.stack(losses), torch.cat(found))
+        predictions = [0] * len(encoded.classes)
+        for index, predicted in zip(scored, classes.tolist(), strict=True):
+            predictions[index] = predicted
+        return self.compute_metrics(encoded, sum(sums.tolist()), predictions)
 
     def _finish(self) -> EpochResult:
         start = time.perf_counter()

@@ -8,7 +8,7 @@ from model_folders import ENCODERS, write_folder
 
 from sweep.models.base import Base, load_base
 from sweep.models.first_token import find_last_block
-from sweep.models.last_token import build_full_forward
+from sweep.models.full_pass import build_full_forward
 from sweep.models.methods import attach
 from sweep.plan import Candidate, ModelRef
 

@@ -12,17 +12,20 @@ from transformers import (
     AutoModelForSequenceClassification,
     Gemma3TextConfig,
     GPT2Config,
+    GPTNeoXConfig,
     LlamaConfig,
     LlamaForSequenceClassification,
     MistralConfig,
     PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
+    Qwen3Config,
 )
 from transformers.pytorch_utils import Conv1D
 
 from sweep.models import last_token
 from sweep.models.float16 import store_in_float16
+from sweep.models.full_pass import build_unmasked_forward
 from sweep.models.fused import NORMS, FastLinear, speed_up
 from sweep.models.last_token import (
     AttentionRules,
@@ -49,6 +52,13 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "gpt2, scaled by layer": GPT2Config(
         **SHARED, n_embd=32, n_layer=3, n_head=4, scale_attn_by_inverse_layer_idx=True
     ),
+}
+OTHERS: dict[str, PreTrainedConfig] = {
+    "mistral": MistralConfig(**SHARED, sliding_window=None),
+    "mistral with a window": MistralConfig(**SHARED, sliding_window=4),
+    "qwen3": Qwen3Config(**SHARED, head_dim=8),
+    "qwen3 with a window": Qwen3Config(**SHARED, **WINDOWED, head_dim=8, use_sliding_window=True),
+    "gpt-neox": GPTNeoXConfig(**SHARED),
 }
 
 
@@ -163,10 +173,35 @@ def test_merged_layers_give_the_same_and_disabled_ones_their_base() -> None:
         torch.testing.assert_close(layer(x), layer.get_base_layer()(x), rtol=1e-4, atol=1e-4)
 
 
-def test_other_architectures_take_their_own_pass() -> None:
-    model = build(MistralConfig(**SHARED))
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_decoders_take_their_own_pass_without_a_mask(name: str) -> None:
+    model = build(OTHERS[name])
+    plain = copy.deepcopy(model)
+    forward = choose_last_token_forward(model)
+    assert forward.__qualname__.startswith("build_unmasked"), "it does not agree with the masked"
+    weights, fast = adapt_all(plain), adapt_all(model)
     ids, mask = draw_texts()
-    expected = run_whole(model, ids, mask)
+    logits, found = run_whole(plain, ids, mask), forward(ids, mask)
+    torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-5)
+    for each in (logits, found):
+        torch.autograd.backward(each.square().sum())
+    for expected, weight in zip(weights, fast, strict=True):
+        assert expected.grad is not None
+        scale = float(expected.grad.abs().max())
+        torch.testing.assert_close(weight.grad, expected.grad, rtol=1e-3, atol=1e-5 * scale)
+
+
+def test_a_decoder_whose_tokens_see_later_ones_keeps_its_mask() -> None:
+    config = copy.deepcopy(OTHERS["mistral"])
+    config.is_causal = False
+    model = build(config)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.mul_(1e-4)
+    ids, mask = draw_texts()
+    expected, unmasked = run_whole(model, ids, mask), build_unmasked_forward(model)(ids, mask)
+    # Tokens see so little of others that the logits alone would not tell.
+    assert 0 < (unmasked - expected).abs().max() <= 1e-3 * expected.abs().max()
     assert torch.equal(choose_last_token_forward(model)(ids, mask), expected)
 
 
