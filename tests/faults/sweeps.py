@@ -56,7 +56,8 @@ def write_config(mode: Mode, folder: Path) -> Path:
             "grace_epochs": mode.grace_epochs,
             "reduction_factor": 2,
         },
-        "train": {"batch_size": 16, "max_length": 32},
+        # The dtype that suits a CPU is measured, so on a busy machine it differs from run to run.
+        "train": {"batch_size": 16, "max_length": 32, "dtype": "float32"},
         # Workers are killed at random: none may be killed too often to be started again.
         "resources": {"max_retries": 20, "engine": mode.engine},
     }
