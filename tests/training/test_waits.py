@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from device_tensors import CUDA, DeviceTensor
 from model_folders import DECODERS, ENCODERS, MORE_DECODERS, write_folder
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
-from waits import CUDA, DeviceTensor, pretend_cuda
+from waits import pretend_cuda
 
 from sweep.config import Config
 from sweep.data import Subsets
