@@ -14,12 +14,14 @@ from sweep.training.trial import encode_cell
 
 # How long matrix multiplications are timed.
 SECONDS = 0.5
+# Tokens at a time: as many as the device needs to reach its full speed.
+TOKENS = {"cpu": 2048, "cuda": 16_384}
 
 
 def measure_matmul(device: torch.device, dtype: torch.dtype, width: int) -> float:
     """Return the floating-point operations per second of multiplications as wide as the model's
-    layers, 2048 tokens at a time, on all cores or the complete GPU."""
-    tokens = 2048
+    layers, `TOKENS` at a time, on all cores or the complete GPU."""
+    tokens = TOKENS[device.type]
     x = torch.randn(tokens, width, device=device, dtype=dtype)
     weight = torch.randn(4 * width, width, device=device, dtype=dtype)
     nn.functional.linear(x, weight)

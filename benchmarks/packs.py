@@ -138,7 +138,13 @@ def _start_pack(task: Task, specs: list[TrialSpec], folder: Path) -> Step:
         for trial in trials:
             if trial.position + 1 >= len(trial.batches):
                 trial.position = 0  # repeat the epoch: nothing is scored here
-        tokens = sum(int(part.lengths.sum()) for trial in trials for part in trial.parts)
+        # Counted on this side: a value from the device would be waited for.
+        tokens = sum(
+            trial.training.lengths[index]
+            for trial in trials
+            for part in trial.parts
+            for index in part.indices
+        )
         trainer._train(trials)
         return tokens
 
