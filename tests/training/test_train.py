@@ -200,3 +200,15 @@ def test_gradient_checkpointing_changes_no_curve(
 
 def test_activations_are_kept_where_no_gpu_is_short_of_memory(trial: SoloTrial) -> None:
     assert not needs_checkpointing(trial.base, "auto", rank=8, tokens=10**9)
+
+
+@pytest.mark.parametrize(("kept", "checkpointed"), [(0, True), (10**9, False)])
+def test_memory_that_this_process_keeps_unused_is_free_for_activations(
+    trial: SoloTrial, monkeypatch: pytest.MonkeyPatch, kept: int, checkpointed: bool
+) -> None:
+    # The driver has 10 MB left; 10,000 tokens need some 100 MB.
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**7, 10**10))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 10**9 + kept)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10**9)
+    base = replace(trial.base, device=torch.device("cuda"))
+    assert needs_checkpointing(base, "auto", rank=8, tokens=10_000) is checkpointed
