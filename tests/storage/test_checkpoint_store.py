@@ -249,8 +249,10 @@ def take_trial(
     monkeypatch: pytest.MonkeyPatch, plan: Plan, subsets: Subsets, folder: Path, **more: Any
 ) -> dict[str, Any]:
     """Let a worker of no cluster take the plan's first trial; return its first result."""
-    alone = SimpleNamespace(get_assigned_resources=dict)
+    alone = SimpleNamespace(get_assigned_resources=dict, get_accelerator_ids=dict)
     monkeypatch.setattr("sweep.workers.solo_actor.ray.get_runtime_context", lambda: alone)
+    # The worker sets it for its own process, which here is that of the tests.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     trial = object.__new__(SoloTrialActor)
     config = {"trial": plan.trials[0], "resume_epoch": 0}
     trial.setup(config, subsets=subsets, run_folder=str(folder), **more)
