@@ -87,7 +87,14 @@ class Host:
             if prepared is None:
                 return {"full": True}
             notes = [engine.shortage] if engine.shortage else []
-            return {**self._ask(lambda: engine.admit(prepared)), "notes": notes}
+
+            def admit() -> Answer:
+                if not engine.holds(loaded):
+                    return {"lost": "its pack was given up while it started"}
+                facts: Answer = engine.admit(prepared)
+                return facts
+
+            return {**self._ask(admit), "notes": notes}
 
         return self._guard(prepare)
 

@@ -145,6 +145,26 @@ def test_trials_train_while_another_starts(
         assert running.result()["epoch"] == 1
 
 
+def test_trial_whose_pack_is_given_up_while_it_starts_starts_anew(
+    host: Host,
+    specs: list[TrialSpec],
+    start: Callable[[TrialSpec], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start(specs[0])
+    real = FirstWeights.draw
+
+    def draw(weights: FirstWeights, seed: int, place: Place) -> torch.Tensor:
+        host._ask(lambda: host._lose("RuntimeError: planted") or {})
+        return real(weights, seed, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FirstWeights, "draw", draw)
+        assert "given up" in start(specs[1])["lost"]
+    assert start(specs[1])["resumed_epoch"] == 0
+    assert host.run_epoch(specs[1].trial_id)["epoch"] == 1
+
+
 def test_trials_train_while_the_checkpoint_of_another_is_written(
     host: Host,
     specs: list[TrialSpec],

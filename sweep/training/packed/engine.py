@@ -150,6 +150,10 @@ class PackedEngine(Engine):
             f"for {wanted}: the others wait; lower resources.slots to start fewer"
         )
 
+    def holds(self, loaded: Loaded) -> bool:
+        """Return whether this base model is still the one in use."""
+        return loaded.trainer is self._trainer
+
     def admit(self, prepared: Prepared) -> Facts:
         """Add a prepared trial to its pack; return the facts of its start."""
         trial, trial_id = prepared.trial, prepared.trial.spec.trial_id
@@ -198,7 +202,11 @@ class PackedEngine(Engine):
         its outcome is reported: the trial waits, and its slot is its own until then."""
         writing = self._writer.submit(self._checkpointers[trial_id].save, metrics)
         self._writes[trial_id] = self._unreported[trial_id] = writing
-        writing.add_done_callback(lambda _: self._writes.pop(trial_id, None))
+        writing.add_done_callback(lambda done: self._forget(trial_id, done))
+
+    def _forget(self, trial_id: str, done: Future[EpochResult]) -> None:
+        if self._writes.get(trial_id) is done:
+            del self._writes[trial_id]
 
     def _collect_written(self) -> dict[str, Outcome]:
         done = {each: future for each, future in self._unreported.items() if future.done()}
