@@ -17,6 +17,8 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# PyTorch 2.13 would build some of its kernels with a C compiler, which a machine may lack.
+os.environ.setdefault("TORCH_DISABLE_NATIVE_JIT", "1")
 
 import torch
 
@@ -41,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"tiny models to check ({', '.join(FAMILIES)}), sizes to time with random weights "
         f"({', '.join(SIZES)}) or folders of real models")  # fmt: skip
     add("--data", type=Path, help="folder of a corpus to time with (default: the built-in one)")
-    add("--device", choices=("auto", "cpu"), default="auto")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser
 
 
@@ -60,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # For the processes that sweeps start too.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     device = torch.device("cuda" if has_gpu() else "cpu")
+    if options.device == "cuda" and device.type != "cuda":
+        parser.error("PyTorch finds no GPU; see python -m torch.utils.collect_env")
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(

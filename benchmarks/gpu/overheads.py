@@ -60,6 +60,8 @@ def _start_packed(setting: Setting, findings: Findings, specs: Sequence[TrialSpe
         prepared = engine.prepare(loaded, spec, folder / spec.trial_id)
         setting.wait()
         done = time.perf_counter()
+        if prepared is None:
+            raise RuntimeError("the pack has no slot left")
         engine.admit(prepared)
         engine.begin_epoch(spec.trial_id)
         setting.wait()

@@ -22,7 +22,7 @@ from sweep.models.base import materialize
 from sweep.models.device import is_out_of_memory
 from sweep.models.facts import ModelFacts, TrialLoad
 from sweep.models.load_check import LoadRequest
-from sweep.models.memory import GPU_PROCESS_BYTES, estimate_memory, estimate_slot
+from sweep.models.memory import GPU_PROCESS_BYTES, estimate_memory, estimate_pack
 from sweep.models.meta_load import answer
 from sweep.plan import TrialSpec
 from sweep.training.engine import Engine
@@ -40,8 +40,9 @@ class Forecast:
 
     def needed(self, trials: int) -> int:
         """Return the bytes of a process that trains ``trials`` at a time."""
-        first = estimate_memory(self.facts, self.load)
-        return first + (trials - 1) * estimate_slot(self.facts, self.load)
+        if trials == 1:
+            return estimate_memory(self.facts, self.load)
+        return estimate_pack(self.facts, self.load).total(trials)
 
 
 def measure_speed(setting: Setting, findings: Findings) -> None:
@@ -56,7 +57,7 @@ def measure_speed(setting: Setting, findings: Findings) -> None:
 
 def _measure_model(setting: Setting, findings: Findings, name: str) -> None:
     specs = build_timed(setting, name, max(setting.amounts.packs))
-    alone, forecast = _time_solo(setting, specs[0])
+    alone, forecast = _time_solo(setting, findings, specs[0])
     _add_row(findings, name, 1, "solo", alone, alone, forecast)
     for size in setting.amounts.packs:
         obstacle = _find_obstacle(setting, size, forecast)
@@ -75,10 +76,10 @@ def build_timed(setting: Setting, name: str, count: int) -> list[TrialSpec]:
     return build_trials(setting, ref, count, recipe, samples, ranks=RANKS, labels=(LABELS,))
 
 
-def _find_obstacle(setting: Setting, size: int, forecast: Forecast) -> str:
+def _find_obstacle(setting: Setting, size: int, forecast: Forecast | None) -> str:
     if setting.left < 0:
         return "there is no time"
-    if not setting.on_gpu:
+    if not setting.on_gpu or forecast is None:
         return ""
     free, _ = torch.cuda.mem_get_info(setting.device)
     needed = forecast.needed(size)
@@ -86,11 +87,14 @@ def _find_obstacle(setting: Setting, size: int, forecast: Forecast) -> str:
     return f"it needs {needed / 1e9:.0f} GB of {free / 1e9:.0f} GB" if short else ""
 
 
-def _time_solo(setting: Setting, spec: TrialSpec) -> tuple[Timing, Forecast]:
+def _time_solo(
+    setting: Setting, findings: Findings, spec: TrialSpec
+) -> tuple[Timing, Forecast | None]:
     engine = build_solo(setting)
     engine.start(spec, setting.build_folder())
-    timing = _time(setting, engine, spec, step_solo(engine, spec))
-    forecast = forecast_memory(setting, engine, spec)
+    timing, forecast = _time(setting, engine, spec, step_solo(engine, spec)), None
+    with findings.attempt(f"{spec.model.name} can be forecast"):
+        forecast = forecast_memory(setting, engine, spec)
     release(engine)
     return timing, forecast
 
@@ -130,6 +134,7 @@ def forecast_memory(setting: Setting, engine: Engine, spec: TrialSpec) -> Foreca
         longest=longest,
         dtype=str(base.dtype).removeprefix("torch."),  # type: ignore[arg-type]
         on_gpu=setting.on_gpu,
+        pass_tokens=recipe.max_batch_tokens,
     )
     folder = materialize(spec.model, setting.models_folder, setting.subsets.training_texts)
     found = answer(LoadRequest("model", spec.model.name, folder, True, True, load=load))
@@ -145,10 +150,11 @@ def _add_row(
     engine: str,
     timing: Timing,
     alone: Timing,
-    forecast: Forecast,
+    forecast: Forecast | None,
 ) -> None:
     seconds = timing.seconds / timing.steps
-    rate, needed = timing.tokens / timing.seconds, forecast.needed(trials)
+    rate = timing.tokens / timing.seconds
+    needed = None if forecast is None else forecast.needed(trials)
     # On a CPU, what a process has taken before hides what a pack takes.
     held = timing.reserved_bytes + GPU_PROCESS_BYTES if timing.reserved_bytes else None
     findings.add(
@@ -158,6 +164,6 @@ def _add_row(
         **{"tokens/s": rate, "times solo": rate / (alone.tokens / alone.seconds)},
         **{"ms a step": 1e3 * seconds, "ms a slot-step": 1e3 * seconds / trials},
         padding=1 - timing.tokens / timing.passed if timing.passed else None,
-        **{"peak GB": held and held / 1e9, "forecast GB": needed / 1e9},
-        **{"forecast / peak": held and needed / held},
+        **{"peak GB": held and held / 1e9, "forecast GB": needed and needed / 1e9},
+        **{"forecast / peak": held and needed and needed / held},
     )

@@ -69,10 +69,17 @@ def choose_allocation(
         name: trial_resources(config, capacity, int(needs[name]) if name in needs else None, gpu)
         for name in alone
     }
+    if config.resources.gpus_per_trial == "auto":
+        # Beside a pack, which may fill a GPU's memory, there is no room for another trial.
+        apart = {name: _take_whole_gpus(share) for name, share in apart.items()}
     if alone:
         notify(f"trained alone, beside the packs: {', '.join(alone)}")
     shared = packed_resources(nodes, slots, config.resources.cpus_per_trial)
     return Allocation(engine, shared, slots, count_hosts(slots, packs, gpu), apart)
+
+
+def _take_whole_gpus(share: dict[str, float]) -> dict[str, float]:
+    return {**share, "GPU": max(1.0, share["GPU"])} if share.get("GPU") else share
 
 
 def list_unpackable(setup: RunSetup) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sweep.cluster.visible_gpus import show_gpus
 from sweep.plan import Capacity
 from sweep.workers.lost_gpu import GpuLostError, end_process
+from sweep.workers.own_torch import prepare_torch
 
 if TYPE_CHECKING:
     from sweep.data import Subsets
@@ -211,11 +212,9 @@ class Host:
 def _build_engine(
     subsets: "Subsets", run_folder: str | None, threads: int, capacities: Mapping[str, Capacity]
 ) -> "PackedEngine":
-    import torch
-
+    prepare_torch(threads)
     from sweep.storage.run_folder import MODELS_NAME
     from sweep.training.packed.engine import PackedEngine
 
-    torch.set_num_threads(max(1, threads))
     folder = run_folder or tempfile.mkdtemp(prefix="sweep-")
     return PackedEngine(subsets, Path(folder) / MODELS_NAME, capacities)

@@ -159,6 +159,12 @@ class HostPool:
         for number in [n for n in here if n not in busy][: max(0, spare)]:
             ray.kill(self._hosts.pop(number).actor)
 
+    def vacate(self, location: Location) -> None:
+        """End the hosts at ``location`` without a trial, since they hold memory."""
+        busy = set(self._homes.values())
+        for number in [n for n in self._at(location) if n not in busy]:
+            ray.kill(self._hosts.pop(number).actor)
+
     def forget(self, trial_id: str) -> None:
         """Forget a trial that has ended; its host may end with it."""
         number = self._homes.pop(trial_id, None)

@@ -3,9 +3,11 @@ these."""
 
 from typing import Any
 
+import ray
+
 from sweep.data import Subsets
 from sweep.storage.events import EpochResult
-from sweep.workers.packed_actor import HostedEngine, PackedTrialActor
+from sweep.workers.packed_actor import HostedEngine, PackedTrialActor, find_location
 from sweep.workers.solo_actor import build_solo_engine, end_if_late
 from sweep.workers.trial_actor import TrialEngine
 
@@ -25,6 +27,7 @@ class MixedTrialActor(PackedTrialActor):
     ) -> None:
         """Prepare the actor, once; further trials come through ``reset_config``."""
         self._subsets = subsets
+        self._hosts = hosts
         self._alone = alone
         self._max_epoch_seconds = max_epoch_seconds
         self._hosted = HostedEngine(hosts, max_epoch_seconds)
@@ -37,6 +40,9 @@ class MixedTrialActor(PackedTrialActor):
                 self._own.discard()
             self._engine = self._hosted
         else:
+            location = find_location()
+            if location[1] is not None:
+                ray.get(self._hosts.vacate.remote(location), timeout=self._max_epoch_seconds)
             if self._own is None and self._subsets is not None:
                 self._own = build_solo_engine(self._subsets, self._scratch)
             self._engine = self._own or self._hosted

@@ -12,6 +12,7 @@ from sweep.cluster.visible_gpus import show_assigned_gpus
 from sweep.data import Subsets
 from sweep.storage.events import EpochResult
 from sweep.storage.run_folder import MODELS_NAME
+from sweep.workers.own_torch import prepare_torch
 from sweep.workers.trial_actor import TrialEngine, TuneTrial
 
 
@@ -48,13 +49,10 @@ class SoloTrialActor(TuneTrial):
 def build_solo_engine(subsets: Subsets, scratch: Path) -> TrialEngine:
     """Return an engine that trains in this actor, on the GPUs and as many threads as it has."""
     show_assigned_gpus()
+    prepare_torch(int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
     # Imported here because the driver, which starts without torch, imports this module too.
-    import torch
-
     from sweep.training.solo import SoloEngine
 
-    cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
-    torch.set_num_threads(max(1, int(cpus)))
     return SoloEngine(subsets, scratch / MODELS_NAME)
 
 

@@ -128,3 +128,19 @@ def test_host_that_has_ended_is_replaced() -> None:
     assert [books.ask("a", "a"), books.ask("a2", "a")] == [1, 2]
     books.dead = {1}
     assert [books.ask("a", "a"), books.ask("a2", "a")] == [3, 2]
+
+
+def test_hosts_without_trials_make_room_for_a_trial_that_trains_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed: list[Any] = []
+    monkeypatch.setattr(hosts.ray, "kill", killed.append)
+    books = Books(slots=2)
+    other = ("node", "1")
+    assert [books.ask("a", "a", GPU), books.ask("b", "b", other)] == [1, 2]
+    books.vacate(GPU)
+    assert killed == []
+    books.forget("a")
+    books.vacate(GPU)
+    assert killed == [1]
+    assert books.ask("c", "c", GPU) == 3
