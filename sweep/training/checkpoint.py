@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] |
     return {file.stem: load_file(file) for file in files}, state
 
 
-def best_weights(groups: dict[str, Tensors]) -> Tensors:
+def best_weights(groups: Mapping[str, Tensors]) -> Tensors:
     """Return the weights of the best epoch in a checkpoint's groups. Where that is the newest
     epoch, its weights are stored once."""
     return groups.get(BEST) or groups[WEIGHTS]

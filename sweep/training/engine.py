@@ -1,5 +1,6 @@
 """What engines share: a base model kept between trials, tokenized texts, and checkpoints."""
 
+import gc
 import platform
 import time
 from pathlib import Path
@@ -42,6 +43,8 @@ class Engine:
         if self._base is None or self._encoder is None or self._base.ref != ref:
             # Drop the old one first: two do not fit on a small GPU.
             self._base = self._encoder = None
+            # Some models refer to themselves, so their memory is free only after a collection.
+            gc.collect()
             self._source = materialize(ref, self._models_folder, self._subsets.training_texts)
             self._base = load_base(ref, self._source, spec.recipe.dtype, self._device)
             choose_attention(self._base.model, spec.recipe.max_length)
@@ -69,6 +72,7 @@ class Engine:
     def discard(self) -> None:
         """Drop the base model; the next trial loads it afresh."""
         self._base = self._encoder = None
+        gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

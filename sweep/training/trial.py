@@ -160,7 +160,9 @@ class Trial(ABC):
 
     def _explain_divergence(self, kind: str) -> str:
         # The base model's weights may be at fault.
-        broken = [name for name, value in self.frozen_weights() if not bool(value.isfinite().all())]
+        named = self.frozen_weights()
+        finite = torch.stack([value.isfinite().all() for _, value in named]).tolist()
+        broken = [name for (name, _), is_finite in zip(named, finite, strict=True) if not is_finite]
         remedy = "" if self.loss_scale() is None else OVERFLOW_REMEDY
         if not broken:
             return f"the {kind} loss is not finite{remedy}"
@@ -188,11 +190,6 @@ class Trial(ABC):
             progress.val_macro_f1 = score.macro_f1
             progress.val_loss = score.loss
             self.remember_best_weights()
-
-    def load_best_weights(self, best: Tensors) -> None:
-        """Take ``best``, from a checkpoint, as the best weights."""
-        device = self.trainable_weights()[0][1].device
-        self.best = {name: value.to(device) for name, value in best.items()}
 
     def is_last_epoch(self) -> bool:
         """Return whether the trial ends with this epoch: its last, or its patience has run out."""
@@ -257,13 +254,18 @@ class Trial(ABC):
         groups, state = found
         if WEIGHTS not in groups:
             return False
+        self.load_groups(groups)
+        self.progress = Progress(**state["progress"])
+        return True
+
+    def load_groups(self, groups: Mapping[str, Tensors]) -> None:
+        """Load what ``read_groups`` returned of a trial that goes on."""
         with torch.no_grad():
             for name, value in self.trainable_weights():
                 value.copy_(groups[WEIGHTS][name])
         self.load_optimizer_state(groups[OPTIMIZER])
-        self.load_best_weights(best_weights(groups))
-        self.progress = Progress(**state["progress"])
-        return True
+        device = self.trainable_weights()[0][1].device
+        self.best = {name: value.to(device) for name, value in best_weights(groups).items()}
 
 
 def encode_cell(encoder: Encoder, data: CellData) -> TrialTexts:

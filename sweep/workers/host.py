@@ -57,6 +57,8 @@ class Host:
         self._make = partial(_build_engine, subsets, run_folder, threads, capacities)
         self._requests: queue.Queue[Callable[[], None]] = queue.Queue()
         self._waiting: dict[str, Future[Answer]] = {}
+        # The start of each trial that counts: its latest, unless the trial was closed since.
+        self._starting: dict[str, object] = {}
         self._engine: PackedEngine | None = None
         # Why this process is about to end.
         self._lost = ""
@@ -71,10 +73,13 @@ class Host:
         All that takes long happens in this call's own thread, while the others train.
         """
 
+        ticket = object()
+
         def load() -> Answer:
             self._answer(spec.trial_id, {"lost": "the trial was restarted"})
             engine, started = self._take_engine(), time.perf_counter()
             engine.close(spec.trial_id)
+            self._starting[spec.trial_id] = ticket
             return {"loaded": (engine, engine.load(spec), started)}
 
         answer = self._ask(load)
@@ -87,11 +92,15 @@ class Host:
             prepared = engine.prepare(loaded, spec, *settings)
             if prepared is None:
                 return {"full": True}
-            notes = [engine.shortage] if engine.shortage else []
+            shortage = engine.describe_shortage(loaded)
+            notes = [] if shortage is None else [shortage]
 
             def admit() -> Answer:
                 if not engine.holds(loaded):
                     return {"lost": "its pack was given up while it started"}
+                if self._starting.get(spec.trial_id) is not ticket:
+                    engine.drop(prepared)
+                    return {"lost": "the trial was closed, or started again, while it started"}
                 facts: Answer = engine.admit(prepared)
                 return facts
 
@@ -118,6 +127,7 @@ class Host:
 
         def run() -> Answer:
             self._answer(trial_id, {"lost": "the trial was closed"})
+            self._starting.pop(trial_id, None)
             if self._engine is not None:
                 self._engine.close(trial_id)
             return {}
@@ -193,8 +203,11 @@ class Host:
         end_process(reason)
 
     def _lose(self, reason: str) -> None:
-        if self._engine is not None:
-            self._engine.discard()
+        try:
+            if self._engine is not None:
+                self._engine.discard()
+        except Exception as error:  # what is left of the pack is in an unknown state
+            self._end(f"the step of its pack failed ({reason[:200]}), and so did its end: {error}")
         for trial_id in list(self._waiting):
             self._answer(trial_id, {"lost": f"the step of its pack failed ({reason[:200]})"})
 

@@ -155,7 +155,7 @@ def test_trial_whose_pack_is_given_up_while_it_starts_starts_anew(
     real = FirstWeights.draw
 
     def draw(weights: FirstWeights, seed: int, place: Place) -> torch.Tensor:
-        host._ask(lambda: host._lose("RuntimeError: planted") or {})
+        host._requests.put(lambda: host._lose("RuntimeError: planted"))
         return real(weights, seed, place)
 
     with monkeypatch.context() as patch:
@@ -221,3 +221,55 @@ def test_slot_of_a_trial_that_is_closed_is_its_own_until_its_checkpoint_is_writt
         # A trial that comes again waits for its own checkpoint, and finds it.
         again = host.start(specs[0], str(tmp_path / specs[0].trial_id), 1, False)
         assert again["resumed_epoch"] == 1
+
+
+def test_start_that_was_overtaken_by_another_of_its_trial_leaves_no_trace(
+    host: Host,
+    specs: list[TrialSpec],
+    start: Callable[[TrialSpec], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawing, go_on, real = threading.Event(), threading.Event(), FirstWeights.draw
+
+    def draw(weights: FirstWeights, seed: int, place: Place) -> torch.Tensor:
+        if not drawing.is_set():
+            drawing.set()
+            assert go_on.wait(20)
+        return real(weights, seed, place)
+
+    start(specs[1])
+    monkeypatch.setattr(FirstWeights, "draw", draw)
+    with ThreadPoolExecutor() as pool:
+        overtaken = pool.submit(start, specs[0])
+        assert drawing.wait(20)
+        assert "resumed_epoch" in start(specs[0])
+        running = pool.submit(host.run_epoch, specs[0].trial_id)
+        go_on.set()
+        assert "started again" in overtaken.result()["lost"]
+        assert running.result()["epoch"] == 1
+    host.close(specs[0].trial_id)
+    host.close(specs[1].trial_id)
+    engine = host._engine
+    assert engine is not None and engine._trainer is not None
+    assert sorted(engine._trainer.pack._free) == [0, 1, 2, 3]
+
+
+def test_trial_that_is_closed_while_it_starts_leaves_no_trace(
+    host: Host,
+    specs: list[TrialSpec],
+    start: Callable[[TrialSpec], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = FirstWeights.draw
+
+    def draw(weights: FirstWeights, seed: int, place: Place) -> torch.Tensor:
+        host.close(specs[0].trial_id)
+        return real(weights, seed, place)
+
+    start(specs[1])
+    monkeypatch.setattr(FirstWeights, "draw", draw)
+    assert "closed" in start(specs[0])["lost"]
+    engine = host._engine
+    assert engine is not None and engine._trainer is not None
+    assert sorted(engine._trainer.pack._free) == [1, 2, 3]
+    assert engine.trials == [specs[1].trial_id]

@@ -16,7 +16,7 @@ def cuda_build_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_process_whose_gpu_does_not_work_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "3")
-    with pytest.raises(GpuLostError, match="GPU 3 was assigned .* nvidia-smi"):
+    with pytest.raises(GpuLostError, match=r"GPU 3 was assigned .* nvidia-smi"):
         prepare_torch(torch.get_num_threads())
 
 

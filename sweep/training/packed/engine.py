@@ -2,24 +2,24 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sweep.data import Subsets
 from sweep.models.base import Base
-from sweep.models.device import name_device
+from sweep.models.device import is_out_of_memory, name_device
 from sweep.plan import Capacity, TrialSpec
-from sweep.storage.events import EpochResult, Facts
+from sweep.storage.events import Facts
 from sweep.training.batches import Encoder
 from sweep.training.engine import Checkpointer, Engine
 from sweep.training.packed.pack import PackFullError
 from sweep.training.packed.trainer import PackTrainer
 from sweep.training.packed.trial import PackedTrial
+from sweep.training.packed.writer import CheckpointWriter, Outcome
 
-# An epoch's metrics with the trial's totals, or why there are none.
-Outcome = EpochResult | Exception
 # Seconds that ``advance`` waits for a checkpoint when there is no step to take: short, so that the
 # caller can start a trial meanwhile.
 WAIT_SECONDS = 0.01
@@ -61,11 +61,11 @@ class PackedEngine(Engine):
         self._capacities = capacities
         self._trainer: PackTrainer | None = None
         self._checkpointers: dict[str, Checkpointer] = {}
-        self._writer = ThreadPoolExecutor(1, "checkpoints")
-        self._writes: dict[str, Future[EpochResult]] = {}
-        # Those of ``_writes`` whose outcome ``advance`` has yet to return.
-        self._unreported: dict[str, Future[EpochResult]] = {}
+        self._writer = CheckpointWriter()
         self._encoding = threading.Lock()
+        # How many calls of ``prepare`` are under way.
+        self._preparing = 0
+        self._prepared = threading.Condition()
 
     def start(
         self,
@@ -105,8 +105,39 @@ class PackedEngine(Engine):
         """Do what a start takes without the training thread: tokenize, draw first weights, read the
         checkpoint. Return None if all slots are taken. ``started`` is when the start began
         (``time.perf_counter``)."""
+        arguments = (loaded, spec, checkpoints, resume_epoch, half_batches)
         started = started or time.perf_counter()
-        self._wait_for_writing([spec.trial_id])
+        with self._count_preparation():
+            try:
+                return self._prepare(*arguments, started)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Once more between two passes of the others, when memory is free that these take.
+            with loaded.trainer.pack.exclusive:
+                return self._prepare(*arguments, started)
+
+    @contextmanager
+    def _count_preparation(self) -> Iterator[None]:
+        with self._prepared:
+            self._preparing += 1
+        try:
+            yield
+        finally:
+            with self._prepared:
+                self._preparing -= 1
+                self._prepared.notify_all()
+
+    def _prepare(
+        self,
+        loaded: Loaded,
+        spec: TrialSpec,
+        checkpoints: Path,
+        resume_epoch: int,
+        half_batches: bool,
+        started: float,
+    ) -> Prepared | None:
+        self._writer.wait(spec.trial_id)
         data = self.get_cell_data(spec.cell)
         with self._encoding:
             for subset in (data.training, data.validation, data.test):
@@ -129,19 +160,12 @@ class PackedEngine(Engine):
             return loaded.trainer.prepare(spec, loaded.encoder, data, half_batches)
         except PackFullError:
             # A trial that was closed keeps its slot until its checkpoint is written.
-            self._wait_for_writing(list(self._writes))
+            self._writer.wait()
             return loaded.trainer.prepare(spec, loaded.encoder, data, half_batches)
 
-    def _wait_for_writing(self, trial_ids: Sequence[str]) -> None:
-        """Return once the checkpoints of these trials that are being written are complete."""
-        wait([writing for each in trial_ids if (writing := self._writes.get(each)) is not None])
-
-    @property
-    def shortage(self) -> str | None:
-        """A sentence where the pack has fewer slots than it should; None where it has all."""
-        if self._trainer is None:
-            return None
-        pack = self._trainer.pack
+    def describe_shortage(self, loaded: Loaded) -> str | None:
+        """Return a sentence if the pack has fewer slots than it should, else None."""
+        pack = loaded.trainer.pack
         slots, wanted = pack.capacity.slots, self._capacities[pack.base.ref.name].slots
         if slots == wanted:
             return None
@@ -163,10 +187,14 @@ class PackedEngine(Engine):
         try:
             prepared.trainer.join(trial)
         except Exception:
-            trial.pack.free(trial.place)
+            self.drop(prepared)
             raise
         self._checkpointers[trial_id] = prepared.checkpointer
         return prepared.facts
+
+    def drop(self, prepared: Prepared) -> None:
+        """Give up a prepared trial."""
+        prepared.trial.pack.free(prepared.trial.place)
 
     def begin_epoch(self, trial_id: str) -> None:
         if self._trainer is None or trial_id not in self._trainer.trials:
@@ -176,7 +204,7 @@ class PackedEngine(Engine):
     @property
     def busy(self) -> bool:
         """Whether any trial is in an epoch, or waits for its checkpoint."""
-        return bool(self._unreported) or (self._trainer is not None and self._trainer.busy)
+        return self._writer.pending or (self._trainer is not None and self._trainer.busy)
 
     @property
     def trials(self) -> list[str]:
@@ -186,59 +214,34 @@ class PackedEngine(Engine):
     def advance(self) -> dict[str, Outcome]:
         """Take a step of every trial that is in an epoch; return the outcomes of epochs that are
         over, by trial id, once their checkpoints are written."""
+        if self._trainer is None or not self._trainer.busy:
+            return self._writer.collect(WAIT_SECONDS)
         outcomes: dict[str, Outcome] = {}
-        if self._trainer is not None and self._trainer.busy:
-            for trial, outcome in self._trainer.advance():
-                if isinstance(outcome, Exception):
-                    outcomes[trial.spec.trial_id] = outcome
-                else:
-                    self._write(trial.spec.trial_id, outcome)
-        elif self._unreported:
-            wait(self._unreported.values(), WAIT_SECONDS, FIRST_COMPLETED)
-        return outcomes | self._collect_written()
-
-    def _write(self, trial_id: str, metrics: EpochResult) -> None:
-        """Have the checkpoint of a trial's epoch written. Nothing changes what goes into it until
-        its outcome is reported: the trial waits, and its slot is its own until then."""
-        writing = self._writer.submit(self._checkpointers[trial_id].save, metrics)
-        self._writes[trial_id] = self._unreported[trial_id] = writing
-        writing.add_done_callback(lambda done: self._forget(trial_id, done))
-
-    def _forget(self, trial_id: str, done: Future[EpochResult]) -> None:
-        if self._writes.get(trial_id) is done:
-            del self._writes[trial_id]
-
-    def _collect_written(self) -> dict[str, Outcome]:
-        done = {each: future for each, future in self._unreported.items() if future.done()}
-        for trial_id in done:
-            del self._unreported[trial_id]
-        return {trial_id: _read(future) for trial_id, future in done.items()}
+        for trial, outcome in self._trainer.advance():
+            trial_id = trial.spec.trial_id
+            if isinstance(outcome, Exception):
+                outcomes[trial_id] = outcome
+            else:
+                # Nothing changes what goes into the checkpoint until the outcome is reported: the
+                # trial waits, and its slot is its own until then.
+                save = partial(self._checkpointers[trial_id].save, outcome)
+                self._writer.write(trial_id, save)
+        return outcomes | self._writer.collect()
 
     def close(self, trial_id: str) -> None:
         """End a trial; the base model and the other trials stay."""
         trial = self._trainer.leave(trial_id) if self._trainer is not None else None
         self._checkpointers.pop(trial_id, None)
-        self._unreported.pop(trial_id, None)
-        if trial is None:
-            return
-        pack, place = trial.pack, trial.place
-        writing = self._writes.get(trial_id)
-        if writing is None:
-            pack.free(place)
-        else:
-            # Its checkpoint is still read from its slot.
-            writing.add_done_callback(lambda _: pack.free(place))
+        if trial is not None:
+            # Its checkpoint may still be read from its slot.
+            self._writer.leave(trial_id, partial(trial.pack.free, trial.place))
 
     def discard(self) -> None:
-        """End all trials and drop the base model too."""
-        wait(self._writes.values())
+        """End all trials and drop the base model too, once no other thread works with it."""
+        with self._prepared:
+            self._prepared.wait_for(lambda: not self._preparing)
+        for trial_id in self.trials:
+            self.close(trial_id)
+        self._writer.wait()
         self._trainer = None
-        self._checkpointers, self._writes, self._unreported = {}, {}, {}
         super().discard()
-
-
-def _read(written: Future[EpochResult]) -> Outcome:
-    try:
-        return written.result()
-    except Exception as error:  # a checkpoint that fails must not end the other trials
-        return error

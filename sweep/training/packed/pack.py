@@ -16,7 +16,7 @@ from sweep.errors import ModelError
 from sweep.models.base import Base
 from sweep.models.device import PeakMemory, cast_to
 from sweep.models.heads import is_plain
-from sweep.models.methods import attach_adapter, detach, lora_of
+from sweep.models.methods import attach_adapter, detach, lora_of, set_checkpointing
 from sweep.models.transfer import to_device
 from sweep.plan import Candidate, Capacity, TrialSpec
 from sweep.training.checkpoint import Tensors
@@ -93,6 +93,7 @@ class Pack:
     ) -> tuple[list[LayerShape], Tensors, int]:
         """Return the layers that PEFT adapts for ``candidate``, the weights that it draws, and how
         many parameters the model then has."""
+        checkpointing = self.base.model.is_activation_checkpointing
         with self._unplugged():
             model = attach_adapter(self.base, labels, candidate, seed)
             try:
@@ -109,6 +110,7 @@ class Pack:
                 return layers, drawn, sum(p.numel() for p in model.parameters())
             finally:
                 detach(self.base, model)
+                set_checkpointing(self.base, checkpointing)
 
     def _draws_like(self, drawn: Tensors) -> bool:
         """Return whether the pack draws first weights as PEFT did those in ``drawn``."""
@@ -249,10 +251,14 @@ class Pack:
         """Make a trial's weights its best ones again."""
         self.stacks.row("weights", place).copy_(self.stacks.row("best", place))
 
-    def load_best(self, place: Place, best: Mapping[str, torch.Tensor]) -> None:
-        """Remember ``best``, by PEFT's names, as a trial's best weights."""
-        for name, value in self.name_row(self.stacks.row("best", place), place):
-            value.copy_(best[name])
+    def load_row(self, stack: str, place: Place, named: Mapping[str, torch.Tensor]) -> None:
+        """Fill a trial's row of ``stack`` with values by PEFT's names; those that are missing are
+        0. A GPU is waited for once."""
+        row = torch.zeros(self.shape.used(place.rank))
+        for name, value in self.name_row(row, place):
+            if name in named:
+                value.copy_(named[name])
+        self.stacks.row(stack, place).copy_(row)
 
     def optimizer_state(self, place: Place, rows: Mapping[str, Any] | None = None) -> Tensors:
         """Return a trial's AdamW state by the names of ``flatten_adamw_state``, and its loss scale
@@ -274,9 +280,10 @@ class Pack:
         returned."""
         stacks = self.stacks
         for key, stack in (("exp_avg", "means"), ("exp_avg_sq", "squares")):
-            for name, value in self.name_row(stacks.row(stack, place), place):
-                if f"{name}/{key}" in flat:
-                    value.copy_(flat[f"{name}/{key}"])
+            suffix = f"/{key}"
+            moments = {n.removesuffix(suffix): v for n, v in flat.items() if n.endswith(suffix)}
+            if moments:
+                self.load_row(stack, place, moments)
         if f"{self._head_name}/step" in flat:
             stacks.steps.data[place.slot] = flat[f"{self._head_name}/step"].to(stacks.device)
         if stacks.loss_scales:

@@ -10,7 +10,7 @@ from torch import nn
 
 from sweep.data import CellData
 from sweep.models.base import Base
-from sweep.models.device import is_out_of_memory
+from sweep.models.device import is_gpu_lost, is_out_of_memory
 from sweep.models.methods import needs_checkpointing, set_checkpointing
 from sweep.models.transfer import to_device
 from sweep.plan import Capacity, TrialSpec
@@ -91,7 +91,8 @@ class PackTrainer:
         tokens = min(max_tokens, sum(trial.widest for trial in each))
         rank = max((trial.place.rank for trial in each), default=1)
         wanted = [trial.spec.recipe.gradient_checkpointing for trial in each]
-        set_checkpointing(base, any(needs_checkpointing(base, w, rank, tokens) for w in wanted))
+        with self.pack.exclusive:
+            set_checkpointing(base, any(needs_checkpointing(base, w, rank, tokens) for w in wanted))
         self.max_tokens = max_tokens
 
     @property
@@ -219,8 +220,13 @@ class PackTrainer:
 
 
 def _try_alone(trial: PackedTrial, run: Callable[[], None]) -> None:
-    """Run what concerns ``trial`` alone; it fails alone if memory runs out."""
-    trial.failure = trial.failure or _catch_out_of_memory(run)
+    """Run what concerns ``trial`` alone, and fails alone."""
+    try:
+        trial.failure = _catch_out_of_memory(run)
+    except Exception as error:
+        if is_gpu_lost(error):
+            raise
+        trial.failure = error
 
 
 def _catch_out_of_memory(run: Callable[..., None], *arguments: Any) -> Exception | None:

@@ -13,7 +13,7 @@ from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult
 from sweep.training.batches import Encoded, Encoder, order_scoring
-from sweep.training.checkpoint import BEST, OPTIMIZER, WEIGHTS, Tensors
+from sweep.training.checkpoint import BEST, OPTIMIZER, WEIGHTS, Tensors, best_weights
 from sweep.training.packed.dropout import Dropout
 from sweep.training.packed.microbatches import MicroBatch, TextTensors, cut_batches, upload
 from sweep.training.packed.pack import Pack
@@ -84,8 +84,11 @@ class PackedTrial(Trial):
     def restore_best_weights(self) -> None:
         self.pack.restore_best(self.place)
 
-    def load_best_weights(self, best: Tensors) -> None:
-        self.pack.load_best(self.place, best)
+    def load_groups(self, groups: Mapping[str, Tensors]) -> None:
+        pack, place = self.pack, self.place
+        pack.load_row("weights", place, groups[WEIGHTS])
+        pack.load_row("best", place, best_weights(groups))
+        pack.load_optimizer_state(place, groups[OPTIMIZER])
 
     def read_groups(self, wanted: Set[str]) -> dict[str, Tensors]:
         """Return the groups of a checkpoint's tensors that are ``wanted``, in this machine's
@@ -101,7 +104,8 @@ class PackedTrial(Trial):
                 if group in wanted
             }
             if OPTIMIZER in wanted:
-                groups[OPTIMIZER] = pack.optimizer_state(place, rows)
+                state = pack.optimizer_state(place, rows)
+                groups[OPTIMIZER] = {name: value.cpu() for name, value in state.items()}
         return groups
 
     def _beside(self) -> "nullcontext[None] | torch.cuda.StreamContext":
@@ -268,9 +272,9 @@ def build_packed_trial(
         Phase.VALIDATING: texts.validation,
         Phase.TESTING: texts.test,
     }
-    uploaded = {phase: upload(encoded, pad_id, device) for phase, encoded in named.items()}
     place = pack.take(spec)
     try:
+        uploaded = {phase: upload(encoded, pad_id, device) for phase, encoded in named.items()}
         pack.fill(spec, place)
     except Exception:
         pack.free(place)

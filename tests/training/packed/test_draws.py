@@ -8,7 +8,7 @@ from model_folders import DECODERS, MORE_DECODERS, write_folder
 
 from sweep.models.base import load_base
 from sweep.models.heads import is_plain
-from sweep.models.methods import attach_adapter, detach
+from sweep.models.methods import attach_adapter, detach, set_checkpointing
 from sweep.plan import Candidate, Capacity, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.pack import Pack
 
@@ -77,3 +77,18 @@ def test_weights_that_the_pack_cannot_draw_itself_are_drawn_by_the_libraries(
         pack.fill(spec, place)
         rows.append(pack.stacks.row("weights", place))
     assert torch.equal(*rows)
+
+
+def test_drawing_by_the_libraries_leaves_gradient_checkpointing_as_it_is(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "m", FAMILIES["llama"]())
+    ref = ModelRef("m", str(tmp_path / "m"), "x")
+    base = load_base(ref, ref.path, "float32", torch.device("cpu"))
+    monkeypatch.setattr("sweep.training.packed.pack._read_deviation", lambda model: 0.5)
+    pack = Pack(base, Capacity(2, 4, 4))
+    set_checkpointing(base, True)
+    spec = build_spec(plan, 4, 3, seed=5)
+    pack.fill(spec, pack.take(spec))
+    assert not pack.draws_alone
+    assert base.model.is_activation_checkpointing

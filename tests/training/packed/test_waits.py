@@ -56,7 +56,7 @@ class WatchedEngine(PackedEngine):
 
     def __init__(self, subsets: Subsets, models_folder: Path, waits: list[Any]) -> None:
         super().__init__(subsets, models_folder, {"tiny": Capacity(3, 8, 4)})
-        self._writer = Inline(waits)
+        self._writer._thread = Inline(waits)
         self.waits = waits
 
 
