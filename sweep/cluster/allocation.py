@@ -127,8 +127,15 @@ def count_slots(resources: ResourcesConfig, machine: Machine, memory_bytes: int)
     slots = int(machine.cpus // resources.cpus_per_trial)
     gpus = trial_gpus(resources, machine, memory_bytes)
     if gpus:
-        slots = min(slots, int(len(machine.gpus) / gpus))
+        slots = min(slots, _count_shares(len(machine.gpus), gpus))
     return max(1, slots)
+
+
+def _count_shares(gpus: int, share: float) -> int:
+    """Return how many trials with ``share`` each fit on ``gpus``; a fraction is of one GPU."""
+    if share >= 1:
+        return int(gpus / share)
+    return gpus * (10_000 // max(1, round(10_000 * share)))
 
 
 def packed_resources(nodes: list[dict[str, float]], slots: int, cpus: float) -> dict[str, float]:

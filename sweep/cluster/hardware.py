@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,26 @@ GPU_TERAFLOPS = {
     "T4": 65.0,
 }
 UNKNOWN_GPU_TERAFLOPS = 60.0
+# The same in float32, from the same data sheets: not on tensor cores, since PyTorch multiplies
+# float32 matrices in TF32 only if told to (``torch.backends.cuda.matmul.allow_tf32``).
+GPU_FLOAT32_TERAFLOPS = {
+    "B200": 75.0,
+    "H200": 67.0,
+    "H100": 67.0,
+    "A100": 19.5,
+    "L40": 90.5,
+    "L4": 30.3,
+    "A40": 37.4,
+    "A10": 31.2,
+    "RTX 4090": 82.6,
+    "RTX 3090": 35.6,
+    "V100": 15.7,
+    "T4": 8.1,
+}
+# A quarter of the above, as on L4, A40 and A10.
+UNKNOWN_GPU_FLOAT32_TERAFLOPS = 15.0
+# What ``nvidia-smi`` is asked of each GPU.
+CARD_FIELDS = "name,memory.total,uuid,mig.mode.current"
 # Memory by Ray's name for the GPU, as listed by ``nvidia-smi``; the smaller of two variants.
 GPU_MEBIBYTES = {
     "B200": 183_359,
@@ -42,8 +63,18 @@ GPU_MEBIBYTES = {
 
 @dataclass(frozen=True)
 class Gpu:
+    """A GPU or, where it is split into MIG devices, one of these; 0 bytes if they are unknown."""
+
     name: str
     memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU as ``nvidia-smi`` lists it, and its UUID."""
+
+    gpu: Gpu
+    uuid: str
 
 
 @dataclass(frozen=True)
@@ -74,33 +105,73 @@ def _find_memory() -> int:
 
 
 def find_gpus() -> tuple[Gpu, ...]:
-    """Return the NVIDIA GPUs that ``nvidia-smi`` lists, in its order; none if it is missing."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not shutil.which("nvidia-smi"):
+    """Return the NVIDIA GPUs that ``nvidia-smi`` lists, or those of them that the environment
+    variable CUDA_VISIBLE_DEVICES names; none if ``nvidia-smi`` is missing."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible == "" or not shutil.which("nvidia-smi"):
         return ()
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", f"--query-gpu={CARD_FIELDS}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    return parse_gpus(answer.stdout)
+    return choose_visible(parse_cards(answer.stdout), visible)
 
 
-def parse_gpus(text: str) -> tuple[Gpu, ...]:
-    """Return the GPUs in lines of ``name, memory in MiB``; other lines are ignored."""
+def parse_cards(text: str) -> list[Card]:
+    """Return the GPUs in lines of ``CARD_FIELDS``, memory in MiB; other lines are ignored."""
     found = []
     for line in text.splitlines():
-        name, _, memory = line.rpartition(",")
-        if name and memory.strip().isdigit():
-            found.append(Gpu(name.strip(), int(memory) * 2**20))
+        fields = [field.strip() for field in line.rsplit(",", 3)]
+        if len(fields) == 4:
+            name, memory, uuid, mig = fields
+            # A process on a card that is split gets a part of this memory.
+            known = memory.isdigit() and mig != "Enabled"
+            found.append(Card(Gpu(name, int(memory) * 2**20 if known else 0), uuid))
+    return found
+
+
+def choose_visible(cards: Sequence[Card], visible: str | None) -> tuple[Gpu, ...]:
+    """Return the GPUs that ``visible``, the value of CUDA_VISIBLE_DEVICES, names by index, UUID or
+    MIG id, in its order; all without one.
+
+    As in CUDA, nothing counts from the first name on that is not found (CUDA C++ Programming Guide,
+    "CUDA Environment Variables"). An index is the one of ``nvidia-smi``, which is CUDA's where all
+    GPUs are of one kind.
+    """
+    if visible is None:
+        return tuple(card.gpu for card in cards)
+    found: list[Gpu] = []
+    for name in visible.split(","):
+        gpu = _find_gpu(cards, name.strip())
+        # Ray offers no more GPUs than there are cards, into however many parts these are split.
+        if gpu is None or len(found) == len(cards):
+            break
+        found.append(gpu)
     return tuple(found)
 
 
-def assume_gpu_flops(name: str) -> tuple[float, bool]:
-    """Return a GPU's peak operations per second, and whether its name is in the table."""
-    for known, teraflops in GPU_TERAFLOPS.items():
+def _find_gpu(cards: Sequence[Card], name: str) -> Gpu | None:
+    if name.isdecimal():
+        return cards[int(name)].gpu if int(name) < len(cards) else None
+    if name.startswith("MIG-"):
+        # Older ids contain the card's: MIG-GPU-<UUID>/<instance>/<instance>.
+        of_card = [card for card in cards if card.uuid in name] or cards
+        return Gpu(of_card[0].gpu.name, 0) if of_card else None
+    matching = [card.gpu for card in cards if name and card.uuid.startswith(name)]
+    return matching[0] if len(matching) == 1 else None
+
+
+def assume_gpu_flops(name: str, dtype: str) -> tuple[float, bool]:
+    """Return a GPU's peak operations per second in the number format ``dtype``, and whether its
+    name is in the table."""
+    table, unknown = GPU_TERAFLOPS, UNKNOWN_GPU_TERAFLOPS
+    if dtype == "float32":
+        table, unknown = GPU_FLOAT32_TERAFLOPS, UNKNOWN_GPU_FLOAT32_TERAFLOPS
+    for known, teraflops in table.items():
         if known in name:
             return teraflops * 1e12, True
-    return UNKNOWN_GPU_TERAFLOPS * 1e12, False
+    return unknown * 1e12, False
 
 
 def assume_gpu_memory(name: str) -> int:

@@ -64,7 +64,7 @@ def find_gpu_memory(spec: ClusterSpec | None = None) -> int | None:
     answers = _ask(nodes, _list_gpu_memory)
     found = [size for answer in answers.values() for size in answer]
     coming = [gpu.memory_bytes for gpu in list_gpus(spec or ClusterSpec())]
-    if not found and 0 in coming:
+    if 0 in (found or coming):
         return None
     return min(filter(None, [*found, *coming]), default=None)
 

@@ -3,6 +3,7 @@
 import copy
 import ctypes
 import platform
+import re
 import resource
 import sys
 import time
@@ -10,6 +11,7 @@ import time
 import torch
 from transformers import PreTrainedModel
 
+from sweep.errors import first_line
 from sweep.models.float16 import store_in_float16
 from sweep.models.last_token import LastTokenForward, choose_last_token_forward
 
@@ -42,8 +44,16 @@ CUDA_SIGNS = (
     "CUDA error: ", "CUDA driver error: ", "cuDNN error: ", "cuDNN Frontend error: ",
     "Triton Error [CUDA]: ",
 )  # fmt: skip
-# Calls that a library refused: nothing has run, and the next call may succeed.
-REFUSALS = ("_STATUS_NOT_SUPPORTED", "_STATUS_INVALID_VALUE", "_STATUS_BAD_PARAM")
+# Calls that CUDA or a library refused: nothing has run, and the next call may succeed. The texts
+# are those of cudaGetErrorString; of these errors, the CUDA Runtime API ("Data types used by CUDA
+# Runtime", cudaError) does not say that they leave the process in an inconsistent state, as it does
+# of an "operation not supported on global/shared address space".
+MISSING_KERNEL = "no kernel image is available"
+REFUSALS = re.compile(
+    "_STATUS_(NOT_SUPPORTED|INVALID_VALUE|BAD_PARAM|ARCH_MISMATCH)|operation not supported(?! on)|"
+    "invalid (argument|configuration argument|device function)|too many resources requested for|"
+    f"{MISSING_KERNEL}|device kernel image is invalid|PTX was compiled with an unsupported"
+)
 
 
 def convert_dtype(
@@ -197,17 +207,21 @@ def is_gpu_lost(error: Exception) -> bool:
     """Return whether ``error`` is a CUDA error after which this process must not use its GPU.
 
     After an illegal address, a failed assertion in a kernel or a failed launch, every call fails
-    until the process ends (CUDA Runtime API, "Data types used by CUDA Runtime", cudaError). Few
-    other errors leave the GPU usable, and those would come again: they are not told apart. Out of
-    memory, and a call that a library refused, are no such errors.
+    until the process ends (CUDA Runtime API, "Data types used by CUDA Runtime", cudaError). Out of
+    memory, and a call that CUDA or a library refused (``REFUSALS``), are no such errors: they leave
+    the GPU usable, and a refusal would come again in another process.
     """
-    if is_out_of_memory(error):
+    # PyTorch's own lines follow the first, with advice about all errors.
+    if is_out_of_memory(error) or REFUSALS.search(first_line(error)):
         return False
     if isinstance(error, torch.AcceleratorError | torch.cuda.CudaError):
         return True
-    text = str(error)
-    told = isinstance(error, RuntimeError) and any(sign in text for sign in CUDA_SIGNS)
-    return told and not any(sign in text for sign in REFUSALS)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in CUDA_SIGNS)
+
+
+def lacks_kernels(error: Exception) -> bool:
+    """Return whether ``error`` means that PyTorch was not built for this GPU."""
+    return isinstance(error, RuntimeError) and MISSING_KERNEL in first_line(error)
 
 
 def free_gpu_memory(device: torch.device) -> int:

@@ -68,3 +68,5 @@ class ModelFacts:
     stored_bytes: float
     # Whether trials can share the base model.
     packable: bool
+    # Whether its code has gradient checkpointing.
+    checkpointable: bool = True

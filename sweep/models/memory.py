@@ -23,6 +23,7 @@ TOKENIZER_BYTES_PER_PIECE = 1200
 # arXiv:1711.05101), and the parameter itself where adapters train or its best value where the
 # weights do.
 STATE_COPIES = 4
+STATE_BYTES = 4 * STATE_COPIES
 # Float32 values per trained parameter in a checkpoint of a trial that goes on: value, best value,
 # two moments. One that has finished keeps the best value.
 SAVED_COPIES = 4
@@ -36,7 +37,7 @@ def estimate_memory(facts: ModelFacts, load: TrialLoad) -> int:
     a CPU at least what loading takes, while weights are in memory both as stored and converted.
     """
     process = GPU_PROCESS_BYTES if load.on_gpu else _cpu_process(facts)
-    state = 4 * STATE_COPIES * facts.trained + load.bytes_per_value * facts.cast
+    state = STATE_BYTES * facts.trained + load.bytes_per_value * facts.cast
     kept = load.train_tokens * _kept_bytes(facts, load)
     passing = max(kept, load.eval_tokens * facts.scoring_bytes)
     training = state + passing * (GPU_ALLOCATOR if load.on_gpu else CPU_ALLOCATOR)

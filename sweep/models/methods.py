@@ -7,16 +7,18 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.utils import ModulesToSaveWrapper
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sweep.errors import ModelError
 from sweep.models.base import Base
 from sweep.models.device import free_gpu_memory
-from sweep.models.formulas import activation_bytes
+from sweep.models.formulas import activation_bytes, full_activation_bytes
 from sweep.models.fused import speed_up
 from sweep.models.heads import draw_head
-from sweep.models.shape import read_shape
+from sweep.models.memory import STATE_BYTES
+from sweep.models.shape import ModelShape, read_shape
 from sweep.plan import Candidate, LoraSettings
 from sweep.seeds import derive_seed
 
@@ -134,10 +136,21 @@ def _float_trainable(model: PeftModel) -> PeftModel:
     return model
 
 
-def needs_checkpointing(base: Base, wanted: str | bool, rank: int, tokens: int) -> bool:
+def state_bytes(base: Base, model: nn.Module) -> int:
+    """Return the bytes that training ``model``, attached to ``base``, takes beside its weights and
+    activations: gradients, moments, best weights and, of weights that are all trained, copies in
+    the number format of a pass."""
+    copied = base.ref.method == "full" and base.dtype != torch.float32
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return trained * (STATE_BYTES + (base.dtype.itemsize if copied else 0))
+
+
+def needs_checkpointing(
+    base: Base, wanted: str | bool, rank: int, tokens: int, pending: int = 0
+) -> bool:
     """Return whether a training step of ``tokens`` should use gradient checkpointing: as
     ``wanted`` says or, for "auto", if its activations would take over 80 % of the GPU's free
-    memory.
+    memory, less the ``pending`` bytes that the trial has yet to allocate beside them.
 
     Raises ModelError if it is wanted of a model that does not support it.
     """
@@ -153,9 +166,15 @@ def needs_checkpointing(base: Base, wanted: str | bool, rank: int, tokens: int) 
     shape = read_shape(base.model.config.to_dict())
     if base.device.type != "cuda" or shape is None:
         return False
+    return tokens * _kept_bytes(base, shape, rank) > 0.8 * (free_gpu_memory(base.device) - pending)
+
+
+def _kept_bytes(base: Base, shape: ModelShape, rank: int) -> float:
+    """Return the bytes per token that a training step keeps on a GPU for its backward pass."""
+    if base.ref.method == "full":
+        return full_activation_bytes(shape, base.dtype.itemsize)
     dtype = str(base.dtype).removeprefix("torch.")
-    needed = tokens * activation_bytes(shape, rank, dtype, on_gpu=True)
-    return needed > 0.8 * free_gpu_memory(base.device)
+    return activation_bytes(shape, rank, dtype, on_gpu=True)
 
 
 def set_checkpointing(base: Base, on: bool) -> None:

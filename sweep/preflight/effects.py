@@ -103,8 +103,6 @@ def check_schedule(config: Config) -> Iterator[Finding]:
     default = type(config.train).model_fields["patience"].default
     if resources.engine == "solo" and resources.slots != "auto":
         yield _warn("resources.slots", "with engine solo; for packs set resources.engine=packed")
-    if resources.engine == "packed" and resources.gpus_per_trial != "auto":
-        yield _warn("resources.gpus_per_trial", "with engine packed, which shares GPUs by slots")
     if patience is not None and patience != default and patience >= asha.max_epochs:
         where = f"with asha.max_epochs={asha.max_epochs}: no trial runs longer"
         yield _warn("train.patience", where)
@@ -156,14 +154,20 @@ def _check_methods(config: Config) -> Iterator[Finding]:
             )
 
 
-def check_engine(resources: ResourcesConfig, has_gpus: bool) -> Iterator[Finding]:
-    """Yield a warning for what engine auto ignores on a machine with or without GPUs."""
-    if resources.engine != "auto":
-        return
-    if has_gpus and resources.gpus_per_trial != "auto":
-        where = "with engine auto on a machine with GPUs: trials are packed"
-        yield _warn("resources.gpus_per_trial", where)
-    if not has_gpus and resources.slots != "auto":
+def check_engine(
+    resources: ResourcesConfig, has_gpus: bool | None, alone: bool
+) -> Iterator[Finding]:
+    """Yield a warning for what the engine ignores on a machine with or without GPUs (None: that is
+    unknown); ``alone`` is whether trials of some model may train beside the packs."""
+    engine = resources.engine
+    if resources.gpus_per_trial != "auto" and not alone:
+        if engine == "packed":
+            where = "with engine packed, which shares GPUs by slots"
+            yield _warn("resources.gpus_per_trial", where)
+        elif engine == "auto" and has_gpus:
+            where = "with engine auto on a machine with GPUs: trials are packed"
+            yield _warn("resources.gpus_per_trial", where)
+    if engine == "auto" and has_gpus is False and resources.slots != "auto":
         where = "with engine auto on a machine without a GPU: trials are not packed"
         yield _warn("resources.slots", where)
 

@@ -1,13 +1,13 @@
 """What a sweep will need on a machine: memory for each model's trials, time and disk in total."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from sweep.cluster.allocation import Arrangement, EngineName, arrange, choose_engine
+from sweep.cluster.allocation import USABLE_GPU, Arrangement, EngineName, arrange, choose_engine
 from sweep.cluster.hardware import Machine
 from sweep.config import Config, count_candidates
 from sweep.data import Subsets
@@ -69,6 +69,9 @@ class ModelEstimate:
     """What a host takes if they do."""
     worker_bytes: int | None
     """What a process that trains on a GPU takes of the machine's own memory; None on CPUs."""
+    checkpointed_bytes: int | None = None
+    """What a trial alone, or on a host of its own, takes with gradient checkpointing; None if it is
+    on already, or the model does not support it."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ class Forecaster:
         model, load = self.config.grid.models[index], self.build_load(index)
         candidates = count_candidates(self.config.tune, model.overrides)
         if facts is not None:
+            load = self._settle_checkpointing(facts, load)
             return ModelWorkload(model.name, facts, load, candidates)
         shape = read_shape(found.tree)
         if shape is None:
@@ -152,6 +156,7 @@ class Forecaster:
         counted = count_weights(found.folder) if found.folder else None
         guessed = shape.family not in FAMILIES
         facts = derive_facts(shape, load, counted)
+        load = self._settle_checkpointing(facts, load)
         return ModelWorkload(model.name, facts, load, candidates, guessed)
 
     def build_load(self, index: int) -> TrialLoad:
@@ -166,7 +171,7 @@ class Forecaster:
             max(each.lora_rank or 0 for each in candidates),
             max(self.config.grid.n_labels),
             tuple(model.target_modules) if model.target_modules else None,
-            # "auto" turns it on only if memory is too small without it.
+            # What "auto" means depends on facts: see ``_settle_checkpointing``.
             train.gradient_checkpointing is True,
             method=model.method,
             longest=longest,
@@ -175,6 +180,23 @@ class Forecaster:
             on_gpu=bool(self.machine.gpus),
             pass_tokens=limit if self.machine.gpus else max(min(limit, CPU_PASS_TOKENS), longest),
         )
+
+    def _settle_checkpointing(self, facts: ModelFacts, load: TrialLoad) -> TrialLoad:
+        """Return ``load`` with gradient checkpointing where ``auto`` means that workers turn it on:
+        on GPUs that cannot hold a trial, or the slots asked for, without it."""
+        wanted, slots = self.config.train.gradient_checkpointing, self.config.resources.slots
+        size = min((gpu.memory_bytes for gpu in self.machine.gpus), default=0)
+        if wanted != "auto" or not size or not facts.checkpointable:
+            return load
+        needed = self._least_bytes(facts, load, 1 if slots == "auto" else slots)
+        return replace(load, checkpointed=needed > USABLE_GPU * size)
+
+    def _least_bytes(self, facts: ModelFacts, load: TrialLoad, slots: int = 1) -> int:
+        """Return the bytes of one trial alone or, with packs, of a host with ``slots``."""
+        engine = choose_engine(self.config.resources, bool(self.machine.gpus))
+        if engine == "packed" and facts.packable:
+            return estimate_pack(facts, load).total(slots)
+        return estimate_memory(facts, load)
 
     def _choose_dtype(self) -> Literal["float32", "bfloat16", "float16"]:
         # On a CPU, "auto" measures and may choose either; float32 is the larger.
@@ -187,6 +209,7 @@ class Forecaster:
         """Return the memory and the checkpoint size of one model's trials."""
         facts, load = workload.facts, workload.load
         pack = estimate_pack(facts, load)
+        can_save = facts.checkpointable and not load.checkpointed
         return ModelEstimate(
             workload.name,
             facts.parameters,
@@ -196,6 +219,7 @@ class Forecaster:
             int(pack.slot + pack.batch),
             pack,
             estimate_worker(facts, load) if load.on_gpu else None,
+            self._least_bytes(facts, replace(load, checkpointed=True)) if can_save else None,
         )
 
     def arrange(
@@ -220,7 +244,8 @@ class Forecaster:
 
     @cached_property
     def _rate(self) -> Rate:
-        return choose_rate(self.machine, max(1, int(self.config.resources.cpus_per_trial)))
+        threads = max(1, int(self.config.resources.cpus_per_trial))
+        return choose_rate(self.machine, threads, self._choose_dtype())
 
     @cached_property
     def _token_rates(self) -> dict[str, float]:

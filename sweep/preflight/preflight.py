@@ -144,6 +144,9 @@ def check_plan(
         most, asha.max_epochs, asha.grace_epochs, asha.reduction_factor
     )
     preflight.findings += _check_machine(config, preflight, folder, target)
+    has_gpus = bool(target.machine.gpus) if target.machine else None
+    alone = len(preflight.packable) < len(config.grid.models)
+    preflight.findings += check_engine(config.resources, has_gpus, alone)
     preflight.findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return preflight
 
@@ -204,18 +207,18 @@ def _check_machine(
     findings = check_resources(config.resources, machine)
     for each in preflight.models if not findings else ():
         findings += _check_contender(each, preflight.arranged[each.model], config, machine)
-    return [*findings, *disk, *check_engine(config.resources, bool(machine.gpus))]
+    return [*findings, *disk]
 
 
 def _check_contender(
     estimate: ModelEstimate, sharing: Arrangement, config: Config, machine: Machine
 ) -> list[Finding]:
     """Return what is wrong with the memory of one model's trials."""
-    name, resources = estimate.model, config.resources
+    name, resources, least = estimate.model, config.resources, estimate.checkpointed_bytes
     if sharing.engine == "packed":
-        found = check_pack(name, estimate.pack, sharing, machine)
+        found = check_pack(name, estimate.pack, sharing, machine, least)
     else:
-        found = check_memory(name, estimate.memory_bytes_per_trial, resources, machine)
+        found = check_memory(name, estimate.memory_bytes_per_trial, resources, machine, least)
     if estimate.worker_bytes is None or found:
         return found
     return check_workers(name, estimate.worker_bytes, sharing, machine)

@@ -151,17 +151,17 @@ def estimate_epochs(trials: int, max_epochs: int, grace: int, reduction: float) 
     return Range(low, likely, trials * max_epochs)
 
 
-def choose_rate(machine: Machine, threads: int) -> Rate:
-    """Return the speed of one trial on this machine: for a GPU, assumed by its name; for a CPU,
-    measured by a matrix product on as many threads as a trial gets."""
+def choose_rate(machine: Machine, threads: int, dtype: str) -> Rate:
+    """Return the speed of one trial on this machine: for a GPU, assumed by its name and the number
+    format ``dtype``; for a CPU, measured by a matrix product on as many threads as a trial gets."""
     if not machine.gpus:
         flops = measure_cpu_flops(threads)
         source = f"measured: {flops / 1e9:.0f} GFLOP/s in float32 on {threads} CPU thread(s)"
         return Rate(flops * CPU_EFFICIENCY, *CPU_SECONDS, CPU_UPDATES, (0.7, 2.0), source)
-    peak, known = assume_gpu_flops(machine.gpus[0].name)
+    peak, known = assume_gpu_flops(machine.gpus[0].name, dtype)
     flops = peak * GPU_EFFICIENCY
     kind = "" if known else ", a GPU that is not in the table"
-    source = f"assumed: {flops / 1e12:.0f} TFLOP/s on {machine.gpus[0].name}{kind}"
+    source = f"assumed: {flops / 1e12:.0f} TFLOP/s in {dtype} on {machine.gpus[0].name}{kind}"
     spread = (0.5, 2.5) if known else (0.3, 4.0)
     return Rate(flops, *GPU_SECONDS, GPU_UPDATES, spread, source)
 

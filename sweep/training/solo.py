@@ -13,7 +13,13 @@ from transformers import PreTrainedModel
 from sweep.data import CellData, Subsets
 from sweep.models.base import Base
 from sweep.models.device import cast_to, measure_peak_memory
-from sweep.models.methods import attach, detach, needs_checkpointing, set_checkpointing
+from sweep.models.methods import (
+    attach,
+    detach,
+    needs_checkpointing,
+    set_checkpointing,
+    state_bytes,
+)
 from sweep.models.transfer import read, to_device
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
@@ -192,7 +198,8 @@ def build_solo_trial(
     texts = encode_cell(encoder, data)
     max_tokens, widest = bound_tokens(spec, texts.training, half_batches)
     wanted, rank = spec.recipe.gradient_checkpointing, spec.candidate.lora_rank or 0
-    set_checkpointing(base, needs_checkpointing(base, wanted, rank, widest))
+    pending = state_bytes(base, model)
+    set_checkpointing(base, needs_checkpointing(base, wanted, rank, widest, pending))
     optimizer = build_optimizer(model.parameters(), spec.candidate)
     return SoloTrial(
         spec,

@@ -5,11 +5,16 @@ import platform
 import traceback
 
 from sweep.errors import StorageError, SweepError, first_line
-from sweep.models.device import is_gpu_lost, is_out_of_memory
+from sweep.models.device import is_gpu_lost, is_out_of_memory, lacks_kernels
 from sweep.storage.events import EpochResult, TrialStatus, end_trial
 from sweep.storage.journal import FREE_SPACE
 from sweep.training.checkpoint import is_storage_full
 from sweep.workers.lost_gpu import GpuLostError
+
+OTHER_BUILD = (
+    "install a PyTorch build for this GPU's compute capability, which 'nvidia-smi "
+    "--query-gpu=compute_cap --format=csv' prints"
+)
 
 
 def explain_failure(error: Exception) -> EpochResult:
@@ -31,6 +36,8 @@ def explain_failure(error: Exception) -> EpochResult:
         return {"done": True, "halt": f"{message}, then continue with --resume"}
     if isinstance(error, SweepError):
         return end_trial(TrialStatus.FAILED, message)
+    if lacks_kernels(error):
+        return end_trial(TrialStatus.FAILED, f"{first_line(error)}; {OTHER_BUILD}")
     trace = "".join(traceback.format_exception(error))
     return end_trial(TrialStatus.FAILED, f"{type(error).__name__}: {message}", trace)
 

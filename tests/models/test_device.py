@@ -30,6 +30,9 @@ LOST = [
     RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
     RuntimeError("CUDA driver error: an illegal instruction was encountered"),
     RuntimeError("Triton Error [CUDA]: misaligned address"),
+    torch.AcceleratorError("CUDA error: operation not supported on global/shared address space"),
+    # Advice in PyTorch's own lines is no part of the error.
+    torch.AcceleratorError("CUDA error: unspecified launch failure\nSearch for invalid argument"),
 ]
 MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -42,6 +45,14 @@ MEMORY = [
 OTHERS = [
     RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx(handle)`"),
     RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"),
+    torch.AcceleratorError(
+        "CUDA error: no kernel image is available for execution on the device\nSearch for `cuda..."
+    ),
+    torch.AcceleratorError("CUDA error: invalid configuration argument"),
+    torch.AcceleratorError("CUDA error: operation not supported"),
+    torch.AcceleratorError("CUDA error: invalid device function"),
+    torch.AcceleratorError("CUDA error: invalid argument\nSearch for `cudaErrorInvalidValue' in"),
+    RuntimeError("Triton Error [CUDA]: invalid argument"),
     RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
     ValueError("CUDA error: a sentence in a text"),
 ]

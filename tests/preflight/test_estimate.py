@@ -16,7 +16,17 @@ from fake_run import write_fake_run
 from model_configs import GEMMA, GPT2_XL, LLAMA, QWEN
 
 from sweep.cluster.allocation import Arrangement
-from sweep.cluster.hardware import assume_gpu_flops, measure_cpu_flops, parse_gpus
+from sweep.cluster.hardware import (
+    GPU_FLOAT32_TERAFLOPS,
+    GPU_TERAFLOPS,
+    Gpu,
+    Machine,
+    assume_gpu_flops,
+    choose_visible,
+    find_gpus,
+    measure_cpu_flops,
+    parse_cards,
+)
 from sweep.config import Method
 from sweep.models.facts import ModelFacts, TrialLoad
 from sweep.models.formulas import derive_facts
@@ -42,6 +52,7 @@ from sweep.preflight.runtime import (
     Range,
     Rate,
     cell_seconds,
+    choose_rate,
     epoch_seconds,
     estimate_epochs,
     estimate_tokens,
@@ -359,10 +370,64 @@ def test_process_that_read_a_runs_results_ends_well(tmp_path: Path) -> None:
 
 
 def test_gpus_are_read_from_lines_and_known_by_name() -> None:
-    (gpu,) = parse_gpus("NVIDIA H100 80GB HBM3, 81559\nNo devices were found\n")
-    assert gpu.memory_bytes == 81559 * 2**20
-    assert assume_gpu_flops(gpu.name) == (989e12, True)
-    assert assume_gpu_flops("Some GPU")[1] is False
+    (card,) = parse_cards("NVIDIA H100 80GB HBM3, 81559, GPU-1, Disabled\nNo devices were found\n")
+    assert (card.gpu.memory_bytes, card.uuid) == (81559 * 2**20, "GPU-1")
+    assert assume_gpu_flops(card.gpu.name, "bfloat16") == (989e12, True)
+    assert assume_gpu_flops(card.gpu.name, "float32") == (67e12, True)
+    assert assume_gpu_flops("Some GPU", "float32") == (15e12, False)
+    assert GPU_TERAFLOPS.keys() == GPU_FLOAT32_TERAFLOPS.keys()
+
+
+def test_trial_in_float32_is_not_promised_the_speed_of_tensor_cores() -> None:
+    machine = Machine(8, 10**11, (Gpu("NVIDIA H100 80GB HBM3", 8 * 10**10),))
+    half, wide = (choose_rate(machine, 1, dtype) for dtype in ("bfloat16", "float32"))
+    assert wide.flops / half.flops == pytest.approx(67 / 989)
+    assert "20 TFLOP/s in float32 on NVIDIA H100" in wide.source
+
+
+CARDS = "".join(
+    f"NVIDIA {name}, 1000, GPU-{name.lower()}{i}, {mig}\n"
+    for i, (name, mig) in enumerate([("A10", "[N/A]"), ("A10", "[N/A]"), ("H100", "Enabled")])
+)
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        (None, ["A10", "A10", "H100"]),
+        ("1", ["A10"]),
+        ("2, 0", ["H100", "A10"]),
+        ("0,-1,1", ["A10"]),
+        ("7", []),
+        ("NoDevFiles", []),
+        ("GPU-a101", ["A10"]),
+        ("GPU-h", ["H100"]),
+        ("GPU-a", []),
+        ("MIG-GPU-h1002/1/0,MIG-5c89a6a2", ["H100", "A10"]),
+        ("MIG-1,MIG-2,MIG-3,MIG-4", ["A10", "A10", "A10"]),
+    ],
+)
+def test_only_the_gpus_that_a_scheduler_lists_are_counted(
+    visible: str | None, names: list[str]
+) -> None:
+    found = choose_visible(parse_cards(CARDS), visible)
+    assert [gpu.name.removeprefix("NVIDIA ") for gpu in found] == names
+
+
+def test_memory_of_a_part_of_a_gpu_is_unknown() -> None:
+    cards = parse_cards(CARDS)
+    assert [gpu.memory_bytes for gpu in choose_visible(cards, "1,2")] == [1000 * 2**20, 0]
+    assert [gpu.memory_bytes for gpu in choose_visible(cards, "MIG-1")] == [0]
+
+
+def test_gpus_are_those_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cards").write_text(CARDS)
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\ncat {tmp_path / 'cards'}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for visible, count in (("0,1", 2), ("", 0)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert len(find_gpus()) == count
 
 
 def test_matrix_product_gives_a_plausible_speed() -> None:

@@ -1,6 +1,7 @@
 """The preflight: what it finds before training, in which words, and how a run takes it."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from sweep.preflight.checks import (
     check_resources,
     check_workers,
 )
+from sweep.preflight.forecast import CellTexts, Forecaster
 from sweep.preflight.inputs import resolve_inputs
 from sweep.preflight.preflight import (
     Preflight,
@@ -46,6 +48,7 @@ from sweep.preflight.preflight import (
     format_preflight,
     format_warnings,
 )
+from sweep.preflight.runtime import TextSizes
 from sweep.preflight.setup import RunSetup, Target
 from sweep.run import main
 from sweep.storage.forecast import Forecast, PackBytes
@@ -134,6 +137,73 @@ def test_gpu_too_small_is_an_error_and_too_small_a_share_a_warning() -> None:
     (warning,) = check_memory("m", 10 * GB, ResourcesConfig(gpus_per_trial=0.25), GPU)
     assert warning.level == "warning"
     assert "its share of a GPU (6 GB); set resources.gpus_per_trial=auto" in warning.sentence
+    (warning,) = check_memory("m", 25 * GB, ResourcesConfig(), GPU)
+    assert "more than a GPU (24 GB); lower train.max_batch_tokens" in warning.sentence
+    assert "auto" not in warning.sentence
+
+
+@pytest.mark.parametrize(
+    ("checkpointed", "named"), [(20 * GB, True), (26 * GB, False), (None, False)]
+)
+def test_refusal_names_gradient_checkpointing_where_it_helps(
+    checkpointed: int | None, named: bool
+) -> None:
+    sharing, pack = Arrangement("packed", 12, 1), PackBytes(40 * GB, GB, GB, GB)
+    (error,) = check_memory("m", 40 * GB, ResourcesConfig(), GPU, checkpointed)
+    (refused,) = check_pack("m", pack, sharing, GPU, checkpointed)
+    for sentence in (error.sentence, refused.sentence):
+        assert ("set train.gradient_checkpointing=true, or use" in sentence) is named
+
+
+def test_memory_of_gpus_of_unknown_size_is_not_checked() -> None:
+    machine = replace(GPU, gpus=(Gpu("NVIDIA H100", 0),), memory_bytes=GB)
+    assert check_memory("m", 40 * GB, ResourcesConfig(), machine) == []
+    assert check_pack("m", PACK, Arrangement("packed", 8, 1), machine) == []
+    assert arrange("packed", ResourcesConfig(), machine, 0, [PACK]).trials == 8
+
+
+def forecast_qwen(
+    write_config: WriteConfig, machine: Machine, checkpointing: str | bool, **resources: Any
+) -> tuple[bool, int, int | None]:
+    """Return whether trials that train all of Qwen on 8,192 tokens checkpoint gradients, and their
+    bytes, now and with it if it is off."""
+    method = "lora" if resources else "full"
+    grid: dict[str, Any] = {
+        "models": [{"name": "q", "path": "q", "method": method}],
+        "n_labels": [2],
+        "n_samples": [64],
+    }
+    train = {"batch_size": 128, "gradient_checkpointing": checkpointing}
+    tune = {"learning_rate": {"loguniform": [2e-5, 3e-4]}}
+    config = load_config(write_config(grid=grid, train=train, tune=tune, resources=resources))
+    texts = {(2, 64, 0): CellTexts(TextSizes(64.0, 64), 100)}
+    forecaster = Forecaster(config, texts, machine, Path("/nowhere"), {})
+    workload = forecaster.build_workload(0, ResolvedModel("q", QWEN, None), None)
+    assert workload is not None
+    estimate = forecaster.estimate_model(workload)
+    least = estimate.pack.total(1) if resources else estimate.memory_bytes_per_trial
+    return workload.load.checkpointed, least, estimate.checkpointed_bytes
+
+
+def test_memory_on_a_gpu_is_that_with_gradient_checkpointing_where_auto_turns_it_on(
+    write_config: WriteConfig,
+) -> None:
+    machines = [replace(GPU, gpus=(Gpu("NVIDIA", size * GB),)) for size in (80, 48, 0)]
+    on_large, on_small, on_unknown = (forecast_qwen(write_config, m, "auto") for m in machines)
+    assert [found[0] for found in (on_large, on_small, on_unknown)] == [False, True, False]
+    assert on_large[1] > 60 * GB > 48 * GB > on_small[1]
+    assert (on_large[2], on_small[2]) == (on_small[1], None)
+    assert forecast_qwen(write_config, machines[1], False) == on_large
+
+
+def test_packs_checkpoint_gradients_where_not_even_one_trial_fits_without(
+    write_config: WriteConfig,
+) -> None:
+    packed = {"engine": "packed"}
+    machines = [replace(GPU, gpus=(Gpu("NVIDIA", size * GB),)) for size in (80, 24)]
+    large, small = (forecast_qwen(write_config, m, "auto", **packed) for m in machines)
+    assert (large[0], small[0]) == (False, True)
+    assert large[1] > 24 * GB > small[1] == large[2]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +228,14 @@ def test_slots_follow_from_cpus_and_from_shares_of_gpus() -> None:
     assert count_slots(ResourcesConfig(cpus_per_trial=2), CPU, GB) == 2
     assert count_slots(ResourcesConfig(), GPU, 5 * GB) == 4
     assert count_slots(ResourcesConfig(gpus_per_trial=0.5), GPU, 5 * GB) == 2
+
+
+@pytest.mark.parametrize(
+    ("share", "trials"), [(0.6, 4), (0.3, 12), (0.25, 16), (0.3333, 12), (0.1, 40), (1, 4), (2, 2)]
+)
+def test_fraction_of_a_gpu_is_of_one_gpu(share: float, trials: int) -> None:
+    machine = replace(GPU, cpus=64, gpus=4 * GPU.gpus)
+    assert count_slots(ResourcesConfig(gpus_per_trial=share), machine, GB) == trials
 
 
 @pytest.mark.parametrize(
@@ -213,13 +291,31 @@ def test_processes_on_gpus_are_held_against_the_machines_own_memory() -> None:
     assert check_workers("m", 8 * GB, Arrangement("solo", 8, 1), GPU) == []
     (warning,) = check_workers("m", 9 * GB, Arrangement("solo", 8, 1), GPU)
     assert "8 trials of m at a time need about 72 GB of this machine's 64 GB" in warning.sentence
-    assert "raise resources.gpus_per_trial" in warning.sentence
+    assert "set resources.gpus_per_trial=0.1428, or use a smaller model" in warning.sentence
+    (warning,) = check_workers("m", 33 * GB, Arrangement("solo", 2, 2), TWO_GPUS)
+    assert "set resources.gpus_per_trial=2," in warning.sentence
     # A host is one process on each GPU, whatever the trials on it; these have small actors.
     assert check_workers("m", 29 * GB, Arrangement("packed", 16, 2), TWO_GPUS) == []
     (warning,) = check_workers("m", 31 * GB, Arrangement("packed", 16, 2), TWO_GPUS)
-    assert "lower resources.slots" in warning.sentence
+    assert "set resources.slots=5, or use a smaller model" in warning.sentence
+    (warning,) = check_workers("m", 33 * GB, Arrangement("packed", 16, 2), TWO_GPUS)
+    assert warning.sentence.endswith("; use a smaller model or a machine with more memory")
     (error,) = check_workers("m", 90 * GB, Arrangement("packed", 16, 2), TWO_GPUS)
     assert error.level == "error"
+    assert "max_batch_tokens" not in error.sentence
+
+
+@pytest.mark.parametrize("gigabytes", [9, 11, 20, 33, 60])
+@pytest.mark.parametrize("gpus", [1, 2, 8])
+def test_gpus_per_trial_that_are_advised_are_few_enough(gigabytes: int, gpus: int) -> None:
+    machine = replace(GPU, cpus=64, gpus=gpus * GPU.gpus)
+    sharing = Arrangement("solo", 8 * gpus, gpus)
+    (warning,) = check_workers("m", gigabytes * GB, sharing, machine)
+    advised = re.search(r"gpus_per_trial=([\d.]+),", warning.sentence)
+    assert advised
+    resources = ResourcesConfig(gpus_per_trial=float(advised[1]))
+    sharing = arrange("solo", resources, machine, GB)
+    assert check_workers("m", gigabytes * GB, sharing, machine) == []
 
 
 def test_dry_run_says_that_trials_are_packed(write_config: WriteConfig) -> None:
@@ -241,12 +337,14 @@ def test_dry_run_names_the_models_that_train_beside_the_packs(write_config: Writ
         {"name": "b", "path": "tiny:llama", "method": "full"},
     ]
     grid = {"models": models, "n_labels": [2], "n_samples": [64]}
-    changes: dict[str, Any] = {"resources": {"engine": "packed"}, "tune": {"candidates": 1}}
+    resources = {"engine": "packed", "gpus_per_trial": 0.125}
+    changes: dict[str, Any] = {"resources": resources, "tune": {"candidates": 1}}
     config = load_config(write_config(grid=grid, **changes))
     target, folder = Target(GPU), Path("/nowhere/run")
     preflight = check_plan(config, resolve_inputs(config), None, frozenset(), folder, target)
     assert preflight.total
     assert preflight.total.alone == ("b",)
+    assert not any("no effect" in sentence for sentence in sentences(preflight, "warning"))
     assert "in packs of up to 16, but b alone;" in format_preflight(preflight)
     assert {name: each.trials for name, each in preflight.arranged.items()} == {"a": 16, "b": 8}
 
@@ -484,7 +582,7 @@ def test_json_holds_findings_and_estimates(
     estimates = tree["preflight"]["estimates"]
     assert set(estimates["models"][0]) == {
         "model", "parameters", "trained", "memory_bytes_per_trial", "checkpoint_bytes",
-        "slot_bytes", "pack", "worker_bytes",
+        "slot_bytes", "pack", "worker_bytes", "checkpointed_bytes",
     }  # fmt: skip
     assert set(estimates["models"][0]["pack"]) == {"base", "slot", "batch", "largest_pass"}
     total = estimates["total"]

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import get_linear_schedule_with_warmup
 
 from sweep.data import Corpus, Subsets
 from sweep.models.base import load_base, materialize
-from sweep.models.methods import needs_checkpointing
+from sweep.models.formulas import activation_bytes, full_activation_bytes
+from sweep.models.methods import needs_checkpointing, state_bytes
+from sweep.models.shape import read_shape
 from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.checkpoints import list_checkpoints
@@ -212,3 +215,35 @@ def test_memory_that_this_process_keeps_unused_is_free_for_activations(
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10**9)
     base = replace(trial.base, device=torch.device("cuda"))
     assert needs_checkpointing(base, "auto", rank=8, tokens=10_000) is checkpointed
+
+
+def test_memory_that_a_trial_has_yet_to_allocate_is_not_free_for_activations(
+    trial: SoloTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.models.methods.free_gpu_memory", lambda device: 10**9)
+    base = replace(trial.base, device=torch.device("cuda"))
+    assert not needs_checkpointing(base, "auto", rank=8, tokens=10_000)
+    assert needs_checkpointing(base, "auto", rank=8, tokens=10_000, pending=990_000_000)
+
+
+def test_full_fine_tuning_keeps_more_activations_than_adapters(
+    trial: SoloTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = replace(trial.base, device=torch.device("cuda"))
+    full = replace(base, ref=replace(base.ref, method="full"))
+    shape = read_shape(base.model.config.to_dict())
+    assert shape is not None
+    lora, whole = activation_bytes(shape, 0, "float32", True), full_activation_bytes(shape, 4)
+    free = int(1000 * (lora + whole) / 2 / 0.8)
+    monkeypatch.setattr("sweep.models.methods.free_gpu_memory", lambda device: free)
+    assert not needs_checkpointing(base, "auto", rank=0, tokens=1000)
+    assert needs_checkpointing(full, "auto", rank=0, tokens=1000)
+
+
+def test_state_of_a_trial_is_four_float32_values_per_trained_parameter(trial: SoloTrial) -> None:
+    model = nn.Linear(3, 5)
+    assert state_bytes(trial.base, model) == 16 * 20
+    model.bias.requires_grad_(False)
+    assert state_bytes(trial.base, model) == 16 * 15
+    full = replace(trial.base, ref=replace(trial.base.ref, method="full"), dtype=torch.bfloat16)
+    assert state_bytes(full, model) == 18 * 15

@@ -58,7 +58,7 @@ def placed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Placed]:
     """Run two models on two nodes with a GPU each, and a head that has CPUs only."""
     home = tmp_path_factory.mktemp("home")
     (home / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(LAUNCHED))
-    (home / "nvidia-smi").write_text(f"#!/bin/sh\necho 'NVIDIA L4, {MEBIBYTES}'\n")
+    (home / "nvidia-smi").write_text(f"#!/bin/sh\necho 'NVIDIA L4, {MEBIBYTES}, GPU-0, [N/A]'\n")
     (home / "nvidia-smi").chmod(0o755)
     (home / "placed.yaml").write_text(yaml.safe_dump(TREE))
     output, found = StringIO(), Placed([])
