@@ -3,6 +3,7 @@
 import gc
 import platform
 import time
+import weakref
 from pathlib import Path
 
 import torch
@@ -42,9 +43,7 @@ class Engine:
         ref = spec.model
         if self._base is None or self._encoder is None or self._base.ref != ref:
             # Drop the old one first: two do not fit on a small GPU.
-            self._base = self._encoder = None
-            # Some models refer to themselves, so their memory is free only after a collection.
-            gc.collect()
+            self._drop_base()
             self._source = materialize(ref, self._models_folder, self._subsets.training_texts)
             self._base = load_base(ref, self._source, spec.recipe.dtype, self._device)
             choose_attention(self._base.model, spec.recipe.max_length)
@@ -69,10 +68,16 @@ class Engine:
             "base": Path(self._source).name if base.ref.path.startswith(TINY_PREFIX) else None,
         }
 
+    def _drop_base(self) -> None:
+        model = None if self._base is None else weakref.ref(self._base.model)
+        self._base = self._encoder = None
+        if model is not None and model() is not None:
+            # Some models refer to themselves.
+            gc.collect()
+
     def discard(self) -> None:
         """Drop the base model; the next trial loads it afresh."""
-        self._base = self._encoder = None
-        gc.collect()
+        self._drop_base()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
