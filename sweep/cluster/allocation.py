@@ -20,11 +20,11 @@ MAX_PER_GPU = 8
 MAX_SLOTS = 16
 # Packed trials at a time on a GPU if memory needs are unknown.
 DEFAULT_SLOTS = 8
-# On a CPU core, more concurrent trials than this gain little: with a tiny Llama in batches of 16,
-# one core processed 68,000 tokens a second for one trial, 111,000 for two, 142,000 for four,
-# 138,000 for eight (``python -m benchmarks.packs``), and each trial's actor takes over a second of
-# the core to start.
-CPU_SLOTS = 4
+# Packed trials at a time on a CPU core. More train faster (a tiny Llama in batches of 16 took one
+# core 68,000 tokens a second alone, 111,000 by twos and 142,000 by fours: ``python -m
+# benchmarks.packs``), but each trial's actor takes over a second of the core to start: 16 trials of
+# four epochs took 34 s with two slots on each of two cores, 33 with three, 42 with four; alone, 36.
+CPU_SLOTS = 2
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ def test_fraction_of_a_gpu_is_of_one_gpu(share: float, trials: int) -> None:
     [
         ({"engine": "solo"}, CPU, ("solo", 4, 4)),
         ({"engine": "auto"}, CPU, ("solo", 4, 4)),
-        ({"engine": "packed"}, CPU, ("packed", 16, 4)),
+        ({"engine": "packed"}, CPU, ("packed", 8, 4)),
         ({"engine": "packed", "slots": 3, "cpus_per_trial": 2}, CPU, ("packed", 6, 2)),
         ({"engine": "packed"}, GPU, ("packed", 8, 1)),
         ({"engine": "auto", "slots": 6}, TWO_GPUS, ("packed", 12, 2)),
