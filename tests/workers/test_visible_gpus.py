@@ -53,9 +53,16 @@ def test_ray_itself_hides_no_gpu_from_an_actor_that_asked_for_none() -> None:
 def test_trial_sees_the_gpu_that_it_asked_for_and_no_other(
     kind: Any, gpus: float, visible: str, subsets: Subsets, plan: Plan, tmp_path: Path
 ) -> None:
+    class EmptyPool:
+        """A pool of hosts without any."""
+
+        def vacate(self, location: Any) -> None:
+            pass
+
     parameters: dict[str, Any] = {"subsets": subsets, "run_folder": str(tmp_path)}
     if kind is MixedTrialActor:
-        parameters |= {"hosts": None, "alone": frozenset(["tiny-llama"])}
+        pool = ray.remote(num_cpus=0)(EmptyPool).remote()
+        parameters |= {"hosts": pool, "alone": frozenset(["tiny-llama"])}
     trainable = tune.with_parameters(kind, **parameters)
     config = {"trial": plan.trials[0], "model": "tiny-llama", "resume_epoch": 0}
     actor = ray.remote(num_cpus=0, num_gpus=gpus)(trainable).remote(config)
