@@ -74,8 +74,9 @@ def describe_scope(scope: Scope) -> str:
             f"{_start(count_seeds(scope))}: verdicts speak of the recipes (model, method, "
             "settings), whatever the seed."
         )
+    rest, speak = ("rests", "it speaks") if scope.single == 1 else ("rest", "they speak")
     return (
-        f"{scope.single} of {scope.pairs} verdicts rest on one seed: they speak of {MODELS_ALONE}, "
+        f"{scope.single} of {scope.pairs} verdicts {rest} on one seed: {speak} of {MODELS_ALONE}, "
         f"and another seed may say otherwise. The others rest on {count_seeds(scope)} and speak of "
         "the recipes."
     )
@@ -90,8 +91,8 @@ def describe_caption(scope: Scope) -> str:
     if not scope.single:
         return f"Verdicts speak of the recipes, over {count_seeds(scope)}."
     return (
-        f"{scope.single} of {scope.pairs} verdicts rest on one seed and speak of these trained "
-        f"models; the others, over {count_seeds(scope)}, of the recipes."
+        f"Verdicts on one seed ({scope.single} of {scope.pairs}) speak of these trained models; "
+        f"the others, over {count_seeds(scope)}, of the recipes."
     )
 
 
@@ -111,14 +112,17 @@ def describe_remedy(scope: Scope, more: MoreSeeds | None) -> str:
     why = "" if scope.single else "With so few, most differences are too close to call. "
     if more is None:
         return f"{why}Seeds that are planned, but have no result yet, will say more."
-    return f"{why}To settle it, add {_count_more(more)}:"
+    return f"{why}More seeds settle more. {_describe_cost(more)}:"
 
 
-def _count_more(more: MoreSeeds) -> str:
-    seeds = "one more seed" if more.added == 1 else f"{more.added} more seeds"
+def _describe_cost(more: MoreSeeds) -> str:
+    seeds = "One more" if more.added == 1 else f"{more.added} more"
     if more.seconds is None:
-        return seeds
-    return f"{seeds} (about {format_duration(more.seconds, rough=True)} at the pace of this run)"
+        return f"To add {seeds.lower()}"
+    verb = "takes" if more.added == 1 else "take"
+    return (
+        f"{seeds} {verb} about {format_duration(more.seconds, rough=True)} at the pace of this run"
+    )
 
 
 def describe_test(scope: Scope, pairs: int) -> str:
@@ -128,8 +132,9 @@ def describe_test(scope: Scope, pairs: int) -> str:
     if scope.single == scope.pairs:
         test = one
     else:
-        test = f"{several}, or {one} where there is one seed" if scope.single else several
-    family = "" if pairs == 1 else f", adjusted by Holm for all {pairs} pairs of the grid,"
+        test = f"{several}, or {one} where there is one seed," if scope.single else several
+    comma = "" if test.endswith(",") else ","
+    family = "" if pairs == 1 else f"{comma} adjusted by Holm for all {pairs} pairs of the grid,"
     return (
         f"A difference is called real where {test}{family} has p below 0.05; everything else is "
         "too close to call, which does not mean equal."
