@@ -208,7 +208,7 @@ def drop_incomplete(values: Numbers) -> Array:
     those that every other seed has."""
     array = np.asarray(values, dtype=float)
     array = array[~np.isnan(array).all(axis=1)]
-    return array[:, ~np.isnan(array).any(axis=0)]
+    return np.asarray(array[:, ~np.isnan(array).any(axis=0)])
 
 
 def measure_squares(values: Array) -> tuple[float, float, float]:
