@@ -147,6 +147,10 @@ def describe_pairs(verdicts: Verdicts) -> str:
     if pairs == 1:
         found = "is a real one" if real else "is too close to call"
         return f"The difference of the one pair in the grid {found}."
+    if not real:
+        return (
+            f"None of the {pairs} pairs of models and baselines in the grid has a real difference."
+        )
     return (
         f"Of the {pairs} pairs of models and baselines in the grid, {real} "
         f"{'has' if real == 1 else 'have'} a real difference; {pairs - real} "

@@ -139,6 +139,7 @@ def test_the_best_model_against_several_baselines() -> None:
     [
         (1, 1, "The difference of the one pair in the grid is a real one."),
         (1, 0, "The difference of the one pair in the grid is too close to call."),
+        (3, 0, "None of the 3 pairs of models and baselines in the grid has a real difference."),
         (
             3,
             1,
