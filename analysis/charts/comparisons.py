@@ -19,6 +19,7 @@ from analysis.stats.cells import list_baselines, list_models
 from analysis.stats.confusion import melt_confusion
 
 BEST, WORSE, BETTER, CLOSE = "the best model", "worse", "better", "too close to call"
+ONE_SEED = "these trained models (one seed)"
 _MARKS = {"A better": WORSE, "B better": BETTER, "too close to call": CLOSE}
 _BY_SAMPLES = alt.Header(labelExpr="datum.value + ' samples'")
 
@@ -50,7 +51,8 @@ def draw_differences(pairs: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     chart = layers.facet(column=column_by_labels(), row=row, spacing=14)
     text = (
         "Dot chart of paired differences: how far each model and baseline is behind the most "
-        f"accurate one of its label count and sample size. {_count_verdicts(pairs)}"
+        f"accurate one of its label count and sample size. {_count_verdicts(pairs)} "
+        f"{_describe_seeds(pairs)}"
     )
     return style_chart(chart.properties(description=text))
 
@@ -64,11 +66,27 @@ def _arrange_differences(pairs: pd.DataFrame) -> pd.DataFrame:
         behind=-pairs["difference"],
         **{"from": -pairs["high"], "to": -pairs["low"]},
         mark=pairs["verdict"].map(_MARKS),
+        speaks=pairs["seeds"].map(_describe_verdict),
     )
     best = pairs.drop_duplicates(shared)[[*shared, "model_a"]]
-    best = best.assign(model=best["model_a"], best=best["model_a"], behind=0.0, mark=BEST)
+    best = best.assign(
+        model=best["model_a"], best=best["model_a"], behind=0.0, mark=BEST, speaks=""
+    )
     fields = [*shared, "model", "best", "behind", "from", "to", "p_holm", "only_a", "only_b"]
-    return pd.concat([best, rivals])[[*fields, "mark"]].round(5)
+    return pd.concat([best, rivals])[[*fields, "mark", "speaks"]].round(5)
+
+
+def _describe_verdict(seeds: int) -> str:
+    return ONE_SEED if seeds == 1 else f"the recipes ({seeds} seeds)"
+
+
+def _describe_seeds(pairs: pd.DataFrame) -> str:
+    single = int(pairs["seeds"].eq(1).sum())
+    if single == len(pairs):
+        return "With one seed, they speak of these trained models, not of the recipes."
+    if single:
+        return f"{single} speak of trained models with one seed, the others of the recipes."
+    return "With several seeds, they speak of the recipes."
 
 
 def _mark_verdicts(base: alt.Chart) -> alt.Chart:
@@ -99,6 +117,7 @@ def _pair_tooltip() -> list[alt.Tooltip]:
         tip("only_b:Q", "right by this model alone"),
         tip("p_holm:Q", "p (Holm)", ".2~g"),
         tip("mark:N", "verdict"),
+        tip("speaks:N", "speaks of"),
     ]
 
 

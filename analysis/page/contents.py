@@ -14,9 +14,9 @@ from analysis.charts.comparisons import (
 )
 from analysis.charts.costs import draw_costs, draw_epochs
 from analysis.charts.trials import draw_candidates, draw_learning_curves
+from analysis.page.sentences import write_sentences
 from analysis.stats.answers import (
     count_progress,
-    count_verdicts,
     count_wins,
     find_answers,
     list_missing,
@@ -26,6 +26,7 @@ from analysis.stats.cells import list_cells, list_trials
 from analysis.stats.confusion import score_labels
 from analysis.stats.costs import RUN_PARTS, compare_forecast, compare_memory, list_failures
 from analysis.stats.extrapolation import tabulate_forecast
+from analysis.stats.scope import find_scope, suggest_seeds
 from analysis.study import Study
 from sweep.storage.account import (
     DataAccount,
@@ -115,7 +116,6 @@ def _collect_answers(study: Study) -> dict[str, Any]:
     combinations, leaders = count_wins(study.cells)
     return {
         "answers": find_answers(study.cells, study.against_best, study.baselines),
-        "verdicts": count_verdicts(study.pairs, study.against_best, study.baselines),
         "combinations": combinations,
         "leaders": leaders,
         "best_rows": list(tabulate_best(study.cells)),
@@ -131,6 +131,9 @@ def _collect_comparisons(study: Study) -> dict[str, Any]:
     shown = choose_confusion(study) if study.confusions else 0
     scores = [list_rows(score_labels(c["labels"], c["matrix"])) for c in study.confusions[shown:]]
     return {
+        "scope": find_scope(study.pairs),
+        "more_seeds": suggest_seeds(study.run),
+        "sentences": write_sentences(study),
         "against_best": list_rows(study.against_best),
         "steps": list_rows(study.steps),
         "last_steps": list_rows(last),

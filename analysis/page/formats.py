@@ -69,6 +69,20 @@ def format_count(value: float | None) -> str:
     return NOTHING if value is None or pd.isna(value) else f"{value:,.0f}"
 
 
+def format_share(part: int, whole: int) -> str:
+    """Return how many of the grid's combinations: 'the one combination', '3 of 12 combinations'."""
+    if whole == 1:
+        return "the one combination" if part else "no combination"
+    if part == whole:
+        return "both combinations" if whole == 2 else f"all {whole} combinations"
+    return f"{part} of {whole} combinations"
+
+
+def qualify(seeds: int) -> str:
+    """Return what to add to one verdict that rests on ``seeds`` seeds."""
+    return " with this seed" if seeds == 1 else ""
+
+
 def format_duration(seconds: float | None) -> str:
     if seconds is None or pd.isna(seconds):
         return NOTHING
@@ -92,5 +106,7 @@ FILTERS = {
     "count": format_count,
     "duration": format_duration,
     "command": format_command,
+    "share": format_share,
+    "qualify": qualify,
     "next": next,
 }

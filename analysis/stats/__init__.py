@@ -1,7 +1,7 @@
 """Statistics of a run: frames and numbers in, frames and numbers out, nothing drawn or worded.
 
 ``tests`` has the tests and intervals, each with its source; ``cells`` goes from trials to cells,
-``pairs`` compares models text by text, ``answers`` says which model is best, ``extrapolation``
-looks at more samples, ``confusion`` at labels, ``costs`` at time, memory and epochs. Imports
-analysis.load and never altair or jinja2.
+``pairs`` compares models text by text, ``scope`` says of what its verdicts speak, ``answers``
+which model is best, ``extrapolation`` looks at more samples, ``confusion`` at labels, ``costs`` at
+time, memory and epochs. Imports analysis.load and never altair or jinja2.
 """

@@ -166,6 +166,27 @@ def test_a_baseline_that_is_ahead_is_drawn_as_better(study: Study) -> None:
     assert {row["mark"] for row in rows} == {"the best model", "better"}
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said", "tooltip"),
+    [
+        (1, "With one seed, they speak of these trained models", "these trained models (one seed)"),
+        (3, "With several seeds, they speak of the recipes", "the recipes (3 seeds)"),
+    ],
+)
+def test_the_chart_of_differences_says_of_what_its_verdicts_speak(
+    study: Study, seeds: int, said: str, tooltip: str
+) -> None:
+    spec, rows = read_spec(draw_differences(study.against_best.assign(seeds=seeds), study.models))
+    assert said in spec["description"]
+    assert {row["speaks"] for row in rows} == {"", tooltip}
+
+
+def test_the_chart_of_differences_counts_those_on_one_seed(study: Study) -> None:
+    seeds = [1, *[2] * (len(study.against_best) - 1)]
+    spec, _ = read_spec(draw_differences(study.against_best.assign(seeds=seeds), study.models))
+    assert "1 speak of trained models with one seed" in spec["description"]
+
+
 def test_confusion_chart_holds_every_pair_of_labels() -> None:
     _, rows = read_spec(draw_confusion(["a", "b"], [[3, 1], [0, 4]]))
     shown = {(row["truth"], row["predicted"]): (row["texts"], row["share"]) for row in rows}

@@ -80,6 +80,47 @@ def test_only_seeds_that_both_models_have_are_compared() -> None:
     assert compare_models(mark_correct(make_predictions(hits)), ["x", "y"]).empty
 
 
+def test_a_difference_that_hangs_on_one_of_two_seeds_is_too_close_to_call() -> None:
+    right, wrong = [1] * 200, [0] * 60 + [1] * 140
+    hits = {
+        (800, "x", 0): right,
+        (800, "x", 1): right,
+        (800, "y", 0): wrong,
+        (800, "y", 1): right,
+    }
+    (row,) = compare_models(mark_correct(make_predictions(hits)), ["x", "y"]).itertuples()
+    assert (row.seeds, row.only_a, row.only_b) == (2, 60, 0)
+    assert row.verdict == "too close to call"
+    assert row.low < 0 < row.high
+    first = {key: value for key, value in hits.items() if key[2] == 0}
+    (alone,) = compare_models(mark_correct(make_predictions(first)), ["x", "y"]).itertuples()
+    assert (alone.seeds, alone.verdict) == (1, "A better")
+
+
+def test_a_difference_that_every_seed_shows_is_real() -> None:
+    rng = np.random.default_rng(0)
+    hits = {
+        (800, model, seed): rng.binomial(1, chance, 400).tolist()
+        for model, chance in (("x", 0.9), ("y", 0.7))
+        for seed in range(5)
+    }
+    (row,) = compare_models(mark_correct(make_predictions(hits)), ["x", "y"]).itertuples()
+    assert (row.seeds, row.verdict) == (5, "A better")
+
+
+def test_texts_that_one_seed_lacks_are_not_compared() -> None:
+    hits = {(800, m, s): [1, 0, 1, 1] for m in "xy" for s in (0, 1)}
+    hits[800, "y", 1] = [0, 0, 1]
+    (row,) = compare_models(mark_correct(make_predictions(hits)), ["x", "y"]).itertuples()
+    assert (row.seeds, row.n_test, row.only_a) == (2, 3, 1)
+
+
+def test_models_without_a_common_text_are_no_pair() -> None:
+    predictions = make_predictions({(800, "x", 0): [1, 1], (800, "y", 0): [1, 0]})
+    predictions.loc[predictions["model"].eq("y"), "item"] += 2
+    assert compare_models(mark_correct(predictions), ["x", "y"]).empty
+
+
 def test_every_pair_of_the_grid_is_adjusted_for_all_of_them(study: Study) -> None:
     rivals = len(MODELS) + 1
     full = len(COUNTS) * len(SAMPLES) * rivals * (rivals - 1) // 2
@@ -132,6 +173,23 @@ def test_a_step_is_the_mean_gain_of_the_models_on_the_same_texts() -> None:
     assert (row.smaller, row.larger, row.models) == (800, 1600, 2)
     assert row.gain == pytest.approx((0.7 + 0.6) / 2)
     assert row.low < row.gain < row.high
+
+
+def test_a_step_over_several_seeds_is_about_recipes() -> None:
+    low, high = [0] * 60 + [1] * 140, [1] * 200
+    hits = {(n, m, s): low for n in (800, 1600) for m in "xy" for s in (0, 1)}
+    hits |= {(1600, m, 0): high for m in "xy"}
+    (row,) = measure_steps(mark_correct(make_predictions(hits)), ["x", "y"]).itertuples()
+    assert (row.seeds, row.models, row.gain) == (2, 2, pytest.approx(0.15))
+    assert row.verdict == "too close to call"
+
+
+def test_models_that_share_no_two_seeds_leave_a_step_about_trained_models() -> None:
+    low, high = [0] * 60 + [1] * 140, [1] * 200
+    hits = {(800, "x", 0): low, (1600, "x", 0): high, (800, "y", 1): low, (1600, "y", 1): high}
+    (row,) = measure_steps(mark_correct(make_predictions(hits)), ["x", "y"]).itertuples()
+    assert (row.seeds, row.models, row.gain) == (1, 2, pytest.approx(0.3))
+    assert row.verdict == "A better"
 
 
 # Extrapolation

@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -176,6 +177,39 @@ def test_the_first_screen_says_what_is_real_and_what_is_not(page: str) -> None:
     assert "from 1600 to 2400, averaged over the models, changes accuracy by" in text
 
 
+def read_answer(page: str) -> str:
+    answer = drop_library(page).split('id="answer"')[1].split("</section>")[0]
+    return unescape(re.sub(r"(<[^>]+>|\s)+", " ", answer))
+
+
+def test_the_first_screen_of_one_seed_says_of_what_it_speaks_and_what_would_settle_it(
+    folder: Path, page: str
+) -> None:
+    text = read_answer(page)
+    assert "One seed: verdicts speak of these trained models, not of the recipes" in text
+    command = f'--name fake --out {folder.parent} --resume --set "grid.seeds=[0,1,2,3,4]"'
+    assert re.search(r"4 more take about \S+ \w+ at the pace of this run:", text)
+    assert command in text
+    assert "McNemar's exact test" in text
+
+
+def test_tables_and_captions_say_of_what_they_speak(page: str) -> None:
+    said = "With one seed, verdicts speak of these trained models, not of the recipes."
+    for name in ("steps", "differences"):
+        caption = page.split(f'id="table-{name}"')[1].split("</caption>")[0]
+        assert said in caption
+    assert sum(said in text for text in re.findall("<figcaption>.*?</figcaption>", page)) == 1
+    assert "a real gain with this seed" in " ".join(read_rows(page, "table-steps"))
+    assert "A better with this seed" in " ".join(read_rows(page, "table-differences"))
+
+
+def test_a_grid_of_one_combination_is_spoken_of_in_the_singular(tmp_path: Path) -> None:
+    folder = write_fake_run(tmp_path / "run", models=MODELS[:2], counts=(2,), samples=(800,))
+    text = read_answer(build_page(load_run(folder)))
+    assert "has the highest test accuracy in the one combination of labels and samples" in text
+    assert not re.search(r"\b1 of (the )?1\b|1 combinations", text)
+
+
 def test_several_baselines_are_spoken_of_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +217,7 @@ def test_several_baselines_are_spoken_of_together(
     run = write_fake_run(tmp_path / "run", counts=(2,), samples=(800, 1600))
     lead = build_page(load_run(run)).partition('class="lead"')[2].partition("</p>")[0]
     assert re.search(r"better than every baseline(:| in)", lead)
-    assert " of 2 combinations" in lead
+    assert re.search(r"(of 2|both) combinations", lead)
     assert "TF-IDF" not in lead
 
 
@@ -283,6 +317,12 @@ def test_several_seeds_are_shown(tmp_path: Path) -> None:
     page = build_page(load_run(folder))
     assert "means over seeds" in page
     assert "2 of 2" in page
+    text = read_answer(page)
+    assert "2 seeds: verdicts speak of the recipes (model, method, settings)" in text
+    assert "crossed random effects" in text
+    assert "McNemar" not in text
+    assert "with this seed" not in page.replace(load_library(), "")
+    assert "Verdicts speak of the recipes, over 2 seeds." in page
 
 
 def test_numbers_are_written_plainly() -> None:
