@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.page.formats import format_percent, format_range
+from analysis.page.formats import format_percent, format_points, format_range
 from analysis.stats.transfer import Transfer
 
 PERCENT = "\N{NO-BREAK SPACE}%"
@@ -69,7 +69,7 @@ def _judge_loss(found: Transfer) -> str:
 def _limit_bound(found: Transfer) -> str:
     if pd.isna(found.high):
         return _explain_no_interval(found)
-    return f"the 95{PERCENT} interval of the loss ends below {format_percent(found.high)}"
+    return f"95{PERCENT} interval of the loss: at most {format_points(found.high)}"
 
 
 def _explain_no_interval(found: Transfer) -> str:
@@ -84,12 +84,13 @@ def _explain_no_interval(found: Transfer) -> str:
 def _describe_stops(found: Transfer) -> str:
     if not found.bounded:
         return ""
+    average = " on average" if found.bounded > 1 else ""
     side = "behind" if round(found.behind, 3) < 0 else "ahead"
     return (
         f"In {_count_cases(found.bounded)} ASHA stopped that candidate with {found.larger} texts; "
         "it counts with the validation accuracy it had reached, and trained to the end it may "
         "lose less. After as many epochs as it ran, the winner was "
-        f"{format_percent(abs(found.behind))} points {side}."
+        f"{format_percent(abs(found.behind))} points {side}{average}."
     )
 
 
