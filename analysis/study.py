@@ -19,6 +19,7 @@ from analysis.stats.confusion import list_confusions
 from analysis.stats.costs import count_epochs, tabulate_costs
 from analysis.stats.extrapolation import extrapolate
 from analysis.stats.pairs import MAJORITY, compare_models, mark_correct, measure_steps, orient_pairs
+from analysis.stats.transfer import compare_sizes
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Study:
     power_laws: pd.DataFrame
     curves: pd.DataFrame
     candidates: pd.DataFrame
+    transfer: pd.DataFrame
     optimism: pd.DataFrame
     costs: pd.DataFrame
     epochs: pd.DataFrame
@@ -61,6 +63,7 @@ def build_study(run: Run) -> Study:
         power_laws=extrapolate(right, [model for model in models if model != MAJORITY]),
         curves=list_curves(run.history, run.results),
         candidates=compare_candidates(run.results),
+        transfer=compare_sizes(run.plan, run.results, run.history),
         optimism=measure_optimism(run.results),
         costs=tabulate_costs(run),
         epochs=count_epochs(run),

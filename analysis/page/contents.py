@@ -15,6 +15,7 @@ from analysis.charts.comparisons import (
 from analysis.charts.costs import draw_costs, draw_epochs
 from analysis.charts.trials import draw_candidates, draw_learning_curves
 from analysis.page.sentences import write_sentences
+from analysis.page.transfer import describe_transfer
 from analysis.stats.answers import (
     count_progress,
     count_wins,
@@ -27,6 +28,7 @@ from analysis.stats.confusion import score_labels
 from analysis.stats.costs import RUN_PARTS, compare_forecast, compare_memory, list_failures
 from analysis.stats.extrapolation import tabulate_forecast
 from analysis.stats.scope import find_scope, suggest_seeds
+from analysis.stats.transfer import summarize_transfer, tabulate_transfer
 from analysis.study import Study
 from sweep.storage.account import (
     DataAccount,
@@ -106,6 +108,7 @@ def collect_values(study: Study) -> dict[str, Any]:
         **_collect_comparisons(study),
         **_collect_costs(study),
         **_collect_trials(study),
+        **collect_transfer(study.transfer),
         **_collect_origin(study),
         "data": study.run.data,
         "data_rows": tabulate_data(study.run.data) if study.run.data else [],
@@ -167,6 +170,18 @@ def _collect_trials(study: Study) -> dict[str, Any]:
         "epochs": list_epochs(study.run.history),
         "candidates": list_rows(study.candidates),
         "failures": list_failures(study.run),
+    }
+
+
+def collect_transfer(cases: pd.DataFrame) -> dict[str, Any]:
+    """Return the values for the part about tuning with few texts; ``transfer`` is None if there is
+    nothing to say."""
+    found = summarize_transfer(cases)
+    return {
+        "transfer": found,
+        "transfer_answer": describe_transfer(found) if found else "",
+        "transfer_models": list_rows(tabulate_transfer(cases)),
+        "transfer_cases": list_rows(cases),
     }
 
 

@@ -2,6 +2,7 @@
 
 ``tests`` has the tests and intervals, each with its source; ``cells`` goes from trials to cells,
 ``pairs`` compares models text by text, ``scope`` says of what its verdicts speak, ``answers``
-which model is best, ``extrapolation`` looks at more samples, ``confusion`` at labels, ``costs`` at
-time, memory and epochs. Imports analysis.load and never altair or jinja2.
+which model is best, ``extrapolation`` looks at more samples, ``transfer`` at tuning with fewer,
+``confusion`` at labels, ``costs`` at time, memory and epochs. Imports analysis.load and never
+altair or jinja2.
 """
