@@ -47,9 +47,8 @@ class Host:
         gpu: str | None = None,
     ) -> None:
         """``threads`` is how many CPU threads train, ``capacities`` the room for trials
-        of each model.
-        ``run_folder`` is None if not every node sees it: tiny models are then written to a folder
-        of this host's own."""
+        of each model. ``run_folder`` is None if not every node sees it: tiny models are then
+        written to a folder of this host's own."""
         # The trials reserve the GPU, not this actor, so Ray assigns it none.
         show_gpus([] if gpu is None else [gpu])
         # Threads that spin while waiting would starve those of other processes.

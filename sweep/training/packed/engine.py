@@ -17,8 +17,9 @@ from sweep.training.batches import Encoder
 from sweep.training.engine import Checkpointer, Engine
 from sweep.training.packed.pack import PackFullError
 from sweep.training.packed.trainer import PackTrainer
-from sweep.training.packed.trial import PackedTrial
+from sweep.training.packed.trial import PackedTrial, build_packed_trial
 from sweep.training.packed.writer import CheckpointWriter, Outcome
+from sweep.training.trial import TrialTexts, encode_cell
 
 # Seconds that ``advance`` waits for a checkpoint when there is no step to take: short, so that the
 # caller can start a trial meanwhile.
@@ -138,12 +139,10 @@ class PackedEngine(Engine):
         started: float,
     ) -> Prepared | None:
         self._writer.wait(spec.trial_id)
-        data = self.get_cell_data(spec.cell)
         with self._encoding:
-            for subset in (data.training, data.validation, data.test):
-                loaded.encoder.encode(subset.texts, subset.classes)
+            texts = encode_cell(loaded.encoder, self.get_cell_data(spec.cell))
         try:
-            trial = self._build_trial(loaded, spec, half_batches)
+            trial = self._build_trial(loaded.trainer, spec, texts, half_batches)
         except PackFullError:
             return None
         checkpointer = Checkpointer(trial, checkpoints, started)
@@ -154,14 +153,15 @@ class PackedEngine(Engine):
             raise
         return Prepared(trial, checkpointer, loaded.trainer, facts)
 
-    def _build_trial(self, loaded: Loaded, spec: TrialSpec, half_batches: bool) -> PackedTrial:
-        data = self.get_cell_data(spec.cell)
+    def _build_trial(
+        self, trainer: PackTrainer, spec: TrialSpec, texts: TrialTexts, half_batches: bool
+    ) -> PackedTrial:
         try:
-            return loaded.trainer.prepare(spec, loaded.encoder, data, half_batches)
+            return build_packed_trial(spec, trainer.pack, texts, half_batches)
         except PackFullError:
             # A trial that was closed keeps its slot until its checkpoint is written.
             self._writer.wait()
-            return loaded.trainer.prepare(spec, loaded.encoder, data, half_batches)
+            return build_packed_trial(spec, trainer.pack, texts, half_batches)
 
     def describe_shortage(self, loaded: Loaded) -> str | None:
         """Return a sentence if the pack has fewer slots than it should, else None."""

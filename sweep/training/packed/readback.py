@@ -4,20 +4,16 @@ from collections.abc import Sequence
 
 import torch
 
+from sweep.models.transfer import start_reading
+
 
 class Readback:
     """Copies of tensors in this machine's memory, once the device has come to them."""
 
     def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
         self._event: torch.cuda.Event | None = None
-        self._copies = list(tensors)
+        self._copies = start_reading(tensors)
         if tensors[0].is_cuda:
-            self._copies = [
-                torch.empty(each.shape, dtype=each.dtype, pin_memory=True).copy_(
-                    each, non_blocking=True
-                )
-                for each in tensors
-            ]
             self._event = torch.cuda.current_stream(tensors[0].device).record_event()
 
     @property

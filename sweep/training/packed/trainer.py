@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from sweep.data import CellData
 from sweep.models.base import Base
 from sweep.models.device import is_gpu_lost, is_out_of_memory
 from sweep.models.methods import needs_checkpointing, set_checkpointing
 from sweep.models.transfer import to_device
-from sweep.plan import Capacity, TrialSpec
+from sweep.plan import Capacity
 from sweep.storage.events import EpochResult
-from sweep.training.batches import Encoder
 from sweep.training.packed.microbatches import (
     MOST_TOKENS,
     MicroBatch,
@@ -26,7 +24,7 @@ from sweep.training.packed.microbatches import (
 )
 from sweep.training.packed.pack import Pack
 from sweep.training.packed.stacks import Step
-from sweep.training.packed.trial import PackedTrial, Phase, build_packed_trial
+from sweep.training.packed.trial import PackedTrial, Phase
 
 SCORING = (Phase.VALIDATING, Phase.TESTING)
 Turn = tuple[PackedTrial, MicroBatch]
@@ -58,15 +56,8 @@ class PackTrainer:
         weights = base.model.num_parameters(exclude_embeddings=True)
         self._pass_tokens = choose_pass_tokens(base.device.type, weights / layers)
 
-    def prepare(
-        self, spec: TrialSpec, encoder: Encoder, data: CellData, half_batches: bool = False
-    ) -> PackedTrial:
-        """Return the trial of ``spec``, with a slot of its own but not yet in the pack; any thread
-        may call this."""
-        return build_packed_trial(spec, self.pack, encoder, data, half_batches)
-
     def join(self, trial: PackedTrial) -> None:
-        """Add a trial to the pack; it waits for its first epoch."""
+        """Add a trial, which has a slot already, to the pack; it waits for its first epoch."""
         trials = {**self.trials, trial.spec.trial_id: trial}
         self._bound_memory(trials)
         self.trials = trials

@@ -7,19 +7,18 @@ from enum import Enum
 
 import torch
 
-from sweep.data import CellData
 from sweep.models.methods import lora_of
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult
-from sweep.training.batches import Encoded, Encoder, order_scoring
+from sweep.training.batches import Encoded, order_scoring
 from sweep.training.checkpoint import BEST, OPTIMIZER, WEIGHTS, Tensors, best_weights
 from sweep.training.packed.dropout import Dropout
 from sweep.training.packed.microbatches import MicroBatch, TextTensors, cut_batches, upload
 from sweep.training.packed.pack import Pack
 from sweep.training.packed.readback import Readback
 from sweep.training.packed.stacks import Place, StepSettings
-from sweep.training.trial import NamedTensors, Score, Trial, bound_tokens, encode_cell
+from sweep.training.trial import NamedTensors, Score, Trial, TrialTexts, bound_tokens
 
 
 class Phase(Enum):
@@ -260,11 +259,11 @@ class PackedTrial(Trial):
 
 
 def build_packed_trial(
-    spec: TrialSpec, pack: Pack, encoder: Encoder, data: CellData, half_batches: bool = False
+    spec: TrialSpec, pack: Pack, texts: TrialTexts, half_batches: bool = False
 ) -> PackedTrial:
     """Return the trial of ``spec`` in a place of its own in ``pack``, ready for its first epoch;
-    for ``half_batches`` see ``bound_tokens``. It leaves nothing behind if it fails."""
-    texts = encode_cell(encoder, data)
+    for ``half_batches`` see ``bound_tokens``. It leaves nothing behind if it fails; any thread may
+    call it."""
     max_tokens, widest = bound_tokens(spec, texts.training, half_batches)
     pad_id, device = pack.base.tokenizer.pad_token_id, pack.base.device
     named = {

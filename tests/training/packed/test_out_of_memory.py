@@ -13,6 +13,7 @@ import torch
 from sweep.data import Subsets
 from sweep.plan import Candidate, Capacity, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.engine import PackedEngine
+from sweep.training.packed.trainer import PackTrainer
 
 PACKED = "sweep.training.packed"
 # What is called where memory may run out, and at which of its calls it does: the first of all, and
@@ -54,6 +55,15 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build_engine(subsets: Subsets, models_folder: Path) -> PackedEngine:
     return PackedEngine(subsets, models_folder, {"tiny": Capacity(3, 8, 4)})
+
+
+def begin_all(engine: PackedEngine, specs: list[TrialSpec], folder: Path) -> PackTrainer:
+    """Start all trials and their first epochs; return what trains them."""
+    for spec in specs:
+        engine.start(spec, folder / spec.trial_id)
+        engine.begin_epoch(spec.trial_id)
+    assert engine._trainer is not None
+    return engine._trainer
 
 
 def run(engine: PackedEngine, specs: list[TrialSpec], folder: Path) -> dict[str, Any]:
@@ -164,11 +174,7 @@ def test_failed_pass_is_freed_before_the_next_is_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = build_engine(subsets, models_folder)
-    for spec in specs:
-        engine.start(spec, tmp_path / spec.trial_id)
-        engine.begin_epoch(spec.trial_id)
-    trainer = engine._trainer
-    assert trainer is not None
+    trainer = begin_all(engine, specs, tmp_path)
     real, passed, alive = trainer._pass, [], []
 
     def watch(group: Any) -> Any:
@@ -215,11 +221,7 @@ def test_ceiling_that_memory_set_is_lifted_when_a_trial_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = build_engine(subsets, models_folder)
-    for spec in specs:
-        engine.start(spec, tmp_path / spec.trial_id)
-        engine.begin_epoch(spec.trial_id)
-    trainer = engine._trainer
-    assert trainer is not None
+    trainer = begin_all(engine, specs, tmp_path)
     usual = trainer.max_tokens
     with monkeypatch.context() as patch:
         patch.setattr("torch.autograd.backward", fail_once(torch.autograd.backward, 0))
