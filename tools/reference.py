@@ -152,8 +152,9 @@ def _describe_form(form: Schema) -> str:
     if form["type"] == "array":
         return f"list of {_describe_items(form['items'])}"
     if form["type"] == "object":
-        names = ", ".join(f"`{name}`" for name in form["propertyNames"]["enum"])
-        return f"keys {names} ({describe_type(form['additionalProperties'])} each)"
+        names = ", ".join(f"`{name}`" for name in form.get("propertyNames", {}).get("enum", []))
+        keys = f"keys {names}" if names else "keys of your own"
+        return f"{keys} ({describe_type(form['additionalProperties'])} each)"
     kind = "number" if isinstance(form["type"], list) else WORDS[form["type"]]
     return kind + _describe_bounds(form)
 

@@ -2,13 +2,15 @@
 error of one sentence out.
 
 ``types`` are the values a key may hold, ``search_space`` the hyperparameters to tune, ``section``,
-``data``, ``tuning``, ``trackers`` and ``schema`` the sections as strict models, ``yaml_tree`` YAML
-without its traps, ``loader`` what ties them together. Imports nothing of this project but
-``sweep.errors``, and never torch, transformers, peft or ray.
+``data``, ``tuning``, ``repeats``, ``costs``, ``trackers`` and ``schema`` the sections as strict
+models, ``yaml_tree`` YAML without its traps, ``loader`` what ties them together. Imports nothing of
+this project but ``sweep.errors``, and never torch, transformers, peft or ray.
 """
 
+from sweep.config.costs import CostConfig, ServingConfig
 from sweep.config.data import DataConfig
 from sweep.config.loader import dump_config, load_config
+from sweep.config.repeats import RepeatConfig, VerdictConfig, parse_duration
 from sweep.config.schema import (
     AshaConfig,
     Config,
@@ -35,6 +37,7 @@ from sweep.config.types import check_name, check_path, holds_password
 __all__ = [
     "AshaConfig",
     "Config",
+    "CostConfig",
     "DataConfig",
     "FeaturesConfig",
     "GridConfig",
@@ -42,14 +45,17 @@ __all__ = [
     "Method",
     "MlflowConfig",
     "ModelConfig",
+    "RepeatConfig",
     "ResourcesConfig",
     "Section",
+    "ServingConfig",
     "Space",
     "StorageConfig",
     "TrackersConfig",
     "TrainConfig",
     "TuneConfig",
     "TuneOverrides",
+    "VerdictConfig",
     "WandbConfig",
     "check_name",
     "check_path",
@@ -59,4 +65,5 @@ __all__ = [
     "holds_password",
     "load_config",
     "name_spaces",
+    "parse_duration",
 ]

@@ -12,7 +12,9 @@ from pydantic import (
     model_validator,
 )
 
+from sweep.config.costs import CostConfig, ServingConfig
 from sweep.config.data import DataConfig
+from sweep.config.repeats import RepeatConfig, VerdictConfig
 from sweep.config.section import Section
 from sweep.config.trackers import TrackersConfig
 from sweep.config.tuning import LORA_KEYS, MAX_NORM, Method, TuneConfig, TuneOverrides
@@ -275,6 +277,10 @@ class Config(Section):
     grid: GridConfig
     tune: TuneConfig = TuneConfig()
     asha: AshaConfig = AshaConfig()
+    repeat: RepeatConfig = RepeatConfig()
+    verdict: VerdictConfig = VerdictConfig()
+    cost: CostConfig = CostConfig()
+    serving: ServingConfig = ServingConfig()
     train: TrainConfig = TrainConfig()
     resources: ResourcesConfig = ResourcesConfig()
     storage: StorageConfig = StorageConfig()
@@ -284,6 +290,15 @@ class Config(Section):
     ] = Field(default=["majority", "tf-idf"])
     """Baselines that run on the same subsets: the majority class, logistic regression on TF-IDF, or
     on the features of a model; ``[]``: none."""
+
+    @model_validator(mode="after")
+    def _seeds_are_one_kind(self) -> "Config":
+        if self.repeat.seeds and len(self.grid.seeds) > 1:
+            raise ValueError(
+                "repeat.seeds: grid.seeds already has several seeds, each tuned anew; keep one in "
+                "grid.seeds, or set repeat.seeds to 0"
+            )
+        return self
 
     @property
     def baseline_names(self) -> list[str]:

@@ -36,6 +36,7 @@ from sweep.config.strict import (
 from sweep.plan import TrialSpec
 from sweep.storage.account import DataAccount, parse_account
 from sweep.storage.forecast import Forecast, PaceForecast
+from sweep.storage.prices import Prices
 
 
 class TrialStatus(StrEnum):
@@ -97,6 +98,10 @@ class Facts(TypedDict, total=False):
     host: Text | None
     base: Text | None
     base_loads: Count | None
+    gpus: Amount | None
+    cpus: Amount | None
+    node_type: Text | None
+    market: Text | None
     model_path: Text | None
     model_revision: Text | None
     data_fingerprint: Text | None
@@ -106,6 +111,23 @@ class Facts(TypedDict, total=False):
     best_of_cell: Flag | None
     test_set: Id | None
     predictions: Counts | None
+
+
+class ServingFacts(TypedDict, total=False):
+    """What is measured of a trained model in use, under the names of the results table."""
+
+    serving_texts_per_second: Amount | None
+    serving_batch: Ordinal | None
+    latency_p50_seconds: Amount | None
+    latency_p95_seconds: Amount | None
+    serving_memory_bytes: Count | None
+    serving_size_bytes: Count | None
+    serving_device: Text | None
+    serving_host: Text | None
+    serving_cpus: Amount | None
+    serving_node_type: Text | None
+    serving_market: Text | None
+    serving_error: Text | None
 
 
 class EpochResult(TypedDict, total=False):
@@ -168,6 +190,10 @@ class Opened(Line):
         | None
     ]
     baselines: NotRequired[Words | None]
+    prices: NotRequired[Annotated[Prices, "prices by the hour and by the label"] | None]
+    smallest: NotRequired[Fraction | None]
+    repeat_seeds: NotRequired[Id | None]
+    """``auto``, or the number of further seeds, as text."""
 
 
 class Planned(Line):
@@ -175,6 +201,8 @@ class Planned(Line):
 
     event: Literal["planned"]
     trial: TrialSpec
+    repeat_of: NotRequired[Id | None]
+    """The tuned trial whose candidate this one trains again with another seed."""
 
 
 class Replanned(Line):
@@ -251,6 +279,12 @@ class Ended(Facts, TrialLine):
     status: Id
 
 
+class Served(ServingFacts, TrialLine):
+    """A finished trial or baseline was measured in use."""
+
+    event: Literal["served"]
+
+
 class Reopened(TrialLine):
     """A failed trial or baseline is to run again."""
 
@@ -282,6 +316,7 @@ Event = (
     | Retried
     | Noted
     | Ended
+    | Served
     | Reopened
     | Closed
 )

@@ -16,6 +16,7 @@ from sweep.storage.events import (
     Opened,
     Result,
     Retried,
+    Served,
     Started,
     TestSet,
     TrialStatus,
@@ -43,6 +44,9 @@ class TrialRecord:
     ended: Ended | None = None
     """The result; its ``predictions`` are packed into as few bytes as possible."""
     retries: int = 0
+    repeat_of: str | None = None
+    """The tuned trial whose candidate this one trains again with another seed; None: it is tuned
+    itself."""
 
     def has_failed(self) -> bool:
         """Return whether the trial ended in a way that ``--retry-failed`` runs again."""
@@ -70,6 +74,8 @@ class RunRecord:
     """Ids of the trials that the current configuration plans. None if the journal does not say:
     then all count but those whose position in the grid was later taken by other data or weights."""
     baselines: dict[str, Baseline] = field(default_factory=dict)
+    served: dict[str, Served] = field(default_factory=dict)
+    """Trial id -> what was measured of it in use."""
     ends: list[str] = field(default_factory=list)
     """Trial ids in the order of their results; a trial that ended twice is listed twice."""
     _newest: dict[CellKey, tuple[Any, ...]] = field(default_factory=dict)
@@ -174,7 +180,7 @@ def apply(run: RunRecord, event: Event) -> None:
     if event["event"] == "opened":
         run.opened.append(event)
     elif event["event"] == "planned":
-        _add_planned(run, event["trial"])
+        _add_planned(run, event["trial"], event.get("repeat_of"))
     elif event["event"] == "replanned":
         run.plan = frozenset(event["trials"])
     elif event["event"] == "test_set":
@@ -183,7 +189,10 @@ def apply(run: RunRecord, event: Event) -> None:
         run._matched = None
     elif event["event"] == "baseline":
         run.baselines[event["trial_id"]] = _compact(event)
+    elif event["event"] == "served":
+        run.served[event["trial_id"]] = event
     elif event["event"] == "reopened":
+        run.served.pop(event["trial_id"], None)
         if run.baselines.pop(event["trial_id"], None) is None:
             _reopen(run, run.trials.get(event["trial_id"]))
     elif event["event"] == "epoch":
@@ -194,7 +203,7 @@ def apply(run: RunRecord, event: Event) -> None:
             _add_trial_event(run, record, event)
 
 
-def _add_planned(run: RunRecord, spec: TrialSpec) -> None:
+def _add_planned(run: RunRecord, spec: TrialSpec, repeat_of: str | None) -> None:
     lean = replace(
         spec,
         trial_id=intern(spec.trial_id),
@@ -207,9 +216,11 @@ def _add_planned(run: RunRecord, spec: TrialSpec) -> None:
     run._newest[lean.cell.axes] = _content(lean)
     known = run.trials.get(lean.trial_id)
     if known is None:
-        run.trials[lean.trial_id] = TrialRecord(lean, TrialEpochs(run.history))
-    else:
-        known.spec = lean
+        known = run.trials[lean.trial_id] = TrialRecord(lean, TrialEpochs(run.history))
+    known.spec = lean
+    known.repeat_of = intern(repeat_of) if repeat_of else None
+    if repeat_of and run.plan is not None:
+        run.plan = run.plan | {lean.trial_id}
 
 
 def _add_epoch(run: RunRecord, event: EpochDone) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from sweep.plan import Candidate, Recipe
 from sweep.storage.atomic import replace_file
-from sweep.storage.events import Ended, Result, TrialStatus
+from sweep.storage.events import Ended, Result, ServingFacts, TrialStatus
 from sweep.storage.journal import read_events
 from sweep.storage.record import RunRecord, TrialRecord, choose_best, replay
 
@@ -60,6 +60,12 @@ RESULT_COLUMNS: list[Column] = [
         "",
         "false if the trial belongs to an earlier configuration, data or weights",
     ),
+    (
+        "repeat_of",
+        TEXT,
+        "",
+        "the tuned trial whose candidate this one trains again; null if it is tuned itself",
+    ),
     ("epochs_run", WHOLE, "epochs", "epochs trained"),
     ("best_epoch", WHOLE, "", "epoch with the highest validation accuracy, counted from 1"),
     ("val_accuracy", REAL, "fraction", "validation accuracy at the best epoch"),
@@ -82,6 +88,22 @@ RESULT_COLUMNS: list[Column] = [
     ("device", TEXT, "", "processor that trained"),
     ("dtype", TEXT, "", "number format of the base model"),
     ("host", TEXT, "", "machine that trained"),
+    ("gpus", REAL, "GPUs", "GPUs, or the part of one, reserved for the trial"),
+    ("cpus", REAL, "CPUs", "CPUs reserved for the trial"),
+    ("node_type", TEXT, "", "the machine's type, if its cluster says so"),
+    ("market", TEXT, "", "spot or on-demand, if the machine's cluster says so"),
+    ("serving_texts_per_second", REAL, "texts/s", "speed of scoring in batches, after the sweep"),
+    ("serving_batch", WHOLE, "texts", "texts scored at once for that speed"),
+    ("latency_p50_seconds", REAL, "s", "median time to score one text alone"),
+    ("latency_p95_seconds", REAL, "s", "time within which 95 of 100 single texts are scored"),
+    ("serving_memory_bytes", WHOLE, "B", "highest memory while scoring"),
+    ("serving_size_bytes", WHOLE, "B", "size on disk of all that scoring needs"),
+    ("serving_device", TEXT, "", "processor that scored"),
+    ("serving_host", TEXT, "", "machine that scored"),
+    ("serving_cpus", REAL, "CPUs", "CPUs that scoring used"),
+    ("serving_node_type", TEXT, "", "type of the machine that scored, if its cluster says so"),
+    ("serving_market", TEXT, "", "spot or on-demand, if that machine's cluster says so"),
+    ("serving_error", TEXT, "", "why nothing was measured in use; null where it was"),
     ("model_path", TEXT, "", "Hub id, folder or family of the base model"),
     ("model_revision", TEXT, "", "commit of the base model, or a hash of its files"),
     ("data_fingerprint", TEXT, "", "hash of the cell's training, validation and test texts"),
@@ -94,6 +116,7 @@ CELL_NAMES = frozenset(name for name, *_ in CELL_COLUMNS)
 RESULT_NAMES = frozenset(name for name, *_ in RESULT_COLUMNS)
 RECIPE_NAMES = [part.name for part in fields(Recipe) if part.name in RESULT_NAMES]
 CANDIDATE_NAMES = [part.name for part in fields(Candidate) if part.name in RESULT_NAMES]
+SERVING_NAMES = frozenset(ServingFacts.__annotations__)
 HISTORY_COLUMNS: list[Column] = [
     *CELL_COLUMNS,
     ("epoch", WHOLE, "", "counted from 1"),
@@ -167,14 +190,21 @@ def _result_rows(run: RunRecord, best: dict[str, str]) -> Iterator[Row]:
     for record in run.trials.values():
         if record.ended is not None:
             planned = run.is_planned(record.spec.trial_id)
-            yield shared | _describe_trial(record, record.ended, best) | {"in_plan": planned}
+            row = shared | _describe_trial(record, record.ended, best) | {"in_plan": planned}
+            yield row | _describe_use(run, record.spec.trial_id)
     asked = run.planned_baselines()
     for trial_id, event in run.baselines.items():
         row = {key: value for key, value in event.items() if key in RESULT_NAMES}
         status = event.get("status") or TrialStatus.FINISHED
         best_of_cell = status == TrialStatus.FINISHED
         fixed = {"kind": "baseline", "status": status, "best_of_cell": best_of_cell}
-        yield {**row, **fixed, "ended_at": event["time"], "in_plan": trial_id in asked}
+        row |= {**fixed, "ended_at": event["time"], "in_plan": trial_id in asked}
+        yield row | _describe_use(run, trial_id)
+
+
+def _describe_use(run: RunRecord, trial_id: str) -> Row:
+    served = run.served.get(trial_id) or {}
+    return {key: value for key, value in served.items() if key in SERVING_NAMES}
 
 
 def _describe_trial(record: TrialRecord, ended: Ended, best: dict[str, str]) -> Row:
@@ -191,6 +221,7 @@ def _describe_trial(record: TrialRecord, ended: Ended, best: dict[str, str]) -> 
         "data_fingerprint": spec.data_fingerprint,
         "labels": spec.cell.labels,
         "best_of_cell": best.get(spec.cell.cell_id) == spec.trial_id,
+        "repeat_of": record.repeat_of,
         "started_at": started["time"] if started else None,
         "ended_at": ended["time"],
         **_cell_values(record),
