@@ -190,11 +190,11 @@ def _result_rows(run: RunRecord, best: dict[str, str]) -> Iterator[Row]:
     for record in run.trials.values():
         if record.ended is not None:
             planned = run.is_planned(record.spec.trial_id)
-            row = shared | _describe_trial(record, record.ended, best) | {"in_plan": planned}
-            yield row | _describe_use(run, record.spec.trial_id)
+            values = _describe_trial(record, record.ended, best)
+            yield shared | values | {"in_plan": planned} | _describe_use(run, record.spec.trial_id)
     asked = run.planned_baselines()
     for trial_id, event in run.baselines.items():
-        row = {key: value for key, value in event.items() if key in RESULT_NAMES}
+        row: Row = {key: value for key, value in event.items() if key in RESULT_NAMES}
         status = event.get("status") or TrialStatus.FINISHED
         best_of_cell = status == TrialStatus.FINISHED
         fixed = {"kind": "baseline", "status": status, "best_of_cell": best_of_cell}
@@ -203,8 +203,8 @@ def _result_rows(run: RunRecord, best: dict[str, str]) -> Iterator[Row]:
 
 
 def _describe_use(run: RunRecord, trial_id: str) -> Row:
-    served = run.served.get(trial_id) or {}
-    return {key: value for key, value in served.items() if key in SERVING_NAMES}
+    served = run.served.get(trial_id)
+    return {key: value for key, value in (served or {}).items() if key in SERVING_NAMES}
 
 
 def _describe_trial(record: TrialRecord, ended: Ended, best: dict[str, str]) -> Row:
