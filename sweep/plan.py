@@ -4,8 +4,8 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -223,13 +223,32 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
     ):
         ref = build_model_ref(model, revisions[model.name])
         labels, fingerprint = data.labels_for(k), fingerprint_of(k, n, seed)
-        content = [fingerprint, labels, n, seed, _model_content(ref)]
+        content = _cell_content(fingerprint, labels, n, seed, ref)
         cell = Cell(_hash(content), model.name, k, labels, n, seed)
         cells.append(cell)
         for candidate in shuffle_candidates(candidates[model.name], cell):
             trial_id = _hash([content, content_of(candidate), recipe_content])
             trials.append(TrialSpec(trial_id, cell, candidate, ref, recipe, fingerprint))
     return Plan(tuple(cells), candidates, tuple(trials))
+
+
+def extend_plan(plan: Plan, trials: Sequence[TrialSpec]) -> Plan:
+    """Return ``plan`` with further ``trials`` and their cells at its end."""
+    cells = dict.fromkeys([*plan.cells, *(spec.cell for spec in trials)])
+    return replace(plan, cells=tuple(cells), trials=(*plan.trials, *trials))
+
+
+def build_repeat(tuned: TrialSpec, seed: int, data: SubsetFacts) -> TrialSpec:
+    """Return the trial that trains the candidate of ``tuned`` with another seed. Its id is the one
+    that it would have if that seed were in the grid."""
+    at, ref = tuned.cell, tuned.model
+    fingerprint = data.fingerprint(at.n_labels, at.n_samples, seed)
+    content = _cell_content(fingerprint, at.labels, at.n_samples, seed, ref)
+    cell = replace(at, cell_id=_hash(content), seed=seed)
+    settings = [_candidate_content(tuned.candidate), _recipe_content(tuned.recipe)]
+    return replace(
+        tuned, trial_id=_hash([content, *settings]), cell=cell, data_fingerprint=fingerprint
+    )
 
 
 def draw_candidates(config: Config, model: ModelConfig) -> tuple[Candidate, ...]:
@@ -298,6 +317,12 @@ def shuffle_candidates(candidates: tuple[Candidate, ...], cell: Cell) -> list[Ca
     order = list(candidates)
     random.Random(f"{cell.labels} {cell.n_samples} {cell.seed}").shuffle(order)
     return order
+
+
+def _cell_content(
+    fingerprint: str, labels: Sequence[str], n_samples: int, seed: int, ref: ModelRef
+) -> list[Any]:
+    return [fingerprint, labels, n_samples, seed, _model_content(ref)]
 
 
 def _model_content(ref: ModelRef) -> list[Any]:

@@ -22,7 +22,7 @@ from sweep.data import Subsets
 from sweep.display.plan import format_outline, format_plan, outline_to_dict, plan_to_dict
 from sweep.display.reporting import load_report
 from sweep.errors import ConfigError, Finding, SweepError
-from sweep.plan import Plan, build_plan, draw_candidates
+from sweep.plan import Plan, build_plan, draw_candidates, extend_plan
 from sweep.preflight.features import build_features
 from sweep.preflight.inputs import ResolvedInputs, resolve_inputs
 from sweep.preflight.paths import make_absolute
@@ -34,6 +34,7 @@ from sweep.preflight.preflight import (
     format_warnings,
 )
 from sweep.preflight.setup import RunSetup, Target
+from sweep.repeats import RepeatSchedule, summarize_repeats
 from sweep.signals import term_as_interrupt
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
@@ -92,7 +93,11 @@ def _run(options: argparse.Namespace) -> int:
     obstacle = "" if options.resume else find_obstacle(folder)
     if options.dry_run and obstacle:
         preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {obstacle}"))
-    orphans = describe_orphaned_trials(plan.trials, record) if plan else []
+    orphans: list[str] = []
+    if plan and inputs.subsets:
+        repeats = RepeatSchedule(config, plan, inputs.subsets, record).known
+        entire = extend_plan(plan, [spec for spec, _ in repeats])
+        orphans = describe_orphaned_trials(entire.trials, record)
     if options.dry_run:
         _print_plan(config, plan, preflight, done, orphans, options.json)
         return 2 if preflight.errors() else 0
@@ -222,27 +227,30 @@ def _train(
             # The second Ctrl-C, or one before the trials began: exit at once, without a report.
             print(f"interrupted: completed work is kept; continue with: {resume}")
             return INTERRUPTED
-    return _close(plan, record, folder, resume, write_report)
+    return _close(setup, record, resume, write_report)
 
 
 def _close(
-    plan: Plan,
-    record: RunRecord,
-    folder: Path,
-    resume: str,
-    write_report: Callable[[Path], Path],
+    setup: RunSetup, record: RunRecord, resume: str, write_report: Callable[[Path], Path]
 ) -> int:
     """Write the report, say how the run ended, and return the exit code."""
-    unfinished = [spec for spec in plan.trials if spec.trial_id not in record.done()]
+    plan = setup.plan
+    unfinished = record.planned().keys() - record.done()
     best = choose_planned(record)
     missing = [cell for cell in plan.cells if cell.cell_id not in best]
-    report = write_report(folder)
+    report = write_report(setup.folder)
+    schedule = RepeatSchedule(setup.config, plan, setup.subsets, record)
+    if not unfinished:
+        schedule.take_due()
+    for sentence in summarize_repeats(schedule, record, resume):
+        print(sentence)
     if unfinished:
         left = "1 trial is" if len(unfinished) == 1 else f"{len(unfinished)} trials are"
         print(f"interrupted: {left} left; continue with: {resume}")
     elif missing:
         print(f"{len(missing)} of {len(plan.cells)} cells have no result; the report says why")
-    if failures := summarize_failures(record, plan, f"{resume} --retry-failed"):
+    entire = extend_plan(plan, [spec for spec, _ in schedule.known])
+    if failures := summarize_failures(record, entire, f"{resume} --retry-failed"):
         print(failures)
     print(report)
     if unfinished:

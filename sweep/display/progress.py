@@ -3,7 +3,7 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 
 from rich.console import Console, Group
@@ -15,7 +15,7 @@ from rich.text import Text
 from sweep.display.counts import ProgressCounts
 from sweep.display.time_left import TimeLeft
 from sweep.errors import format_duration, truncate
-from sweep.plan import Plan, TrialSpec, format_cell
+from sweep.plan import Plan, TrialSpec, extend_plan, format_cell
 from sweep.storage.record import RunRecord
 
 REFRESH_SECONDS = 0.5
@@ -54,25 +54,34 @@ class Board:
         clock: Callable[[], float] = time.monotonic,
         elapsed: Callable[[], float] | None = None,
     ) -> None:
-        self._plan = plan
         self._running = running
+        self._record = record
         self._console = console
         self._clock = clock
-        self._counts = ProgressCounts(plan, record)
-        self._counts.catch_up()
+        self._take_plan(plan)
         # A driver with nothing left to do has no duration worth reporting.
         self._reports_duration = elapsed is not None or self._counts.trials_left > 0
         self._elapsed = elapsed or count_from_now()
-        self._time_left = TimeLeft(self._counts, record)
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._due = -math.inf
         self._printed: list[str] = []
         self._estimate: float | None = None
         self._estimate_due = -math.inf
         self._cells_shown = len(self._counts.finished)
+
+    def _take_plan(self, plan: Plan) -> None:
+        self._plan = plan
+        self._counts = ProgressCounts(plan, self._record)
+        self._counts.catch_up()
+        self._time_left = TimeLeft(self._counts, self._record)
         self._cell_ids: dict[tuple[str, int, int], list[str]] = defaultdict(list)
         for cell in plan.cells:
             self._cell_ids[cell.model, cell.n_labels, cell.n_samples].append(cell.cell_id)
+
+    def extend(self, trials: Sequence[TrialSpec]) -> None:
+        """Show further ``trials`` of the plan, too."""
+        self._reports_duration = True
+        self._take_plan(extend_plan(self._plan, trials))
 
     def start(self) -> None:
         """Start drawing."""

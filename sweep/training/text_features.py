@@ -22,5 +22,12 @@ class TextFeatures:
     def sum_seconds(self, texts: Sequence[str]) -> float:
         return float(self.seconds[self._find(texts)].sum())
 
+    def join(self, other: "TextFeatures") -> "TextFeatures":
+        """Return these features and those of the texts of ``other``, none of which is here."""
+        more = {text: len(self.positions) + i for text, i in other.positions.items()}
+        vectors = np.concatenate([self.vectors, other.vectors])
+        seconds = np.concatenate([self.seconds, other.seconds])
+        return TextFeatures({**self.positions, **more}, vectors, seconds)
+
     def _find(self, texts: Sequence[str]) -> NDArray[np.intp]:
         return np.array([self.positions[text] for text in texts], dtype=np.intp)

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -70,10 +70,10 @@ class BaselineSpec:
 @dataclass(frozen=True)
 class Attempt:
     """A baseline that was submitted to the cluster; ``computes``: not itself yet, but the features
-    that all baselines of its name read."""
+    that the baselines of its name with these ids read."""
 
     spec: BaselineSpec
-    computes: bool = False
+    computes: frozenset[str] = frozenset()
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -109,17 +109,29 @@ class BaselineTasks(SessionCallback):
         self._reported: set[tuple[str, str]] = set()
         self._losses: Counter[str] = Counter()
         self._corpus: ray.ObjectRef | None = None
-        self._features: dict[str, ray.ObjectRef] = {}
+        # Name -> the features so far, and the ids of the baselines whose texts they cover.
+        self._features: dict[str, tuple[ray.ObjectRef, frozenset[str]]] = {}
         self._waiting: dict[ray.ObjectRef, Attempt] = {}
-        known = recorder.record.baselines
-        self.missing = [
+        self._names, self._plan = names, plan
+        self.missing = self._list_missing(plan)
+
+    def _list_missing(self, plan: Plan) -> list[BaselineSpec]:
+        known = self._recorder.record.baselines
+        return [
             spec
-            for spec in list_baselines(names, plan)
+            for spec in list_baselines(self._names, plan)
             # An id does not cover the names of the classes, nor that of a baseline on features.
             if spec.baseline_id not in known
             or tuple(known[spec.baseline_id]["labels"]) != spec.cell.labels
             or known[spec.baseline_id]["model"] != spec.name
         ]
+
+    def extend(self, trials: Sequence[TrialSpec]) -> None:
+        """Add the baselines on the subsets of further ``trials``."""
+        known = {spec.baseline_id for spec in self.missing}
+        known |= {task.spec.baseline_id for task in self._waiting.values()}
+        new = self._list_missing(replace(self._plan, trials=tuple(trials)))
+        self.missing += [spec for spec in new if spec.baseline_id not in known]
 
     def start(self) -> None:
         """Submit the first missing baseline."""
@@ -149,18 +161,21 @@ class BaselineTasks(SessionCallback):
         computing = {task.spec.name for task in self._waiting.values() if task.computes}
         ready = [spec for spec in self.missing if spec.name not in computing]
         for spec in ready[: max(0, count)]:
-            if spec.features is None or spec.name in self._features:
+            if spec.features is None or spec.baseline_id in self._covered(spec.name):
                 self.missing.remove(spec)
                 self._fit(spec, cpus)
             elif spec.name not in computing:
                 computing.add(spec.name)
                 self._compute(spec, spec.features, cpus)
 
+    def _covered(self, name: str) -> frozenset[str]:
+        return self._features[name][1] if name in self._features else frozenset()
+
     def _fit(self, spec: BaselineSpec, cpus: int) -> None:
         # Lost workers are counted here: Ray itself would restart a task forever if its memory
         # monitor kills the worker each time.
         task = ray.remote(num_cpus=cpus, max_retries=0)(_run_on_worker)
-        features = [self._features[spec.name]] if spec.features else []
+        features = [self._features[spec.name][0]] if spec.features else []
         reference = task.remote(spec.name, self._corpus, *spec.axes, *features)
         self._waiting[reference] = Attempt(spec)
 
@@ -168,10 +183,13 @@ class BaselineTasks(SessionCallback):
         """Compute the features of all texts that the missing baselines of this name read."""
         on_gpus = self._resources.gpus_per_trial != 0 and ray.cluster_resources().get("GPU", 0)
         share = 1.0 if cpus else SPARE_SHARE if on_gpus else 0.0
-        cells = [each.axes for each in self.missing if each.name == spec.name]
+        own = [each for each in self.missing if each.name == spec.name]
+        known = [self._features[spec.name][0]] if spec.name in self._features else []
         task = ray.remote(num_cpus=cpus, max_retries=0)(_compute_on_worker)
-        reference = task.remote(features, self._corpus, cells, share)
-        self._waiting[reference] = Attempt(spec, computes=True)
+        cells = [each.axes for each in own]
+        reference = task.remote(features, self._corpus, cells, share, *known)
+        covered = frozenset(each.baseline_id for each in own) | self._covered(spec.name)
+        self._waiting[reference] = Attempt(spec, computes=covered)
 
     def _collect(self, timeout: float) -> None:
         if not self._waiting:
@@ -198,7 +216,7 @@ class BaselineTasks(SessionCallback):
             outcome = {"error": f"its worker was lost ({reason or type(error).__name__})"}
         if isinstance(outcome, TextFeatures):
             # Kept here, since the machine that computed them may be lost.
-            self._features[attempt.spec.name] = ray.put(outcome)
+            self._features[attempt.spec.name] = ray.put(outcome), attempt.computes
         else:
             self._end(attempt, outcome)
 
@@ -217,9 +235,9 @@ class BaselineTasks(SessionCallback):
         if not attempt.computes:
             self._write(attempt.spec, outcome)
             return
-        name = attempt.spec.name
-        failed = [spec for spec in self.missing if spec.name == name]
-        self.missing = [spec for spec in self.missing if spec.name != name]
+        name, covered = attempt.spec.name, self._covered(attempt.spec.name)
+        failed = [s for s in self.missing if s.name == name and s.baseline_id not in covered]
+        self.missing = [spec for spec in self.missing if spec not in failed]
         for spec in failed:
             self._write(spec, outcome)
 
@@ -305,10 +323,14 @@ def _run_on_worker(
 
 
 def _compute_on_worker(
-    ref: FeaturesRef, subsets: Subsets, cells: Sequence[Axes], share: float
+    ref: FeaturesRef,
+    subsets: Subsets,
+    cells: Sequence[Axes],
+    share: float,
+    known: TextFeatures | None = None,
 ) -> TextFeatures | Facts:
-    """Return the features of the cells' texts, on a ``share`` of the machine's CPUs but at least
-    one; or ``error`` and ``traceback``."""
+    """Return the features of the cells' texts and those ``known``, computed on a ``share`` of the
+    machine's CPUs but at least one; or ``error`` and ``traceback``."""
     try:
         import torch
 
@@ -317,9 +339,13 @@ def _compute_on_worker(
         torch.set_num_threads(max(1, int(share * _count_cpus())))
         data = [subsets.of_cell(*axes) for axes in cells]
         parts = [part for cell in data for part in (cell.training, cell.validation, cell.test)]
-        texts = [text for part in parts for text in part.texts]
+        held = known.positions if known else {}
+        texts = [text for part in parts for text in part.texts if text not in held]
+        if known and not texts:
+            return known
         with hidden_gpus():
-            return compute_features(ref, load_features_model(ref, subsets), texts)
+            found = compute_features(ref, load_features_model(ref, subsets), texts)
+        return known.join(found) if known else found
     except Exception as error:  # as above
         return _describe_error(error)
 

@@ -21,8 +21,9 @@ from sweep.cluster.session import LOCAL, choose_address, connect, disconnect
 from sweep.config import Config
 from sweep.errors import ConfigError, StorageError
 from sweep.models.sources import COMMIT
-from sweep.plan import Plan
+from sweep.plan import Plan, extend_plan
 from sweep.preflight.setup import RunSetup
+from sweep.repeats import Repeat, RepeatSchedule
 from sweep.signals import treat_term_as_interrupt
 from sweep.storage.checkpoints import CheckpointStore, open_store
 from sweep.storage.journal import Content, Journal, read_events
@@ -31,6 +32,7 @@ from sweep.storage.tables import remove_unfinished
 from sweep.tuning.baselines import BaselineTasks
 from sweep.tuning.callbacks import ProgressDisplay, SessionCallback, SlimTrials
 from sweep.tuning.recorder import Recorder
+from sweep.tuning.repeats import RepeatFeed
 from sweep.tuning.resume import reopen_failed, reopen_replaced, replay_results
 from sweep.tuning.scheduler import CellASHA
 from sweep.tuning.search import PlanSearch, build_param_space
@@ -68,16 +70,21 @@ def run_plan(
     limit = 60 * config.resources.max_epoch_minutes
     store = _open_store(config, folder)
     recorder = Recorder(journal, record, scheduler, notify, limit, store)
-    _write_plan(setup, recorder)
+    _write_start(setup, recorder)
     if retry_failed:
         reopen_failed(plan, recorder, config.baseline_names)
-    reopen_replaced(plan, recorder, config.baseline_names)
+    schedule = RepeatSchedule(config, plan, setup.subsets, record)
+    recorder.write_many(_find_changes(plan, schedule.known, record))
+    entire = extend_plan(plan, [spec for spec, _ in schedule.known])
+    reopen_replaced(entire, recorder, config.baseline_names)
     replay_results(plan, record, scheduler)
-    display = ProgressDisplay(plan, recorder.record, recorder.running, console)
+    display = ProgressDisplay(entire, recorder.record, recorder.running, console)
     baselines = BaselineTasks(
-        config.baseline_names, plan, setup.subsets, recorder, config.resources, notify
+        config.baseline_names, entire, setup.subsets, recorder, config.resources, notify
     )
+    repeats = RepeatFeed(schedule, recorder, baselines, display.extend)
     waiting = any(spec.trial_id not in record.done() for spec in plan.trials)
+    waiting = repeats.refill() or waiting
     try:
         if waiting or baselines.missing:
             connect(address, folder, console)
@@ -90,11 +97,11 @@ def run_plan(
         if waiting:
             callbacks = [display, baselines, *trackers]
             trainable = build_trainable(setup, allocation)
-            _fit(setup, trainable, allocation, scheduler, recorder, callbacks)
+            _fit(setup, trainable, allocation, scheduler, recorder, repeats, callbacks)
         baselines.finish()
     finally:
         display.stop()
-        left = sum(spec.trial_id not in record.done() for spec in plan.trials)
+        left = len(record.planned().keys() - record.done())
         try:
             recorder.write("closed", trials_left=left)
             recorder.write_tables()
@@ -111,7 +118,7 @@ def _open_store(config: Config, folder: Path) -> CheckpointStore:
         raise ConfigError(f"storage.checkpoints: {error}") from error
 
 
-def _write_plan(setup: RunSetup, recorder: Recorder) -> None:
+def _write_start(setup: RunSetup, recorder: Recorder) -> None:
     """Record this session, and the trials and test sets that the journal does not know yet."""
     recorder.write(
         "opened",
@@ -125,19 +132,28 @@ def _write_plan(setup: RunSetup, recorder: Recorder) -> None:
         data=setup.account,
         baselines=setup.config.baseline_names,
     )
-    recorder.write_many([*_find_new_sets(setup, recorder), *_find_changes(setup.plan, recorder)])
+    recorder.write_many([*_find_new_sets(setup, recorder), *_find_new_trials(setup.plan, recorder)])
 
 
-def _find_changes(plan: Plan, recorder: Recorder) -> Iterator[Content]:
-    """Yield the events that turn the journal's plan into ``plan``: trials that are new or have a
-    new name or path, and the list of planned trials if the journal knows others too."""
-    known = recorder.record
+def _find_new_trials(plan: Plan, recorder: Recorder) -> Iterator[Content]:
+    """Yield the events of the plan's trials that are new or have a new name or path."""
     for spec in plan.trials:
-        record = known.trials.get(spec.trial_id)
-        if record is None or record.spec != spec:
+        known = recorder.record.trials.get(spec.trial_id)
+        if known is None or known.spec != spec or known.repeat_of:
             yield "planned", {"trial": spec}
-    ids = {spec.trial_id: None for spec in plan.trials}
-    if (known.plan or ids.keys() | known.trials.keys()) != ids.keys():
+
+
+def _find_changes(plan: Plan, repeats: Sequence[Repeat], record: RunRecord) -> Iterator[Content]:
+    """Yield the events that make the journal's plan consist of ``plan`` and ``repeats``: those of
+    repeats that are new or have a new name or path, and the list of planned trials if the journal
+    knows others too."""
+    for spec, of in repeats:
+        known = record.trials[spec.trial_id]
+        if known.spec != spec or known.repeat_of != of.trial_id:
+            yield "planned", {"trial": spec, "repeat_of": of.trial_id}
+    planned = dict.fromkeys(spec.trial_id for spec in plan.trials)
+    ids = planned | dict.fromkeys(spec.trial_id for spec, _ in repeats)
+    if (record.plan or ids.keys() | record.trials.keys()) != ids.keys():
         yield "replanned", {"trials": list(ids)}
 
 
@@ -169,14 +185,16 @@ def _fit(
     allocation: Allocation,
     scheduler: CellASHA,
     recorder: Recorder,
+    repeats: RepeatFeed,
     callbacks: Sequence[SessionCallback],
 ) -> None:
     config, plan, scratch = setup.config, setup.plan, setup.folder / SCRATCH_NAME
+    search = PlanSearch(plan, recorder.record, repeats)
     tuner = tune.Tuner(
         tune.with_resources(trainable, allocation.of_trial),
-        param_space=build_param_space(config, plan),
+        param_space=build_param_space(config, plan, search.specs),
         tune_config=tune.TuneConfig(
-            search_alg=PlanSearch(plan, recorder.record),
+            search_alg=search,
             scheduler=scheduler,
             reuse_actors=True,
             trial_name_creator=_name_trial,

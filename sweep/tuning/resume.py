@@ -11,9 +11,14 @@ from sweep.tuning.scheduler import CellASHA
 
 
 def reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> None:
-    """Record that the plan's failed trials, and failed ones among ``baselines``, run again."""
-    ids = [spec.trial_id for spec in plan.trials]
-    failed = [trial_id for trial_id in ids if recorder.record.trials[trial_id].has_failed()]
+    """Record that the plan's failed trials, their failed repeats, and failed ones among
+    ``baselines`` run again."""
+    ids, trials = {spec.trial_id for spec in plan.trials}, recorder.record.trials
+    failed = [
+        trial_id
+        for trial_id, trial in trials.items()
+        if (trial_id in ids or trial.repeat_of in ids) and trial.has_failed()
+    ]
     failed += [event["trial_id"] for event in list_failed(recorder.record, plan, baselines)]
     recorder.write_many([("reopened", {"trial_id": trial_id}) for trial_id in failed])
 

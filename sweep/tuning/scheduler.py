@@ -34,7 +34,7 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
     """One ``ASHAScheduler`` per cell; each trial's results go to its own cell's.
 
     A single ASHA over all cells would compare accuracies on 2 labels with accuracies on 16, and
-    stop every trial of the harder cells.
+    stop every trial of the harder cells. Repeats of a cell's best candidate are not compared.
     """
 
     def __init__(self, max_epochs: int, grace_epochs: int, reduction_factor: float) -> None:
@@ -73,6 +73,10 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
             # Ray's ASHA would never stop such a trial, since no comparison with NaN is true.
             self.rulings[trial.trial_id] = Ruling(Decision.STOP)
             return str(TrialScheduler.STOP)
+        if _is_repeat(trial):
+            # It runs to its own end: nothing is chosen among repeats.
+            self.rulings[trial.trial_id] = Ruling(Decision.CONTINUE)
+            return str(TrialScheduler.CONTINUE)
         asha = self._asha(trial)
         rung, cutoff = find_rung(asha, trial.trial_id, result["epoch"])
         action = asha.on_trial_result(tune_controller, trial, result)
@@ -84,7 +88,7 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Enter a trial's last result into its cell's rungs, if it has one."""
         value = result.get(METRIC)
-        if value is not None and math.isfinite(value):
+        if value is not None and math.isfinite(value) and not _is_repeat(trial):
             self._asha(trial).on_trial_complete(tune_controller, trial, result)
         self.rulings.pop(trial.trial_id, None)
 
@@ -111,6 +115,10 @@ class CellASHA(TrialScheduler):  # type: ignore[misc]
 
     def debug_string(self) -> str:
         return "\n".join(f"{cell}: {a.debug_string()}" for cell, a in self._cells.items())
+
+
+def _is_repeat(trial: Trial) -> bool:
+    return bool(trial.config.get("is_repeat"))
 
 
 def cell_of(trial: Trial) -> str:

@@ -12,6 +12,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from sweep.config import Config
 from sweep.plan import Plan, TrialSpec
 from sweep.storage.record import RunRecord
+from sweep.tuning.repeats import RepeatFeed
 
 Key = tuple[str, int, int, int, int]
 AXES = ("model", "n_labels", "n_samples", "seed", "candidate")
@@ -30,10 +31,16 @@ def _key_in(config: Mapping[str, Any]) -> Key:
     return (model, *numbers)
 
 
-def build_param_space(config: Config, plan: Plan) -> dict[str, Any]:
+def build_param_space(
+    config: Config, plan: Plan, specs: Mapping[Key, TrialSpec] | None = None
+) -> dict[str, Any]:
     """Return Tune's ``param_space``: the axes as grid searches, and the candidate's rank and
-    learning rate, so that loggers show them."""
-    specs = {key_of(spec): spec for spec in plan.trials}
+    learning rate, so that loggers show them.
+
+    ``specs`` are the trials by their coordinates, if others than those of ``plan`` may come: they
+    are looked up when Tune takes up a trial.
+    """
+    specs = {key_of(spec): spec for spec in plan.trials} if specs is None else specs
 
     def read(name: str) -> Any:
         return tune.sample_from(lambda space: getattr(specs[_key_in(space)].candidate, name))
@@ -51,15 +58,21 @@ def build_param_space(config: Config, plan: Plan) -> dict[str, Any]:
 
 
 class PlanSearch(BasicVariantGenerator):  # type: ignore[misc]
-    """Tune's grid search, in the order of the plan and without the trials that are done.
+    """Tune's grid search, in the order of the plan and without the trials that are done; then the
+    repeats, as they become due.
 
     Tune would create the trials of the entire grid at once; this gives it one cell at a time.
     """
 
-    def __init__(self, plan: Plan, record: RunRecord) -> None:
+    def __init__(self, plan: Plan, record: RunRecord, repeats: RepeatFeed | None = None) -> None:
         super().__init__()
         self._plan = plan
         self._record = record
+        self._repeats = repeats
+        # How many trials come before the next repeat.
+        self._position = len(plan.trials)
+        self.specs = {key_of(spec): spec for spec in plan.trials}
+        """The trials so far by their coordinates."""
         self._cells: Iterator[CellTrials] = iter(())
         self._cell: CellTrials = {}
         self._experiment: Experiment | None = None
@@ -72,16 +85,27 @@ class PlanSearch(BasicVariantGenerator):  # type: ignore[misc]
         self._cells = iterate_cells(self._plan, self._record.done())
 
     def next_trial(self) -> Trial | None:
-        """Return the next trial of the plan that has no result, or None at the end."""
+        """Return the next trial of the plan that has no result, or the next repeat; None at the
+        end, and while repeats may become due later."""
         trial = self._inside.next_trial() if self._inside else None
         while trial is None:
-            self._cell = next(self._cells, {})
+            self._cell = next(self._cells, {}) or self._next_repeat()
             if not self._cell:
-                self.set_finished()
+                if self._repeats is None or self._repeats.is_finished():
+                    self.set_finished()
                 return None
             self._inside = _search_cell(self._experiment, list(self._cell))
             trial = self._inside.next_trial()
         return self._name(trial)
+
+    def _next_repeat(self) -> CellTrials:
+        repeat = self._repeats.next_repeat() if self._repeats else None
+        if repeat is None:
+            return {}
+        key = key_of(repeat.spec)
+        self.specs[key] = repeat.spec
+        self._position += 1
+        return {key: (self._position - 1, repeat.spec)}
 
     def _name(self, trial: Trial) -> Trial:
         """Give Tune's trial the id and the content of the plan's."""
@@ -90,6 +114,7 @@ class PlanSearch(BasicVariantGenerator):  # type: ignore[misc]
         trial.config |= {
             "trial": spec,
             "position": position,
+            "is_repeat": position >= len(self._plan.trials),
             "resume_epoch": self._record.trials[spec.trial_id].last_confirmed_epoch(),
         }
         return trial

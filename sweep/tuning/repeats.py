@@ -1,0 +1,71 @@
+"""Feeds the repeats to Tune's search as they become due."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from sweep.plan import TrialSpec
+from sweep.repeats import Repeat, RepeatSchedule
+from sweep.storage.record import RunRecord
+from sweep.tuning.baselines import BaselineTasks
+from sweep.tuning.recorder import Recorder
+
+
+class RepeatFeed:
+    """The repeats that are left, in the order in which they start.
+
+    What becomes due is written into the journal first; its baselines are added to ``baselines``,
+    and its trials given to ``show``.
+    """
+
+    def __init__(
+        self,
+        schedule: RepeatSchedule,
+        recorder: Recorder,
+        baselines: BaselineTasks,
+        show: Callable[[Sequence[TrialSpec]], None] = lambda trials: None,
+    ) -> None:
+        self._schedule, self._recorder, self._baselines = schedule, recorder, baselines
+        self._show = show
+        self._waiting = deque(each for each in schedule.known if self._is_left(each))
+        # Those that Tune has, or had.
+        self._out: set[str] = set()
+
+    def _is_left(self, repeat: Repeat) -> bool:
+        return repeat.spec.trial_id not in self._record.done()
+
+    @property
+    def _record(self) -> RunRecord:
+        return self._recorder.record
+
+    def refill(self) -> bool:
+        """Add the repeats that are due by now; return whether any trial is left to start."""
+        due = self._schedule.take_due()
+        if due:
+            events = (("planned", {"trial": spec, "repeat_of": of.trial_id}) for spec, of in due)
+            self._recorder.write_many(events)
+            trials = [spec for spec, _ in due]
+            self._baselines.extend(trials)
+            self._show(trials)
+            self._waiting.extend(each for each in due if self._is_left(each))
+        return bool(self._waiting)
+
+    def next_repeat(self) -> Repeat | None:
+        """Return the next repeat, or None if none is due now."""
+        if not self._waiting and self._schedule.catch_up():
+            self.refill()
+        if not self._waiting and self._schedule.waits_for_baselines and not self._is_busy():
+            # Nothing else runs that would let time pass until they are there.
+            self._baselines.finish()
+            self.refill()
+        if not self._waiting:
+            return None
+        repeat = self._waiting.popleft()
+        self._out.add(repeat.spec.trial_id)
+        return repeat
+
+    def _is_busy(self) -> bool:
+        return not self._schedule.is_settled or not self._out <= self._record.done()
+
+    def is_finished(self) -> bool:
+        """Return whether no repeat will become due any more."""
+        return not self._waiting and not self._is_busy()
