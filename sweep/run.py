@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from sweep.preflight.preflight import (
     format_warnings,
 )
 from sweep.preflight.setup import RunSetup, Target
-from sweep.repeats import RepeatSchedule, summarize_repeats
+from sweep.repeats import Repeat, RepeatSchedule, summarize_repeats
 from sweep.signals import term_as_interrupt
 from sweep.startup.home import settle_home
 from sweep.startup.streams import steady_streams
@@ -89,15 +90,14 @@ def _run(options: argparse.Namespace) -> int:
     remote = (options.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     spec = read_cluster_spec() if remote else None
     target = Target(None if remote else inspect_machine(), expect_machine(spec) if spec else None)
-    preflight = check_plan(config, inputs, plan, done, folder, target)
+    repeats = _list_repeats(config, plan, inputs, record)
+    repeated = Counter(of.cell.axes for spec, of in repeats if spec.trial_id in done)
+    preflight = check_plan(config, inputs, plan, done, folder, target, repeated)
     obstacle = "" if options.resume else find_obstacle(folder)
     if options.dry_run and obstacle:
         preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {obstacle}"))
-    orphans: list[str] = []
-    if plan and inputs.subsets:
-        repeats = RepeatSchedule(config, plan, inputs.subsets, record).known
-        entire = extend_plan(plan, [spec for spec, _ in repeats])
-        orphans = describe_orphaned_trials(entire.trials, record)
+    expected = [*plan.trials, *(spec for spec, _ in repeats)] if plan else []
+    orphans = describe_orphaned_trials(expected, record) if plan else []
     if options.dry_run:
         _print_plan(config, plan, preflight, done, orphans, options.json)
         return 2 if preflight.errors() else 0
@@ -123,6 +123,15 @@ def _build_plan(config: Config, inputs: ResolvedInputs) -> Plan | None:
     revisions = {name: found.revision for name, found in inputs.models.items()}
     plan = build_plan(config, inputs.subsets, revisions)
     return replace(plan, features=build_features(config, inputs.features))
+
+
+def _list_repeats(
+    config: Config, plan: Plan | None, inputs: ResolvedInputs, record: RunRecord
+) -> list[Repeat]:
+    """Return the repeats in the record that still belong to the plan."""
+    if plan is None or inputs.subsets is None:
+        return []
+    return RepeatSchedule(config, plan, inputs.subsets, record).known
 
 
 def _read_config(options: argparse.Namespace) -> Config:

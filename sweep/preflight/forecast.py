@@ -1,7 +1,7 @@
 """What a sweep will need on a machine: memory for each model's trials, time and disk in total."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
@@ -23,6 +23,7 @@ from sweep.models.memory import (
 )
 from sweep.models.shape import FAMILIES, count_weights, read_shape
 from sweep.plan import CellKey, draw_candidates
+from sweep.preflight.repeat_forecast import CellRepeats, RepeatForecast, estimate_repeats
 from sweep.preflight.runtime import (
     ALONE,
     GPU_LOAD_BYTES_PER_SECOND,
@@ -78,7 +79,7 @@ class ModelEstimate:
 class Total:
     """What the entire run needs: wall seconds, bytes of checkpoints if no trial is stopped, trials
     at a time, and the source of the rate. With the packed engine, ``slots`` trials share each host,
-    and those of the models ``alone`` train beside the packs."""
+    and those of the models ``alone`` train beside the packs. The seconds include ``repeats``."""
 
     seconds: Range
     disk_bytes: int
@@ -87,6 +88,7 @@ class Total:
     engine: EngineName = "solo"
     slots: int = 1
     alone: tuple[str, ...] = ()
+    repeats: RepeatForecast | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ class Forecaster:
     machine: Machine
     folder: Path
     left: Mapping[CellKey, int]
+    repeated: Mapping[CellKey, int] = field(default_factory=dict)
+    """The number of repeats with a result in each cell that has any."""
 
     def build_workload(
         self, index: int, found: ResolvedModel, facts: ModelFacts | None
@@ -309,15 +313,40 @@ class Forecaster:
             cells, trials, loading / speed, partial(_choose_spread, rate=rate, known=known)
         )
         apart = [name for name, each in arranged.items() if packs and each.engine == "solo"]
+        repeats = estimate_repeats(self.config.repeat, self._list_repeated(workloads, arranged))
+        if repeats:
+            seconds = Range(*map(sum, zip(seconds, repeats.seconds, strict=True)))
         return Total(
             seconds,
-            _count_disk(workloads, work, most),
+            _count_disk(workloads, work, self._count_repeats(workloads), most),
             most,
             _name_source(rate, known),
             "packed" if packs else "solo",
             slots,
             tuple(apart),
+            repeats,
         )
+
+    def _list_repeated(
+        self, workloads: list[ModelWorkload], arranged: Mapping[str, Arrangement]
+    ) -> Iterator[CellRepeats]:
+        """Yield what is repeated: the best candidate of each cell, to its last epoch."""
+        for workload in workloads:
+            sharing = arranged[workload.name]
+            spread = _choose_spread(workload.name, self._rate, self._token_rates)
+            for key in self.texts:
+                train, score = self._time_epoch(self._describe_work(key, 1), workload, sharing)
+                seconds = self.config.asha.max_epochs * (train + score) + score
+                done = self.repeated.get((workload.name, *key), 0)
+                yield CellRepeats(seconds, spread, sharing.trials, done)
+
+    def _count_repeats(self, workloads: list[ModelWorkload]) -> dict[str, int]:
+        """Return for each model how many repeats are left at most."""
+        most, done = self.config.repeat.most_seeds, self.repeated
+        return {
+            each.name: sum(max(0, most - done.get((each.name, *key), 0)) for key in self.texts)
+            for each in workloads
+        }
 
     def _time_cell(
         self, work: CellWork, workload: ModelWorkload, sharing: Arrangement
@@ -334,12 +363,17 @@ class Forecaster:
 
 
 def _count_disk(
-    workloads: list[ModelWorkload], work: Mapping[str, list[CellWork]], slots: int
+    workloads: list[ModelWorkload],
+    work: Mapping[str, list[CellWork]],
+    repeats: Mapping[str, int],
+    slots: int,
 ) -> int:
     """Return the bytes of what is left of each trial once it has finished, and those of the newest
     checkpoints of running ones, with one more that is being written."""
     facts = {workload.name: workload.facts for workload in workloads}
-    left = {name: sum(cell.trials for cell in cells) for name, cells in work.items()}
+    left = {
+        name: sum(cell.trials for cell in cells) + repeats[name] for name, cells in work.items()
+    }
     kept = sum(result_bytes(facts[name]) * count for name, count in left.items())
     running = max(
         (checkpoint_bytes(facts[name]) for name, count in left.items() if count), default=0

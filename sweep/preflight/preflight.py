@@ -106,12 +106,13 @@ def check_plan(
     done: frozenset[str],
     folder: Path,
     target: Target,
+    repeated: Mapping[CellKey, int] | None = None,
 ) -> Preflight:
     """Return what is known about the sweep before it runs in ``folder``; ``plan`` is None if data
-    or models are missing."""
+    or models are missing. ``repeated`` counts each cell's repeats with a result."""
     here = use_gpus(config.resources, target.known or Machine(cpus=1, memory_bytes=0))
     texts = measure_texts(config, inputs.subsets)
-    forecaster = Forecaster(config, texts, here, folder, count_left(plan, done))
+    forecaster = Forecaster(config, texts, here, folder, count_left(plan, done), repeated or {})
     preflight = Preflight(list(inputs.findings), data=inputs.account)
     preflight.findings += inputs.account.remarks if inputs.account else ()
     loads = {
@@ -259,7 +260,7 @@ def format_data(preflight: Preflight) -> list[str]:
 
 
 def format_total(preflight: Preflight) -> list[str]:
-    """Return two lines on the run's time and disk; none if they are unknown."""
+    """Return lines on the run's time and disk, and last on the speed; none if unknown."""
     total = preflight.total
     if total is None:
         return []
@@ -267,7 +268,20 @@ def format_total(preflight: Preflight) -> list[str]:
     return [
         f"  time: about {likely} (from {low} to {high}), {total.trials_at_a_time} trial(s) at a "
         f"time{_describe_packs(total)}; checkpoints: up to {format_bytes(total.disk_bytes)}",
+        *_describe_repeats(total),
         f"  speed {total.rate}",
+    ]
+
+
+def _describe_repeats(total: Total) -> list[str]:
+    if total.repeats is None:
+        return []
+    repeats = total.repeats
+    low, _, high = (format_duration(value, rough=True) for value in repeats.seconds)
+    seeds = f"{repeats.fewest} to " if repeats.fewest < repeats.most else ""
+    return [
+        f"  repeats, part of that: at most {repeats.trials} trials, {seeds}{repeats.most} further "
+        f"seeds for each cell's best candidate; from {low} to {high}"
     ]
 
 
@@ -286,7 +300,7 @@ def format_warnings(preflight: Preflight, limit: int = 4) -> Sequence[str]:
         lines.append(f"and {len(warnings) - limit} more warnings; --dry-run lists them")
     memory = preflight.memory_bytes()
     if memory:
-        lines += [line.strip() for line in format_total(preflight)[:1]]
+        lines += [line.strip() for line in format_total(preflight)[:-1]]
         lines.append(f"memory: up to {format_bytes(memory)} per trial")
     return lines
 
