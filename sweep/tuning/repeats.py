@@ -26,7 +26,10 @@ class RepeatFeed:
     ) -> None:
         self._schedule, self._recorder, self._baselines = schedule, recorder, baselines
         self._show = show
-        self._waiting = deque(each for each in schedule.known if self._is_left(each))
+        left = [each for each in schedule.known if self._is_left(each)]
+        # As they were planned: the next driver starts them in the order of the last.
+        order = {trial_id: i for i, trial_id in enumerate(recorder.record.trials)}
+        self._waiting = deque(sorted(left, key=lambda each: order[each.spec.trial_id]))
         # Those that Tune has, or had.
         self._out: set[str] = set()
 

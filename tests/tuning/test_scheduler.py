@@ -12,8 +12,12 @@ from sweep.tuning.scheduler import METRIC, CellASHA
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
-def make_trial(trial_id: str, cell: str) -> Any:
-    config = {"trial": SimpleNamespace(cell=SimpleNamespace(cell_id=cell)), "position": 0}
+def make_trial(trial_id: str, cell: str, is_repeat: bool = False) -> Any:
+    config = {
+        "trial": SimpleNamespace(cell=SimpleNamespace(cell_id=cell)),
+        "position": 0,
+        "is_repeat": is_repeat,
+    }
     return SimpleNamespace(trial_id=trial_id, config=config)
 
 
@@ -45,6 +49,27 @@ def test_the_worse_trial_of_a_cell_is_stopped() -> None:
     assert race.report("a", "cell", 1, 0.8) == CONTINUE
     assert race.report("b", "cell", 1, 0.7) == STOP
     assert race.report("c", "cell", 1, 0.9) == CONTINUE
+
+
+def test_a_repeat_is_not_compared_and_nothing_is_compared_with_it() -> None:
+    race = Race()
+    race.report("a", "cell", 1, 0.8)
+    for name, value in (("poor", 0.1), ("good", 0.9)):
+        race.trials[name] = make_trial(name, "cell", is_repeat=True)
+        race.asha.on_trial_add(None, race.trials[name])
+        for epoch in range(1, 9):
+            assert race.report(name, "cell", epoch, value) == CONTINUE
+            assert race.asha.rulings[name].rung is None
+        race.asha.on_trial_complete(None, race.trials[name], {"epoch": 9, METRIC: value})
+    assert race.report("b", "cell", 1, 0.85) == CONTINUE
+    assert race.report("c", "cell", 1, 0.7) == STOP
+
+
+def test_a_repeat_that_diverges_is_stopped() -> None:
+    race = Race()
+    race.trials["r"] = make_trial("r", "cell", is_repeat=True)
+    race.asha.on_trial_add(None, race.trials["r"])
+    assert race.report("r", "cell", 1, float("nan")) == STOP
 
 
 def test_decisions_tell_rung_and_cutoff() -> None:

@@ -168,6 +168,61 @@ def test_killed_sweep_resumes_to_the_table_of_an_undisturbed_one(
     assert len(finished) == 6
 
 
+def baseline_rows(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / "results.parquet").to_pylist()
+    return [row for row in found if row["kind"] == "baseline"]
+
+
+REPEATED = ["--set", "grid.n_labels=[2]", "--set", "tune.candidates=2", "--set", "repeat.seeds=2"]
+
+
+def test_killed_repeats_resume_to_the_table_of_an_undisturbed_run(
+    out: Path, config: Path, address: str
+) -> None:
+    whole = [str(config), "--out", str(out), "--name", "whole", *REPEATED]
+    assert main([*whole, "--address", address]) == 0
+    # Four tuned trials of at most four epochs: by then repeats are running.
+    kill_and_resume(
+        [str(config), "--out", str(out), "--name", "broken", *REPEATED], out / "broken", 17
+    )
+    names = ("seed", "repeat_of", "val_loss", "test_accuracy", "status", "best_of_cell", "in_plan")
+    tables = [
+        {row["trial_id"]: [row[name] for name in names] for row in rows(out / name)}
+        for name in ("whole", "broken")
+    ]
+    repeats = {key: row for key, row in tables[0].items() if row[1]}
+    assert len(repeats) == 4 and {row[0] for row in repeats.values()} == {1, 2}
+    assert {row[4] for row in repeats.values()} == {"finished"}
+    assert {key: row for key, row in tables[1].items() if row[1]} == {
+        key: pytest.approx(row) if None in row else row for key, row in repeats.items()
+    }
+    baselines = [
+        {(r["model"], r["seed"], r["test_accuracy"]) for r in baseline_rows(out / name)}
+        for name in ("whole", "broken")
+    ]
+    assert baselines[0] == baselines[1] and len(baselines[0]) == 6
+
+
+def test_auto_repeats_within_a_budget_and_goes_on_with_a_larger_one(
+    out: Path, config: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(config), "--out", str(out), "--name", "whole", *REPEATED[:-1]]
+    arguments += ["repeat.seeds=auto", "--resume", "--address", address]
+    arguments += ["--set", "baselines=[tf-idf,{features: 'tiny:gpt2', name: frozen}]"]
+    assert main([*arguments, "--set", "repeat.budget=0.001s"]) == 0
+    told = capsys.readouterr().out
+    assert "repeats: 4 trials with 2 further seeds per cell" in told
+    assert "comparisons with the best: " in told
+    assert main([*arguments, "--set", "repeat.most=3"]) == 0
+    repeats = [row for row in rows(out / "whole") if row["repeat_of"]]
+    frozen = {row["seed"] for row in baseline_rows(out / "whole") if row["model"] == "frozen"}
+    assert frozen == {0, *(row["seed"] for row in repeats)}
+    assert all(row["status"] == "finished" for row in repeats)
+    before = len(list(read_events(out / "whole")))
+    assert main([*arguments, "--set", "repeat.most=3"]) == 0
+    assert "planned" not in {e["event"] for e in list(read_events(out / "whole"))[before:]}
+
+
 def interrupt(out: Path, config: Path, name: str, *signals: signal.Signals) -> tuple[int, str]:
     """Send ``signals`` to a sweep after its first epoch; return its exit code and output."""
     command = [sys.executable, "-m", "sweep.run", str(config), "--out", str(out), "--name", name]
