@@ -16,6 +16,7 @@ from sweep.data.rows import Row, SplitSource
 from sweep.data.sources import load_corpus
 from sweep.data.subsets import CellData, Subset, Subsets, build_subsets, draw_subsets
 from sweep.data.synthetic import build_synthetic_corpus
+from sweep.data.texts import TextColumns, read_texts
 
 __all__ = [
     "CONNECT_SECONDS",
@@ -26,6 +27,7 @@ __all__ = [
     "SplitSource",
     "Subset",
     "Subsets",
+    "TextColumns",
     "build_account",
     "build_subsets",
     "build_synthetic_corpus",
@@ -34,4 +36,5 @@ __all__ = [
     "go_offline_if_silent",
     "is_read_differently",
     "load_corpus",
+    "read_texts",
 ]

@@ -46,6 +46,14 @@ def choose_columns(table: Table, texts: Sequence[str] | None, label: str | None)
     return Columns(chosen, found, tuple(name for name in by_look if name is not None))
 
 
+def choose_text_columns(table: Table, texts: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the text columns of a table without labels: ``texts``, or, if None, the one found by
+    name or content. Raises DataError that lists the columns there are."""
+    for name in texts or ():
+        _check_wanted(table, "text_column", name)
+    return tuple(texts) if texts else (_pick(table, "text_column", None, TEXT_NAMES, set()),)
+
+
 def find_split_column(table: Table, columns: Columns) -> str | None:
     """Return the column besides ``columns`` whose values all name splits, training among them."""
     for name, values in table.columns.items():

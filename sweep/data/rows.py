@@ -90,7 +90,7 @@ def read_rows(
     texts = zip(*(table.columns[name] for name in columns.texts), strict=True)
     for number, (values, label) in enumerate(zip(texts, table.columns[columns.label], strict=True)):
         try:
-            text, labels = _join_texts(values), parse_labels(label, names, separator)
+            text, labels = join_texts(values), parse_labels(label, names, separator)
         except ValueError as error:
             raise DataError(f"{table.where(number)}: {error}; fix or delete the row") from None
         if text and labels:
@@ -171,7 +171,7 @@ def _explain_missing(split: str, table: Table, name: str) -> str:
     )
 
 
-def _join_texts(values: Iterable[Any]) -> str:
+def join_texts(values: Iterable[Any]) -> str:
     # Each text on a line of its own; empty where all are missing or blank.
     return "\n".join(filter(None, map(_read_text, values)))
 

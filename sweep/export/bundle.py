@@ -129,11 +129,17 @@ def write_tokenizer(base: Base, max_length: int, folder: Path) -> None:
     path.write_text(json.dumps(tree, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def load_stock(folder: Path, merged: bool, trust_remote_code: bool = False) -> Any:
-    """Return the text-classification pipeline of an exported folder, as in its model card."""
+def load_stock(
+    folder: Path,
+    merged: bool,
+    trust_remote_code: bool = False,
+    device: torch.device | None = None,
+) -> Any:
+    """Return the text-classification pipeline of an exported folder, as in its model card; on a GPU
+    if there is one and ``device`` does not say otherwise."""
     options = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
     path = str(folder)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if merged:
         return pipeline(
             "text-classification", model=path, truncation=True, device=device, **options

@@ -1,0 +1,155 @@
+"""The command line of prediction."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sweep.cli.options import OptionParser, read_path
+from sweep.errors import ConfigError, DataError, SweepError, format_line, format_names
+from sweep.prediction.parts import Parts
+from sweep.prediction.texts import Texts, load_texts
+from sweep.startup.home import settle_home
+from sweep.startup.streams import steady_streams
+
+DESCRIPTION = """\
+Give every text of a file its label and the probability of each, with a folder that sweep export
+wrote. FILE is CSV, TSV, JSON, JSON lines, Parquet or Arrow, also compressed."""
+
+EPILOG = """\
+The Parquet file has a row per row of FILE, in its order: row (from 0), label, probability (of that
+label), and p_LABEL for each label. A row without a text has a null label. Rows are kept as they are
+done: after an interruption the same command goes on.
+
+examples:
+  sweep predict winner texts.csv --out labels.parquet
+  sweep predict winner texts.jsonl --out labels.parquet --text-column title --text-column body
+
+exit codes: 0 every text has a label; 2 wrong input; 130 interrupted"""
+
+INTERRUPTED = 130
+# Texts per part: what an interruption may cost.
+PART = 2048
+
+
+def build_parser(prog: str = "python -m sweep.prediction") -> OptionParser:
+    parser = OptionParser(prog, DESCRIPTION, EPILOG)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="an exported folder, or OWNER/NAME on the Hub")
+    add("file", type=read_path, metavar="FILE", help="the texts")
+    add("--out", type=read_path, required=True, metavar="PARQUET", help="a new file")
+    add(
+        "--text-column",
+        action="append",
+        metavar="NAME",
+        help="the column with the texts; again for each to be joined; left out: that of the "
+        "training data, else found by name or content",
+    )
+    add("--batch-size", type=_read_size, default=64, metavar="N", help="texts at a time (64)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (auto)")
+    add("--trust-remote-code", action="store_true", help="let the base model's own code run as you")
+    return parser
+
+
+def _read_size(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 0 < int(value) <= 10**6:
+        raise ConfigError(
+            f"--batch-size {format_line(value)[:40]}: use a number from 1 to 1,000,000"
+        )
+    return int(value)
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m sweep.prediction") -> int:
+    """Run the command line; return its exit code."""
+    steady_streams()
+    try:
+        return _predict(build_parser(prog).parse_args(arguments))
+    except SweepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _predict(options: argparse.Namespace) -> int:
+    settle_home(options.out.parent)
+    # Slow to import: a mistyped option is told at once.
+    from sweep.prediction.classifier import Classifier, find_folder, read_record
+
+    folder = find_folder(options.model)
+    record = read_record(folder)
+    usual = record.get("data", {}).get("text_column")
+    texts = load_texts(
+        options.file, options.text_column, [usual] if isinstance(usual, str) else usual
+    )
+    if not any(texts.texts):
+        columns = format_names(texts.columns)
+        raise DataError(
+            f"{options.file}: no row has a text in {columns}; name another --text-column"
+        )
+    content = {"trial": record["trial"]["trial_id"], "texts": texts.fingerprint, "part": PART}
+    parts = Parts(options.out, content)
+    count = -(-len(texts.texts) // PART)
+    left = [number for number in range(count) if not parts.has(number)]
+    if left:
+        classifier = Classifier(folder, options.device, options.trust_remote_code)
+        print(_describe(texts, classifier.device, count - len(left), count))
+    for number in left:
+        chosen = texts.texts[number * PART : (number + 1) * PART]
+        present = [index for index, text in enumerate(chosen) if text]
+        found = classifier.predict([chosen[index] for index in present], options.batch_size)
+        table = build_table(classifier.labels, number * PART, len(chosen), present, found)
+        parts.write(number, table)
+        if count > 1:
+            print(f"{number + 1} of {count} parts", flush=True)
+    parts.join(count)
+    print(_summarize(options.out))
+    print(options.out)
+    return 0
+
+
+def _describe(texts: Texts, device: str, done: int, count: int) -> str:
+    before = f"; {done} of {count} parts were there already" if done else ""
+    columns = format_names(texts.columns)
+    return f"{len(texts.texts):,} rows, texts from {columns}, on {device}{before}"
+
+
+def build_table(
+    labels: Sequence[str],
+    first: int,
+    rows: int,
+    present: Sequence[int],
+    probabilities: NDArray[np.float32],
+) -> pa.Table:
+    """Return the table of ``rows`` rows from number ``first`` on; those at ``present`` have the
+    ``probabilities`` (texts, labels), the others none."""
+    every = np.full((rows, len(labels)), np.nan, np.float32)
+    every[list(present)] = probabilities
+    missing = np.isnan(every).any(axis=1)
+    best = np.where(missing, 0, np.nan_to_num(every).argmax(axis=1))
+    chosen = np.take(np.array(labels, dtype=object), best)
+    columns = {
+        "row": pa.array(range(first, first + rows), pa.int64()),
+        "label": pa.array(chosen, pa.string(), mask=missing),
+        "probability": pa.array(every.max(axis=1), pa.float32(), mask=missing),
+    }
+    for index, label in enumerate(labels):
+        columns[f"p_{label}"] = pa.array(every[:, index], pa.float32(), mask=missing)
+    return pa.table(columns)
+
+
+def _summarize(path: Path) -> str:
+    import pyarrow.parquet as pq
+
+    counts = Counter(pq.read_table(path, columns=["label"])["label"].to_pylist())
+    without = counts.pop(None, 0)
+    shares = ", ".join(
+        f"{count:,} {format_line(str(name))}" for name, count in counts.most_common(20)
+    )
+    return f"labels: {shares}" + (f"; {without:,} rows without a text" if without else "")
