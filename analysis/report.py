@@ -10,7 +10,9 @@ from analysis.load import load_run
 from analysis.page.html import build_page
 from analysis.page.images import write_charts
 from sweep.cli.options import OptionParser, read_path
+from sweep.cli.program import name_program
 from sweep.errors import ConfigError, SweepError, explain_cause, format_line
+from sweep.startup.namesake import refuse_namesake
 from sweep.startup.streams import steady_streams
 from sweep.storage.atomic import replace_file
 from sweep.storage.journal import JOURNAL_NAME
@@ -22,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write a report, or charts; return the exit code: 0, or 2 if input or output is wrong."""
     steady_streams()
     try:
+        refuse_namesake()
         options = parse_arguments(arguments)
         if options.charts:
             for image in write_charts(options.run, options.charts):
@@ -51,7 +54,7 @@ def _explain(error: OSError, options: argparse.Namespace) -> str:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = OptionParser(
-        "python -m analysis.report",
+        name_program("analysis.report"),
         "Write a run's report: one HTML file that needs no network.",
     )
     parser.add_argument("run", type=read_path, metavar="RUN", help="a run folder: runs/quickstart")

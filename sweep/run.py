@@ -18,7 +18,7 @@ from sweep.cli.run_options import (
 from sweep.cluster.autoscaler import expect_machine, read_cluster_spec
 from sweep.cluster.environment import check_ray, check_tracker_packages
 from sweep.cluster.hardware import inspect_machine
-from sweep.config import Config, load_config
+from sweep.config import DEFAULT_CONFIG, Config, find_config, load_config
 from sweep.data import Subsets
 from sweep.display.plan import format_outline, format_plan, outline_to_dict, plan_to_dict
 from sweep.display.reporting import load_report
@@ -38,6 +38,7 @@ from sweep.preflight.setup import RunSetup, Target
 from sweep.repeats import Repeat, RepeatSchedule, summarize_repeats
 from sweep.signals import term_as_interrupt
 from sweep.startup.home import settle_home
+from sweep.startup.namesake import refuse_namesake
 from sweep.startup.streams import steady_streams
 from sweep.storage.failed_baselines import summarize_failures
 from sweep.storage.journal import JOURNAL_NAME, Journal, read_events
@@ -53,14 +54,14 @@ from sweep.storage.run_folder import (
 
 # The exit code of a run that was interrupted, as a shell gives it for Ctrl-C.
 INTERRUPTED = 130
-DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "sweep_configs" / "quickstart.yaml"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
+def main(arguments: Sequence[str] | None = None, command: str = "run") -> int:
+    """Run the command line of ``run``, ``plan`` or ``attach``; return its exit code."""
     steady_streams()
     try:
-        options = build_parser().parse_args(arguments)
+        refuse_namesake()
+        options = build_parser(command).parse_args(arguments)
         with term_as_interrupt():
             return _run(options)
     except SweepError as error:
@@ -144,7 +145,7 @@ def _read_config(options: argparse.Namespace) -> Config:
     overrides = list(options.overrides)
     if options.name:
         overrides.append(f"name={json.dumps(check_option_name(options.name))}")
-    return load_config(path or DEFAULT_CONFIG, overrides)
+    return load_config(find_config(path) if path else DEFAULT_CONFIG, overrides)
 
 
 def _explain_absence(folder: Path) -> str:

@@ -29,7 +29,7 @@ RAY = (
     ("test_faults", "test_packed_sweep", "test_placement", "test_new_workers",
      "test_checkpoint_store", "test_lost_workers", "test_host", "test_streams",
      "test_failed_baselines", "test_feature_baselines", "test_home", "test_search_path",
-     "test_visible_gpus", "test_lost_gpu"),
+     "test_visible_gpus", "test_lost_gpu", "test_wheel"),
 )  # fmt: skip
 RAY_GROUPS = {name: f"ray-{number}" for number, group in enumerate(RAY) for name in group}
 

@@ -110,7 +110,7 @@ SET = {  # what --set changes, the key that the sentence names, and the remedy i
     "folder without a model": ("grid.models.0.path=./model", "config.json", "a model folder or a"),
     "hub id offline": ("grid.models.0.path=some/model", "some/model", "check the name"),
     "unknown tracker": ("trackers.tensorbord=true", "trackers.tensorbord", "did you mean 'tensorb"),
-    "tracker without package": ("trackers.mlflow=true", "trackers.mlflow", '"sweep[mlflow]"'),
+    "tracker without package": ("trackers.mlflow=true", "trackers.mlflow", '"textsweep[mlflow]"'),
     "password in the address": (
         "trackers.mlflow={tracking_uri: 'http://me:pw@host'}",
         "trackers.mlflow.tracking_uri", "set MLFLOW_TRACKING_USERNAME"),

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sweep.__main__ import COMMANDS
+from sweep.cli.run_options import build_parser
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -121,3 +124,19 @@ def test_architecture_has_a_line_for_every_package_of_the_sweep() -> None:
     rows = re.findall(r"^\| (`.+?) \|", page, flags=re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert named == set().union(*read_layers())
+
+
+def test_every_subcommand_has_a_row_and_none_is_invented() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `sweep (\w+)", page, flags=re.MULTILINE) == list(COMMANDS)
+    for guide in GUIDES:
+        typed = re.findall(r"(?:^|`)sweep (\w+)", guide.read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(typed) <= set(COMMANDS), guide.name
+
+
+def test_every_option_of_a_run_has_a_row() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    table = page.split("## Run")[1].split("### ")[0]
+    actions = build_parser()._actions
+    options = [action.option_strings[-1] for action in actions if action.option_strings]
+    assert [option for option in options if option != "--help" and f"`{option}" not in table] == []

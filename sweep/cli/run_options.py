@@ -1,47 +1,76 @@
-"""The options of ``python -m sweep.run``: what they are, which go together, and the command that
-resumes a run."""
+"""The options of ``sweep run`` (``python -m sweep.run``), ``sweep plan`` and ``sweep attach``: what
+they are, which go together, and the command that resumes a run."""
 
 import argparse
 import os
 import re
-import shlex
-import shutil
-import sys
 from pathlib import Path
 
 from sweep.cli.options import OptionParser, read_path
-from sweep.config import check_name
+from sweep.cli.program import format_command, name_program
+from sweep.config import DEFAULT_CONFIG, check_name
 from sweep.errors import ConfigError
 
-DESCRIPTION = """\
+DESCRIPTIONS = {
+    "run": """\
 Fine-tune every model of a grid on balanced subsets of a corpus, tune rank and learning rate in
-each cell, and report which model to choose."""
+each cell, and report which model to choose.""",
+    "plan": """\
+Print the cells, candidates and trials of a study, and what can be known before training: data and
+models, memory, disk, time. Nothing is trained. The same as ``run --dry-run``.""",
+    "attach": """\
+Show the progress of a sweep that runs in another terminal. Ctrl-C here leaves the sweep alone.""",
+}
 
 EPILOG = """\
 examples:
-  python -m sweep.run                                   the quickstart: 48 cells, no download
-  python -m sweep.run sweep_configs/goemotions.yaml --dry-run
-  python -m sweep.run my.yaml --set train.batch_size=8 --set grid.n_labels=[2,4]
-  python -m sweep.run --name quickstart --resume        resume after an interruption
-  python -m sweep.run --attach runs/quickstart          watch it from another terminal
+  {0}                                   the quickstart: 48 cells, no download
+  {0} goemotions --dry-run              a study that comes with this package
+  {0} my.yaml --set train.batch_size=8 --set grid.n_labels=[2,4]
+  {0} --name quickstart --resume        resume after an interruption
+  {0} --attach runs/quickstart          watch it from another terminal
 
 exit codes: 0 every cell has a result; 1 some cell has none; 2 wrong input; 130 interrupted"""
 
+ATTACH_HELP = "show the progress of the sweep running in this run folder, e.g. runs/quickstart"
 
 ADDRESS = re.compile(
     r"auto|local|ray://.+|(\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]]+):(?P<port>[0-9]{1,5})"
 )
 
 
-def build_parser() -> OptionParser:
-    parser = OptionParser("python -m sweep.run", DESCRIPTION, EPILOG)
+def build_parser(command: str = "run") -> OptionParser:
+    """Return the parser of ``run``, ``plan`` or ``attach``; all give the same attributes."""
+    program = name_program("sweep.run", command)
+    epilog = EPILOG.format(program) if command == "run" else None
+    parser = OptionParser(program, DESCRIPTIONS[command], epilog)
+    if command == "attach":
+        parser.add_argument("attach", type=read_path, metavar="RUN", help=ATTACH_HELP)
+        others = vars(build_parser().parse_args([])) | {"attach": None}
+        parser.set_defaults(**{name: value for name, value in others.items() if name != "attach"})
+        return parser
+    _add_study(parser)
+    if command == "plan":
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.set_defaults(dry_run=True, attach=None)
+        return parser
+    add = parser.add_argument
+    add("--dry-run", action="store_true", help="print the plan and the preflight without training")
+    add("--json", action="store_true", help="with --dry-run: print one JSON object")
+    add("--attach", type=read_path, metavar="RUN", help=ATTACH_HELP)
+    return parser
+
+
+def _add_study(parser: OptionParser) -> None:
+    """Add the options that name a study and its run."""
     add = parser.add_argument
     add(
         "config",
         nargs="?",
         type=read_path,
         metavar="CONFIG",
-        help="YAML file (default: sweep_configs/quickstart.yaml, or the run's own with --resume)",
+        help="YAML file, or the name of one that comes with this package (default: "
+        f"{DEFAULT_CONFIG.stem}, or the run's own with --resume)",
     )
     add("--name", help="name of the run (default: the configuration's)")
     add(
@@ -65,20 +94,11 @@ def build_parser() -> OptionParser:
         dest="overrides",
         help="change one key, e.g. train.batch_size=8 or grid.models.0.path=/models/x; repeatable",
     )
-    add("--dry-run", action="store_true", help="print the plan and the preflight without training")
-    add("--json", action="store_true", help="with --dry-run: print one JSON object")
-    add(
-        "--attach",
-        type=read_path,
-        metavar="RUN",
-        help="show the progress of the sweep running in this run folder, e.g. runs/quickstart",
-    )
     add(
         "--address",
         metavar="ADDR",
         help="a running Ray cluster, e.g. auto (default: start one on this machine)",
     )
-    return parser  # fmt: skip
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -93,14 +113,15 @@ def check_options(options: argparse.Namespace) -> None:
     if options.attach:
         _check_attach(options)
     else:
-        _check_address(options.address)
+        check_address(options.address)
     if options.json and not options.dry_run:
         raise ConfigError("--json requires --dry-run; add it")
     if options.retry_failed and not options.resume:
         raise ConfigError("--retry-failed requires --resume; add it")
 
 
-def _check_address(address: str | None) -> None:
+def check_address(address: str | None) -> None:
+    """Raise ConfigError if ``address``, or else RAY_ADDRESS, cannot be a cluster's address."""
     value = address or os.environ.get("RAY_ADDRESS") or "local"
     match = ADDRESS.fullmatch(value)
     if match and not (match["port"] and int(match["port"]) > 65_535):
@@ -130,23 +151,12 @@ OPTION_NAMES = {"config": "CONFIG", "overrides": "--set"}
 def format_resume_command(name: str, out: Path, address: str | None) -> str:
     """Return the command that resumes the run ``out/name``, ready to paste into a shell in the
     folder that this process was started in."""
-    words = [_find_python(), "-m", "sweep.run", "--name", name]
+    words = ["--name", name]
     if out != Path("runs"):
         words += ["--out", str(out)]
     if address:
         words += ["--address", address]
-    return shlex.join([*words, "--resume"])
-
-
-def _find_python() -> str:
-    """Return the shortest name by which the shell finds this interpreter."""
-    for name in ("python", "python3"):
-        found = shutil.which(name)
-        # Links are not resolved: a virtual environment is recognized by its link.
-        if found and Path(found).absolute() == Path(sys.executable).absolute():
-            return name
-    here = os.path.relpath(sys.executable)
-    return here if not here.startswith("..") else sys.executable
+    return format_command("sweep.run", *words, "--resume")
 
 
 def check_option_name(name: str) -> str:

@@ -52,7 +52,7 @@ def check_tracker_packages(config: TrackersConfig) -> None:
         if getattr(config, name) and find_spec(package) is None:
             raise ConfigError(
                 f"trackers.{name} needs the package {package}, which is not installed; run "
-                f'pip install "sweep[{name}]", or set trackers.{name}=false'
+                f'pip install "textsweep[{name}]", or set trackers.{name}=false'
             )
 
 
@@ -62,6 +62,7 @@ def check_ray() -> None:
     if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST_RAY:
         oldest = ".".join(map(str, OLDEST_RAY))
         raise ClusterError(
-            f"Ray {found} is installed, which lets others run or delete jobs (see SECURITY.md); "
+            f"Ray {found} is installed, which lets others run or delete jobs (CVE-2023-48022, "
+            f"CVE-2026-27482); "
             f'the oldest safe version is {oldest}: run pip install --upgrade "ray[tune]"'
         )

@@ -3,8 +3,9 @@ error of one sentence out.
 
 ``types`` are the values a key may hold, ``search_space`` the hyperparameters to tune, ``section``,
 ``data``, ``tuning``, ``repeats``, ``costs``, ``trackers`` and ``schema`` the sections as strict
-models, ``yaml_tree`` YAML without its traps, ``loader`` what ties them together. Imports nothing of
-this project but ``sweep.errors``, and never torch, transformers, peft or ray.
+models, ``yaml_tree`` YAML without its traps, ``loader`` what ties them together, ``shipped`` the
+studies that come with the package. Imports nothing of this project but ``sweep.errors``, and never
+torch, transformers, peft or ray.
 """
 
 from sweep.config.costs import CostConfig, ServingConfig
@@ -23,6 +24,13 @@ from sweep.config.schema import (
 )
 from sweep.config.search_space import Space, draw_distinct
 from sweep.config.section import Section
+from sweep.config.shipped import (
+    DEFAULT_CONFIG,
+    copy_shipped,
+    describe_shipped,
+    find_config,
+    list_shipped,
+)
 from sweep.config.trackers import MlflowConfig, TrackersConfig, WandbConfig
 from sweep.config.tuning import (
     LORA_KEYS,
@@ -38,6 +46,7 @@ __all__ = [
     "AshaConfig",
     "Config",
     "CostConfig",
+    "DEFAULT_CONFIG",
     "DataConfig",
     "FeaturesConfig",
     "GridConfig",
@@ -59,10 +68,14 @@ __all__ = [
     "WandbConfig",
     "check_name",
     "check_path",
+    "copy_shipped",
     "count_candidates",
+    "describe_shipped",
     "draw_distinct",
     "dump_config",
+    "find_config",
     "holds_password",
+    "list_shipped",
     "load_config",
     "name_spaces",
     "parse_duration",

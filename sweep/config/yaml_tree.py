@@ -93,7 +93,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); name a YAML file, "
-            "for example sweep_configs/quickstart.yaml"
+            "or a study that comes with this package, such as quickstart"
         ) from None
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path}: is too large for a configuration; name a YAML file")

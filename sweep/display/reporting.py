@@ -4,6 +4,7 @@ once."""
 from collections.abc import Callable
 from pathlib import Path
 
+from sweep.cli.program import format_command
 from sweep.errors import ConfigError, StorageError, explain_cause, first_line
 
 
@@ -25,9 +26,10 @@ def load_report() -> Callable[[Path], Path]:
         try:
             return write_report(folder)
         except OSError as error:
+            command = format_command("analysis.report", str(folder))
             raise StorageError(
                 f"{folder}: the report cannot be written ({explain_cause(error)}); all results "
-                f"are kept, so write it later with: python -m analysis.report {folder}"
+                f"are kept, so write it later with: {command}"
             ) from error
 
     return write

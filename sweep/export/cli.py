@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sweep.cli.options import OptionParser, read_path
+from sweep.cli.program import name_program
 from sweep.config import Config, ModelConfig, load_config
 from sweep.data import Subsets, build_subsets, go_offline_if_silent
 from sweep.errors import (
@@ -28,6 +29,7 @@ from sweep.models.sources import resolve_revision
 from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.plan import TrialSpec
 from sweep.startup.home import settle_home
+from sweep.startup.namesake import refuse_namesake
 from sweep.startup.streams import steady_streams
 from sweep.storage.run_folder import CONFIG_NAME
 
@@ -47,8 +49,8 @@ An adapter refers to its base model: by id and commit on the Hub, else by the fo
 fine-tune, always.
 
 examples:
-  python -m sweep.export runs/quickstart --best --out winner
-  python -m sweep.export runs/quickstart --cell 1735073e7a92 --out winner --merge
+  {0} runs/quickstart --best --out winner
+  {0} runs/quickstart --cell 1735073e7a92 --out winner --merge
 
 exit codes: 0 exported; 2 wrong input, or the score differs: DIR.partial is kept for inspection"""
 
@@ -63,7 +65,8 @@ REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def build_parser() -> OptionParser:
-    parser = OptionParser("python -m sweep.export", DESCRIPTION, EPILOG)
+    program = name_program("sweep.export")
+    parser = OptionParser(program, DESCRIPTION, EPILOG.format(program))
     add = parser.add_argument
     add("run", type=read_path, metavar="RUN", help="a run folder, e.g. runs/quickstart")
     which = parser.add_mutually_exclusive_group(required=True)
@@ -88,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     steady_streams()
     try:
+        refuse_namesake()
         return _export(build_parser().parse_args(arguments))
     except SweepError as error:
         print(f"error: {error}", file=sys.stderr)

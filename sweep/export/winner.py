@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweep.cli.program import format_command
 from sweep.data import Subset
 from sweep.errors import RunFolderError
 from sweep.models.sources import COMMIT
@@ -132,5 +133,5 @@ def _explain_cell(run_folder: Path, run: RunRecord, cell_id: str) -> str:
     hint = f"did you mean {near[0]}? " if near else ""
     return (
         f"{run_folder}: there is no cell {cell_id!r}; {hint}all are listed by "
-        f"python -m sweep.run {run_folder / CONFIG_NAME} --dry-run"
+        f"{format_command('sweep.run', str(run_folder / CONFIG_NAME), '--dry-run')}"
     )

@@ -15,6 +15,9 @@ NEEDED = (
     "torch", "transformers", "vl_convert", "xxhash", "yaml",
 )  # fmt: skip
 
+# The program of Ray's worker processes.
+RAY_WORKER = "default_worker.py"
+
 # The current folder if this package is in it; empty if it is elsewhere.
 _checkout: str | None = None
 # Whether Python finds this package without the current folder.
@@ -22,14 +25,15 @@ _installed = False
 
 
 def leave_current_folder(package: str) -> None:
-    """Remove the current folder from the search path when ``python -m`` starts a command.
+    """Remove the current folder from the search path when ``python -m`` or the console script
+    starts a command.
 
     If it is the checkout that contains the folder ``package``, and that is not installed, it moves
     to the end instead; on Ray's workers too. Exits with code 2 if Python has loaded, or would load,
     a file of the user's in place of a needed module.
     """
     root = os.path.realpath(os.path.dirname(package))
-    if sys.argv[0] != "-m":  # a process of Ray's, which does not start in a folder of the user's
+    if sys.argv[0].endswith(RAY_WORKER):  # which does not start in a folder of the user's
         _put_last(root)
         return
     try:

@@ -2,10 +2,8 @@
 
 import os
 import platform
-import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
+from sweep.cli.program import format_own_command
 from sweep.cluster.autoscaler import read_cluster_spec
 from sweep.cluster.nodes import check_storage
 from sweep.cluster.ray_internals import memory_losses_as_lost_workers
@@ -124,7 +123,7 @@ def _write_start(setup: RunSetup, recorder: Recorder) -> None:
         "opened",
         host=platform.node(),
         pid=os.getpid(),
-        command=shlex.join(["python", "-m", "sweep.run", *sys.argv[1:]]),
+        command=format_own_command(),
         versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         git_commit=_read_commit(),
         predicted=setup.forecast,

@@ -1,6 +1,7 @@
 """Options that contradict each other, absolute paths in the saved configuration, and the command
 that resumes a run."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -12,9 +13,10 @@ import pytest
 import yaml
 from fake_run import MODELS, write_fake_run
 
+import sweep.__main__
 from analysis.report import main as report
 from sweep.cli.run_options import format_resume_command
-from sweep.config import load_config
+from sweep.config import find_config, list_shipped, load_config
 from sweep.export.cli import main as export
 from sweep.preflight.paths import make_absolute
 from sweep.run import main
@@ -76,6 +78,74 @@ def test_resume_command_starts_this_interpreter(monkeypatch: pytest.MonkeyPatch)
     assert found.stdout.strip() == sys.prefix
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert format_resume_command("x", Path("runs"), None).startswith("python -m sweep.run --name x")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("bin/sweep", ["bin/sweep", "run"]),
+        (str(Path(sweep.__main__.__file__)), [None, "-m", "sweep", "run"]),
+        ("pytest", [None, "-m", "sweep.run"]),
+    ],
+)
+def test_resume_command_is_spelled_as_this_one(
+    program: str, words: list[str | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [program, "run"])
+    spelled = shlex.split(format_resume_command("x", Path("runs"), None))
+    wanted = [word or spelled[0] for word in words]
+    assert spelled == [*wanted, "--name", "x", "--resume"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["plna"], "'plna' is not a command of sweep; did you mean plan?"),
+        (["my.yaml"], "to run a study, write sweep run before it"),
+        (["--name", "x"], "to run a study, write sweep run before it"),
+        (["plan", "--attach", "x"], "'--attach' is not an option"),
+        (["plan", "goemotion"], "name a YAML file, or a study that comes with this package"),
+        (["attach", ""], "path is empty"),
+        (["configs", "lap"], "did you mean laptop?"),
+        (["configs", "--out", "x"], "--out needs a NAME too"),
+        (["configs", "laptop", "--out", "none/x.yaml"], "none/x.yaml: cannot be written ("),
+        (["doctor", "--address", "x y"], "--address x y: is not the address of a Ray cluster"),
+    ],
+)
+def test_subcommand_that_cannot_start_says_why_in_one_sentence(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sweep.__main__.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_plan_is_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--set", "grid.n_labels=[2]", "--out", str(tmp_path), "--json"]
+    assert main(["quickstart", "--dry-run", *small]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert sweep.__main__.main(["plan", "quickstart", *small]) == 0
+    assert json.loads(capsys.readouterr().out)["trials"] == plan["trials"]
+
+
+def test_file_of_the_users_comes_before_a_study_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(Path("laptop.yaml")) == list_shipped()["laptop"]
+    (tmp_path / "laptop").mkdir()
+    assert find_config(Path("laptop")) == list_shipped()["laptop"]
+    (tmp_path / "laptop.yaml").touch()
+    assert find_config(Path("laptop.yaml")) == Path("laptop.yaml")
+    assert find_config(Path("other/laptop.yaml")) == Path("other/laptop.yaml")
 
 
 def test_paths_mean_the_same_from_any_folder(

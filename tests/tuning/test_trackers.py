@@ -256,7 +256,7 @@ def test_trackers_are_off_by_default(config: Config, tmp_path: Path) -> None:
 def test_missing_package_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "find_spec", lambda package: None)
     config = TrackersConfig.model_validate({name: True})
-    with pytest.raises(ConfigError, match=rf'pip install "sweep\[{name}\]"'):
+    with pytest.raises(ConfigError, match=rf'pip install "textsweep\[{name}\]"'):
         build_trackers(config, Path("unused"))
 
 

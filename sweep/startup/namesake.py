@@ -1,0 +1,43 @@
+"""The distribution ``sweep`` on PyPI is another project, which has the import name of this package
+too. Installed in one folder, the files of one lie over those of the other."""
+
+import os
+import shlex
+import sys
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from sweep.errors import ConfigError
+
+# This project's name among distributions.
+DISTRIBUTION = "textsweep"
+NAMESAKE = "sweep"
+
+
+def refuse_namesake() -> None:
+    """Raise ConfigError if files of the other project lie among those of this package."""
+    sentence = describe_namesake()
+    if sentence:
+        raise ConfigError(sentence)
+
+
+def describe_namesake() -> str:
+    """Return what is wrong and the remedy if the other project lies over this one, else nothing."""
+    try:
+        other = distribution(NAMESAKE)
+    except PackageNotFoundError:
+        return ""
+    if not _owns(other, Path(__file__).resolve().parents[1] / "__init__.py"):
+        return ""
+    pip = shlex.join([sys.executable, "-m", "pip"])
+    return (
+        f"another project, {NAMESAKE} {other.version} of PyPI, is installed in the folder of this "
+        f"one, and files of one lie over the other's; run {pip} uninstall --yes {NAMESAKE} "
+        f"{DISTRIBUTION}, and install {DISTRIBUTION} again"
+    )
+
+
+def _owns(other: Distribution, file: Path) -> bool:
+    """Return whether ``file`` is listed among the files of ``other``."""
+    listed = [each for each in other.files or () if each.parts == (NAMESAKE, "__init__.py")]
+    return any(os.path.realpath(str(other.locate_file(each))) == str(file) for each in listed)
