@@ -21,6 +21,7 @@ COMMANDS = {
     "attach": ("sweep.run", "watch a sweep from another terminal"),
     "report": ("analysis.report", "write a run's report again"),
     "export": ("sweep.export.cli", "write a run's best model as a folder"),
+    "predict": ("sweep.prediction.cli", "label new texts with an exported model"),
     "configs": ("sweep.cli.configs", "list the studies that come along, or copy one"),
     "doctor": ("sweep.doctor.cli", "check this machine and what is installed"),
 }

@@ -33,6 +33,10 @@ class RunFolderError(SweepError):
     """The run folder is in use, not empty, missing, or damaged."""
 
 
+class RunBusyError(RunFolderError):
+    """Another driver has the run folder."""
+
+
 class StorageError(SweepError):
     """A file that the run needs cannot be written; the run ends, and what was written stays."""
 

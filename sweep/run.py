@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from sweep.config import DEFAULT_CONFIG, Config, find_config, load_config
 from sweep.data import Subsets
 from sweep.display.plan import format_outline, format_plan, outline_to_dict, plan_to_dict
 from sweep.display.reporting import load_report
-from sweep.errors import ConfigError, Finding, SweepError
+from sweep.errors import ConfigError, Finding, RunBusyError, RunFolderError, SweepError
 from sweep.plan import Plan, build_plan, draw_candidates, extend_plan
 from sweep.preflight.features import build_features
 from sweep.preflight.inputs import ResolvedInputs, resolve_inputs
@@ -41,19 +42,22 @@ from sweep.startup.home import settle_home
 from sweep.startup.namesake import refuse_namesake
 from sweep.startup.streams import steady_streams
 from sweep.storage.failed_baselines import summarize_failures
-from sweep.storage.journal import JOURNAL_NAME, Journal, read_events
+from sweep.storage.journal import JOURNAL_NAME, Journal, is_held, read_events
 from sweep.storage.orphans import describe_orphaned_trials
 from sweep.storage.record import RunRecord, choose_planned, replay
 from sweep.storage.run_folder import (
     CONFIG_NAME,
     check_run,
     find_obstacle,
+    holds_run,
     open_run_folder,
     save_config,
 )
 
 # The exit code of a run that was interrupted, as a shell gives it for Ctrl-C.
 INTERRUPTED = 130
+# Seconds between two checks whether another driver has ended.
+BUSY_POLL_SECONDS = 2.0
 
 
 def main(arguments: Sequence[str] | None = None, command: str = "run") -> int:
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str] | None = None, command: str = "run") -> int:
         refuse_namesake()
         options = build_parser(command).parse_args(arguments)
         with term_as_interrupt():
-            return _run(options)
+            return _run_in_turn(options)
     except SweepError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -72,12 +76,42 @@ def main(arguments: Sequence[str] | None = None, command: str = "run") -> int:
         return INTERRUPTED
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run_in_turn(options: argparse.Namespace) -> int:
+    """Run what ``options`` say; if another driver has the run, do what ``--busy`` says."""
     check_options(options)
     settle_home(options.out)
     if options.attach:
         return _attach(options)
-    config = make_absolute(_read_config(options))
+    starts = options.auto_resume
+    while True:
+        if starts and options.name:
+            options.resume = holds_run(options.out / check_option_name(options.name))
+        config = make_absolute(_read_config(options))
+        folder = options.out / config.name
+        if starts:
+            options.resume = holds_run(folder)
+        try:
+            return _run(options, config)
+        except RunBusyError as error:
+            if options.busy == "refuse":
+                raise
+            if options.busy == "leave":
+                print(f"{folder}: another sweep is running in this folder, and goes on alone")
+                return 0
+            _wait_for_driver(folder, error)
+        except RunFolderError:
+            # Another driver may have created the run in the meantime.
+            if not starts or options.resume or not holds_run(folder):
+                raise
+
+
+def _wait_for_driver(folder: Path, error: RunBusyError) -> None:
+    print(f"{str(error).partition(';')[0]}: waiting for it to end", flush=True)
+    while is_held(folder) and (folder / JOURNAL_NAME).exists():
+        time.sleep(BUSY_POLL_SECONDS)
+
+
+def _run(options: argparse.Namespace, config: Config) -> int:
     folder = options.out / config.name
     if options.resume:
         check_run(folder)
@@ -99,6 +133,12 @@ def _run(options: argparse.Namespace) -> int:
         preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {obstacle}"))
     expected = [*plan.trials, *(spec for spec, _ in repeats)] if plan else []
     orphans = describe_orphaned_trials(expected, record) if plan else []
+    if options.auto_resume and orphans and not options.dry_run:
+        raise RunFolderError(
+            f"{folder.absolute()}: holds a run of another study, or of data or models that have "
+            f"changed since ({orphans[0].partition(';')[0]}); choose another --name, or take the "
+            "change over with --resume"
+        )
     if options.dry_run:
         _print_plan(config, plan, preflight, done, orphans, options.json)
         return 2 if preflight.errors() else 0

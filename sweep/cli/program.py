@@ -10,7 +10,12 @@ from pathlib import Path
 # The console script, and its name for ``python -m``.
 SCRIPT, MODULE = "sweep", "sweep"
 # Each program's module, and its subcommand of ``sweep``.
-SUBCOMMANDS = {"sweep.run": "run", "sweep.export": "export", "analysis.report": "report"}
+SUBCOMMANDS = {
+    "sweep.run": "run",
+    "sweep.export": "export",
+    "sweep.prediction": "predict",
+    "analysis.report": "report",
+}
 
 _MAIN = Path(__file__).resolve().parent.parent / "__main__.py"
 

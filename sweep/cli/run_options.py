@@ -34,6 +34,9 @@ exit codes: 0 every cell has a result; 1 some cell has none; 2 wrong input; 130 
 
 ATTACH_HELP = "show the progress of the sweep running in this run folder, e.g. runs/quickstart"
 
+# What happens if another driver has the run.
+BUSY = ("refuse", "wait", "leave")
+
 ADDRESS = re.compile(
     r"auto|local|ray://.+|(\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]]+):(?P<port>[0-9]{1,5})"
 )
@@ -82,9 +85,22 @@ def _add_study(parser: OptionParser) -> None:
     )
     add("--resume", action="store_true", help="continue DIR/NAME; only what is missing runs")
     add(
+        "--auto-resume",
+        action="store_true",
+        help="start the run or, if it exists, continue it: the same command any number of times; "
+        "refused if DIR/NAME holds trials of another study or other data",
+    )
+    add(
+        "--busy",
+        choices=BUSY,
+        default=BUSY[0],
+        help="if another sweep is running in DIR/NAME: end with an error (refuse, the default), "
+        "wait for it and then continue the run, or leave it alone with exit code 0",
+    )
+    add(
         "--retry-failed",
         action="store_true",
-        help="with --resume: rerun trials and baselines whose status is failed or oom",
+        help="when a run is continued: rerun trials and baselines whose status is failed or oom",
     )
     add(
         "--set",
@@ -116,8 +132,15 @@ def check_options(options: argparse.Namespace) -> None:
         check_address(options.address)
     if options.json and not options.dry_run:
         raise ConfigError("--json requires --dry-run; add it")
-    if options.retry_failed and not options.resume:
+    if options.retry_failed and not (options.resume or options.auto_resume):
         raise ConfigError("--retry-failed requires --resume; add it")
+    if options.resume and options.auto_resume:
+        raise ConfigError(
+            "--resume and --auto-resume exclude each other: the first needs a run, the second "
+            "starts one if there is none; keep one"
+        )
+    if options.busy != BUSY[0] and options.dry_run:
+        raise ConfigError("--busy has no effect on a dry run; leave it out")
 
 
 def check_address(address: str | None) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sweep.cli.options import OptionParser, read_path
+from sweep.cli.program import name_program
 from sweep.errors import ConfigError, DataError, SweepError, format_line, format_names
 from sweep.prediction.parts import Parts
 from sweep.prediction.texts import Texts, load_texts
@@ -27,8 +28,8 @@ label), and p_LABEL for each label. A row without a text has a null label. Rows 
 done: after an interruption the same command goes on.
 
 examples:
-  sweep predict winner texts.csv --out labels.parquet
-  sweep predict winner texts.jsonl --out labels.parquet --text-column title --text-column body
+  {0} winner texts.csv --out labels.parquet
+  {0} winner texts.jsonl --out labels.parquet --text-column title --text-column body
 
 exit codes: 0 every text has a label; 2 wrong input; 130 interrupted"""
 
@@ -37,8 +38,9 @@ INTERRUPTED = 130
 PART = 2048
 
 
-def build_parser(prog: str = "python -m sweep.prediction") -> OptionParser:
-    parser = OptionParser(prog, DESCRIPTION, EPILOG)
+def build_parser() -> OptionParser:
+    program = name_program("sweep.prediction")
+    parser = OptionParser(program, DESCRIPTION, EPILOG.format(program))
     add = parser.add_argument
     add("model", metavar="MODEL", help="an exported folder, or OWNER/NAME on the Hub")
     add("file", type=read_path, metavar="FILE", help="the texts")
@@ -64,11 +66,11 @@ def _read_size(value: str) -> int:
     return int(value)
 
 
-def main(arguments: Sequence[str] | None = None, prog: str = "python -m sweep.prediction") -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     steady_streams()
     try:
-        return _predict(build_parser(prog).parse_args(arguments))
+        return _predict(build_parser().parse_args(arguments))
     except SweepError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -40,7 +40,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from sweep.errors import RunFolderError, StorageError
+from sweep.errors import RunBusyError, RunFolderError, StorageError
 from sweep.storage.event_reader import EventReader
 from sweep.storage.events import Event
 
@@ -64,7 +64,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open (or create) the journal in ``folder``; raise RunFolderError if it is in use."""
+        """Open (or create) the journal in ``folder``; raise RunBusyError if it is in use."""
         self.path = folder / JOURNAL_NAME
         # Unbuffered: what a full disk refuses must not stay in memory and be written later.
         self._file = self.path.open("ab", buffering=0)
@@ -72,9 +72,9 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._file.close()
-            raise RunFolderError(
-                f"{folder}: another sweep is running in this folder; wait for it to end, "
-                "or choose another --name"
+            raise RunBusyError(
+                f"{folder}: another sweep is running in this folder; wait for it to end (with "
+                "--busy wait), or choose another --name"
             ) from None
         # Length of the incomplete last line that a killed driver left.
         self.dropped_bytes = _cut_torn_tail(self.path)

@@ -15,7 +15,7 @@ import yaml
 from ray_runs import ONE_WORKER, kill_and_resume, start_nodes
 
 from sweep.run import main
-from sweep.storage.journal import read_events
+from sweep.storage.journal import Journal, read_events
 
 MODELS = [{"name": f"tiny-{family}", "path": f"tiny:{family}"} for family in ("qwen2", "gpt2")]
 TREE: dict[str, Any] = {
@@ -54,7 +54,7 @@ def config(out: Path) -> Path:
 @pytest.fixture(scope="module")
 def run(address: str, out: Path, config: Path) -> Path:
     """Run the sweep; return its folder."""
-    assert main([str(config), "--out", str(out), "--address", address]) == 0
+    assert main([str(config), "--out", str(out), "--address", address, "--auto-resume"]) == 0
     return out / "mixed"
 
 
@@ -132,6 +132,47 @@ def test_finished_run_is_resumed_without_training(
     assert main(["--name", "mixed", "--out", str(out), "--resume", "--address", address]) == 0
     assert [e for e in read_events(run) if e["event"] == "epoch"] == before
     assert capsys.readouterr().out.splitlines()[-1] == str(run / "report.html")
+
+
+def test_the_same_command_again_is_done_at_once(
+    run: Path, out: Path, config: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [e["event"] for e in read_events(run)]
+    arguments = ["--out", str(out), "--address", address, "--auto-resume"]
+    assert main([str(config), *arguments]) == 0
+    assert main(["--name", "mixed", *arguments]) == 0
+    added = [e["event"] for e in read_events(run)][len(before) :]
+    assert set(added) == {"opened", "closed"}
+    assert capsys.readouterr().out.splitlines()[-1] == str(run / "report.html")
+
+
+def test_a_run_of_another_study_is_not_continued_by_itself(
+    run: Path, out: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run / "journal.jsonl").read_bytes()
+    arguments = [str(config), "--out", str(out), "--auto-resume"]
+    assert main([*arguments, "--set", "train.batch_size=8"]) == 2
+    error = capsys.readouterr().err
+    assert "holds a run of another study" in error and "choose another --name" in error
+    assert (run / "journal.jsonl").read_bytes() == before
+
+
+def test_a_second_driver_waits_or_leaves_as_told(
+    run: Path, out: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(config), "--out", str(out), "--auto-resume"]
+    with Journal(run):
+        assert main(arguments) == 2
+        assert "another sweep is running in this folder" in capsys.readouterr().err
+        assert main([*arguments, "--busy", "leave"]) == 0
+        assert "goes on alone" in capsys.readouterr().out
+        command = [sys.executable, "-m", "sweep.run", *arguments, "--busy", "wait"]
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert waiting.stdout is not None
+        assert "waiting for it to end" in waiting.stdout.readline()
+    output, _ = waiting.communicate()
+    assert waiting.returncode == 0
+    assert output.splitlines()[-1] == str(run / "report.html")
 
 
 def test_larger_grid_trains_the_new_cells_only(
