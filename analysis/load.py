@@ -155,7 +155,10 @@ def note_ends(events: Iterable[Event], ends: list[float]) -> Iterator[Event]:
 
 
 def list_planned(record: RunRecord) -> pd.DataFrame:
-    """Return one row per trial of the current plan, in the order in which they were planned."""
+    """Return one row per trial of the current plan, in the order in which they were planned.
+
+    ``repeat_of`` is the tuned trial that a repeat trains again, None for a tuned one.
+    """
     rows = []
     for trial_id, trial in record.planned().items():
         cell, candidate = trial.spec.cell, trial.spec.candidate
@@ -172,6 +175,7 @@ def list_planned(record: RunRecord) -> pd.DataFrame:
                 "lora_rank": candidate.lora_rank,
                 "learning_rate": candidate.learning_rate,
                 "max_epochs": trial.spec.recipe.max_epochs,
+                "repeat_of": trial.repeat_of,
             }
         )
     return pd.DataFrame(rows)

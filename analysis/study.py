@@ -18,7 +18,15 @@ from analysis.stats.cells import (
 from analysis.stats.confusion import list_confusions
 from analysis.stats.costs import count_epochs, tabulate_costs
 from analysis.stats.extrapolation import extrapolate
-from analysis.stats.pairs import MAJORITY, compare_models, mark_correct, measure_steps, orient_pairs
+from analysis.stats.pairs import (
+    MAJORITY,
+    compare_models,
+    mark_correct,
+    measure_steps,
+    orient_pairs,
+    select_seeds,
+)
+from analysis.stats.repeats import find_looks, find_smallest, find_tuned
 from analysis.stats.transfer import compare_sizes
 
 
@@ -49,8 +57,10 @@ def build_study(run: Run) -> Study:
     cells = average_seeds(run)
     models, baselines = list_models(cells), list_baselines(cells)
     right = mark_correct(run.predictions)
-    pairs = compare_models(right, models)
+    seeds, looks = find_tuned(run.plan), find_looks(run.opened)
+    pairs = compare_models(right, models, seeds, looks, find_smallest(run.opened))
     tuned = [model for model in models if model not in baselines]
+    compared = [model for model in models if model != MAJORITY]
     return Study(
         run=run,
         cells=cells,
@@ -59,12 +69,12 @@ def build_study(run: Run) -> Study:
         baselines=baselines,
         pairs=pairs,
         against_best=orient_pairs(pairs, select_winners(cells)),
-        steps=measure_steps(right, tuned),
-        power_laws=extrapolate(right, [model for model in models if model != MAJORITY]),
+        steps=measure_steps(right, tuned, seeds, looks),
+        power_laws=extrapolate(select_seeds(right, seeds), compared),
         curves=list_curves(run.history, run.results),
         candidates=compare_candidates(run.results),
         transfer=compare_sizes(run.plan, run.results, run.history),
-        optimism=measure_optimism(run.results),
+        optimism=measure_optimism(run),
         costs=tabulate_costs(run),
         epochs=count_epochs(run),
         confusions=list_confusions(run),

@@ -56,7 +56,7 @@ class MissingCell:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """How many differences are real, at the level of ``analysis.stats.tests.judge``."""
+    """How many differences are real, at the level of ``sweep.verdicts.holm.judge``."""
 
     # Of all pairs of models and baselines.
     pairs: int

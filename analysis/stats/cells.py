@@ -5,6 +5,7 @@ from typing import Any, cast
 import pandas as pd
 
 from analysis.load import Run
+from analysis.stats.repeats import select_speaking, select_tuned
 from analysis.stats.tests import (
     chance_level,
     normalize_accuracy,
@@ -26,7 +27,7 @@ def select_best(results: pd.DataFrame) -> pd.DataFrame:
 def list_known_cells(run: Run, columns: list[str]) -> pd.DataFrame:
     """Return ``columns`` of the planned trials and of every baseline, failed ones included."""
     baselines = run.results[run.results["kind"].eq("baseline")]
-    return pd.concat([run.plan[columns], baselines[columns]])
+    return pd.concat([run.plan[columns], baselines[columns]], ignore_index=True)
 
 
 def average_seeds(run: Run) -> pd.DataFrame:
@@ -36,10 +37,11 @@ def average_seeds(run: Run) -> pd.DataFrame:
     ``macro_f1`` (test, mean over seeds, NaN without a result); ``n_test``; ``chance``;
     ``accuracy_low`` and ``accuracy_high`` (Wilson, 95 %); ``score`` (chance-normalized);
     ``test_spread`` and ``seed_spread`` (standard deviations, see ``analysis.stats.tests.Spread``);
-    ``seed_low`` and ``seed_high`` (Student, 95 %; NaN with one seed).
+    ``seed_low`` and ``seed_high`` (Student, 95 %; NaN with one seed). Where the winner was
+    repeated, all are over the fresh seeds, as verdicts are (``analysis.stats.repeats``).
     """
-    best = select_best(run.results)
-    planned = list_known_cells(run, [*AXES, "seed"])
+    best = select_speaking(select_best(run.results), run.plan)
+    planned = _list_counted(run, best)
     cells = planned.groupby(AXES, sort=False)["seed"].nunique().rename("seeds_planned")
     means = best.groupby(AXES).agg(
         seeds_done=("seed", "nunique"),
@@ -56,6 +58,16 @@ def average_seeds(run: Run) -> pd.DataFrame:
     )
     frame = frame.merge(_measure_spreads(best), on=AXES, how="left")
     return _add_statistics(frame)
+
+
+def _list_counted(run: Run, speaking: pd.DataFrame) -> pd.DataFrame:
+    """Return the axes and seeds of the known cells of the kind, fresh or tuned, that ``speaking``
+    has."""
+    planned = list_known_cells(run, [*AXES, "seed"])
+    tuned = select_tuned(planned, run.plan).index
+    with_fresh = speaking.drop(select_tuned(speaking, run.plan).index)[AXES]
+    repeated = pd.MultiIndex.from_frame(planned[AXES]).isin(pd.MultiIndex.from_frame(with_fresh))
+    return planned[planned.index.isin(tuned) ^ repeated]
 
 
 def _measure_spreads(best: pd.DataFrame) -> pd.DataFrame:
@@ -96,13 +108,14 @@ def list_cells(run: Run) -> pd.DataFrame:
     return frame.sort_values(by, kind="stable").drop(columns="rank")
 
 
-def measure_optimism(results: pd.DataFrame) -> pd.DataFrame:
+def measure_optimism(run: Run) -> pd.DataFrame:
     """Return the result of each cell with ``optimism``: validation minus test accuracy.
 
     Validation chose the candidate and the epoch, so its accuracy is biased upward; the majority
-    class, which has nothing to choose, is left out.
+    class, which has nothing to choose, is left out, and so are repeats, whose candidate was chosen
+    with another seed.
     """
-    best = select_best(results)
+    best = select_tuned(select_best(run.results), run.plan)
     best = best[best["val_accuracy"].notna() & best["model"].ne("majority")]
     return best.assign(optimism=best["val_accuracy"] - best["test_accuracy"])
 
@@ -148,9 +161,10 @@ def compare_candidates(results: pd.DataFrame) -> pd.DataFrame:
 
     ``shortfall`` is the mean over cells of the cell's highest validation accuracy minus the
     candidate's (fraction); ``cells`` is how many cells that mean covers. A trial that ASHA
-    stopped counts with what it had reached.
+    stopped counts with what it had reached; a repeat, which competed with nothing, does not.
     """
-    trials = results[results["kind"].eq("model") & results["val_accuracy"].notna()]
+    competed = results["kind"].eq("model") & results["repeat_of"].isna()
+    trials = results[competed & results["val_accuracy"].notna()]
     best = trials.groupby("cell_id")["val_accuracy"].transform("max")
     trials = trials.assign(shortfall=best - trials["val_accuracy"])
     keys = ["model", "candidate", "lora_rank", "learning_rate"]

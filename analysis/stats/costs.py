@@ -7,6 +7,7 @@ import pandas as pd
 from analysis.load import Run
 from analysis.stats.cells import AXES, select_best
 from analysis.stats.pairs import MAJORITY
+from analysis.stats.repeats import select_speaking, select_tuned
 from sweep.storage.events import FAILURES
 
 # Measure -> column of the results, and its title; memory is in MiB.
@@ -23,17 +24,19 @@ _PART_OF_STATUS = {"stopped": RUN_PARTS[1], "finished": RUN_PARTS[2], "no result
 def tabulate_costs(run: Run) -> pd.DataFrame:
     """Return one row per model, label count and sample size: test accuracy and what it took.
 
-    ``seconds``, ``tokens`` and ``memory`` (MiB) are the chosen trial's, averaged over seeds;
-    ``cell_seconds`` is the training time of all candidates of the cell; ``front_seconds`` and so on
-    say whether the row is on the Pareto front of its label count. The majority class, which costs
-    nothing, is left out.
+    ``seconds``, ``tokens`` and ``memory`` (MiB) are the chosen trial's, averaged over the seeds
+    that the accuracy is over; ``cell_seconds`` is the training time of all candidates of a cell,
+    averaged over the seeds tuned with, without repeats; ``front_seconds`` and so on say whether the
+    row is on the Pareto front of its label count. The majority class, which costs nothing, is left
+    out.
     """
-    best = select_best(run.results)
+    best = select_speaking(select_best(run.results), run.plan)
     best = best[best["model"].ne(MAJORITY)]
-    spent = run.results.groupby("cell_id")["train_seconds"].sum()
+    tuned = select_tuned(run.results, run.plan)
+    spent = tuned.groupby([*AXES, "cell_id"])["train_seconds"].sum().groupby(AXES).mean()
+    best = best.merge(spent.rename("cell_seconds").reset_index(), on=AXES, how="left")
     best = best.assign(
         accuracy=best["test_accuracy"],
-        cell_seconds=best["cell_id"].map(spent),
         **{name: best[column] for name, (column, _) in MEASURES.items()},
     )
     columns = ["accuracy", *MEASURES, "cell_seconds"]
@@ -71,6 +74,7 @@ def melt_costs(costs: pd.DataFrame) -> pd.DataFrame:
 
 def count_epochs(run: Run) -> pd.DataFrame:
     """Return epochs by model and part: trained, and why the rest of the full grid was not.
+    Repeats, which ASHA never stops, are not in that grid.
 
     Columns: ``model``, ``part`` (one of RUN_PARTS), ``epochs``, and ``seconds``, which for epochs
     that did not run is an estimate from their trial's pace (0 if it ran none).
@@ -93,7 +97,8 @@ def _list_epochs(run: Run) -> pd.DataFrame:
     done = run.history.groupby("trial_id")[columns].sum().sum(axis=1).rename("spent")
     epochs = run.history.groupby("trial_id").size().rename("epochs")
     status = run.results.set_index("trial_id")["status"]
-    trials = run.plan[["trial_id", "model", "max_epochs"]].join(done, on="trial_id")
+    tuned = run.plan[run.plan["repeat_of"].isna()]
+    trials = tuned[["trial_id", "model", "max_epochs"]].join(done, on="trial_id")
     trials = trials.join(epochs, on="trial_id").fillna({"spent": 0.0, "epochs": 0})
     trials["epochs"] = trials["epochs"].astype(int)
     return trials.assign(

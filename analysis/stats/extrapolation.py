@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.stats.pairs import Correct
-from analysis.stats.tests import Array
+from sweep.verdicts.holm import Array
 
 # Decay exponents to try; learning curves of text classifiers are well within this range.
 EXPONENTS = np.geomspace(0.1, 2.0, 40)

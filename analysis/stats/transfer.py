@@ -86,8 +86,10 @@ def compare_sizes(plan: pd.DataFrame, results: pd.DataFrame, history: pd.DataFra
     - failed: ``picked`` diverged, ran out of memory or failed with ``larger`` texts; loss NaN.
     - open: a trial has yet to end, or a cell has no tested winner; loss NaN.
 
-    The frame is empty where there is one sample size, or one candidate per cell.
+    The frame is empty where there is one sample size, or one candidate per cell. Repeats, which
+    tune nothing, are left out.
     """
+    plan = plan[plan["repeat_of"].isna()]
     smaller, larger = int(plan["n_samples"].min()), int(plan["n_samples"].max())
     trials = plan.merge(results[_RESULTS], on="trial_id", how="left")
     groups = cast(Iterable[tuple[Any, pd.DataFrame]], trials.groupby(CASE, sort=False))

@@ -15,7 +15,7 @@ from sweep.repeats.contests import (
     pair_rivals,
 )
 from sweep.storage.record import Key, RunRecord, rank_trial
-from sweep.verdicts import Contest, Judgment, State, judge_contests, next_look
+from sweep.verdicts import SCHEDULE, Contest, Judgment, State, judge_contests, next_look
 
 # A baseline that needs no comparison: it ignores the text.
 MAJORITY = "majority"
@@ -161,7 +161,7 @@ class RepeatSchedule:
         contests: list[Contest] = []
         for point, own in rights.items():
             contests += pair_rivals(point, own, self._tuned_seed(point))
-        self.judgments = judge_contests(contests, sequential=True, smallest=self._smallest)
+        self.judgments = judge_contests(contests, SCHEDULE, self._smallest)
         self._leaders = {
             point: find_leader(own, self._tuned_seed(point)) for point, own in rights.items() if own
         }

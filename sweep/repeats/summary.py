@@ -10,7 +10,7 @@ from sweep.verdicts import State
 
 WORDS = {
     State.SETTLED: "settled",
-    State.CLOSE: "too close to matter",
+    State.TOO_CLOSE: "too close to matter",
     State.LIMITED: "not to be settled by seeds: they need more test texts",
     State.OPEN: "open",
 }

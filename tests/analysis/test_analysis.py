@@ -181,7 +181,7 @@ def test_seeds_have_a_spread_of_their_own(tmp_path: Path) -> None:
 
 
 def test_optimism_is_validation_minus_test(run: Run) -> None:
-    optimism = measure_optimism(run.results)
+    optimism = measure_optimism(run)
     assert "majority" not in set(optimism["model"])
     expected = optimism["val_accuracy"] - optimism["test_accuracy"]
     assert optimism["optimism"].tolist() == expected.tolist()

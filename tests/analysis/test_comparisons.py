@@ -27,8 +27,8 @@ from analysis.stats.pairs import (
     orient_pairs,
     swap_pairs,
 )
-from analysis.stats.tests import adjust_holm
 from analysis.study import Study, build_study
+from sweep.verdicts.holm import adjust_holm
 
 
 @pytest.fixture(scope="module")

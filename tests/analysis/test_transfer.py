@@ -49,7 +49,9 @@ def make_tables(cells: dict[tuple[str, int, int, int], list[Ended]]) -> Any:
             trial_id = f"{key}-{index}"
             cell = dict(zip(("model", "n_labels", "n_samples", "seed"), key, strict=True))
             candidate = {"candidate": index, "lora_rank": 4 * 2**index, "learning_rate": 1e-3}
-            plan.append({"trial_id": trial_id, "cell_id": str(key), **cell, **candidate})
+            plan.append(
+                {"trial_id": trial_id, "cell_id": str(key), "repeat_of": None, **cell, **candidate}
+            )
             best = finals[index] > -1 and finals.index(max(finals)) == index
             facts = {"status": how, "best_of_cell": best, "test_accuracy": test}
             facts |= {"epochs_run": len(epochs), "val_accuracy": max(epochs, default=math.nan)}

@@ -233,11 +233,11 @@ def test_a_larger_budget_goes_on(build: Build) -> None:
     assert world.run(world.schedule()).total() == 6
 
 
-def test_auto_stops_at_the_first_look_where_the_difference_is_plain(build: Build) -> None:
+def test_auto_stops_soon_where_the_difference_is_plain(build: Build) -> None:
     world = build(repeat={"seeds": "auto"})
     world.end_tuned()
     counts = world.run(world.schedule())
-    assert set(counts.values()) == {2}
+    assert max(counts.values()) <= 3
 
 
 def test_auto_gives_more_seeds_only_where_a_comparison_is_open(build: Build) -> None:
@@ -245,8 +245,8 @@ def test_auto_gives_more_seeds_only_where_a_comparison_is_open(build: Build) -> 
     world.accuracies["poor 4"] = 0.86
     world.end_tuned()
     counts = world.run(world.schedule())
-    assert counts["good", 2] == counts["poor", 2] == 2
-    assert counts["good", 4] == counts["poor", 4] > 2
+    assert counts["good", 2] == counts["poor", 2] <= 3
+    assert counts["good", 4] == counts["poor", 4] > counts["good", 2]
 
 
 def test_auto_never_goes_beyond_the_most_allowed(build: Build) -> None:

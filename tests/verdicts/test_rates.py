@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from benchmarks.verdicts import Setting, estimate_error, measure_rates
+from benchmarks.verdicts.pairs import Setting, estimate_error, measure_rates
 
 THOROUGH = pytest.mark.skipif(
     "SWEEP_THOROUGH" not in os.environ, reason="takes minutes: runs with SWEEP_THOROUGH=1"

@@ -1,13 +1,10 @@
-"""Simulates comparisons of two recipes and prints how often each test calls them different.
-
-    python -m benchmarks.verdicts
+"""Simulates one comparison of two recipes: how often each test calls them different.
 
 Both recipes are right on the share of texts that their seed's accuracy says; accuracies differ
 between seeds by a standard deviation of 2.5 points. A text is easy or hard for both recipes alike,
 and may suit one more than the other. Equal recipes should be called different in 5 % at most.
 """
 
-import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,19 +13,14 @@ from itertools import product
 import numpy as np
 from scipy import stats
 
-from analysis.stats.tests import (
-    Array,
-    crossed_interval,
-    drop_incomplete,
-    measure_squares,
-    sign_flip_p,
-)
+from sweep.verdicts.crossed import crossed_interval, drop_incomplete, measure_squares
+from sweep.verdicts.holm import LEVEL, Array
+from sweep.verdicts.models import sign_flip_p
 
-LEVEL = 0.05
 EQUAL_SEEDS, POWER_SEEDS = (1, 2, 3, 5, 8), (2, 3, 5, 8, 12)
 TEXTS = (200, 500, 1000)
-# Gap, test texts, and pairs of the grid, of which Holm's correction asks the most of the first.
-POWER = [(0.02, 500, 1), (0.05, 200, 1), (0.05, 500, 1), (0.05, 1000, 1), (0.05, 500, 6)]
+# Gap and test texts.
+POWER = [(0.02, 500), (0.05, 200), (0.05, 500), (0.05, 1000)]
 
 
 @dataclass(frozen=True)
@@ -125,29 +117,13 @@ def print_equal(draws: int) -> None:
 def print_power(draws: int) -> None:
     error = 100 * estimate_error(0.5, draws)
     print(f"\nTrue differences found, % ({draws} draws; standard error at most {error:.1f})\n")
-    heads = [f"{100 * g:.0f} points, {n} texts, {_count_pairs(m)}" for g, n, m in POWER]
+    heads = [f"{100 * gap:.0f} points, {texts} texts" for gap, texts in POWER]
     print("| seeds |", " | ".join(heads), "|\n|---:|" + "---:|" * len(heads))
     for seeds in POWER_SEEDS:
         cells = [f"{100 * _measure_power(seeds, *each, draws):.0f}" for each in POWER]
         print(f"| {seeds} |", " | ".join(cells), "|", flush=True)
 
 
-def _count_pairs(pairs: int) -> str:
-    return "1 pair" if pairs == 1 else f"{pairs} pairs"
-
-
-def _measure_power(seeds: int, gap: float, texts: int, pairs: int, draws: int) -> float:
+def _measure_power(seeds: int, gap: float, texts: int, draws: int) -> float:
     setting = Setting(seeds, texts, gap=gap, own=0.2)
-    return measure_rates(setting, draws, ("report",), LEVEL / pairs)["report"]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts", description=__doc__)
-    parser.add_argument("--draws", type=int, default=2000)
-    options = parser.parse_args()
-    print_equal(options.draws)
-    print_power(options.draws)
-
-
-if __name__ == "__main__":
-    main()
+    return measure_rates(setting, draws, ("report",))["report"]

@@ -1,0 +1,172 @@
+"""Prints what simulated comparisons show of the report's verdicts.
+
+    python -m benchmarks.verdicts
+
+Both recipes of a comparison are right on the share of texts that their seed's accuracy says;
+accuracies differ between seeds by a standard deviation of 2.5 points. A text is easy or hard for
+both recipes alike, and may suit one more than the other. Equal recipes should be called different
+in 5 % at most; in a grid, that holds for any two of them.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import product
+
+from benchmarks.verdicts.grids import Grid, measure_alarms, measure_found
+from benchmarks.verdicts.pairs import estimate_error, print_equal, print_power
+from benchmarks.verdicts.play import (
+    follow_states,
+    go_on_while_uncalled,
+    measure_stopped_alarms,
+    measure_yield,
+    stop_at_first,
+)
+from sweep.verdicts.holm import LEVEL
+
+GRIDS = (Grid(1, 4), Grid(3, 5), Grid(9, 8))
+SEEDS = (2, 3, 5, 8)
+VARIANCES = {
+    "all alike": {},
+    "log-normal by recipe": {"scheme": "by recipe"},
+    "log-normal by cell": {"scheme": "by cell"},
+    "one recipe three times the others": {"scheme": "one wild", "factor": 3.0},
+    "the same, seeds correlated over the grid": {
+        "scheme": "one wild",
+        "factor": 3.0,
+        "correlation": 0.9,
+    },
+}
+RULES = {
+    "`auto`": follow_states,
+    "stop everything at the first difference": stop_at_first,
+    "go on with all that is not called": go_on_while_uncalled,
+}
+MOST = 12
+GAPS = (0.02, 0.05, 0.1)
+# The last seven of eight recipes are the yardstick of the first; then a grid as one may find it.
+ONE_AHEAD = Grid(9, 8)
+LADDER = Grid(9, 8, gaps=(0.0, 0.0, -0.01, -0.02, -0.03, -0.05, -0.08, -0.12))
+
+
+def print_rows(head: Iterable[str], rows: Iterable[Iterable[str]], words: int = 1) -> None:
+    """Print a table whose first ``words`` columns are words, each row once it is known."""
+    head = list(head)
+    print("|", " | ".join(head), "|\n|" + "---|" * words + "---:|" * (len(head) - words))
+    for row in rows:
+        print("|", " | ".join(row), "|", flush=True)
+
+
+def format_share(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def print_alarms(draws: int) -> None:
+    error = format_share(estimate_error(LEVEL, draws))
+    print(f"\nGrids of equal recipes with any false alarm, % ({draws} draws; error {error})\n")
+    print_rows(
+        ["seeds' variances", "pairs", *(f"{seeds} seeds" for seeds in SEEDS)],
+        (
+            [
+                name,
+                str(grid.pairs),
+                *(
+                    format_share(measure_alarms(replace(grid, own=0.0, **facts), seeds, draws))
+                    for seeds in SEEDS
+                ),
+            ]
+            for name, facts in VARIANCES.items()
+            for grid in GRIDS
+        ),
+    )
+
+
+def print_stopping(draws: int) -> None:
+    print(
+        f"\nThe same with looks after 2, 3, 5, 8, 12 seeds, any round counts, % ({draws} draws)\n"
+    )
+    print_rows(
+        ["rule", "pairs", *VARIANCES],
+        (
+            [
+                name,
+                str(grid.pairs),
+                *(
+                    format_share(
+                        measure_stopped_alarms(replace(grid, own=0.0, **facts), rule, MOST, draws)
+                    )
+                    for facts in VARIANCES.values()
+                ),
+            ]
+            for name, rule in RULES.items()
+            for grid in GRIDS[:2]
+        ),
+    )
+
+
+def print_found(draws: int) -> None:
+    """Print what moderation finds in a grid, and what the same test finds without it."""
+    print(f"\nOne of eight recipes ahead in a grid of 252 pairs: found, % ({draws} draws)\n")
+    seeds = (*SEEDS, MOST)
+
+    def measure(gap: float, name: str, moderated: bool) -> list[str]:
+        grid = replace(ONE_AHEAD, gaps=(gap,), **VARIANCES[name])
+        shares = [measure_found(grid, count, draws, moderated) for count in seeds]
+        test = "moderated" if moderated else "each pair's own"
+        return [f"{100 * gap:.0f} points, {name}", test, *(f"{100 * s:.0f}" for s in shares)]
+
+    print_rows(
+        ["gap, seeds' variances", "variance", *(f"{count} seeds" for count in seeds)],
+        (measure(*each) for each in product(GAPS, list(VARIANCES)[:2], (False, True))),
+        words=2,
+    )
+
+
+def print_yield(draws: int) -> None:
+    """Print what ``auto`` saves."""
+    print(
+        f"\nRecipes 0, 0, 1, 2, 3, 5, 8 and 12 points behind the best, 252 pairs ({draws} draws)\n"
+    )
+    plans = [("fixed", None, most) for most in (3, 5, 8, MOST)]
+    plans += [("auto, at most", follow_states, most) for most in (8, MOST)]
+    print_rows(
+        [
+            "seeds",
+            "trials",
+            "found, %",
+            "too close to matter, %",
+            "limited by texts, %",
+            "grids with a false alarm, %",
+        ],
+        (
+            [f"{name} {most}", f"{found.trials:.0f}"]
+            + [format_share(v) for v in (found.found, found.close, found.limited, found.wrong)]
+            for name, rule, most in plans
+            for found in [measure_yield(LADDER, most, draws, rule)]
+        ),
+    )
+
+
+TABLES: dict[str, tuple[Callable[[int], None], int]] = {
+    "equal": (print_equal, 2000),
+    "power": (print_power, 2000),
+    "alarms": (print_alarms, 1000),
+    "stopping": (print_stopping, 1000),
+    "found": (print_found, 60),
+    "yield": (print_yield, 60),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts", description=__doc__)
+    parser.add_argument("--draws", type=float, default=1.0, help="factor for all numbers of draws")
+    parser.add_argument("--tables", default=",".join(TABLES), help="names of tables: %(default)s")
+    options = parser.parse_args()
+    for name in options.tables.split(","):
+        print_table, draws = TABLES[name]
+        print_table(max(2, math.ceil(options.draws * draws)))
+
+
+if __name__ == "__main__":
+    main()
