@@ -12,6 +12,8 @@ from sweep.errors import ConfigError
 # This project's name among distributions.
 DISTRIBUTION = "textsweep"
 NAMESAKE = "sweep"
+# How pyproject.toml describes this one.
+SUMMARY = "Which language model to fine-tune"
 
 
 def refuse_namesake() -> None:
@@ -26,6 +28,9 @@ def describe_namesake() -> str:
     try:
         other = distribution(NAMESAKE)
     except PackageNotFoundError:
+        return ""
+    # This project, as it was installed before it had a name of its own.
+    if (other.metadata["Summary"] or "").startswith(SUMMARY):
         return ""
     if not _owns(other, Path(__file__).resolve().parents[1] / "__init__.py"):
         return ""
