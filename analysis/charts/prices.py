@@ -58,7 +58,7 @@ def draw_using(
 def _draw(
     frame: pd.DataFrame, title: str, models: list[str], baselines: list[str]
 ) -> alt.FacetChart:
-    axis = alt.Axis(format="~g", grid=False, tickCount=4)
+    axis = alt.Axis(format=",~r", grid=False, tickCount=4)
     axis.labelOverlap, axis.labelSeparation = "greedy", 8
     x = alt.X("value:Q", title=title, scale=_scale_costs(frame["value"]), axis=axis)
     title_y = "test accuracy (%)"

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from analysis.page.formats import (
+    format_amount,
     format_bytes,
     format_count,
     format_hours,
@@ -16,16 +17,30 @@ from sweep.storage.prices import Prices
 
 
 def compare_making(first: Choice, second: Choice, prices: Prices) -> tuple[str, str]:
-    """Return what each took to make, in the same measure: money, else hours."""
-    if first.make is not None and second.make is not None:
-        labels = "" if prices.label is not None else " (without labels)"
-        own = format_money(second.make, prices.currency)
-        return format_money(first.make, prices.currency), f"{own}{labels}"
+    """Return what the trials of each took, in the same measure: money, else hours. Labels, of which
+    both need as many, are left out."""
     pair = first.spent, second.spent
+    money = [each.money for each in pair if each.money is not None]
+    if len(money) == 2:
+        own = format_money(money[1], prices.currency)
+        return format_amount(money[0]), f"{own} (labels aside)"
     if all(each.gpu_hours is not None and each.cpu_hours is not None for each in pair):
         return _format_times(pair[0]), _format_times(pair[1])
     hours = [None if each.hours is None else format_hours(each.hours) for each in pair]
     return hours[0] or "an unknown time", f"{hours[1] or 'an unknown time'} of trial time"
+
+
+def compare_using(first: Choice, second: Choice, prices: Prices) -> tuple[str, str]:
+    """Return what a million texts of each cost or, where that is unknown, how long a thousand
+    take."""
+    uses = first.use, second.use
+    money = [use.money for use in uses if use and use.money is not None]
+    if len(money) == 2:
+        own = format_money(money[1], prices.currency)
+        return format_amount(money[0]), f"{own} per million texts"
+    speeds = [use.texts_per_second if use else None for use in uses]
+    times = [f"{1000 / speed:.2g}" if speed else "an unknown time" for speed in speeds]
+    return times[0], f"{times[1]} seconds per thousand texts"
 
 
 def _format_times(spent: Spent) -> str:
@@ -37,6 +52,24 @@ def _format_times(spent: Spent) -> str:
     return "an unknown time"
 
 
+def describe_price(choice: Choice, prices: Prices) -> str:
+    """Return what a choice costs in one sentence: to make and, where that was measured, to use."""
+    spent, use = choice.spent, choice.use
+    labels = format_labels(choice.n_samples, prices)
+    if choice.make is not None and prices.label is not None:
+        made = f"It cost {format_money(choice.make, prices.currency)} to make"
+    elif spent.money is not None:
+        made = f"It cost {format_money(spent.money, prices.currency)} and {labels} to make"
+    else:
+        made = f"It took {_format_times(spent).replace(' and ', ', ')} and {labels} to make"
+    if use is None or not use.texts_per_second:
+        return f"{made}."
+    if use.money is not None:
+        return f"{made}, and costs {format_money(use.money, prices.currency)} per million texts."
+    seconds = f"{1000 / use.texts_per_second:.2g} seconds"
+    return f"{made}, and takes {seconds} per thousand texts on {format_place(use)}."
+
+
 def format_labels(count: int, prices: Prices) -> str:
     """Return a number of labels, with their price if they have one."""
     text = f"{count:,} labels"
@@ -45,19 +78,11 @@ def format_labels(count: int, prices: Prices) -> str:
     return f"{text} ({format_money(count * prices.label, prices.currency)})"
 
 
-def format_use(choice: Choice, prices: Prices) -> str:
-    """Return the price of a million texts or, without one, the speed; one of them is known."""
-    use = choice.use
-    if use is not None and use.money is not None:
-        return f"{format_money(use.money, prices.currency)} per million texts"
-    speed = use.texts_per_second if use else None
-    return f"{1000 / speed:.2g} s per thousand texts" if speed else "an unknown time"
-
-
 def describe_spent(choice: Choice, prices: Prices) -> str:
     """Return what it took to make a choice, and what that holds and lacks."""
     spent = choice.spent
     trials = "its only trial" if spent.trials == 1 else f"its {spent.trials} trials"
+    trials += f" over {choice.seeds} seeds" if choice.seeds > 1 else ""
     labels = format_labels(choice.n_samples, prices)
     if spent.money is None:
         first = f"{_format_times(spent)} for {trials}, and {labels}."
@@ -99,7 +124,7 @@ def describe_use(choice: Choice, prices: Prices) -> str:
     use = choice.use
     if use is None:
         return "Not measured: this run has no speed of use."
-    if use.texts_per_second is None:
+    if not use.texts_per_second:
         return f"Could not be measured: {use.error or 'no reason recorded'}."
     batch = f" in batches of {use.batch}" if use.batch else ""
     speed = f"{_format_speed(use.texts_per_second)} texts per second{batch}"
@@ -130,10 +155,10 @@ def _format_latency(use: Use) -> str:
 def format_place(use: Use) -> str:
     """Return on what a choice was measured in use."""
     device = use.device or "an unrecorded processor"
-    cpus = ""
-    if use.cpus and not count_gpus(device):
-        cpus = f", {use.cpus:g} CPU{'' if use.cpus == 1 else 's'}"
-    return f"{device}{cpus}" + (f", of {use.host}" if use.host else "")
+    host = f" of {use.host}" if use.host else ""
+    if not use.cpus or count_gpus(device):
+        return f"{device}{host}"
+    return f"{device}{host}, with {use.cpus:g} CPU{'' if use.cpus == 1 else 's'}"
 
 
 def _explain_use_gap(use: Use, prices: Prices) -> list[str]:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from analysis.page.costs import (
     compare_making,
+    compare_using,
+    describe_price,
     describe_spent,
     describe_use,
     format_labels,
-    format_use,
 )
 from analysis.page.formats import (
     format_chance,
@@ -41,9 +42,10 @@ class Told:
     """A decision in words."""
 
     n_labels: int
-    # What to take, and how good it is; its doubt; and term and text of what there is to know.
+    # What to take, how good it is, its price, its doubt, and term and text of what else to know.
     advice: str
     lead: str
+    price: str
     doubt: str
     parts: tuple[tuple[str, str], ...]
 
@@ -62,6 +64,7 @@ def tell(decision: Decision, prices: Prices, more: MoreSeeds | None) -> Told:
         n_labels=decision.n_labels,
         advice=describe_advice(decision.best),
         lead=describe_accuracy(decision.best),
+        price=describe_price(decision.best, prices),
         doubt=describe_doubt(decision),
         parts=tuple((term, text) for term, text in parts.items() if text),
     )
@@ -93,7 +96,8 @@ def describe_doubt(decision: Decision) -> str:
         return f"{plain} {alone}".strip()
     other = name_model(rival.other.model)
     if rival.verdict == "A better":
-        said = f"It is really better than the runner-up, {other}{qualify(rival.seeds)}."
+        start = "As trained here, with one seed, it" if rival.seeds == 1 else "It"
+        said = f"{start} is really better than the runner-up, {other}."
     elif rival.verdict == "B better":
         said = f"On the seeds that both have, {other} is really better."
     elif _is_tie(best, rival.other):
@@ -125,7 +129,7 @@ def describe_sureness(decision: Decision) -> str:
     if first is not None:
         both = second is not None and second.other == first.other
         said.append(
-            describe_comparison(first, f"the runner-up and {kind}" if both else "runner-up")
+            describe_comparison(first, f"the runner-up and {kind}" if both else "the runner-up")
         )
         if second is not None and not both:
             said.append(describe_comparison(second, kind))
@@ -136,8 +140,12 @@ def describe_sureness(decision: Decision) -> str:
 
 def _describe_limits(decision: Decision) -> list[str]:
     said = []
-    compared = [each for each in (decision.runner_up, decision.counterpart) if each]
-    seeds = min((each.seeds for each in compared), default=0)
+    told = [each for each in (decision.runner_up, decision.counterpart) if each]
+    rest = [each for each in decision.compared if each not in told and each.verdict != "A better"]
+    if rest:
+        names = ", ".join(name_model(each.other.model) for each in rest)
+        said.append(f"Not called worse either: {names}.")
+    seeds = min((each.seeds for each in decision.compared), default=0)
     if seeds == 1:
         said.append(
             "One seed: this speaks of these trained models; another seed may say otherwise."
@@ -169,8 +177,14 @@ def describe_comparison(found: Comparison, role: str) -> str:
         where = (
             f"{_count_points(-found.difference)} higher on the seeds that both have ({interval})"
         )
-    real = "a real difference" + qualify(found.seeds)
-    return f"{name} is {where}: {'too close to call' if _is_open(found) else real}."
+    return f"{name} is {where}: {_judge(found)}."
+
+
+def _judge(found: Comparison) -> str:
+    if not _is_open(found):
+        return "a real difference" + qualify(found.seeds)
+    adjusted = found.low > 0 or found.high < 0
+    return found.verdict + (", once adjusted for all pairs" if adjusted else "")
 
 
 def _is_open(found: Comparison | SizeStep) -> bool:
@@ -181,17 +195,20 @@ def describe_cheaper(decision: Decision, prices: Prices) -> str:
     """Return the cheapest choices that are not called worse, to make and to use."""
     make, use = decision.to_make, decision.to_run
     if make.found and use.found and make.found.other == use.found.other:
-        costs = f"{_compare_make(decision, make.found, prices)} and "
+        costs = f"{_compare_make(decision, make.found, prices)}, and "
         costs += _compare_use(decision, use.found, prices)
         said = [_describe_found(decision.best, make.found, costs)]
-        unknown = (*make.unknown, *use.unknown)
+    elif make.outcome == use.outcome and not make.found:
+        said = [_describe_none(make, "make or to use")]
     else:
         said = [_describe_make(decision, prices), _describe_use(decision, prices)]
-        unknown = make.unknown if use.outcome == Outcome.UNKNOWN else (*make.unknown, *use.unknown)
-    if unknown:
-        names = ", ".join(map(name_model, dict.fromkeys(unknown)))
-        said.append(f"Of unknown cost, so perhaps cheaper: {names}.")
+    said += [_describe_unknown(make, "make"), _describe_unknown(use, "use")]
     return " ".join(text for text in said if text)
+
+
+def _describe_unknown(search: Cheaper, verb: str) -> str:
+    names = ", ".join(map(name_model, search.unknown))
+    return f"What it takes to {verb} is unknown, and may be less, for {names}." if names else ""
 
 
 def _describe_make(decision: Decision, prices: Prices) -> str:
@@ -215,7 +232,7 @@ def _describe_none(search: Cheaper, verb: str) -> str:
     return {
         Outcome.CHEAPEST: f"Nothing else that was compared costs less to {verb}.",
         Outcome.WORSE: f"All that costs less to {verb} is called worse.",
-        Outcome.UNKNOWN: "What it cost to make is unknown, so nothing can be called cheaper.",
+        Outcome.UNKNOWN: f"What it takes to {verb} is unknown, so nothing can be called cheaper.",
     }.get(search.outcome, "")
 
 
@@ -223,14 +240,23 @@ def _describe_found(best: Choice, found: Comparison, costs: str) -> str:
     """Return that a cheaper choice is not called worse, with the doubt that this leaves."""
     other = name_model(found.other.model)
     start = "A reference may do: " if found.other.is_reference and not best.is_reference else ""
-    doubt = "That is no proof that it is as good: "
-    if found.high > 0:
-        doubt += f"it may be up to {_count_points(found.high)} worse"
-    else:
-        doubt += "it was higher only on the seeds that both have"
     return (
-        f"{start}{other} is not called worse{qualify(found.seeds)}, and costs {costs}. {doubt} "
-        f"(95{PERCENT} interval {format_range(found.low, found.high)})."
+        f"{start}{other} is not called worse{qualify(found.seeds)}, and costs {costs}. That is no "
+        f"proof that it is as good: {_limit_loss(found)}."
+    )
+
+
+def _limit_loss(found: Comparison | SizeStep) -> str:
+    """Return how much worse the cheaper one may be, by the interval of this pair alone."""
+    interval = f"95{PERCENT} interval {format_range(found.low, found.high)}"
+    if found.high <= 0:
+        return f"it was ahead only on the seeds that both have ({interval})"
+    worst = f"up to {_count_points(found.high)} worse"
+    if found.low <= 0:
+        return f"it may be {worst} ({interval})"
+    return (
+        f"by the interval of this pair alone it is {format_percent(found.low)} to "
+        f"{_count_points(found.high)} worse, and only the adjustment for all pairs leaves it open"
     )
 
 
@@ -240,9 +266,8 @@ def _compare_make(decision: Decision, found: Comparison, prices: Prices) -> str:
 
 
 def _compare_use(decision: Decision, found: Comparison, prices: Prices) -> str:
-    return (
-        f"{format_use(found.other, prices)} instead of {format_use(decision.best, prices)} to use"
-    )
+    other, own = compare_using(found.other, decision.best, prices)
+    return f"{other} instead of {own} to use"
 
 
 def describe_fewer(decision: Decision, prices: Prices) -> str:
@@ -252,17 +277,17 @@ def describe_fewer(decision: Decision, prices: Prices) -> str:
         known = decision.last_step or decision.next_step
         rest = f"Any smaller number is called worse than {decision.most_samples:,}."
         return rest if known else ""
-    gain = (
-        f"{step.larger:,} bring {format_points(step.gain)} points (95{PERCENT} interval "
-        f"{format_range(step.low, step.high)}): {_judge_step(step)}."
-    )
+    gain = f"{step.larger:,} bring {format_points(step.gain)} points"
     if step.smaller == best.n_samples:
-        return f"More than {step.smaller:,} are not called better: {gain}"
-    worse = f"it may be up to {_count_points(max(step.high, 0.0))} worse"
-    saved = step.larger - step.smaller
+        interval = f"95{PERCENT} interval {format_range(step.low, step.high)}"
+        return (
+            f"More than {step.smaller:,} are not called better: {gain} ({interval}): "
+            f"{_judge_step(step)}."
+        )
+    saved = format_labels(step.larger - step.smaller, prices)
     return (
-        f"{step.smaller:,} are not called worse than {step.larger:,}: {gain} They save "
-        f"{format_labels(saved, prices)}, but that is no proof: {worse}."
+        f"{step.smaller:,} are not called worse than {step.larger:,}, and save {saved}: {gain}, "
+        f"{_judge_step(step)}. That is no proof that they are enough: {_limit_loss(step)}."
     )
 
 
@@ -286,12 +311,15 @@ def _describe_seeds(decision: Decision, more: MoreSeeds | None) -> str:
     rival = decision.runner_up
     if rival is None or rival.seeds >= ENOUGH_SEEDS:
         return ""
-    why = "Another seed" if rival.seeds == 1 else "More seeds"
-    settled = "may turn the order" if _is_open(rival) or rival.seeds == 1 else "would make it surer"
+    if _is_open(rival):
+        said = f"{'Another seed' if rival.seeds == 1 else 'More seeds'} may turn the order"
+    else:
+        said = "More seeds would show whether it holds for the recipes"
+        said = said if rival.seeds == 1 else "More seeds would make it surer"
     if more is None or more.seconds is None:
-        return f"{why} {settled}."
+        return f"{said}."
     time = format_duration(more.seconds, rough=True)
-    return f"{why} {settled}: {more.added} more take about {time} at the pace of this run."
+    return f"{said}: {more.added} more take about {time} at the pace of this run."
 
 
 def _describe_texts(decision: Decision, prices: Prices) -> str:
@@ -332,10 +360,10 @@ def _describe_volume(decision: Decision) -> str:
         if found and turn:
             first, second = decision.best, found.other
             late = first if _use_money(first) < _use_money(second) else second
+            early = second if late is first else first
             return (
-                f"From about {_round_texts(turn)} classified texts on, "
-                f"{name_model(late.model)} is the cheaper one of it and "
-                f"{name_model((second if late is first else first).model)}, all in all."
+                f"From about {_round_texts(turn)} classified texts on, {name_model(late.model)} "
+                f"is cheaper, all in all, than {name_model(early.model)}."
             )
     return ""
 

@@ -144,7 +144,9 @@ class Decision:
     # The most accurate contender or reference; of several, the one with the fewest texts, then the
     # one that took the least time.
     best: Choice
-    # Against the best other one, and against the best of the other kind: a reference, or a model
+    # Against all others with as many texts.
+    compared: tuple[Comparison, ...]
+    # Against the best of these, and against the best of the other kind: a reference, or a model
     # if the choice is a reference. None if there is none with as many texts.
     runner_up: Comparison | None
     counterpart: Comparison | None
@@ -194,6 +196,7 @@ def decide(
             Decision(
                 n_labels=n_labels,
                 best=best,
+                compared=tuple(found),
                 runner_up=_find_strongest(found),
                 counterpart=_find_strongest(
                     [c for c in found if c.other.is_reference != best.is_reference]
