@@ -208,7 +208,11 @@ def describe_cheaper(decision: Decision, prices: Prices) -> str:
 
 def _describe_unknown(search: Cheaper, verb: str) -> str:
     names = ", ".join(map(name_model, search.unknown))
-    return f"What it takes to {verb} is unknown, and may be less, for {names}." if names else ""
+    return (
+        f"Not ranked by the cost to {verb}, for want of comparable numbers: {names}."
+        if names
+        else ""
+    )
 
 
 def _describe_make(decision: Decision, prices: Prices) -> str:

@@ -132,7 +132,7 @@ class Cheaper:
 
     outcome: Outcome
     found: Comparison | None = None
-    # Contenders whose cost is unknown; they may be cheaper.
+    # Contenders whose cost is unknown or not comparable; they may be cheaper.
     unknown: tuple[str, ...] = ()
 
 
@@ -223,18 +223,18 @@ def _rank_choice(choice: Choice) -> tuple[float, int, float]:
 
 def _compare(best: Choice, others: list[Choice], pairs: list[Row]) -> Iterator[Comparison]:
     axes = {"n_labels": best.n_labels, "n_samples": best.n_samples, "model_a": best.model}
+    rows = {row["model_b"]: row for row in pairs if axes.items() <= row.items()}
     for other in others:
-        names = {**axes, "model_b": other.model}
-        for row in pairs:
-            if names.items() <= row.items():
-                yield Comparison(
-                    other=other,
-                    difference=row["difference"],
-                    low=row["low"],
-                    high=row["high"],
-                    verdict=row["verdict"],
-                    seeds=int(row["seeds"]),
-                )
+        row = rows.get(other.model)
+        if row is not None:
+            yield Comparison(
+                other=other,
+                difference=row["difference"],
+                low=row["low"],
+                high=row["high"],
+                verdict=row["verdict"],
+                seeds=int(row["seeds"]),
+            )
 
 
 def _find_strongest(found: list[Comparison]) -> Comparison | None:
@@ -270,8 +270,7 @@ def _choose_use_rank(best: Choice) -> Callable[[Choice], Rank]:
         use = choice.use
         if use is None or best.use is None or not use.texts_per_second:
             return None
-        same = (use.device, use.host) == (best.use.device, best.use.host)
-        return (1 / use.texts_per_second,) if same else None
+        return (1 / use.texts_per_second,) if use.device == best.use.device else None
 
     return by_speed if by_money(best) is None else by_money
 

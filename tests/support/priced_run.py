@@ -32,7 +32,7 @@ def price_run(
     ``device`` if they are no references; a speed of 0 is a failed measurement.
     """
     path = folder / JOURNAL_NAME
-    events = [json.loads(line) for line in path.read_text().splitlines()]
+    events = [json.loads(line) for line in path.read_bytes().splitlines()]
     models = {
         e["trial"]["trial_id"]: e["trial"]["cell"]["model"]
         for e in events
