@@ -98,8 +98,8 @@ def _draw(
 
 
 def _choose_width(frame: pd.DataFrame) -> int:
-    """Return the width of a panel: wide where there are few."""
-    return {1: 420, 2: 300}.get(frame["n_labels"].nunique(), 205)
+    """Return the width of a panel: wide where there are few, but no wider than a phone."""
+    return 205 if frame["n_labels"].nunique() > 2 else 285
 
 
 def _scale_costs(values: pd.Series) -> alt.Scale:
