@@ -15,9 +15,11 @@ from analysis.stats.cells import (
     list_models,
     measure_optimism,
 )
+from analysis.stats.choices import tabulate_choices
 from analysis.stats.confusion import list_confusions
 from analysis.stats.costs import count_epochs, tabulate_costs
-from analysis.stats.extrapolation import extrapolate
+from analysis.stats.decision import Decision, decide
+from analysis.stats.extrapolation import extrapolate, tabulate_forecast
 from analysis.stats.pairs import (
     MAJORITY,
     compare_models,
@@ -26,8 +28,11 @@ from analysis.stats.pairs import (
     orient_pairs,
     select_seeds,
 )
+from analysis.stats.prices import find_prices
 from analysis.stats.repeats import find_looks, find_smallest, find_tuned
+from analysis.stats.sizes import compare_sample_sizes
 from analysis.stats.transfer import compare_sizes
+from sweep.storage.prices import Prices
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,16 @@ class Study:
     pairs: pd.DataFrame
     against_best: pd.DataFrame
     steps: pd.DataFrame
+    sizes: pd.DataFrame
     power_laws: pd.DataFrame
     curves: pd.DataFrame
     candidates: pd.DataFrame
     transfer: pd.DataFrame
     optimism: pd.DataFrame
+    prices: Prices
+    choices: pd.DataFrame
+    # Most labels first.
+    decisions: list[Decision]
     costs: pd.DataFrame
     epochs: pd.DataFrame
     confusions: list[dict[str, Any]]
@@ -60,7 +70,11 @@ def build_study(run: Run) -> Study:
     seeds, looks = find_tuned(run.plan), find_looks(run.opened)
     pairs = compare_models(right, models, seeds, looks, find_smallest(run.opened))
     tuned = [model for model in models if model not in baselines]
-    compared = [model for model in models if model != MAJORITY]
+    able = [model for model in models if model != MAJORITY]
+    sizes = compare_sample_sizes(right, able, seeds, looks)
+    power_laws = extrapolate(select_seeds(right, seeds), able)
+    prices = find_prices(run)
+    choices = tabulate_choices(run, cells, prices)
     return Study(
         run=run,
         cells=cells,
@@ -70,11 +84,15 @@ def build_study(run: Run) -> Study:
         pairs=pairs,
         against_best=orient_pairs(pairs, select_winners(cells)),
         steps=measure_steps(right, tuned, seeds, looks),
-        power_laws=extrapolate(select_seeds(right, seeds), compared),
+        sizes=sizes,
+        power_laws=power_laws,
         curves=list_curves(run.history, run.results),
         candidates=compare_candidates(run.results),
         transfer=compare_sizes(run.plan, run.results, run.history),
         optimism=measure_optimism(run),
+        prices=prices,
+        choices=choices,
+        decisions=decide(choices, cells, pairs, sizes, tabulate_forecast(power_laws)),
         costs=tabulate_costs(run),
         epochs=count_epochs(run),
         confusions=list_confusions(run),

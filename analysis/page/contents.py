@@ -13,7 +13,9 @@ from analysis.charts.comparisons import (
     draw_optimism,
 )
 from analysis.charts.costs import draw_costs, draw_epochs
+from analysis.charts.prices import draw_making, draw_using
 from analysis.charts.trials import draw_candidates, draw_learning_curves
+from analysis.page.decision import tell
 from analysis.page.sentences import write_sentences
 from analysis.page.transfer import describe_transfer
 from analysis.stats.answers import (
@@ -24,6 +26,7 @@ from analysis.stats.answers import (
     tabulate_best,
 )
 from analysis.stats.cells import list_cells, list_trials
+from analysis.stats.choices import price_making, price_using
 from analysis.stats.confusion import score_labels
 from analysis.stats.costs import RUN_PARTS, compare_forecast, compare_memory, list_failures
 from analysis.stats.extrapolation import tabulate_forecast
@@ -42,7 +45,7 @@ from sweep.storage.orphans import count_reasons
 
 def draw_charts(study: Study) -> dict[str, Any]:
     """Return the report's charts by name; a chart with nothing to show is left out."""
-    charts: dict[str, Any] = {"heatmap": draw_heatmap(study.cells)}
+    charts = {"heatmap": draw_heatmap(study.cells), **_draw_price_charts(study)}
     if study.cells["accuracy"].notna().any():
         charts["samples"] = draw_sample_curves(study.cells)
         charts["labels"] = draw_label_curves(study.cells)
@@ -51,6 +54,16 @@ def draw_charts(study: Study) -> dict[str, Any]:
     if not study.against_best.empty:
         charts["differences"] = draw_differences(study.against_best, study.models)
     return charts | _draw_cell_charts(study) | _draw_trial_charts(study)
+
+
+def _draw_price_charts(study: Study) -> dict[str, Any]:
+    charts: dict[str, Any] = {}
+    values = study.choices, study.models, study.baselines, study.prices.currency
+    if not price_making(study.choices)[0].empty:
+        charts["making"] = draw_making(*values)
+    if not price_using(study.choices)[0].empty:
+        charts["using"] = draw_using(*values)
+    return charts
 
 
 def _draw_cell_charts(study: Study) -> dict[str, Any]:
@@ -104,6 +117,7 @@ def collect_values(study: Study) -> dict[str, Any]:
         "label_sets": list_label_sets(run.plan),
         "figures": count(1),
         "tables": count(1),
+        **_collect_decisions(study),
         **_collect_answers(study),
         **_collect_comparisons(study),
         **_collect_costs(study),
@@ -112,6 +126,22 @@ def collect_values(study: Study) -> dict[str, Any]:
         **_collect_origin(study),
         "data": study.run.data,
         "data_rows": tabulate_data(study.run.data) if study.run.data else [],
+    }
+
+
+def _collect_decisions(study: Study) -> dict[str, Any]:
+    more = suggest_seeds(study.run)
+    choices, prices = study.choices, study.prices
+    uses = choices[choices["use_samples"].notna()].drop_duplicates(["model", "n_labels"])
+    order = ["n_labels", "n_samples"]
+    return {
+        "decisions": [tell(decision, prices, more) for decision in study.decisions],
+        "prices": prices,
+        "priced": any(
+            each is not None for each in (prices.gpu_hour, prices.cpu_hour, prices.label)
+        ),
+        "choices": list_rows(choices.sort_values(order, kind="stable")),
+        "uses": list_rows(uses.sort_values("n_labels", kind="stable")),
     }
 
 

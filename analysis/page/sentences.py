@@ -1,6 +1,8 @@
 """The report's sentences about verdicts: what is better than what, and of what that speaks."""
 
-from analysis.page.formats import format_share
+from analysis.page.costs import describe_making, describe_using
+from analysis.page.decision import describe_basis
+from analysis.page.formats import format_share, name_model
 from analysis.stats.answers import Verdicts, count_verdicts
 from analysis.stats.scope import MoreSeeds, Scope, find_scope, suggest_seeds
 from analysis.study import Study
@@ -33,7 +35,7 @@ def describe_baselines(verdicts: Verdicts) -> str:
     if not total:
         return ""
     several = len(verdicts.references) > 1
-    name = "every baseline" if several else _name(verdicts.references[0])
+    name = "every baseline" if several else name_model(verdicts.references[0])
     if total == 1:
         return _describe_one(verdicts, name, "a baseline" if several else name)
     if verdicts.beaten:
@@ -53,10 +55,6 @@ def _describe_one(verdicts: Verdicts, name: str, winner: str) -> str:
         return f"It is better than {name}."
     reason = f"{winner} is better" if verdicts.lost else "too close to call"
     return f"It is not really better than {name}: {reason}."
-
-
-def _name(baseline: str) -> str:
-    return "TF-IDF" if baseline == "tf-idf" else baseline
 
 
 def _start(sentence: str) -> str:
@@ -171,4 +169,7 @@ def write_sentences(study: Study) -> dict[str, str]:
         "step_caption": describe_caption(find_scope(study.steps)),
         "remedy": describe_remedy(scope, suggest_seeds(study.run)),
         "test": describe_test(scope, verdicts.pairs),
+        "decision_note": describe_basis(verdicts.pairs, len(study.sizes)),
+        "making": describe_making(study.choices, study.prices),
+        "using": describe_using(study.choices),
     }

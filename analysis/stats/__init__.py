@@ -4,6 +4,7 @@
 speak for a recipe, ``cells`` goes from trials to cells, ``pairs`` compares models text by text
 (with the tests of ``sweep.verdicts``), ``scope`` says of what its verdicts speak, ``answers`` which
 model is best, ``extrapolation`` looks at more samples, ``transfer`` at tuning with fewer,
-``confusion`` at labels, ``costs`` at time, memory and epochs. Imports analysis.load and never
-altair or jinja2.
+``confusion`` at labels, ``costs`` at time, memory and epochs. ``prices`` puts money on trials,
+``choices`` on all there is to choose from, ``sizes`` compares sample sizes, and ``decision`` says
+what to take. Imports analysis.load and never altair or jinja2.
 """

@@ -43,17 +43,18 @@ def tabulate_costs(run: Run) -> pd.DataFrame:
     best[columns] = best[columns].astype(float)
     best["memory"] /= MIB
     frame = best.groupby(AXES, sort=False)[columns].mean().reset_index()
-    fronts = {f"front_{name}": _mark_front(frame, name) for name in MEASURES}
+    fronts = {f"front_{name}": mark_front(frame, name) for name in MEASURES}
     return frame.assign(**fronts).sort_values(["n_labels", "n_samples"], kind="stable")
 
 
-def _mark_front(frame: pd.DataFrame, measure: str) -> pd.Series:
+def mark_front(frame: pd.DataFrame, measure: str) -> pd.Series:
+    """Return whether each row is on the Pareto front of its label count: none with less of
+    ``measure`` is as accurate."""
     parts = [_mark_pareto(group, measure) for _, group in frame.groupby("n_labels")]
     return pd.concat(parts) if parts else pd.Series(dtype=bool)
 
 
 def _mark_pareto(group: pd.DataFrame, measure: str) -> pd.Series:
-    """Return whether each row is on the Pareto front: no cheaper one is as accurate."""
     ordered = group.dropna(subset=[measure])
     ordered = ordered.sort_values([measure, "accuracy"], ascending=[True, False])
     before = ordered["accuracy"].cummax().shift(fill_value=-1.0)

@@ -26,6 +26,7 @@ from sweep.repeats import Repeat, RepeatSchedule
 from sweep.signals import treat_term_as_interrupt
 from sweep.storage.checkpoints import CheckpointStore, open_store
 from sweep.storage.journal import Content, Journal, read_events
+from sweep.storage.prices import list_prices
 from sweep.storage.record import RunRecord, replay
 from sweep.storage.tables import remove_unfinished
 from sweep.tuning.baselines import BaselineTasks
@@ -130,6 +131,9 @@ def _write_start(setup: RunSetup, recorder: Recorder) -> None:
         pace=setup.pace,
         data=setup.account,
         baselines=setup.config.baseline_names,
+        prices=list_prices(setup.config.cost),
+        smallest=setup.config.verdict.smallest,
+        repeat_seeds=str(setup.config.repeat.seeds),
     )
     recorder.write_many([*_find_new_sets(setup, recorder), *_find_new_trials(setup.plan, recorder)])
 

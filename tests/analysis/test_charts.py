@@ -23,6 +23,7 @@ from analysis.charts.palette import (
     find_ink_threshold,
     find_luminance,
 )
+from analysis.charts.prices import draw_making, draw_using
 from analysis.charts.trials import MAX_POINTS, draw_learning_curves, thin_curves
 from analysis.load import load_run
 from analysis.page.contents import draw_charts
@@ -103,6 +104,35 @@ def test_sample_curves_mark_chance(cells: pd.DataFrame) -> None:
     assert {row["n_labels"]: row["chance"] for row in rows} == {k: 1 / k for k in COUNTS}
 
 
+def test_the_cost_to_make_is_time_where_there_are_no_prices(study: Study) -> None:
+    spec, rows = read_spec(draw_making(study.choices, study.models, study.baselines, "USD"))
+    assert "trial time to make (hours)" in spec["description"]
+    assert find_scale(spec["spec"], "x")["type"] == "log"
+    expected = study.choices[study.choices["model"].ne("majority")]
+    assert sorted(row["value"] for row in rows) == pytest.approx(sorted(expected["hours"]))
+
+
+def test_the_front_of_costs_is_what_nothing_cheaper_is_as_accurate_as(study: Study) -> None:
+    priced = study.choices.assign(make=study.choices["n_samples"] * 0.1 + study.choices["hours"])
+    spec, rows = read_spec(draw_making(priced, study.models, study.baselines, "EUR"))
+    assert "cost to make (EUR)" in spec["description"]
+    assert "type" not in find_scale(spec["spec"], "x")
+    for row in rows:
+        rivals = [r for r in rows if r["n_labels"] == row["n_labels"] and r is not row]
+        cheaper = [r for r in rivals if r["value"] <= row["value"]]
+        assert row["on_front"] == all(r["accuracy"] < row["accuracy"] for r in cheaper)
+        assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
+
+
+def test_the_cost_in_use_shows_each_contender_once_and_references_too(study: Study) -> None:
+    used = study.choices.assign(texts_per_second=500.0)
+    spec, rows = read_spec(draw_using(used, study.models, study.baselines, "USD"))
+    assert "seconds per thousand texts" in spec["description"]
+    assert {row["value"] for row in rows} == {2.0}
+    places = [(row["model"], row["n_labels"]) for row in rows]
+    assert sorted(places) == sorted((m, k) for k in COUNTS for m in NAMES if m != "majority")
+
+
 def test_charts_have_a_description_and_their_data_once(study: Study) -> None:
     for chart in draw_charts(study).values():
         spec = chart.to_dict()
@@ -115,6 +145,7 @@ def test_charts_have_a_description_and_their_data_once(study: Study) -> None:
 def test_every_chart_is_drawn(study: Study) -> None:
     assert list(draw_charts(study)) == [
         "heatmap",
+        "making",
         "samples",
         "labels",
         "extrapolation",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fake_run import BASELINES, MODELS, write_fake_run
 from hostile import EVIL, IMAGE, SEPARATORS
+from priced_run import GPU, price_run
 
 from analysis.load import load_run
 from analysis.page.formats import (
@@ -157,7 +158,7 @@ def test_every_chart_has_a_table_and_a_description(page: str) -> None:
     specs = read_specs(page)
     tables = {attrs["id"] for tag, attrs in Outline(page).tags if tag == "table"}
     named = {"curves": "trials", "labels": "samples"}
-    assert len(specs) == 11
+    assert len(specs) == 12
     assert tables >= {f"table-{named.get(name, name)}" for name in specs}
     assert all(spec["description"] for spec in specs.values())
 
@@ -177,9 +178,48 @@ def test_the_first_screen_says_what_is_real_and_what_is_not(page: str) -> None:
     assert "from 1600 to 2400, averaged over the models, changes accuracy by" in text
 
 
-def read_answer(page: str) -> str:
-    answer = drop_library(page).split('id="answer"')[1].split("</section>")[0]
+def read_answer(page: str, section: str = "answer") -> str:
+    answer = drop_library(page).split(f'id="{section}"')[1].split("</section>")[0]
     return unescape(re.sub(r"(<[^>]+>|\s)+", " ", answer))
+
+
+def test_the_report_begins_with_a_decision_its_price_and_its_doubt(page: str) -> None:
+    sections = re.findall(r'<section aria-labelledby="(\w+)"', page)
+    assert sections[:3] == ["decision", "overview", "answer"]
+    text = read_answer(page, "decision")
+    assert text.index("With 16 labels, take") < text.index("With 2 labels, take")
+    assert "is too close to call." in text
+    assert "It took 0.8 seconds of trial time and 2,400 labels to make." in text
+    assert "This run did not record the GPUs and CPUs of its trials, so it has no price." in text
+    assert "Not measured: this run has no speed of use." in text
+    assert "USD" not in text
+
+
+def test_prices_and_use_become_money_charts_and_tables(tmp_path: Path) -> None:
+    folder = write_fake_run(tmp_path / "run", counts=(2,), samples=(800, 1600))
+    speeds = {"qwen2-tiny": 800.0, "tf-idf": 2e4, "gemma3-tiny": 0.0}
+    page = build_page(load_run(price_run(folder, gpus=0.5, speeds=speeds, device=GPU)))
+    assert list(read_specs(page))[:3] == ["heatmap", "making", "using"]
+    assert re.search(
+        r"USD to make, and costs \S+ USD per million texts", read_answer(page, "decision")
+    )
+    rows = read_rows(page, "table-using")
+    assert [row.split()[0] for row in rows] == ["qwen2-tiny", "gemma3-tiny", "tf-idf"]
+    assert rows[0].endswith(f"5 7.5 640 90 0.72 {GPU}, worker-1")
+    assert rows[1].endswith("the model did not load again")
+    assert len(read_rows(page, "table-making")) == 12
+
+
+def test_where_every_trial_failed_the_reference_is_taken_plainly(tmp_path: Path) -> None:
+    folder = write_fake_run(tmp_path / "run", counts=(2,), samples=(800,), end_trials=False)
+    both = write_fake_run(tmp_path / "both", counts=(2,), samples=(800,))
+    lines = (both / "journal.jsonl").read_text().splitlines(keepends=True)
+    with (folder / "journal.jsonl").open("a") as journal:
+        journal.writelines(line for line in lines if '"event":"baseline"' in line)
+    text = read_answer(build_page(load_run(folder)), "decision")
+    assert "With 2 labels, take TF-IDF with 800 texts" in text
+    assert "This is a reference: no fine-tuned model has a result with as many texts." in text
+    assert f"Without a result with 2 labels: {', '.join(MODELS)}." in text
 
 
 def test_the_first_screen_of_one_seed_says_of_what_it_speaks_and_what_would_settle_it(
@@ -215,7 +255,8 @@ def test_several_baselines_are_spoken_of_together(
 ) -> None:
     monkeypatch.setattr("fake_run.BASELINES", ("majority", "tf-idf", "features-x"))
     run = write_fake_run(tmp_path / "run", counts=(2,), samples=(800, 1600))
-    lead = build_page(load_run(run)).partition('class="lead"')[2].partition("</p>")[0]
+    answer = build_page(load_run(run)).partition('id="answer"')[2]
+    lead = answer.partition('class="lead"')[2].partition("</p>")[0]
     assert re.search(r"better than every baseline(:| in)", lead)
     assert re.search(r"(of 2|both) combinations", lead)
     assert "TF-IDF" not in lead
@@ -274,6 +315,10 @@ def test_a_run_of_one_cell_makes_a_page(tmp_path: Path) -> None:
     )
     page = drop_library(build_page(load_run(folder)))
     assert "No two models have test predictions" in page
+    text = read_answer(page, "decision")
+    assert "Nothing else was compared with it on as many texts, so nothing says it is" in text
+    assert "How sure" not in text
+    assert "Holm" not in text
 
 
 def test_page_names_the_winner_the_failure_and_the_command(page: str) -> None:
@@ -309,6 +354,7 @@ def test_page_is_made_before_the_first_result(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path / "run", counts=(2,), samples=(800,), end_trials=False)
     page = drop_library(build_page(load_run(folder)))
     assert "No cell has a result yet" in page
+    assert "No contender has a result yet, so there is nothing to take." in page
     assert list(read_specs(page)) == ["heatmap"]
 
 

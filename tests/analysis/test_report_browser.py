@@ -56,7 +56,7 @@ def test_report_draws_every_chart_and_asks_the_network_for_nothing(
     browser: Any, report: Path
 ) -> None:
     seen = visit(browser, report)
-    assert read_drawn(seen.page) == ["yes"] * 11
+    assert read_drawn(seen.page) == ["yes"] * 12
     assert seen.requests == [report.as_uri()]
     assert seen.complaints == []
 

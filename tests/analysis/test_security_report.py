@@ -14,6 +14,7 @@ from browsing import needs_chromium, visit
 from fake_run import write_fake_run
 from hostile import EVIL, IMAGE, SEPARATORS
 from markdown_it import MarkdownIt
+from priced_run import price_run
 
 from analysis.load import load_run
 from analysis.page.contents import draw_charts
@@ -23,6 +24,7 @@ from analysis.study import build_study
 from sweep.config import DataConfig
 from sweep.export.model_card import Rescored, Shape, build_card
 from sweep.export.winner import find_winner
+from sweep.storage.prices import Prices
 
 pytestmark = needs_chromium
 
@@ -52,7 +54,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         error="".join(HOSTILE),
     )
     (folder / "config.yaml").write_text("\n".join(HOSTILE))
-    return folder
+    prices = Prices({"other": 2.0}, {"other": 0.1}, 0.2, EVIL)
+    speeds = dict.fromkeys(HOSTILE[:4], 90.0)
+    return price_run(folder, prices, gpus=1.0, speeds=speeds, device=IMAGE)
 
 
 def test_the_page_stays_inert_whatever_it_is_asked(browser: Any, run: Path) -> None:
@@ -99,7 +103,7 @@ def test_the_policy_would_stop_what_slipped_through(browser: Any, run: Path) -> 
 
 def test_charts_as_images_hold_text_and_no_code(browser: Any, run: Path, tmp_path: Path) -> None:
     charts = draw_charts(build_study(load_run(run)))
-    for name in ("heatmap", "confusion", "curves"):
+    for name in ("heatmap", "using", "confusion", "curves"):
         _, svg = write_images(charts[name], tmp_path / name)
         tags = {element.tag.rpartition("}")[2] for element in ET.parse(svg).iter()}
         assert tags <= {"svg", "g", "path", "text", "tspan", "rect", "line", "defs", "clipPath",

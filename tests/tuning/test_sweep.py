@@ -125,11 +125,20 @@ def test_no_pickle_is_left_in_the_run_folder(run: Path) -> None:
     assert not (run / "tune").exists()
 
 
+def read_decision(run: Path) -> str:
+    page = (run / "report.html").read_text()
+    return page.partition('id="decision"')[2].partition("</section>")[0]
+
+
 def test_finished_run_is_resumed_without_training(
     run: Path, out: Path, config: Path, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = [e for e in read_events(run) if e["event"] == "epoch"]
-    assert main(["--name", "mixed", "--out", str(out), "--resume", "--address", address]) == 0
+    assert "USD" not in read_decision(run)
+    resume = ["--name", "mixed", "--out", str(out), "--resume", "--address", address]
+    assert main([*resume, "--set", "cost.label=0.2"]) == 0
+    # The report has the new price at once.
+    assert "160 labels (32.00 USD)" in read_decision(run)
     assert [e for e in read_events(run) if e["event"] == "epoch"] == before
     assert capsys.readouterr().out.splitlines()[-1] == str(run / "report.html")
 
