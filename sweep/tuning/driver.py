@@ -34,8 +34,10 @@ from sweep.tuning.recorder import Recorder
 from sweep.tuning.resume import reopen_failed, reopen_replaced, replay_results
 from sweep.tuning.scheduler import CellASHA
 from sweep.tuning.search import PlanSearch, build_param_space
+from sweep.tuning.serving import measure_uses
 from sweep.tuning.trackers import build_trackers
-from sweep.workers.factory import Allocation, build_trainable, choose_allocation
+from sweep.tuning.uses import list_missing, list_uses
+from sweep.workers.factory import Allocation, build_trainable, choose_allocation, end_hosts
 
 # Tune's own state, deleted at the end of a run.
 SCRATCH_NAME = "tune"
@@ -77,31 +79,42 @@ def run_plan(
     baselines = BaselineTasks(
         config.baseline_names, plan, setup.subsets, recorder, config.resources, notify
     )
-    waiting = any(spec.trial_id not in record.done() for spec in plan.trials)
+    waiting = _count_left(plan, record) > 0
+    unserved = list_missing(list_uses(config, plan, record), record, retry_failed)
+    allocation: Allocation | None = None
     try:
-        if waiting or baselines.missing:
-            connect(address, folder, console)
-            treat_term_as_interrupt()
-            check_storage(folder, config.storage.checkpoints)
-            spec = None if choose_address(address) == LOCAL else read_cluster_spec()
-            allocation = choose_allocation(setup, spec, notify)
-            baselines.start()
-            display.start()
-        if waiting:
-            callbacks = [display, baselines, *trackers]
-            trainable = build_trainable(setup, allocation)
-            _fit(setup, trainable, allocation, scheduler, recorder, callbacks)
-        baselines.finish()
-    finally:
-        display.stop()
-        left = sum(spec.trial_id not in record.done() for spec in plan.trials)
         try:
-            recorder.write("closed", trials_left=left)
+            if waiting or baselines.missing or unserved:
+                connect(address, folder, console)
+                treat_term_as_interrupt()
+                check_storage(folder, config.storage.checkpoints)
+                spec = None if choose_address(address) == LOCAL else read_cluster_spec()
+                allocation = choose_allocation(setup, spec, notify)
+                baselines.start()
+                display.start()
+            if waiting and allocation:
+                callbacks = [display, baselines, *trackers]
+                trainable = build_trainable(setup, allocation)
+                _fit(setup, trainable, allocation, scheduler, recorder, callbacks)
+            baselines.finish()
+        finally:
+            display.stop()
+        if allocation and not _count_left(plan, record):
+            end_hosts()
+            uses, on_gpu = list_uses(config, plan, record), "GPU" in allocation.resources
+            measure_uses(uses, setup, recorder, on_gpu, notify, retry_failed)
+    finally:
+        try:
+            recorder.write("closed", trials_left=_count_left(plan, record))
             recorder.write_tables()
         finally:
             baselines.cancel()
             disconnect()
     return record
+
+
+def _count_left(plan: Plan, record: RunRecord) -> int:
+    return sum(spec.trial_id not in record.done() for spec in plan.trials)
 
 
 def _open_store(config: Config, folder: Path) -> CheckpointStore:
