@@ -154,7 +154,8 @@ def choose_machine(on_gpu: bool) -> tuple[str | None, dict[str, float]]:
     if have.get(name, 0.0) < 1:
         return None, {"CPU": 1.0, **({"GPU": 1.0} if on_gpu else {})}
     cpus, gpus = int(have.get("CPU", 0)), int(have.get("GPU", 0))
-    reserved = {"CPU": float(cpus // gpus), "GPU": 1.0} if on_gpu else {"CPU": float(cpus)}
+    part = min(cpus, max(1, cpus // gpus)) if on_gpu else cpus
+    reserved = {"CPU": float(part), **({"GPU": 1.0} if on_gpu else {})}
     return str(best["NodeID"]) if best else None, reserved
 
 

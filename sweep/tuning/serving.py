@@ -30,19 +30,21 @@ def measure_uses(
         return
     notify(f"measuring speed in use: {_count(missing)}")
     begin, meter = time.monotonic(), Meter(setup, on_gpu, notify)
+    due, succeeded = missing, list[bool]()
     try:
         meter.start()
         due = [use for use in uses if use in missing or not _is_from(meter, use, recorder.record)]
-        failures = [_measure(use, meter, recorder, notify) for use in due].count(False)
-        seconds = time.monotonic() - begin
+        for use in due:
+            succeeded.append(_measure(use, meter, recorder, notify))
+        seconds, failures = time.monotonic() - begin, succeeded.count(False)
         failed = f", {failures} failed" if failures else ""
         notify(f"measured speed in use: {_count(due)}{failed}; took {seconds:.0f} s")
     except (MachineBusyError, ray.exceptions.RayError) as error:
         reason = shorten(error, 300) or "others hold the machine"
         notify(f"speed in use was not measured ({reason}); --resume measures what is missing")
     except KeyboardInterrupt:
-        left = len(list_missing(uses, recorder.record, retry_failed=False))
-        notify(f"interrupted: {left} of {len(uses)} not measured in use; --resume measures them")
+        left = len(due) - len(succeeded)
+        notify(f"interrupted: {left} of {len(due)} not measured in use; --resume measures them")
     finally:
         meter.stop()
 
