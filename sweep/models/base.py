@@ -144,10 +144,10 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
     return Base(ref, model, tokenizer, pass_dtype, device, forward, parts, names, unused, original)
 
 
-def load_stock_base(ref: ModelRef, source: str) -> Base:
-    """Load the base model of ``ref`` as ``load_base`` does, for one classifier: in float32 on the
-    CPU, and with the forward pass that transformers gives it."""
-    model, tokenizer, head = _load_checked(ref, source, torch.float32)
+def load_stock_base(ref: ModelRef, source: str, dtype: torch.dtype | str) -> Base:
+    """Load the base model of ``ref`` as ``load_base`` does, for one classifier: on the CPU, in
+    ``dtype`` ("auto": as stored), and with the forward pass that transformers gives it."""
+    model, tokenizer, head = _load_checked(ref, source, dtype)
     forward, names, unused = build_full_forward(model), model.config.id2label, find_unused(model)
     return Base(ref, model, tokenizer, model.dtype, model.device, forward, head, names, unused)
 

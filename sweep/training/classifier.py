@@ -51,10 +51,12 @@ def read_best_weights(
     )
 
 
-def build_classifier(spec: TrialSpec, source: str, weights: Tensors) -> tuple[Base, Any]:
-    """Return the base model at ``source`` and the classifier with ``weights`` on top of it, in
-    float32 on the CPU; raise ModelError if they do not match."""
-    base = load_stock_base(spec.model, source)
+def build_classifier(
+    spec: TrialSpec, source: str, weights: Tensors, dtype: torch.dtype | str = torch.float32
+) -> tuple[Base, Any]:
+    """Return the base model at ``source``, on the CPU in ``dtype`` ("auto": as stored), and the
+    classifier with ``weights`` on top of it; raise ModelError if they do not match."""
+    base = load_stock_base(spec.model, source, dtype)
     model = attach(base, spec.cell.labels, spec.candidate, spec.cell.seed)
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if {n: p.shape for n, p in own.items()} != {n: t.shape for n, t in weights.items()}:

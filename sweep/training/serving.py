@@ -57,10 +57,15 @@ def load_trial(
     ``dtype`` of the trial's passes. An adapter is merged into them, as in an export with --merge,
     where it costs nothing any more.
     """
-    base, classifier = build_classifier(spec, source, weights)
+    # In 16 bits as stored: float32 might not fit where the trial did.
+    stored = torch.float32 if dtype == "float32" else "auto"
+    base, classifier = build_classifier(spec, source, weights, stored)
     model = merge(classifier)
     if dtype == "float16":
         store_in_float16(model.to(device))
+        for path in base.head:
+            # As in training: logits need the range.
+            model.get_submodule(path).float()
     else:
         model.to(device, getattr(torch, dtype))
     forward, tokenizer = build_full_forward(model), base.tokenizer
