@@ -23,7 +23,7 @@ from sweep.errors import ConfigError, StorageError
 from sweep.models.sources import COMMIT
 from sweep.plan import Plan
 from sweep.preflight.setup import RunSetup
-from sweep.signals import treat_term_as_interrupt
+from sweep.signals import restored_interrupts, treat_term_as_interrupt
 from sweep.storage.checkpoints import CheckpointStore, open_store
 from sweep.storage.journal import Content, Journal, read_events
 from sweep.storage.record import RunRecord, replay
@@ -206,7 +206,7 @@ def _fit(
         ),
     )
     try:
-        with memory_losses_as_lost_workers():
+        with memory_losses_as_lost_workers(), restored_interrupts():
             tuner.fit()
     except Exception:
         # Whatever Tune turned the recorder's exception into: the recorder kept the reason.
