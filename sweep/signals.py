@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -28,6 +29,22 @@ def term_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@contextmanager
+def restored_interrupts() -> Iterator[None]:
+    """Give Ctrl-C, after the block, the handler that it had before.
+
+    Ray Tune leaves its own in place when a run ends: it would take the next Ctrl-C for itself, and
+    nothing would happen.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        # Python allows no other thread to do so, and Tune then leaves the handler alone.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

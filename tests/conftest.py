@@ -29,7 +29,7 @@ RAY = (
     ("test_faults", "test_packed_sweep", "test_placement", "test_new_workers",
      "test_checkpoint_store", "test_lost_workers", "test_host", "test_streams",
      "test_failed_baselines", "test_feature_baselines", "test_home", "test_search_path",
-     "test_visible_gpus", "test_lost_gpu", "test_wheel"),
+     "test_visible_gpus", "test_lost_gpu", "test_wheel", "test_serving"),
 )  # fmt: skip
 RAY_GROUPS = {name: f"ray-{number}" for number, group in enumerate(RAY) for name in group}
 
@@ -90,6 +90,7 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
                 "n_samples": [16, 32],
             },
             "tune": {"candidates": 2, "lora_rank": [2, 4], "learning_rate": 5e-3},
+            "serving": {"measure": False},
             "asha": {"max_epochs": 3, "grace_epochs": 1, "reduction_factor": 2},
             "train": {"batch_size": 8, "max_length": 24},
         }

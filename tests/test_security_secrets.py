@@ -44,6 +44,7 @@ TREE = {
         "n_samples": [16],
     },
     "tune": {"candidates": 1, "lora_rank": 2, "learning_rate": 5e-3},
+    "serving": {"measure": False},
     "asha": {"max_epochs": 1},
     "train": {"batch_size": 8, "max_length": 16},
     "trackers": {"tensorboard": True},

@@ -52,6 +52,7 @@ def _build_config(setting: Setting, engine: str) -> dict[str, Any]:
             "n_samples": [64],
         },
         "tune": {"candidates": 2, "lora_rank": [4, 8], "learning_rate": 5e-3},
+        "serving": {"measure": False},
         "asha": {"max_epochs": 2, "grace_epochs": 2},
         "resources": {"engine": engine},
         "baselines": [],

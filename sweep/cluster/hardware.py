@@ -194,3 +194,26 @@ def measure_cpu_flops(threads: int, seconds: float = 0.15) -> float:
             x @ weight
             products += 1
     return products * 2 * tokens * width * 4 * width / passed
+
+
+def measure_busy_share(seconds: float) -> float | None:
+    """Return the part of this machine's CPU time that is used over the next ``seconds``, from 0 to
+    1; None if the system does not say."""
+    before = _read_ticks()
+    time.sleep(seconds)
+    after = _read_ticks()
+    if before is None or after is None or after[1] == before[1]:
+        return None
+    return (after[0] - before[0]) / (after[1] - before[1])
+
+
+def _read_ticks() -> tuple[int, int] | None:
+    """Return the ticks of all CPUs, used and in total, since the machine started."""
+    try:
+        line = Path("/proc/stat").read_text().splitlines()[0]
+    except OSError:
+        return None
+    # user, nice, system, idle, iowait, irq, softirq, steal; what follows is part of the first two
+    # (https://docs.kernel.org/filesystems/proc.html).
+    ticks = [int(field) for field in line.split()[1:9]]
+    return sum(ticks) - sum(ticks[3:5]), sum(ticks)

@@ -142,6 +142,23 @@ def list_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def choose_machine(on_gpu: bool) -> tuple[str | None, dict[str, float]]:
+    """Return the node on which classifiers are measured in use, and what to reserve there: a whole
+    GPU with its part of the CPUs, or all CPUs of the node that has most.
+
+    The node is None where none is up that has what is needed; the cluster may then start one.
+    """
+    nodes, name = list_nodes(), "GPU" if on_gpu else "CPU"
+    best = max(nodes, key=lambda node: node["Resources"].get(name, 0.0), default=None)
+    have = best["Resources"] if best else {}
+    if have.get(name, 0.0) < 1:
+        return None, {"CPU": 1.0, **({"GPU": 1.0} if on_gpu else {})}
+    cpus, gpus = int(have.get("CPU", 0)), int(have.get("GPU", 0))
+    part = min(cpus, max(1, cpus // gpus)) if on_gpu else cpus
+    reserved = {"CPU": float(part), **({"GPU": 1.0} if on_gpu else {})}
+    return str(best["NodeID"]) if best else None, reserved
+
+
 def _ask(nodes: list[dict[str, Any]], question: Any, *arguments: Any) -> dict[str, Any]:
     """Return the answer of each node by id, from a task that reserves no CPU; nodes that do not
     answer in time are left out."""

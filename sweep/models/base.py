@@ -18,6 +18,7 @@ from transformers import (
 
 from sweep.errors import ModelError, format_error
 from sweep.models.device import convert_dtype, convert_full, is_out_of_memory
+from sweep.models.full_pass import build_full_forward
 from sweep.models.heads import Loaded, base_of, check_loaded, find_head, is_of_head, read_config
 from sweep.models.last_token import LastTokenForward, ignores_padding
 from sweep.models.sources import is_local
@@ -125,18 +126,7 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
     Raises ModelError with the remedy if weights, tokenizer or padding are missing or unusable.
     """
     stored = torch.float32 if dtype == "float32" else "auto"
-    model, tokenizer, loaded = load_pretrained(
-        AutoModelForSequenceClassification, ref, source, stored
-    )
-    head = find_head(model, loaded, ref.name)
-    check_loaded(model, head, loaded, ref.name)
-    set_padding(model, tokenizer, ref.name)
-    model.requires_grad_(False)
-    if not ignores_padding(model):
-        raise ModelError(
-            f"model {ref.name}'s classifier ({type(model).__name__}) gives a text other logits "
-            "beside longer ones, padded on the right, than alone; use another model"
-        )
+    model, tokenizer, head = _load_checked(ref, source, stored)
     unused = find_unused(model)
     if ref.method == "full":
         original = {
@@ -152,6 +142,33 @@ def load_base(ref: ModelRef, source: str, dtype: str, device: torch.device) -> B
     parts = {path: model.get_submodule(path) for path in head}
     names = model.config.id2label
     return Base(ref, model, tokenizer, pass_dtype, device, forward, parts, names, unused, original)
+
+
+def load_stock_base(ref: ModelRef, source: str, dtype: torch.dtype | str) -> Base:
+    """Load the base model of ``ref`` as ``load_base`` does, for one classifier: on the CPU, in
+    ``dtype`` ("auto": as stored), and with the forward pass that transformers gives it."""
+    model, tokenizer, head = _load_checked(ref, source, dtype)
+    forward, names, unused = build_full_forward(model), model.config.id2label, find_unused(model)
+    return Base(ref, model, tokenizer, model.dtype, model.device, forward, head, names, unused)
+
+
+def _load_checked(
+    ref: ModelRef, source: str, dtype: torch.dtype | str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, nn.Module]]:
+    """Return the model of ``ref``, frozen, its tokenizer and its head."""
+    model, tokenizer, loaded = load_pretrained(
+        AutoModelForSequenceClassification, ref, source, dtype
+    )
+    head = find_head(model, loaded, ref.name)
+    check_loaded(model, head, loaded, ref.name)
+    set_padding(model, tokenizer, ref.name)
+    model.requires_grad_(False)
+    if not ignores_padding(model):
+        raise ModelError(
+            f"model {ref.name}'s classifier ({type(model).__name__}) gives a text other logits "
+            "beside longer ones, padded on the right, than alone; use another model"
+        )
+    return model, tokenizer, head
 
 
 def has_padded_positions(model: PreTrainedModel) -> bool:

@@ -1,29 +1,14 @@
-"""Reference methods on the same subsets and test texts: the majority class, and logistic regression
-on TF-IDF or on the features of a pretrained model."""
+"""Reference methods, fitted and scored on the same subsets and test texts as the trials."""
 
 import time
-import warnings
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_union
-from sklearn.preprocessing import StandardScaler
 
 from sweep.data import Subset
 from sweep.storage.events import Facts
+from sweep.training.fits import FITS, Predict, fit_readout
 from sweep.training.metrics import load_metric
 from sweep.training.text_features import TextFeatures
-
-# Inverse regularization strengths of the logistic regression; validation chooses.
-STRENGTHS = (1.0, 4.0, 16.0)
-# The same on features of a model, for texts whose vectors have a length of about 1.
-FEATURE_STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-
-Predict = Callable[[Sequence[str]], list[int]]
 
 
 def run_baseline(name: str, training: Subset, validation: Subset, test: Subset) -> Facts:
@@ -37,7 +22,7 @@ def run_on_features(
 ) -> Facts:
     """Fit logistic regression on ``features``, and return what ``run_baseline`` does. The seconds
     include those of the texts' features, as if each subset had its own."""
-    scores = _run(partial(fit_features, features), training, validation, test)
+    scores = _run(partial(_fit_features, features), training, validation, test)
     fitting = sum(features.sum_seconds(subset.texts) for subset in (training, validation))
     testing = features.sum_seconds(test.texts)
     return {
@@ -79,65 +64,6 @@ def _score(predictions: list[int], subset: Subset) -> dict[str, float]:
     return scores
 
 
-def fit_majority(training: Subset, validation: Subset) -> Predict:
-    """Predict the most frequent training class; of equals, the first."""
-    counts = Counter(training.classes)
-    most = min(counts, key=lambda index: (-counts[index], index))
-    return lambda texts: [most] * len(texts)
-
-
-def fit_tf_idf(training: Subset, validation: Subset) -> Predict:
-    """Fit logistic regression on TF-IDF of word 1-2-grams and in-word character 2-5-grams.
-
-    Accuracy on ``validation`` chooses its strength, just as it chooses among a model's candidates.
-    Joachims 1998 (doi:10.1007/BFb0026683) and Wang and Manning 2012 (ACL P12-2018) found such
-    linear models hard to beat on short texts.
-    """
-    features = make_union(
-        _build_words(training.texts),
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
-    )
-    x = features.fit_transform(training.texts)
-    held = features.transform(validation.texts)
-    models = [LogisticRegression(C=c, max_iter=1000).fit(x, training.classes) for c in STRENGTHS]
-    best = max(models, key=lambda model: model.score(held, validation.classes))
-    return lambda texts: [int(index) for index in best.predict(features.transform(texts))]
-
-
-def _build_words(texts: Sequence[str]) -> TfidfVectorizer:
-    # Where no text has a word of two letters (single amino acids or emoji, say), whatever stands
-    # between spaces is a word.
-    usual = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    find_words = usual.build_analyzer()
-    if any(find_words(text) for text in texts):
-        return usual
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
-
-
-def fit_features(features: TextFeatures, training: Subset, validation: Subset) -> Predict:
-    """Fit logistic regression on the standardized features of a model.
-
-    Accuracy on ``validation`` chooses its strength, the smallest of equals. Standardized, a feature
-    counts for what it varies, whatever its scale: measured on the last layers of MiniLM and
-    SmolLM2, that is as accurate or better, and takes a tenth of the iterations.
-    """
-    scaler = StandardScaler().fit(features.take(training.texts))
-    x, held = (scaler.transform(features.take(each.texts)) for each in (training, validation))
-
-    def fit(strength: float) -> LogisticRegression:
-        # A standardized vector is about as long as the root of its width.
-        model = LogisticRegression(C=strength / x.shape[1], max_iter=1000)
-        return model.fit(x, training.classes)
-
-    with warnings.catch_warnings():
-        # One that does not converge competes as it is: validation judges it.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        models = [fit(strength) for strength in FEATURE_STRENGTHS]
-    best = max(models, key=lambda model: model.score(held, validation.classes))
-    return lambda texts: best.predict(scaler.transform(features.take(texts))).tolist()
-
-
-FITS: dict[str, Callable[[Subset, Subset], Predict]] = {
-    "majority": fit_majority,
-    "tf-idf": fit_tf_idf,
-}
+def _fit_features(features: TextFeatures, training: Subset, validation: Subset) -> Predict:
+    readout = fit_readout(features, training, validation)
+    return lambda texts: readout(features.take(texts))

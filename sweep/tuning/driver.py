@@ -23,7 +23,7 @@ from sweep.models.sources import COMMIT
 from sweep.plan import Plan, extend_plan
 from sweep.preflight.setup import RunSetup
 from sweep.repeats import Repeat, RepeatSchedule
-from sweep.signals import treat_term_as_interrupt
+from sweep.signals import restored_interrupts, treat_term_as_interrupt
 from sweep.storage.checkpoints import CheckpointStore, open_store
 from sweep.storage.journal import Content, Journal, read_events
 from sweep.storage.prices import list_prices
@@ -36,8 +36,10 @@ from sweep.tuning.repeats import RepeatFeed
 from sweep.tuning.resume import reopen_failed, reopen_replaced, replay_results
 from sweep.tuning.scheduler import CellASHA
 from sweep.tuning.search import PlanSearch, build_param_space
+from sweep.tuning.serving import measure_uses
 from sweep.tuning.trackers import build_trackers
-from sweep.workers.factory import Allocation, build_trainable, choose_allocation
+from sweep.tuning.uses import list_missing, list_uses
+from sweep.workers.factory import Allocation, build_trainable, choose_allocation, end_hosts
 
 # Tune's own state, deleted at the end of a run.
 SCRATCH_NAME = "tune"
@@ -83,32 +85,44 @@ def run_plan(
         config.baseline_names, entire, setup.subsets, recorder, config.resources, notify
     )
     repeats = RepeatFeed(schedule, recorder, baselines, display.extend)
-    waiting = any(spec.trial_id not in record.done() for spec in plan.trials)
-    waiting = repeats.refill() or waiting
+    # Also plans what is due.
+    waiting = repeats.refill() or _count_left(record) > 0
+    unserved = list_missing(list_uses(config, plan, record), record, retry_failed)
+    allocation: Allocation | None = None
     try:
-        if waiting or baselines.missing:
-            connect(address, folder, console)
-            treat_term_as_interrupt()
-            check_storage(folder, config.storage.checkpoints)
-            spec = None if choose_address(address) == LOCAL else read_cluster_spec()
-            allocation = choose_allocation(setup, spec, notify)
-            baselines.start()
-            display.start()
-        if waiting:
-            callbacks = [display, baselines, *trackers]
-            trainable = build_trainable(setup, allocation)
-            _fit(setup, trainable, allocation, scheduler, recorder, repeats, callbacks)
-        baselines.finish()
-    finally:
-        display.stop()
-        left = len(record.planned().keys() - record.done())
         try:
-            recorder.write("closed", trials_left=left)
+            if waiting or baselines.missing or unserved:
+                connect(address, folder, console)
+                treat_term_as_interrupt()
+                check_storage(folder, config.storage.checkpoints)
+                spec = None if choose_address(address) == LOCAL else read_cluster_spec()
+                allocation = choose_allocation(setup, spec, notify)
+                baselines.start()
+                display.start()
+            if waiting and allocation:
+                callbacks = [display, baselines, *trackers]
+                trainable = build_trainable(setup, allocation)
+                _fit(setup, trainable, allocation, scheduler, recorder, repeats, callbacks)
+            baselines.finish()
+        finally:
+            display.stop()
+        if allocation and not _count_left(record):
+            end_hosts()
+            uses, on_gpu = list_uses(config, plan, record), "GPU" in allocation.resources
+            measure_uses(uses, setup, recorder, on_gpu, notify, retry_failed)
+    finally:
+        try:
+            recorder.write("closed", trials_left=_count_left(record))
             recorder.write_tables()
         finally:
             baselines.cancel()
             disconnect()
     return record
+
+
+def _count_left(record: RunRecord) -> int:
+    """Return how many planned trials have no result, repeats included."""
+    return len(record.planned().keys() - record.done())
 
 
 def _open_store(config: Config, folder: Path) -> CheckpointStore:
@@ -214,7 +228,7 @@ def _fit(
         ),
     )
     try:
-        with memory_losses_as_lost_workers():
+        with memory_losses_as_lost_workers(), restored_interrupts():
             tuner.fit()
     except Exception:
         # Whatever Tune turned the recorder's exception into: the recorder kept the reason.

@@ -24,6 +24,9 @@ from sweep.workers.mixed_actor import MixedTrialActor
 from sweep.workers.packed_actor import PackedTrialActor
 from sweep.workers.solo_actor import SoloTrialActor
 
+# The pool's name in Ray.
+HOSTS = "hosts"
+
 
 @dataclass(frozen=True)
 class Allocation:
@@ -105,7 +108,7 @@ def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
     if allocation.engine == "solo":
         return tune.with_parameters(SoloTrialActor, subsets=subsets, **parameters)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = {"name": "hosts", "num_cpus": 0, "scheduling_strategy": here}
+    options = {"name": HOSTS, "num_cpus": 0, "scheduling_strategy": here}
     shared, cpus = None if storage else str(folder), config.resources.cpus_per_trial
     packed = [spec for spec in setup.plan.trials if spec.model.name not in allocation.alone]
     slots, capacities = allocation.slots, Capacity.by_model(packed, allocation.slots)
@@ -118,3 +121,13 @@ def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
         return tune.with_parameters(PackedTrialActor, **parameters)
     alone = frozenset(allocation.alone)
     return tune.with_parameters(MixedTrialActor, subsets=subsets, alone=alone, **parameters)
+
+
+def end_hosts() -> None:
+    """End the packed engine's hosts, if there are any: they keep their GPUs' memory."""
+    try:
+        hosts = ray.get_actor(HOSTS)
+    except ValueError:
+        return
+    # Ray ends the actors that an actor has started with it.
+    ray.kill(hosts)

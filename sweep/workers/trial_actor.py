@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ray import tune
 
+from sweep.cluster.place import describe_place
 from sweep.errors import StorageError
 from sweep.plan import TrialSpec
 from sweep.storage.checkpoints import KEPT_CHECKPOINTS, CheckpointStore, open_store
@@ -126,7 +127,7 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
                 f"the checkpoint of epoch {self._resume_epoch} is missing or damaged: "
                 f"continuing from {origin}"
             )
-        return facts
+        return facts | describe_place()
 
     @abstractmethod
     def _explain(self, error: Exception) -> EpochResult:

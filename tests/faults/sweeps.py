@@ -51,6 +51,7 @@ def write_config(mode: Mode, folder: Path) -> Path:
             "lora_dropout": 0.1,
             "learning_rate": {"loguniform": [1e-3, 1e-2]},
         },
+        "serving": {"measure": False},
         "asha": {
             "max_epochs": MAX_EPOCHS,
             "grace_epochs": mode.grace_epochs,

@@ -29,6 +29,7 @@ TREE: dict[str, Any] = {
         "lora_rank": [4, 8],
         "learning_rate": {"loguniform": [1e-3, 1e-2]},
     },
+    "serving": {"measure": False},
     "asha": {"max_epochs": EPOCHS, "grace_epochs": EPOCHS},
     "train": {"batch_size": 8, "max_length": 32, "dtype": "float32", "patience": None},
 }

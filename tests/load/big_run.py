@@ -36,6 +36,7 @@ grid:
   n_samples: {n_samples}
   seeds: {seeds}
 tune: {{candidates: {candidates}}}
+serving: {{measure: false}}
 asha: {{max_epochs: 8, grace_epochs: 1, reduction_factor: 3}}
 baselines: []
 """

@@ -37,6 +37,7 @@ tune:
   candidates: {candidates}
   lora_rank: [2, 4]
   learning_rate: {{loguniform: [1.0e-3, 1.0e-2]}}
+serving: {{measure: false}}
 asha: {{max_epochs: 1, grace_epochs: 1, reduction_factor: 2}}
 train: {{batch_size: 16, max_length: 16, dtype: float32}}
 baselines: []

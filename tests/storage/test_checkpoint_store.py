@@ -32,6 +32,7 @@ TREE: dict[str, Any] = {
         "models": [{"name": "tiny", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [160],
     },
     "tune": {"candidates": 1, "lora_rank": 4, "learning_rate": 5e-3},
+    "serving": {"measure": False},
     "asha": {"max_epochs": 12, "grace_epochs": 12},
     "train": {"batch_size": 16, "max_length": 32, "patience": None},
     "resources": {"cpus_per_trial": 1},

@@ -16,15 +16,10 @@ from transformers import BertConfig, BertForMaskedLM, ByT5Tokenizer
 
 from sweep.config import Config
 from sweep.data import Subsets
-from sweep.export.bundle import (
-    build_classifier,
-    find_best_weights,
-    write_adapter,
-    write_complete,
-    write_tokenizer,
-)
+from sweep.export.bundle import write_adapter, write_complete, write_tokenizer
 from sweep.models.heads import is_of_head
 from sweep.plan import Candidate, ModelRef, Plan, TrialSpec, build_plan
+from sweep.training.classifier import build_classifier, find_best_weights
 from sweep.training.solo import SoloEngine
 
 FAMILIES = {name: ENCODERS[name] for name in ENCODERS} | {

@@ -17,9 +17,10 @@ from sweep.models.frozen import Frozen, load_frozen
 from sweep.models.pooling import find_pooling
 from sweep.plan import FeaturesRef, ModelRef, Recipe
 from sweep.preflight.inputs import resolve_model
-from sweep.training import baselines
-from sweep.training.baselines import FEATURE_STRENGTHS, run_on_features
+from sweep.training import fits
+from sweep.training.baselines import run_on_features
 from sweep.training.features import compute_features, load_features_model
+from sweep.training.fits import FEATURE_STRENGTHS
 from sweep.training.text_features import TextFeatures
 
 TEXTS = ["what a day", "a day", "what a much longer day", "day", "a much longer day a day"]
@@ -164,7 +165,7 @@ def test_validation_chooses_the_strength_and_the_smallest_of_equals(
 ) -> None:
     chosen, alone = run_on_features(*parts), []
     for strength in FEATURE_STRENGTHS:
-        monkeypatch.setattr(baselines, "FEATURE_STRENGTHS", (strength,))
+        monkeypatch.setattr(fits, "FEATURE_STRENGTHS", (strength,))
         alone.append(run_on_features(*parts))
     accuracies = [result["val_accuracy"] for result in alone]
     best = accuracies.index(max(accuracies))

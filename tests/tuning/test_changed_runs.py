@@ -92,6 +92,7 @@ def write_config(root: Path) -> None:
             "n_samples": [24],
         },
         "tune": {"candidates": 1, "lora_rank": 4, "learning_rate": [5e-3, 6e-3]},
+        "serving": {"measure": False},
         "asha": {"max_epochs": 1},
         "train": {"batch_size": 8, "max_length": 24, "dtype": "float32"},
     }

@@ -46,6 +46,7 @@ TREE: dict[str, Any] = {
         "learning_rate": [0.001 * (n + 1) for n in range(len(FAULTS))],
     },
     # Every epoch is trained: no rung before the last.
+    "serving": {"measure": False},
     "asha": {"max_epochs": 3, "grace_epochs": 3},
     "train": {"batch_size": 16, "max_length": 32},
     "resources": {"max_retries": 1, "max_epoch_minutes": 0.3},

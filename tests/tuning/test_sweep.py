@@ -23,6 +23,7 @@ TREE: dict[str, Any] = {
     "data": {"source": "synthetic", "max_eval_per_label": 6},
     "grid": {"models": MODELS, "n_labels": [2, 16], "n_samples": [160]},
     "tune": {"candidates": 3, "lora_rank": [4, 8], "learning_rate": {"loguniform": [1e-3, 1e-2]}},
+    "serving": {"measure": False},
     "asha": {"max_epochs": 4, "grace_epochs": 1, "reduction_factor": 2},
     "train": {"batch_size": 16, "max_length": 32, "dtype": "float32"},
 }

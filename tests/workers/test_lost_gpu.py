@@ -36,6 +36,7 @@ TREE: dict[str, Any] = {
         "n_samples": [32],
     },
     "tune": {"candidates": 2, "lora_rank": 4, "learning_rate": [0.002, 0.004]},
+    "serving": {"measure": False},
     "asha": {"max_epochs": 3, "grace_epochs": 3},
     "train": {"batch_size": 16, "max_length": 32, "dtype": "float32"},
     "resources": {"engine": "packed", "slots": 2, "max_retries": 2},

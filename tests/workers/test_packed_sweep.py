@@ -30,6 +30,7 @@ TREE: dict[str, Any] = {
     },
     "tune": {"candidates": 3, "lora_rank": [4, 8], "learning_rate": {"loguniform": [1e-3, 1e-2]}},
     # Every trial runs to its end, so that no order of arrival matters.
+    "serving": {"measure": False},
     "asha": {"max_epochs": 4, "grace_epochs": 4},
     "train": {"batch_size": 16, "max_length": 32, "dtype": "float32"},
     "baselines": [],
