@@ -144,11 +144,15 @@ class BaselineTasks(SessionCallback):
         if self.missing and not self._waiting:
             self._submit(1, cpus=0)
 
-    def finish(self) -> None:
-        """Run the remaining baselines, as many at a time as there are CPUs, and wait for them."""
+    def finish(self, reserve: bool = True) -> None:
+        """Run the remaining baselines, as many at a time as there are CPUs, and wait for them.
+
+        ``reserve`` says whether each takes a CPU of the cluster: between two trials Tune keeps the
+        workers, and all CPUs with them.
+        """
         while self.missing or self._waiting:
             cpus = max(1, int(ray.cluster_resources().get("CPU", 0)))
-            self._submit(cpus - len(self._waiting), cpus=1)
+            self._submit(cpus - len(self._waiting), cpus=int(reserve))
             self._collect(timeout=CHECK_EVERY_SECONDS)
 
     def cancel(self) -> None:

@@ -58,7 +58,7 @@ class RepeatFeed:
             self.refill()
         if not self._waiting and self._schedule.waits_for_baselines and not self._is_busy():
             # Nothing else runs that would let time pass until they are there.
-            self._baselines.finish()
+            self._baselines.finish(reserve=False)
             self.refill()
         if not self._waiting:
             return None

@@ -32,7 +32,7 @@ class Baselines:
     def extend(self, trials: list[TrialSpec]) -> None:
         self.trials += trials
 
-    def finish(self) -> None:
+    def finish(self, reserve: bool = True) -> None:
         raise AssertionError("nothing waits for baselines")
 
 
