@@ -2,8 +2,8 @@
 
 ``report`` is the command (``python -m analysis.report``), ``load`` reads a folder into a ``Run`` of
 frames, ``stats`` computes from frames, ``charts`` draws them, ``study`` collects all that a report
-shows, and ``page`` writes it. Of ``sweep`` it imports only storage, verdicts, errors, cli and startup, and it
-never imports torch, transformers, peft or ray.
+shows, and ``page`` writes it. Of ``sweep`` it imports only storage, verdicts, errors, cli and
+startup, and it never imports torch, transformers, peft or ray.
 
 Doors: ``load_run``, ``build_study``, ``write_report``.
 """

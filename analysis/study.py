@@ -28,6 +28,7 @@ from analysis.stats.pairs import (
 )
 from analysis.stats.repeats import find_looks, find_smallest, find_tuned
 from analysis.stats.transfer import compare_sizes
+from sweep.verdicts import Looks
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Study:
     tuned: list[str]
     baselines: list[str]
     pairs: pd.DataFrame
+    # When the pairs were tested, and the smallest difference that matters (fraction).
+    looks: Looks
+    smallest: float
     against_best: pd.DataFrame
     steps: pd.DataFrame
     power_laws: pd.DataFrame
@@ -58,7 +62,8 @@ def build_study(run: Run) -> Study:
     models, baselines = list_models(cells), list_baselines(cells)
     right = mark_correct(run.predictions)
     seeds, looks = find_tuned(run.plan), find_looks(run.opened)
-    pairs = compare_models(right, models, seeds, looks, find_smallest(run.opened))
+    smallest = find_smallest(run.opened)
+    pairs = compare_models(right, models, seeds, looks, smallest)
     tuned = [model for model in models if model not in baselines]
     compared = [model for model in models if model != MAJORITY]
     return Study(
@@ -68,6 +73,8 @@ def build_study(run: Run) -> Study:
         tuned=tuned,
         baselines=baselines,
         pairs=pairs,
+        looks=looks,
+        smallest=smallest,
         against_best=orient_pairs(pairs, select_winners(cells)),
         steps=measure_steps(right, tuned, seeds, looks),
         power_laws=extrapolate(select_seeds(right, seeds), compared),

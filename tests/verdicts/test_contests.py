@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.verdicts import ONE_LOOK, SCHEDULE, Contest, Judgment, State, judge_contests
-from sweep.verdicts.contests import count_independent
 from sweep.verdicts.crossed import crossed_interval, crossed_p
 from sweep.verdicts.models import sign_flip_p
+from sweep.verdicts.moderation import count_independent
 
 
 def make(differences: object, a: str = "a", b: str = "b", n_labels: int = 2) -> Contest:
@@ -122,8 +122,8 @@ def test_a_verdict_stays_whatever_later_seeds_say() -> None:
 def test_of_m_recipes_m_less_one_comparisons_are_independent() -> None:
     names = "abcde"
     full = [make([[0]], a, b, k) for k in (2, 4) for a in names for b in names if a < b]
-    assert count_independent(full) == 2 * 4
-    assert count_independent([make([[0]], "a", "b"), make([[0]], "c", "d")]) == 2
+    assert count_independent(each.recipes for each in full) == 2 * 4
+    assert count_independent([("a", "b"), ("c", "d")]) == 2
     assert count_independent([]) == 0
 
 
