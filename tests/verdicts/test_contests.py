@@ -197,5 +197,6 @@ def test_missing_predictions_are_left_out_of_their_look() -> None:
     holes[4, 7] = math.nan
     kept = np.delete(table, 7, axis=1)
     # The third look has the seed without the text, the first two do not.
-    p = [crossed_p(table[:2]) / 0.1, crossed_p(table[:3]) / 0.2, crossed_p(kept) / 0.25]
-    assert judge_one(holes, SCHEDULE).p == pytest.approx(min(1.0, *p))
+    p = [crossed_p(each) for each in (table[:2], table[:3], kept)]
+    shares = [each / weight for each, weight in zip(p, SCHEDULE.weights, strict=False)]
+    assert judge_one(holes, SCHEDULE).p == pytest.approx(min(1.0, *shares))
