@@ -33,6 +33,7 @@ from analysis.stats.repeats import find_looks, find_smallest, find_tuned
 from analysis.stats.sizes import compare_sample_sizes
 from analysis.stats.transfer import compare_sizes
 from sweep.storage.prices import Prices
+from sweep.verdicts import Looks
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Study:
     tuned: list[str]
     baselines: list[str]
     pairs: pd.DataFrame
+    # When the pairs were tested, and the smallest difference that matters (fraction).
+    looks: Looks
+    smallest: float
     against_best: pd.DataFrame
     steps: pd.DataFrame
     sizes: pd.DataFrame
@@ -68,7 +72,8 @@ def build_study(run: Run) -> Study:
     models, baselines = list_models(cells), list_baselines(cells)
     right = mark_correct(run.predictions)
     seeds, looks = find_tuned(run.plan), find_looks(run.opened)
-    pairs = compare_models(right, models, seeds, looks, find_smallest(run.opened))
+    smallest = find_smallest(run.opened)
+    pairs = compare_models(right, models, seeds, looks, smallest)
     tuned = [model for model in models if model not in baselines]
     able = [model for model in models if model != MAJORITY]
     sizes = compare_sample_sizes(right, able, seeds, looks)
@@ -82,6 +87,8 @@ def build_study(run: Run) -> Study:
         tuned=tuned,
         baselines=baselines,
         pairs=pairs,
+        looks=looks,
+        smallest=smallest,
         against_best=orient_pairs(pairs, select_winners(cells)),
         steps=measure_steps(right, tuned, seeds, looks),
         sizes=sizes,

@@ -1,5 +1,7 @@
 """The report's sentences about verdicts: what is better than what, and of what that speaks."""
 
+import pandas as pd
+
 from analysis.page.costs import describe_making, describe_using
 from analysis.page.decision import describe_basis
 from analysis.page.formats import format_share, name_model
@@ -7,6 +9,8 @@ from analysis.stats.answers import Verdicts, count_verdicts
 from analysis.stats.scope import MoreSeeds, Scope, find_scope, suggest_seeds
 from analysis.study import Study
 from sweep.errors import format_duration
+from sweep.verdicts import ONE_LOOK, Looks, State
+from sweep.verdicts.moderation import FEWEST, count_independent
 
 # What a verdict on one seed speaks of.
 MODELS_ALONE = "these trained models, not of the recipes (model, method, settings) that made them"
@@ -139,6 +143,67 @@ def describe_test(scope: Scope, pairs: int) -> str:
     )
 
 
+def describe_fresh(pairs: pd.DataFrame) -> str:
+    """Return which seeds the verdicts rest on where winners were repeated; '' if none was."""
+    fresh = int(pairs["fresh"].astype(bool).sum())
+    if not fresh:
+        return ""
+    left = len(pairs) - fresh
+    rest = "" if not left else f" {left} of {len(pairs)} pairs have no two such seeds yet."
+    return (
+        "Verdicts and means rest on fresh seeds, with which each cell's winner was trained again: "
+        f"with the seed that chose it, it looks somewhat too good.{rest}"
+    )
+
+
+def describe_moderation(pairs: pd.DataFrame) -> str:
+    """Return how the variance between seeds is estimated; '' where each pair's is its own."""
+    several = pairs[pairs["seeds"].gt(1)]
+    places = list(zip(several["n_labels"], several["n_samples"], strict=True))
+    ends = [list(zip(places, several[name], strict=True)) for name in ("model_a", "model_b")]
+    if count_independent(zip(*ends, strict=True)) < FEWEST:
+        return ""
+    return (
+        "A few seeds say little about how much seeds vary, so each pair's estimate is moderated by "
+        "those of all pairs: less so, the more they differ (empirical Bayes, Smyth 2004, with "
+        "cautious estimates; simulated family-wise error at most 5 %)."
+    )
+
+
+def describe_looks(looks: Looks, pairs: pd.DataFrame) -> str:
+    """Return how often comparisons were tested, and what that costs; '' if once."""
+    most = int(pairs["seeds"].max()) if len(pairs) else 0
+    passed = [size for size, _ in looks.list_passed(most)]
+    if looks == ONE_LOOK or most < 2:
+        return ""
+    sizes = f"{', '.join(map(str, passed[:-1]))} and {passed[-1]}" if passed[1:] else f"{passed[0]}"
+    return (
+        f"Pairs were tested after {sizes} seeds, since results decide who gets more. Each of these "
+        "looks has a share of the level (weighted Bonferroni), so that stopping early makes no "
+        "verdict easier; p covers all looks, and an interval is what those of all looks have in "
+        "common."
+    )
+
+
+def describe_states(pairs: pd.DataFrame, smallest: float) -> str:
+    """Return what more seeds could do for pairs that are too close to call; '' if not known."""
+    close = pairs[pairs["verdict"].eq("too close to call") & pairs["seeds"].gt(1)]
+    counts = close["state"].value_counts()
+    parts = [
+        f"{counts[state]} {words}"
+        for state, words in (
+            (
+                State.TOO_CLOSE,
+                f"are within {100 * smallest:g} points on these texts as far as seeds tell",
+            ),
+            (State.LIMITED, "would need more test texts, not more seeds"),
+            (State.OPEN, "may be settled by more seeds"),
+        )
+        if counts.get(state)
+    ]
+    return f"Of the pairs that are too close to call, {'; '.join(parts)}." if parts else ""
+
+
 def describe_pairs(verdicts: Verdicts) -> str:
     """Return how many pairs of the grid have a real difference."""
     pairs, real = verdicts.pairs, verdicts.real
@@ -172,4 +237,8 @@ def write_sentences(study: Study) -> dict[str, str]:
         "decision_note": describe_basis(verdicts.pairs, len(study.sizes)),
         "making": describe_making(study.choices, study.prices),
         "using": describe_using(study.choices),
+        "fresh": describe_fresh(study.pairs),
+        "moderation": describe_moderation(study.pairs),
+        "looks": describe_looks(study.looks, study.pairs),
+        "states": describe_states(study.pairs, study.smallest),
     }

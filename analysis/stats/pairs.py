@@ -28,6 +28,7 @@ PAIR_COLUMNS = [
     "model_a",
     "model_b",
     "seeds",
+    "fresh",
     "n_test",
     "only_a",
     "only_b",
@@ -77,20 +78,23 @@ def compare_models(
     ``difference`` is A's accuracy minus B's with its 95 % interval; ``only_a`` and ``only_b`` count
     texts that only that model gets right, summed over ``seeds``, the number of seeds that both
     have. Two fresh seeds or more leave out the ``tuned`` ones, with which the candidates were
-    chosen; a pair with fewer is compared on the tuned ones alone. With one seed, ``p`` is McNemar's
-    exact p and speaks of the two trained models; with several it speaks of the two recipes,
-    whatever the seed, and covers all ``looks``. ``p_holm`` is adjusted for a family of all pairs
-    returned: every two of ``models`` at every label count and sample size, of one seed or several,
-    so that it also holds for a pair that was picked after looking. ``state`` says what more seeds
-    could do, given the ``smallest`` difference that matters. The majority class is left out.
+    chosen (``fresh`` says so); a pair with fewer is compared on the tuned ones alone. With one
+    seed, ``p`` is McNemar's exact p and speaks of the two trained models; with several it speaks of
+    the two recipes, whatever the seed, and covers all ``looks``. ``p_holm`` is adjusted for a
+    family of all pairs returned: every two of ``models`` at every label count and sample size, of
+    one seed or several, so that it also holds for a pair that was picked after looking. ``state``
+    says what more seeds could do, given the ``smallest`` difference that matters. The majority
+    class is left out.
     """
     rivals = [model for model in models if model != MAJORITY]
-    contests = [
-        Contest(k, n, a, b, signs)
+    found = [
+        (Contest(k, n, a, b, signs), fresh)
         for k, n in sorted({(k, n) for k, n, _ in right})
         for a, b in combinations(rivals, 2)
-        if (signs := _subtract(right, tuned, (k, n, a), (k, n, b))).size
+        for signs, fresh in [_subtract(right, tuned, (k, n, a), (k, n, b))]
+        if signs.size
     ]
+    judgments = judge_contests([contest for contest, _ in found], looks, smallest)
     rows = [
         {
             "n_labels": each.contest.n_labels,
@@ -98,24 +102,29 @@ def compare_models(
             "model_a": each.contest.a,
             "model_b": each.contest.b,
             "seeds": each.seeds,
+            "fresh": fresh,
             "n_test": each.contest.differences.shape[1],
             "only_a": int((each.contest.differences > 0).sum()),
             "only_b": int((each.contest.differences < 0).sum()),
             **{name: getattr(each, name) for name in JUDGED},
         }
-        for each in judge_contests(contests, looks, smallest)
+        for each, (_, fresh) in zip(judgments, found, strict=True)
     ]
     return pd.DataFrame(rows, columns=PAIR_COLUMNS)
 
 
-def _subtract(right: Correct, tuned: TunedSeeds, first: GridPoint, second: GridPoint) -> Array:
-    """Return -1, 0 or 1 for each shared seed that counts (rows, in order) and each test text;
-    empty if there is none."""
+def _subtract(
+    right: Correct, tuned: TunedSeeds, first: GridPoint, second: GridPoint
+) -> tuple[Array, bool]:
+    """Return -1, 0 or 1 for each shared seed that counts (rows, in order) and each test text,
+    empty if there is none, and whether these seeds are fresh."""
     if first not in right or second not in right:
-        return np.empty((0, 0))
+        return np.empty((0, 0)), False
     both = _align(right[first], right[second])
-    chosen = choose_seeds(both, tuned.at(first) | tuned.at(second))
-    return drop_incomplete(chosen.sort_index())
+    seeds = tuned.at(first) | tuned.at(second)
+    chosen = choose_seeds(both, seeds).sort_index()
+    fresh = bool(seeds) and not chosen.index.isin(list(seeds)).any()
+    return drop_incomplete(chosen), fresh
 
 
 def choose_seeds(frame: pd.DataFrame, tuned: Iterable[int], fewest: int = 2) -> pd.DataFrame:

@@ -2,12 +2,12 @@
 
 import shlex
 from dataclasses import dataclass
-from itertools import count, islice
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.load import Run
+from analysis.stats.cells import AXES
 
 # With fewer seeds most differences of five points are missed: `python -m benchmarks.verdicts`.
 ENOUGH_SEEDS = 5
@@ -50,16 +50,17 @@ def find_scope(pairs: pd.DataFrame) -> Scope:
 
 
 def suggest_seeds(run: Run) -> MoreSeeds | None:
-    """Return what brings ``run`` to ENOUGH_SEEDS seeds; None if that many are planned."""
-    seeds = [int(seed) for seed in run.plan["seed"].unique()]
-    added = ENOUGH_SEEDS - len(seeds)
-    if added <= 0:
+    """Return what trains each cell's winner again with ENOUGH_SEEDS fresh seeds; None if the run
+    has as many seeds, fresh or tuned, or gives them out itself."""
+    asked = {str(event.get("repeat_seeds") or 0) for event in run.opened[-1:]}
+    repeats = run.plan["repeat_of"].notna()
+    known = [int(run.plan.loc[rows, "seed"].nunique()) for rows in (repeats, ~repeats)]
+    added = ENOUGH_SEEDS - (known[0] if repeats.any() else 0)
+    if "auto" in asked or max(known) >= ENOUGH_SEEDS:
         return None
-    others = (seed for seed in count() if seed not in seeds)
-    wanted = ",".join(map(str, [*seeds, *islice(others, added)]))
     words = ["python", "-m", "sweep.run", "--name", run.name, *_name_parent(run.folder), "--resume"]
-    command = f'{shlex.join(words)} --set "grid.seeds=[{wanted}]"'
-    return MoreSeeds(command, added, _foresee(run, added / len(seeds)))
+    command = f"{shlex.join(words)} --set repeat.seeds={ENOUGH_SEEDS}"
+    return MoreSeeds(command, added, _foresee(run, added))
 
 
 def _name_parent(folder: Path) -> list[str]:
@@ -67,10 +68,15 @@ def _name_parent(folder: Path) -> list[str]:
     return [] if parent == Path("runs") else ["--out", str(parent)]
 
 
-def _foresee(run: Run, times: float) -> float | None:
-    """Return how many seconds ``times`` the planned cells take at the pace of those that ended."""
+def _foresee(run: Run, times: int) -> float | None:
+    """Return how many seconds training each planned cell's best trial ``times`` again takes, at the
+    pace of the trials that ended."""
     pairs = zip(run.opened, run.ended, strict=True)
     elapsed = sum(max(0.0, end - event["time"]) for event, end in pairs)
-    planned = set(run.plan["cell_id"])
-    done = run.results.loc[run.results["cell_id"].isin(planned), "cell_id"].nunique()
-    return elapsed * times * len(planned) / done if done and elapsed else None
+    trials = run.results[run.results["kind"].eq("model")]
+    best = trials[trials["best_of_cell"].eq(True)].drop_duplicates(AXES)
+    spent = float(trials["wall_seconds"].sum())
+    if not spent or not elapsed or best.empty:
+        return None
+    cells = len(run.plan[AXES].drop_duplicates())
+    return float(elapsed * times * best["wall_seconds"].sum() / spent * cells / len(best))

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
 
-from benchmarks.verdicts.grids import Grid, measure_alarms, measure_found
+from benchmarks.verdicts.grids import Grid
+from benchmarks.verdicts.means import measure_alarms, measure_found
 from benchmarks.verdicts.pairs import estimate_error, print_equal, print_power
 from benchmarks.verdicts.play import (
     follow_states,
@@ -23,6 +24,7 @@ from benchmarks.verdicts.play import (
     measure_yield,
     stop_at_first,
 )
+from sweep.verdicts import SCHEDULE
 from sweep.verdicts.holm import LEVEL
 
 GRIDS = (Grid(1, 4), Grid(3, 5), Grid(9, 8))
@@ -64,45 +66,31 @@ def format_share(value: float) -> str:
 
 def print_alarms(draws: int) -> None:
     error = format_share(estimate_error(LEVEL, draws))
-    print(f"\nGrids of equal recipes with any false alarm, % ({draws} draws; error {error})\n")
+    print(
+        f"\nGrids of equal recipes with any false alarm, % ({draws} draws; error {error} at 5 %)\n"
+    )
+
+    def measure(name: str, grid: Grid) -> list[str]:
+        grid = replace(grid, **VARIANCES[name])
+        shares = [measure_alarms(grid, seeds, draws) for seeds in SEEDS]
+        shares.append(measure_alarms(grid, MOST, draws, SCHEDULE))
+        return [name, str(grid.pairs), *map(format_share, shares)]
+
     print_rows(
-        ["seeds' variances", "pairs", *(f"{seeds} seeds" for seeds in SEEDS)],
-        (
-            [
-                name,
-                str(grid.pairs),
-                *(
-                    format_share(measure_alarms(replace(grid, own=0.0, **facts), seeds, draws))
-                    for seeds in SEEDS
-                ),
-            ]
-            for name, facts in VARIANCES.items()
-            for grid in GRIDS
-        ),
+        ["seeds' variances", "pairs", *(f"{n} seeds" for n in SEEDS), "any look up to 12"],
+        (measure(*each) for each in product(VARIANCES, GRIDS)),
     )
 
 
 def print_stopping(draws: int) -> None:
-    print(
-        f"\nThe same with looks after 2, 3, 5, 8, 12 seeds, any round counts, % ({draws} draws)\n"
-    )
-    print_rows(
-        ["rule", "pairs", *VARIANCES],
-        (
-            [
-                name,
-                str(grid.pairs),
-                *(
-                    format_share(
-                        measure_stopped_alarms(replace(grid, own=0.0, **facts), rule, MOST, draws)
-                    )
-                    for facts in VARIANCES.values()
-                ),
-            ]
-            for name, rule in RULES.items()
-            for grid in GRIDS[:2]
-        ),
-    )
+    print(f"\nThe same with texts, looks up to 12 seeds, and seeds by a rule, % ({draws} draws)\n")
+
+    def measure(name: str) -> list[str]:
+        grids = [replace(GRIDS[0], texts=300, own=0.0, **facts) for facts in VARIANCES.values()]
+        alarms = [measure_stopped_alarms(grid, RULES[name], MOST, draws) for grid in grids]
+        return [name, *map(format_share, alarms)]
+
+    print_rows(["rule", *VARIANCES], (measure(name) for name in RULES))
 
 
 def print_found(draws: int) -> None:
@@ -151,10 +139,10 @@ def print_yield(draws: int) -> None:
 TABLES: dict[str, tuple[Callable[[int], None], int]] = {
     "equal": (print_equal, 2000),
     "power": (print_power, 2000),
-    "alarms": (print_alarms, 1000),
-    "stopping": (print_stopping, 1000),
-    "found": (print_found, 60),
-    "yield": (print_yield, 60),
+    "alarms": (print_alarms, 500),
+    "stopping": (print_stopping, 400),
+    "found": (print_found, 100),
+    "yield": (print_yield, 20),
 }
 
 

@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from sweep.verdicts import ONE_LOOK, Contest, Looks, judge_contests
-from sweep.verdicts.holm import LEVEL, adjust_holm
-from sweep.verdicts.tables import run_tests
+from sweep.verdicts import Contest
 
 # Right or wrong: grid points x recipes x seeds x texts.
 Right = npt.NDArray[np.bool_]
@@ -51,15 +49,22 @@ def draw_right(grid: Grid, seeds: int, rng: np.random.Generator) -> Right:
     shape = (grid.points, grid.recipes, seeds, 1)
     gaps = np.zeros(grid.recipes)
     gaps[: len(grid.gaps)] = grid.gaps
-    effects = math.sqrt(grid.correlation) * rng.normal(size=(1, *shape[1:]))
-    effects = effects + math.sqrt(1 - grid.correlation) * rng.normal(size=shape)
-    accuracies = grid.accuracy + gaps[:, None, None] + _draw_spreads(grid, rng) * effects
+    accuracies = grid.accuracy + gaps[:, None, None] + draw_effects(grid, seeds, rng)
     texts = (grid.points, 1, 1, grid.texts), (grid.points, grid.recipes, 1, grid.texts)
     difficulty = math.sqrt(grid.shared) * rng.normal(size=texts[0])
     difficulty = difficulty + math.sqrt(grid.own) * rng.normal(size=texts[1])
     noise = rng.normal(size=(*shape[:3], grid.texts))
     difficulty = difficulty + math.sqrt(1 - grid.shared - grid.own) * noise
     return np.asarray(difficulty < stats.norm.ppf(accuracies.clip(0.001, 0.999)))
+
+
+def draw_effects(grid: Grid, seeds: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Return how far each seed's true accuracy is from its recipe's: points x recipes x seeds x
+    1."""
+    shape = (grid.points, grid.recipes, seeds, 1)
+    effects = math.sqrt(grid.correlation) * rng.normal(size=(1, *shape[1:]))
+    effects = effects + math.sqrt(1 - grid.correlation) * rng.normal(size=shape)
+    return np.asarray(_draw_spreads(grid, rng) * effects)
 
 
 def _draw_spreads(grid: Grid, rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -102,35 +107,3 @@ def list_true(grid: Grid) -> npt.NDArray[np.bool_]:
     return np.array(
         [gaps[a] != gaps[b] for a, b in combinations(range(grid.recipes), 2)] * grid.points
     )
-
-
-def call_different(
-    contests: list[Contest], looks: Looks = ONE_LOOK, moderated: bool = True
-) -> npt.NDArray[np.bool_]:
-    """Return which of ``contests`` the report calls different, or would without moderation."""
-    if moderated:
-        judgments = judge_contests(contests, looks)
-        return np.array([each.verdict != "too close to call" for each in judgments])
-    tested = run_tests([each.differences for each in contests], looks, independent=0)
-    return np.asarray(adjust_holm([each.p for each in tested]) < LEVEL)
-
-
-def measure_alarms(
-    grid: Grid, seeds: int, draws: int, looks: Looks = ONE_LOOK, moderated: bool = True
-) -> float:
-    """Return in which share of ``draws`` grids of equal recipes any two are called different."""
-    alarms = [
-        call_different(list_contests(right), looks, moderated).any()
-        for right in draw_many(replace(grid, gaps=()), seeds, draws)
-    ]
-    return float(np.mean(alarms))
-
-
-def measure_found(grid: Grid, seeds: int, draws: int, moderated: bool = True) -> float:
-    """Return the share of true differences that are found, over ``draws`` grids."""
-    true = list_true(grid)
-    found = [
-        call_different(list_contests(right), moderated=moderated)[true].mean()
-        for right in draw_many(grid, seeds, draws)
-    ]
-    return float(np.mean(found))

@@ -43,6 +43,11 @@ class Contest:
     """A right minus B right, -1, 0 or 1, NaN where missing: a row per seed, in the order in which
     seeds are given out, and a column per test text."""
 
+    @property
+    def recipes(self) -> tuple[Recipe, Recipe]:
+        place = (self.n_labels, self.n_samples)
+        return (*place, self.a), (*place, self.b)
+
 
 @dataclass(frozen=True)
 class Judgment:
@@ -73,7 +78,9 @@ def judge_contests(
     With one seed, a verdict speaks of the two trained models and the state is open. ``smallest``
     (fraction) is the smallest difference that matters.
     """
-    tested = run_tests([each.differences for each in contests], looks, count_independent(contests))
+    tested = run_tests(
+        [each.differences for each in contests], looks, [each.recipes for each in contests]
+    )
     p = [each.p for each in tested]
     adjusted = adjust_holm(p)
     verdicts = [judge(t.direction, q, level) for t, q in zip(tested, adjusted, strict=True)]
@@ -101,25 +108,6 @@ def judge_contests(
             strict=True,
         )
     ]
-
-
-def count_independent(contests: Sequence[Contest]) -> int:
-    """Return how many of ``contests`` are independent: of m recipes that are all compared at one
-    label count and sample size, m - 1."""
-    parents: dict[Recipe, Recipe] = {}
-
-    def find(recipe: Recipe) -> Recipe:
-        while (above := parents.setdefault(recipe, recipe)) != recipe:
-            recipe = above
-        return recipe
-
-    joined = 0
-    for each in contests:
-        first = find((each.n_labels, each.n_samples, each.a))
-        second = find((each.n_labels, each.n_samples, each.b))
-        joined += first != second
-        parents[first] = second
-    return joined
 
 
 def _find_states(

@@ -26,7 +26,7 @@ less:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,6 +109,24 @@ def _measure_error(weights: Array, spread: Array, freedoms: Array) -> float:
     kurtosis = special.polygamma(3, freedoms / 2) / trigamma(freedoms / 2) ** 2
     shares = weights / weights.mean()
     return float(np.sqrt((shares**2 * spread**2 * (2 + kurtosis)).mean()))
+
+
+def count_independent(pairs: Iterable[tuple[Hashable, Hashable]]) -> int:
+    """Return how many comparisons of ``pairs`` of recipes are independent: of m recipes that are
+    all compared with each other, m - 1."""
+    above: dict[Hashable, Hashable] = {}
+    joined = 0
+    for pair in pairs:
+        first, second = (_find_root(recipe, above) for recipe in pair)
+        joined += first != second
+        above[first] = second
+    return joined
+
+
+def _find_root(recipe: Hashable, above: Mapping[Hashable, Hashable]) -> Hashable:
+    while above.get(recipe, recipe) != recipe:
+        recipe = above[recipe]
+    return recipe
 
 
 def log_bias(freedoms: Array) -> Array:

@@ -1,7 +1,7 @@
 """Tables of differences (seeds x texts), tested at their looks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,9 @@ from sweep.verdicts.crossed import CrossedMean, drop_incomplete, find_levels, sp
 from sweep.verdicts.holm import Array
 from sweep.verdicts.looks import Looks
 from sweep.verdicts.models import difference_interval, sign_flip_p
-from sweep.verdicts.moderation import moderate
+from sweep.verdicts.moderation import count_independent, moderate
+
+Pair = tuple[Hashable, Hashable]
 
 
 @dataclass
@@ -66,19 +68,19 @@ class Tested:
 
 
 def run_tests(
-    tables: Sequence[npt.ArrayLike], looks: Looks, independent: int | None = None
+    tables: Sequence[npt.ArrayLike], looks: Looks, recipes: Sequence[Pair] | None = None
 ) -> list[Tested]:
     """Return the tests of ``tables`` at ``looks``: a row per seed, NaN where a value is missing.
 
     At a look, a table is tested on its first seeds, as many as the look has. The variance between
     seeds is moderated over all tables, each with no more seeds than that: so a look that was taken
-    once hardly changes when others get more seeds. ``independent`` of the tables are independent;
-    None: all of them.
+    once hardly changes when others get more seeds. ``recipes`` names the two that each table
+    compares, of which some may be in several tables; None: all differ.
     """
     found = [Tested(_drop_empty(np.asarray(table, dtype=float))) for table in tables]
     passed = [looks.list_passed(each.seeds) for each in found]
     for place in range(max(map(len, passed), default=0)):
-        _test(found, passed, place, len(found) if independent is None else independent)
+        _test(found, passed, place, recipes)
     return found
 
 
@@ -87,14 +89,17 @@ def _drop_empty(table: Array) -> Array:
 
 
 def _test(
-    found: list[Tested], passed: list[list[tuple[int, float]]], place: int, independent: int
+    found: list[Tested],
+    passed: list[list[tuple[int, float]]],
+    place: int,
+    recipes: Sequence[Pair] | None,
 ) -> None:
     """Add the tests of one look."""
     sizes = [looks[place][0] if place < len(looks) else None for looks in passed]
     split = [split_variance(each.values[:size]) for each, size in zip(found, sizes, strict=True)]
     several = [index for index, mean in enumerate(split) if mean is not None]
-    share = len(several) / len(found)
-    means = moderate([m for m in split if m is not None], math.floor(share * independent))
+    independent = count_independent(recipes[i] for i in several) if recipes else len(several)
+    means = moderate([m for m in split if m is not None], independent)
     levels = find_levels(means)
     for index, mean, level in zip(several, means, levels, strict=True):
         if place < len(passed[index]):

@@ -316,7 +316,7 @@ def test_analysis_imports_neither_torch_nor_ray() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy, _, own = done.stdout.partition("] ")
     assert heavy == "["
-    packages = {"storage", "plan", "config", "cli", "startup", "errors"}
+    packages = {"storage", "plan", "config", "cli", "startup", "errors", "verdicts"}
     assert set(re.findall(r"sweep\.(\w+)", own)) <= packages
 
 

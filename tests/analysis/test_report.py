@@ -228,8 +228,8 @@ def test_the_first_screen_of_one_seed_says_of_what_it_speaks_and_what_would_sett
 ) -> None:
     text = read_answer(page)
     assert "One seed: verdicts speak of these trained models, not of the recipes" in text
-    command = f'--name fake --out {folder.parent} --resume --set "grid.seeds=[0,1,2,3,4]"'
-    assert re.search(r"4 more take about \S+ \w+ at the pace of this run:", text)
+    command = f"--name fake --out {folder.parent} --resume --set repeat.seeds=5"
+    assert re.search(r"5 more take about \S+ \w+ at the pace of this run:", text)
     assert command in text
     assert "McNemar's exact test" in text
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from fake_run import write_fake_run
+from fake_run import MODELS, write_fake_run
 
 from analysis.load import Run, load_run
 from analysis.page.formats import format_share, qualify
@@ -264,34 +264,34 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return load_run(write_fake_run(folder, counts=(2,), samples=(800,), seeds=(7,)))
 
 
-def test_the_command_keeps_the_runs_seeds_and_adds_the_smallest_others(run: Run) -> None:
+def test_the_command_repeats_each_winner_with_five_fresh_seeds(run: Run) -> None:
     more = suggest_seeds(run)
     assert more is not None
-    assert more.added == 4
+    assert more.added == 5
     assert more.command == (
-        f"python -m sweep.run --name 'a b' --out {run.folder.parent} --resume "
-        '--set "grid.seeds=[7,0,1,2,3]"'
+        f"python -m sweep.run --name 'a b' --out {run.folder.parent} --resume --set repeat.seeds=5"
     )
     here = suggest_seeds(replace(run, folder=Path("runs/mine")))
     assert here is not None
     assert here.command.startswith("python -m sweep.run --name mine --resume --set")
 
 
-def test_more_seeds_take_as_long_as_those_before(run: Run) -> None:
+def test_repeats_take_as_long_as_the_winners_did(run: Run) -> None:
     opened = ({**run.opened[0], "time": 100.0}, {**run.opened[0], "time": 500.0})
-    timed = replace(run, opened=opened, ended=(400.0, 1000.0))
+    results = run.results.assign(wall_seconds=1.0)
+    timed = replace(run, opened=opened, ended=(400.0, 1000.0), results=results)
     more = suggest_seeds(timed)
     assert more is not None
-    assert more.seconds == pytest.approx(4 * 800)
+    trials = results["kind"].eq("model").sum()
+    assert more.seconds == pytest.approx(5 * 800 * len(MODELS) / trials)
 
 
-def test_a_run_with_half_its_cells_done_has_half_its_pace(run: Run) -> None:
+def test_cells_without_a_winner_yet_are_counted_at_the_others_pace(run: Run) -> None:
     opened = ({**run.opened[0], "time": 100.0},)
-    cells = run.plan["cell_id"].unique()
-    half = run.results[run.results["cell_id"].isin(cells[: len(cells) // 2])]
-    more = suggest_seeds(replace(run, opened=opened, ended=(400.0,), results=half))
+    results = run.results[run.results["model"].isin(MODELS[:2])].assign(wall_seconds=1.0)
+    more = suggest_seeds(replace(run, opened=opened, ended=(400.0,), results=results))
     assert more is not None
-    assert more.seconds == pytest.approx(4 * 600)
+    assert more.seconds == pytest.approx(5 * 300 * len(MODELS) / len(results))
 
 
 def test_before_the_first_result_nobody_knows_how_long(run: Run) -> None:

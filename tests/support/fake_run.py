@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -59,19 +60,26 @@ def write_fake_run(
     error: str = ERROR,
     end_trials: bool = True,
     baselines: bool = True,
+    repeats: int = 0,
+    repeat_seeds: str | None = None,
 ) -> Path:
     """Write a run over the complete grid into ``folder`` and return it.
 
     Per cell one candidate finishes and the other finishes, is stopped or fails; the third model's
     cell with the most labels and the fewest samples has no result. ``end_trials=False`` leaves a
     run that has only planned; ``baselines`` adds the majority class and TF-IDF.
+    ``repeats`` trains the first candidate again with as many fresh seeds, 100 and up; the driver
+    notes ``repeat_seeds``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     with Journal(folder) as journal:
-        journal.append("opened", **_opened(models, labels))
+        journal.append("opened", **_opened(models, labels), repeat_seeds=repeat_seeds)
         specs = list(_plan(models, labels, counts, samples, seeds))
         journal.append_all([("planned", {"trial": spec}) for spec in specs])
+        fresh = range(100, 100 + repeats)
+        copies = _repeat(specs, seeds[0], fresh)
+        journal.append_all([("planned", {"trial": t, "repeat_of": of}) for t, of in copies])
         for count in counts:
             journal.append("test_set", **_test_set(labels[:count]))
         if end_trials and baselines:
@@ -82,6 +90,12 @@ def write_fake_run(
             hopeless = _hopeless_cell(models, counts, samples)
             events = [e for spec in specs for e in _trial(spec, models, hopeless, error, rng)]
             journal.append_all(events)
+            events = [e for t, _ in copies for e in _trial(t, models, hopeless, error, rng)]
+            journal.append_all(events)
+            again = product(BASELINES if baselines else (), counts, samples, fresh)
+            journal.append_all(
+                [("baseline", _baseline(name, labels, *s, rng)) for name, *s in again]
+            )
             journal.append("closed", reason="all trials ended")
     (folder / "config.yaml").write_text("name: fake\ngrid:\n  n_labels: [2, 4, 8, 16]\n")
     write_tables(folder)
@@ -170,6 +184,19 @@ def _plan(
         for candidate in CANDIDATES:
             trial_id = f"{cell_id}-t{candidate.index}"
             yield TrialSpec(trial_id, cell, candidate, ref, recipe, "f" * 12)
+
+
+def _repeat(
+    specs: Sequence[TrialSpec], tuned: int, fresh: Sequence[int]
+) -> list[tuple[TrialSpec, str]]:
+    """Return repeats of the first candidate of each cell, and of which trial they are."""
+    return [
+        (replace(spec, trial_id=f"{cell.cell_id}-t0", cell=cell), spec.trial_id)
+        for spec in specs
+        if spec.cell.seed == tuned and spec.candidate.index == 0
+        for seed in fresh
+        for cell in [replace(spec.cell, seed=seed, cell_id=f"{spec.cell.cell_id}-{seed}")]
+    ]
 
 
 def _test_set(labels: Sequence[str]) -> dict[str, Any]:

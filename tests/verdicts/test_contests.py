@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.verdicts import ONE_LOOK, SCHEDULE, Contest, Judgment, State, judge_contests
-from sweep.verdicts.contests import count_independent
 from sweep.verdicts.crossed import crossed_interval, crossed_p
 from sweep.verdicts.models import sign_flip_p
+from sweep.verdicts.moderation import count_independent
 
 
 def make(differences: object, a: str = "a", b: str = "b", n_labels: int = 2) -> Contest:
@@ -122,8 +122,8 @@ def test_a_verdict_stays_whatever_later_seeds_say() -> None:
 def test_of_m_recipes_m_less_one_comparisons_are_independent() -> None:
     names = "abcde"
     full = [make([[0]], a, b, k) for k in (2, 4) for a in names for b in names if a < b]
-    assert count_independent(full) == 2 * 4
-    assert count_independent([make([[0]], "a", "b"), make([[0]], "c", "d")]) == 2
+    assert count_independent(each.recipes for each in full) == 2 * 4
+    assert count_independent([("a", "b"), ("c", "d")]) == 2
     assert count_independent([]) == 0
 
 
@@ -197,5 +197,6 @@ def test_missing_predictions_are_left_out_of_their_look() -> None:
     holes[4, 7] = math.nan
     kept = np.delete(table, 7, axis=1)
     # The third look has the seed without the text, the first two do not.
-    p = [crossed_p(table[:2]) / 0.1, crossed_p(table[:3]) / 0.2, crossed_p(kept) / 0.25]
-    assert judge_one(holes, SCHEDULE).p == pytest.approx(min(1.0, *p))
+    p = [crossed_p(each) for each in (table[:2], table[:3], kept)]
+    shares = [each / weight for each, weight in zip(p, SCHEDULE.weights, strict=False)]
+    assert judge_one(holes, SCHEDULE).p == pytest.approx(min(1.0, *shares))

@@ -46,5 +46,5 @@ def test_a_second_number_shares_the_level_with_the_first() -> None:
 
 def test_the_best_weight_is_that_of_a_look_to_come() -> None:
     assert SCHEDULE.best_weight(2) == max(SCHEDULE.weights)
-    assert SCHEDULE.best_weight(5) == SCHEDULE.weights[3]
+    assert SCHEDULE.best_weight(8) == SCHEDULE.weights[4]
     assert ONE_LOOK.best_weight(9) == 1
