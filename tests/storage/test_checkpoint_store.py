@@ -250,7 +250,8 @@ def take_trial(
     monkeypatch: pytest.MonkeyPatch, plan: Plan, subsets: Subsets, folder: Path, **more: Any
 ) -> dict[str, Any]:
     """Let a worker of no cluster take the plan's first trial; return its first result."""
-    alone = SimpleNamespace(get_assigned_resources=dict, get_accelerator_ids=dict)
+    answers = ("get_assigned_resources", "get_accelerator_ids", "get_node_labels")
+    alone = SimpleNamespace(**dict.fromkeys(answers, dict))
     monkeypatch.setattr("sweep.workers.solo_actor.ray.get_runtime_context", lambda: alone)
     # The worker sets it for its own process, which here is that of the tests.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
