@@ -56,11 +56,13 @@ def start() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     from sweep.errors import SweepError
+    from sweep.startup.namesake import refuse_namesake
     from sweep.startup.streams import steady_streams
 
     steady_streams()
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
+        refuse_namesake()
         if given[0] in COMMANDS:
             return _run(given[0], given[1:])
         return _answer(given[0])
@@ -70,9 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, arguments: list[str]) -> int:
-    from sweep.startup.namesake import refuse_namesake
-
-    refuse_namesake()
     module, _ = COMMANDS[command]
     program = import_module(module).main
     code = program(arguments, command) if module == "sweep.run" else program(arguments)

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from sweep import __version__
 from sweep.cluster.environment import check_ray
 from sweep.errors import ClusterError, Finding
-from sweep.startup.namesake import DISTRIBUTION, describe_namesake
+from sweep.startup.namesake import DISTRIBUTION
 
 ROOT = Path(__file__).resolve().parents[2]
 # Extras that studies can use, and the keys that need them.
@@ -28,9 +28,6 @@ EXTRAS = {
 
 def check_packages() -> Iterator[Finding]:
     """Yield what is wrong with the packages, or that they are all there, and the absent extras."""
-    namesake = describe_namesake()
-    if namesake:
-        yield Finding("error", "packages", namesake)
     own = _read_requirements()
     needed = [requirement for requirement in own if _applies(requirement)]
     wrong = list(_find_unmet(needed))

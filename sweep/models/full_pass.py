@@ -14,6 +14,7 @@ from transformers.masking_utils import (
     create_bidirectional_sliding_window_mask,
 )
 
+from sweep.models.checkpointing import is_checkpointing
 from sweep.models.heads import base_of
 
 # From token ids and attention mask (texts, tokens), padded right, to logits (texts, classes).
@@ -104,7 +105,7 @@ def build_unmasked_forward(model: PreTrainedModel) -> LastTokenForward:
 
     def unmasked(input_ids: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         # Blocks that are computed again take none, and warn.
-        given = None if model.is_activation_checkpointing else cache
+        given = None if is_checkpointing(model) else cache
         output = model(input_ids=input_ids, past_key_values=given, **options)
         logits: torch.Tensor = output.logits
         return logits

@@ -13,6 +13,11 @@ from transformers.pytorch_utils import Conv1D
 
 from sweep.errors import ModelError
 from sweep.models.base import Base
+from sweep.models.checkpointing import (
+    disable_checkpointing,
+    enable_checkpointing,
+    is_checkpointing,
+)
 from sweep.models.device import free_gpu_memory
 from sweep.models.formulas import activation_bytes, full_activation_bytes
 from sweep.models.fused import speed_up
@@ -179,10 +184,9 @@ def _kept_bytes(base: Base, shape: ModelShape, rank: int) -> float:
 
 def set_checkpointing(base: Base, on: bool) -> None:
     if on:
-        # The reentrant form computes no gradient where a block's input needs none, as here.
-        base.model.activation_checkpointing_enable({"use_reentrant": False})
-    elif base.model.is_activation_checkpointing:
-        base.model.activation_checkpointing_disable()
+        enable_checkpointing(base.model)
+    elif is_checkpointing(base.model):
+        disable_checkpointing(base.model)
 
 
 def _remove_adapter(base: Base, model: PeftModel) -> None:

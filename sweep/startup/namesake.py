@@ -18,24 +18,17 @@ SUMMARY = "Which language model to fine-tune"
 
 def refuse_namesake() -> None:
     """Raise ConfigError if files of the other project lie among those of this package."""
-    sentence = describe_namesake()
-    if sentence:
-        raise ConfigError(sentence)
-
-
-def describe_namesake() -> str:
-    """Return what is wrong and the remedy if the other project lies over this one, else nothing."""
     try:
         other = distribution(NAMESAKE)
     except PackageNotFoundError:
-        return ""
+        return
     # This project, as it was installed before it had a name of its own.
     if (other.metadata["Summary"] or "").startswith(SUMMARY):
-        return ""
+        return
     if not _owns(other, Path(__file__).resolve().parents[1] / "__init__.py"):
-        return ""
+        return
     pip = shlex.join([sys.executable, "-m", "pip"])
-    return (
+    raise ConfigError(
         f"another project, {NAMESAKE} {other.version} of PyPI, is installed in the folder of this "
         f"one, and files of one lie over the other's; run {pip} uninstall --yes {NAMESAKE} "
         f"{DISTRIBUTION}, and install {DISTRIBUTION} again"

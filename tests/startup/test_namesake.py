@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sweep.errors import ConfigError
 from sweep.startup import namesake
 
 
@@ -26,12 +27,13 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_other_project_in_the_same_folder_is_told(beside: Path) -> None:
     install(beside, "Sweep files")
-    assert "another project, sweep 0.5 of PyPI" in namesake.describe_namesake()
+    with pytest.raises(ConfigError, match="another project, sweep 0.5 of PyPI"):
+        namesake.refuse_namesake()
 
 
 def test_an_earlier_name_of_this_project_is_no_namesake(beside: Path) -> None:
     install(beside, f"{namesake.SUMMARY}, with how many labels")
-    assert namesake.describe_namesake() == ""
+    namesake.refuse_namesake()
 
 
 def test_the_summary_is_that_of_this_project() -> None:

@@ -12,6 +12,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from sweep.data import Corpus, Subsets
 from sweep.models.base import load_base, materialize
+from sweep.models.checkpointing import is_checkpointing
 from sweep.models.formulas import activation_bytes, full_activation_bytes
 from sweep.models.methods import needs_checkpointing, state_bytes
 from sweep.models.shape import read_shape
@@ -196,7 +197,7 @@ def test_gradient_checkpointing_changes_no_curve(
         recipe = replace(spec.recipe, gradient_checkpointing=wanted, dtype="float32")
         engine = SoloEngine(subsets, models_folder)
         engine.start(replace(spec, model=model, recipe=recipe), tmp_path / f"{wanted}")
-        assert engine._trial.base.model.is_activation_checkpointing == wanted
+        assert is_checkpointing(engine._trial.base.model) == wanted
         curves.append([epoch["val_loss"] for epoch in run(engine)])
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
 

@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sweep.errors import ModelError
 from sweep.models.base import Base
+from sweep.models.checkpointing import is_checkpointing
 from sweep.models.device import PeakMemory, cast_to
 from sweep.models.heads import is_plain
 from sweep.models.methods import attach_adapter, detach, lora_of, set_checkpointing
@@ -93,7 +94,7 @@ class Pack:
     ) -> tuple[list[LayerShape], Tensors, int]:
         """Return the layers that PEFT adapts for ``candidate``, the weights that it draws, and how
         many parameters the model then has."""
-        checkpointing = self.base.model.is_activation_checkpointing
+        checkpointing = is_checkpointing(self.base.model)
         with self._unplugged():
             model = attach_adapter(self.base, labels, candidate, seed)
             try:

@@ -7,6 +7,7 @@ import torch
 from model_folders import DECODERS, MORE_DECODERS, write_folder
 
 from sweep.models.base import load_base
+from sweep.models.checkpointing import is_checkpointing
 from sweep.models.heads import is_plain
 from sweep.models.methods import attach_adapter, detach, set_checkpointing
 from sweep.plan import Candidate, Capacity, Cell, ModelRef, Plan, TrialSpec
@@ -91,4 +92,4 @@ def test_drawing_by_the_libraries_leaves_gradient_checkpointing_as_it_is(
     spec = build_spec(plan, 4, 3, seed=5)
     pack.fill(spec, pack.take(spec))
     assert not pack.draws_alone
-    assert base.model.is_activation_checkpointing
+    assert is_checkpointing(base.model)
