@@ -22,6 +22,7 @@ from sweep.drafting.sentences import (
     describe_lengths,
     describe_machine,
     describe_rare,
+    describe_test,
     describe_time,
 )
 from sweep.drafting.survey import Survey, survey_data
@@ -220,6 +221,7 @@ def list_chosen(draft: Draft, bench: Bench, left_out: Sequence[str]) -> Iterator
         f"Chosen: {names} against majority, TF-IDF and frozen features, on {counts} labels with "
         f"{sizes} training texts, {study.candidates} candidates in each of {study.cells} cells."
     )
+    yield from describe_test(bench.survey, study)
     slow = [f"{each.name} (takes too long)" for each in bench.entries[study.contenders :]]
     if others := [*left_out, *slow]:
         yield f"Left out: {format_names(others, width=120)}."

@@ -59,12 +59,19 @@ def build_tree(
         tree["repeat"] = {"seeds": "auto", "budget": repeat_budget}
     engine = {"engine": "auto"} if frame.has_gpus else {}
     tree["resources"] = {**engine, "cpus_per_trial": frame.cpus_per_trial}
-    first = next((each for each, _ in contenders if each.is_encoder), contenders[0][0])
-    features = {"features": first.model.path}
-    if first.model.revision:
-        features["revision"] = first.model.revision
+    model = _choose_features(contenders).model
+    features = {"features": model.path}
+    if model.revision:
+        features["revision"] = model.revision
     tree["baselines"] = ["majority", "tf-idf", features]
     return tree
+
+
+def _choose_features(contenders: Sequence[tuple[Contender, float]]) -> Contender:
+    """Return whose features are a baseline: the smallest encoder, since small ones are mostly made
+    for that; without an encoder, the first contender."""
+    encoders = [(size, index) for index, (each, size) in enumerate(contenders) if each.is_encoder]
+    return contenders[min(encoders)[1] if encoders else 0][0]
 
 
 def _build_entry(contender: Contender, parameters: float, study: Study) -> dict[str, Any]:

@@ -1,11 +1,16 @@
 """What a draft says, in its comments and on the screen."""
 
+import math
 from collections.abc import Iterator
 
 from sweep.cluster.hardware import Machine
+from sweep.drafting.studies import Study
 from sweep.drafting.survey import Survey
 from sweep.errors import format_bytes, format_duration, format_names
 from sweep.preflight.forecast import Total
+
+# With fewer test texts than this, a study says which label count has the most.
+FEW_TESTED = 500
 
 
 def describe_machine(machine: Machine) -> str:
@@ -46,6 +51,25 @@ def describe_rare(survey: Survey, limit: int = 6) -> Iterator[str]:
     )
     noun = "label is" if len(survey.rare) == 1 else "labels are"
     yield f"{len(survey.rare)} {noun} left out, too rare to learn and to test: {lacks}."
+
+
+def describe_test(survey: Survey, study: Study) -> Iterator[str]:
+    """Yield for each label count how many test texts there are, and what they can tell."""
+    for k in study.n_labels:
+        have = survey.count("test", k)
+        each = min(have, study.evaluated or have)
+        rarest = min(survey.labels[:k], key=survey.subsets.pools["test"].size)
+        why = f" (as {rarest} has no more)" if each == have else ""
+        # Half the width of a 95 % interval of an accuracy near one half.
+        width = 196 * math.sqrt(0.25 / (k * each))
+        yield (
+            f"Test texts of {k} labels: {k * each:,}, {each} of each{why}; an accuracy on them is "
+            f"known to about {width:.0f} points up or down."
+        )
+    tested = {k: k * survey.count("test", k) for k in range(2, len(survey.labels) + 1)}
+    k = max(tested, key=tested.__getitem__)
+    if k not in study.n_labels and tested[len(survey.labels)] < FEW_TESTED:
+        yield f"The {k} most frequent labels alone (grid.n_labels: [{k}]) have {tested[k]:,}."
 
 
 def describe_time(total: Total) -> str:

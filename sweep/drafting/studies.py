@@ -17,31 +17,34 @@ MOST_EPOCHS = 12
 
 class Depth(NamedTuple):
     """How thoroughly each contender is tried: candidates and epochs, the number of sample sizes,
-    and the texts that validation and test each have at most."""
+    and the texts that validation and test each have at most; from how many training texts per label
+    on, since before that more texts are worth more, unless the data have no more."""
 
     candidates: int
     epochs: int
     sizes: int
     evaluated: int
+    per_label: int
 
 
 DEPTHS = (
-    Depth(1, 4, 1, 400),
-    Depth(2, 4, 1, 400),
-    Depth(3, 4, 2, 800),
-    Depth(4, 6, 2, 1600),
-    Depth(6, 8, 3, 3200),
+    Depth(1, 4, 1, 400, 0),
+    Depth(2, 4, 1, 400, 0),
+    Depth(3, 4, 2, 800, 12),
+    Depth(4, 6, 2, 1600, 32),
+    Depth(6, 8, 3, 3200, 64),
 )
 
 # What makes a study rich, in points, so that the best use of the time can be found: a judgment. A
-# second contender, without which nothing is compared, weighs as much as eight times the texts; that
-# and repeats are worth more than the last doublings.
-OF_CONTENDERS = (0.0, 3.0, 4.25, 5.0, 5.5)
-OF_DEPTH = (0.0, 1.5, 2.5, 3.25, 3.75)
-OF_LABEL_COUNTS = (0.0, 0.75)
+# second contender, without which nothing is compared, weighs as much as six times the texts, and
+# repeats, without which verdicts speak of one seed, as twice the texts.
+OF_CONTENDERS = (0.0, 5.0, 6.5, 7.5, 8.0)
+OF_DEPTH = (0.0, 1.5, 2.0, 2.25, 2.5)
+OF_LABEL_COUNTS = (0.0, 0.25)
 OF_REPEATS = 2.0
-# Texts per label up to which each doubling is a point; beyond it is half of one.
-PLENTY = 64
+# A doubling of the training texts per label, up to so many and beyond; and of the texts tested.
+OF_DOUBLING, PLENTY, OF_FURTHER_DOUBLING = 2.0, 64, 0.5
+OF_TESTED = 0.75
 
 
 @dataclass(frozen=True)
@@ -63,23 +66,34 @@ class Study:
     def cells(self) -> int:
         return self.contenders * len(self.n_labels) * len(self.n_samples)
 
+    def contains(self, other: "Study") -> bool:
+        """Return whether this study is ``other`` or has more of something and less of nothing."""
+        return (
+            self.contenders >= other.contenders
+            and set(self.n_labels) >= set(other.n_labels)
+            and self.n_samples[-1] >= other.n_samples[-1]
+            and len(self.n_samples) >= len(other.n_samples)
+            and self.candidates >= other.candidates
+            and self.has_repeats >= other.has_repeats
+        )
+
     @property
     def per_label(self) -> int:
         """Training texts per label in the largest cell of all labels."""
         return self.n_samples[-1] // self.n_labels[-1]
 
 
-def list_studies(survey: Survey, fewest: int, most: int) -> list[Study]:
-    """Return all studies with ``fewest`` to ``most`` contenders, the richest first."""
-    studies = list(_build_studies(survey, fewest, most))
+def list_studies(survey: Survey, contenders: int) -> list[Study]:
+    """Return all studies of so many contenders, the richest first."""
+    studies = list(_build_studies(survey, contenders))
     return sorted(studies, key=lambda study: (-study.points, study.cells, study.n_samples))
 
 
-def _build_studies(survey: Survey, fewest: int, most: int) -> Iterator[Study]:
-    axes = range(fewest, most + 1), range(len(DEPTHS)), (False, True)
+def _build_studies(survey: Survey, contenders: int) -> Iterator[Study]:
     for counts in list_label_counts(len(survey.labels)):
-        for top in list_tops(survey, counts):
-            for contenders, level, has_repeats in product(*axes):
+        tops = list_tops(survey, counts)
+        for top, level, has_repeats in product(tops, range(len(DEPTHS)), (False, True)):
+            if top == tops[0] or top >= DEPTHS[level].per_label * counts[-1]:
                 yield _build_study(survey, counts, top, contenders, level, has_repeats)
 
 
@@ -91,16 +105,20 @@ def _build_study(
     level: int,
     has_repeats: bool,
 ) -> Study:
-    depth, labels = DEPTHS[level], counts[-1]
+    depth, per_label = DEPTHS[level], top // counts[-1]
     have = max(survey.count(split, counts[0]) for split in ("validation", "test"))
-    evaluated = max(FEWEST["test"], depth.evaluated // labels)
-    per_label = top // labels
+    # For the smallest label count, whose texts are the most.
+    evaluated = max(FEWEST["test"], depth.evaluated // counts[0])
+    tested = max(k * min(survey.count("test", k), evaluated) for k in counts)
+    plenty = min(per_label, PLENTY)
     points = [
         OF_CONTENDERS[min(contenders, len(OF_CONTENDERS)) - 1],
         OF_DEPTH[level],
         OF_LABEL_COUNTS[len(counts) - 1],
         OF_REPEATS * has_repeats,
-        math.log2(min(per_label, PLENTY)) + math.log2(max(1, per_label / PLENTY)) / 2,
+        OF_DOUBLING * math.log2(plenty),
+        OF_FURTHER_DOUBLING * math.log2(per_label / plenty),
+        OF_TESTED * math.log2(tested),
     ]
     return Study(
         contenders,
@@ -128,14 +146,15 @@ def list_label_counts(labels: int) -> list[tuple[int, ...]]:
 
 def list_tops(survey: Survey, counts: tuple[int, ...]) -> list[int]:
     """Return the largest sample sizes to choose from: the largest that balance allows for every
-    label count, its half, and so on, down to the fewest texts per label."""
+    label count, its half, and so on, and the fewest texts per label."""
     unit, fewest = math.lcm(*counts), FEWEST["train"] * counts[-1]
     most = min(k * survey.count("train", k) for k in counts)
     tops = []
     while (top := most - most % unit) >= fewest:
         tops.append(top)
         most //= 2
-    return tops
+    least = math.ceil(fewest / unit) * unit
+    return tops if not tops or tops[-1] == least else [*tops, least]
 
 
 def list_sizes(top: int, counts: tuple[int, ...], most: int) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """A drafted study as YAML, with comments that say what was seen and why each choice was made."""
 
+import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from sweep.drafting.sentences import (
     describe_lengths,
     describe_machine,
     describe_rare,
+    describe_test,
     describe_time,
 )
 from sweep.errors import format_duration, format_line
@@ -32,12 +34,12 @@ def format_study(draft: Draft, bench: Bench, budget: float, file: Path) -> str:
     lines = [f"# yaml-language-server: $schema={SCHEMA}"] if SCHEMA.is_file() else []
     lines += _comment(
         [
-            f"Drafted for {format_duration(budget)} on {describe_machine(machine)}. "
+            f"Drafted for {format_duration(budget, rough=True)} on {describe_machine(machine)}. "
             f"Forecast: {describe_time(draft.total)}. All of it is yours to change; sweep plan "
             f"{file.name} says what that takes, docs/configuration.md what each key means."
         ]
     )
-    lines += _dump({"name": tree["name"]})
+    lines.append(f"name: {json.dumps(tree['name'])}")
     lines += _comment(_describe_data(bench)) + _dump({"data": tree["data"]})
     lines += _format_grid(draft, bench)
     lines += _format_tuning(draft)
@@ -46,8 +48,8 @@ def format_study(draft: Draft, bench: Bench, budget: float, file: Path) -> str:
     lines += _dump({"resources": tree["resources"]})
     lines += _comment(
         [
-            "What every contender must beat: the most frequent class, words counted, and the "
-            "encoder as it is, not fine-tuned."
+            "What every contender must beat: the most frequent class, words counted, and a model "
+            "as it is, not fine-tuned."
         ]
     )
     return "\n".join([*lines, *_dump({"baselines": tree["baselines"]}), ""])
@@ -69,7 +71,7 @@ def _format_grid(draft: Draft, bench: Bench) -> list[str]:
         lines += _indent(_comment([_describe_model(entry)], 4), 4)
         lines += _indent(_dump([model]), 4)
     few = "" if len(study.n_labels) == 1 else "; fewer, the most frequent ones, have more texts"
-    lines += _indent(_comment([f"All labels{few}."], 2), 2)
+    lines += _indent(_comment([f"All labels{few}.", *describe_test(survey, study)], 2), 2)
     lines += _indent(_dump({"n_labels": grid["n_labels"]}), 2)
     rarest = min(survey.labels, key=survey.count_training)
     why = (
