@@ -53,18 +53,42 @@ class Bench:
     left_out: tuple[str, ...]
     base: Config
     sizes: TextSizes
-    speed: Rate
+    speeds: dict[int, Rate] = field(default_factory=dict)
+    """By the CPUs of a trial; measured, or assumed for a GPU, once needed."""
     _arranged: dict[int, dict[str, Arrangement]] = field(default_factory=dict)
+
+    def speed(self, study: Study) -> Rate:
+        """Return how fast a trial of ``study`` computes."""
+        cpus = self.share_cpus(study)
+        if cpus not in self.speeds:
+            dtype = "bfloat16" if self.machine.gpus else "float32"
+            self.speeds[cpus] = choose_rate(self.machine, cpus, dtype)
+        return self.speeds[cpus]
+
+    def share_cpus(self, study: Study) -> int:
+        """Return the CPUs of a trial of ``study``: as many trials at a time as memory holds."""
+        machine = self.machine
+        if machine.gpus:
+            return 1
+        sizes = [each.estimate.memory_bytes_per_trial for each in self.entries[: study.contenders]]
+        trials = min(int(USABLE_MEMORY * machine.memory_bytes // max(sizes)), MOST_TRIALS)
+        return max(1, machine.cpus // max(1, trials))
+
+    def configure(self, study: Study, repeat: RepeatConfig = NO_REPEATS) -> Config:
+        """Return what of the configuration of ``study`` its forecast depends on."""
+        asha = AshaConfig(max_epochs=study.epochs, **HALVING)
+        cpus = {"cpus_per_trial": self.share_cpus(study)}
+        resources = self.base.resources.model_copy(update=cpus)
+        return self.base.model_copy(update={"asha": asha, "repeat": repeat, "resources": resources})
 
     def forecast(self, study: Study, repeat: RepeatConfig = NO_REPEATS) -> Total:
         """Return the time and disk that ``study`` needs, by the mean length of all texts."""
-        asha = AshaConfig(max_epochs=study.epochs, **HALVING)
-        config = self.base.model_copy(update={"asha": asha, "repeat": repeat})
         texts = {
             (k, n, 0): CellTexts(self.sizes, k * self._count_scored(study, k))
             for k, n in product(study.n_labels, study.n_samples)
         }
-        forecaster = build_forecaster(config, texts, self.machine, self.speed)
+        config = self.configure(study, repeat)
+        forecaster = build_forecaster(config, texts, self.machine, self.speed(study))
         return forecaster.estimate_total(self.list_workloads(study), self.arrange(study))
 
     def _count_scored(self, study: Study, n_labels: int) -> int:
@@ -80,7 +104,7 @@ class Bench:
         """Return how the trials of each contender of ``study`` share the machine."""
         count = study.contenders
         if count not in self._arranged:
-            forecaster = build_forecaster(self.base, {}, self.machine, self.speed)
+            forecaster = build_forecaster(self.configure(study), {}, self.machine)
             estimates = [each.estimate for each in self.entries[:count]]
             self._arranged[count] = forecaster.arrange(self.list_workloads(study), estimates)
         return self._arranged[count]
@@ -114,10 +138,8 @@ def build_bench(
             f"no model fits into this machine's memory: {', '.join(left_out)}; name a smaller one "
             "with --model"
         )
-    frame = replace(frame, cpus_per_trial=_share_cpus(kept, machine))
     base = _build_config(frame, survey, [each.contender for each in kept])
-    speed = choose_rate(machine, frame.cpus_per_trial, "bfloat16" if machine.gpus else "float32")
-    return Bench(frame, survey, machine, tuple(kept), left_out, base, sizes, speed)
+    return Bench(frame, survey, machine, tuple(kept), left_out, base, sizes)
 
 
 def _measure(
@@ -158,7 +180,7 @@ def _build_config(frame: Frame, survey: Survey, contenders: Sequence[Contender])
         has_repeats=False,
         points=0.0,
     )
-    return Config.model_validate(build_tree(frame, study, [(each, 0.0) for each in contenders]))
+    return Config.model_validate(build_tree(frame, study, [(each, 0.0) for each in contenders], 1))
 
 
 def _fits(estimate: ModelEstimate, machine: Machine) -> bool:
@@ -171,12 +193,3 @@ def _fits(estimate: ModelEstimate, machine: Machine) -> bool:
 
 def _explain_memory(estimate: ModelEstimate) -> str:
     return f"{estimate.model} (needs {format_bytes(estimate.memory_bytes_per_trial)} of memory)"
-
-
-def _share_cpus(entries: Sequence[Entry], machine: Machine) -> int:
-    """Return the CPUs of a trial: as many trials at a time as memory holds."""
-    if machine.gpus:
-        return 1
-    largest = max(each.estimate.memory_bytes_per_trial for each in entries)
-    trials = min(int(USABLE_MEMORY * machine.memory_bytes // largest), machine.cpus, MOST_TRIALS)
-    return max(1, machine.cpus // max(1, trials))

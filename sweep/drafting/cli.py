@@ -219,7 +219,8 @@ def list_chosen(draft: Draft, bench: Bench, left_out: Sequence[str]) -> Iterator
     counts, sizes = (format_names(map(str, each)) for each in (study.n_labels, study.n_samples))
     yield (
         f"Chosen: {names} against majority, TF-IDF and frozen features, on {counts} labels with "
-        f"{sizes} training texts, {study.candidates} candidates in each of {study.cells} cells."
+        f"{sizes} training texts: {study.cells} cell{'s' * (study.cells > 1)} with "
+        f"{study.candidates} candidate{'s' * (study.candidates > 1)} each."
     )
     yield from describe_test(bench.survey, study)
     slow = [f"{each.name} (takes too long)" for each in bench.entries[study.contenders :]]

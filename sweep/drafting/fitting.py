@@ -111,11 +111,11 @@ def _check_draft(bench: Bench, study: Study, budget: float) -> Draft | None:
         left = LIKELY_SHARE * budget - bench.forecast(study).seconds.likely
         repeats = format_budget(trials * left, down=True)
     chosen = [(each.contender, each.parameters) for each in entries]
-    tree = build_tree(bench.frame, study, chosen, repeats)
+    tree = build_tree(bench.frame, study, chosen, bench.share_cpus(study), repeats)
     config = Config.model_validate(tree)
     # Anew, for the limit on validation and test texts.
     texts = measure_texts(config, draw_subsets(bench.survey.corpus, config.data))
-    forecaster = build_forecaster(config, texts, bench.machine, bench.speed)
+    forecaster = build_forecaster(config, texts, bench.machine, bench.speed(study))
     total = forecaster.estimate_total(bench.list_workloads(study), bench.arrange(study))
     return Draft(study, tree, total, entries) if find_need(total) <= budget else None
 

@@ -22,20 +22,20 @@ RATES = {
 
 @dataclass(frozen=True)
 class Frame:
-    """What all studies of the same data on the same machine share: the name, the data, the tokens
-    read of a text, and the resources of a trial."""
+    """What all studies of the same data on the same machine share: the name, the data, and the
+    tokens read of a text."""
 
     name: str
     data: DataConfig
     max_length: int
     has_gpus: bool
-    cpus_per_trial: int = 1
 
 
 def build_tree(
     frame: Frame,
     study: Study,
     contenders: Sequence[tuple[Contender, float]],
+    cpus_per_trial: int,
     repeat_budget: str | None = None,
 ) -> dict[str, Any]:
     """Return the configuration of ``study`` with its ``contenders``, each with its number of
@@ -58,7 +58,7 @@ def build_tree(
     if repeat_budget:
         tree["repeat"] = {"seeds": "auto", "budget": repeat_budget}
     engine = {"engine": "auto"} if frame.has_gpus else {}
-    tree["resources"] = {**engine, "cpus_per_trial": frame.cpus_per_trial}
+    tree["resources"] = {**engine, "cpus_per_trial": cpus_per_trial}
     model = _choose_features(contenders).model
     features = {"features": model.path}
     if model.revision:

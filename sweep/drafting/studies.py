@@ -36,9 +36,9 @@ DEPTHS = (
 )
 
 # What makes a study rich, in points, so that the best use of the time can be found: a judgment. A
-# second contender, without which nothing is compared, weighs as much as six times the texts, and
+# second contender, without which nothing is compared, weighs as much as eight times the texts, and
 # repeats, without which verdicts speak of one seed, as twice the texts.
-OF_CONTENDERS = (0.0, 5.0, 6.5, 7.5, 8.0)
+OF_CONTENDERS = (0.0, 6.0, 7.5, 8.5, 9.0)
 OF_DEPTH = (0.0, 1.5, 2.0, 2.25, 2.5)
 OF_LABEL_COUNTS = (0.0, 0.25)
 OF_REPEATS = 2.0

@@ -126,7 +126,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
 def bench_of(root: Path, survey: Survey, machine: Machine) -> Bench:
     contenders, _ = list_contenders(machine, survey.is_english, False, root)
     bench = build_bench("study", survey, machine, contenders)
-    return bench if machine.gpus else replace(bench, speed=SPEED)
+    return bench if machine.gpus else replace(bench, speeds={1: SPEED, 2: SPEED, 4: SPEED})
 
 
 @pytest.fixture(scope="module", params=[CPU, GPU], ids=["CPUs", "a GPU"])
