@@ -16,6 +16,7 @@ from sweep.startup.search_path import leave_current_folder
 
 # Subcommand -> the module whose ``main`` it is, and what it does.
 COMMANDS = {
+    "init": ("sweep.drafting.cli", "write a study for your data that fits a time budget"),
     "run": ("sweep.run", "run a study, or resume one"),
     "plan": ("sweep.run", "print what a study would run, how long, and what is wrong"),
     "attach": ("sweep.run", "watch a sweep from another terminal"),
@@ -40,9 +41,9 @@ commands:
 
 examples:
   sweep run                            the quickstart: 48 cells, no download
-  sweep configs laptop --out my.yaml   a study to start from
-  sweep plan my.yaml
-  sweep run my.yaml
+  sweep init texts.csv --budget 1h     a study of your own, in study.yaml
+  sweep plan study.yaml
+  sweep run study.yaml
 """
 
 

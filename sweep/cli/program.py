@@ -11,6 +11,7 @@ from pathlib import Path
 SCRIPT, MODULE = "sweep", "sweep"
 # Each program's module, and its subcommand of ``sweep``.
 SUBCOMMANDS = {
+    "sweep.drafting": "init",
     "sweep.run": "run",
     "sweep.export": "export",
     "sweep.prediction": "predict",

@@ -143,6 +143,8 @@ class Forecaster:
     left: Mapping[CellKey, int]
     repeated: Mapping[CellKey, int] = field(default_factory=dict)
     """The number of repeats with a result in each cell that has any."""
+    speed: Rate | None = None
+    """The speed of a trial if it is known already; None: measure or assume it."""
 
     def build_workload(
         self, index: int, found: ResolvedModel, facts: ModelFacts | None
@@ -248,6 +250,8 @@ class Forecaster:
 
     @cached_property
     def _rate(self) -> Rate:
+        if self.speed is not None:
+            return self.speed
         threads = max(1, int(self.config.resources.cpus_per_trial))
         return choose_rate(self.machine, threads, self._choose_dtype())
 

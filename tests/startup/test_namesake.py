@@ -27,7 +27,7 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_other_project_in_the_same_folder_is_told(beside: Path) -> None:
     install(beside, "Sweep files")
-    with pytest.raises(ConfigError, match="another project, sweep 0.5 of PyPI"):
+    with pytest.raises(ConfigError, match=r"another project, sweep 0\.5 of PyPI"):
         namesake.refuse_namesake()
 
 
