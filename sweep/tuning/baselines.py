@@ -319,9 +319,11 @@ def _run_on_worker(
         training = subsets.training(n_labels, n_samples, seed)
         with hidden_gpus():
             if features is None:
-                return run_baseline(name, training, *held)
-            with threadpool_limits(limits=1):
-                return run_on_features(features, training, *held)
+                facts = run_baseline(name, training, *held)
+            else:
+                with threadpool_limits(limits=1):
+                    facts = run_on_features(features, training, *held)
+        return facts | {"gpus": 0.0, "cpus": float(features.cpus if features else 1)}
     except Exception as error:  # a failed baseline is a row of the table, not the run's end
         return _describe_error(error)
 
@@ -340,7 +342,8 @@ def _compute_on_worker(
 
         from sweep.training.features import compute_features, load_features_model
 
-        torch.set_num_threads(max(1, int(share * _count_cpus())))
+        cpus = max(1, int(share * _count_cpus()))
+        torch.set_num_threads(cpus)
         data = [subsets.of_cell(*axes) for axes in cells]
         parts = [part for cell in data for part in (cell.training, cell.validation, cell.test)]
         held = known.positions if known else {}
@@ -349,6 +352,7 @@ def _compute_on_worker(
             return known
         with hidden_gpus():
             found = compute_features(ref, load_features_model(ref, subsets), texts)
+        found = replace(found, cpus=cpus)
         return known.join(found) if known else found
     except Exception as error:  # as above
         return _describe_error(error)

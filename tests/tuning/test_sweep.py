@@ -74,6 +74,7 @@ def test_baselines_are_rows_of_the_same_table(run: Path) -> None:
     found = pq.read_table(run / "results.parquet").to_pylist()
     axes = [(row["model"], row["n_labels"]) for row in found if row["kind"] == "baseline"]
     assert sorted(axes) == [(name, k) for name in ("majority", "tf-idf") for k in (2, 16)]
+    assert {(row["gpus"], row["cpus"]) for row in baseline_rows(run)} == {(0.0, 1.0)}
 
 
 def test_journal_keeps_what_became_of_the_data(run: Path) -> None:
