@@ -221,7 +221,7 @@ def list_chosen(draft: Draft, bench: Bench, left_out: Sequence[str]) -> Iterator
     yield (
         f"Chosen: {names} against majority, TF-IDF and frozen features, on {counts} labels with "
         f"{sizes} training texts: {study.cells} cell{'s' * (study.cells > 1)} with "
-        f"{study.candidates} candidate{'s' * (study.candidates > 1)} each."
+        f"{study.candidates} candidate{'s' * (study.candidates > 1)}{' each' * (study.cells > 1)}."
     )
     yield from describe_test(bench.survey, study)
     slow = [f"{each.name} (takes too long)" for each in bench.entries[study.contenders :]]
