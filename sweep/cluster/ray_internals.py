@@ -1,5 +1,6 @@
 """All uses of Ray's private names (2.60): to be reviewed with each new release of Ray."""
 
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +138,17 @@ class _Arrival:
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
+
+
+class InterruptWatch:
+    """Says whether Tune has taken a Ctrl-C: it then puts back the handler that was there before its
+    own. To be made while Tune runs."""
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGINT)
+
+    def was_interrupted(self) -> bool:
+        return signal.getsignal(signal.SIGINT) is not self._handler
 
 
 def forget_result(trial: Trial) -> None:

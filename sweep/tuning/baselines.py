@@ -29,6 +29,8 @@ from sweep.tuning.recorder import Recorder
 VERSION = 1
 # Seconds between two checks for tasks that take too long.
 CHECK_EVERY_SECONDS = 5.0
+# Seconds after which a Ctrl-C is noticed at the latest.
+INTERRUPT_SECONDS = 0.5
 # A worker's start and imports on a loaded machine, which do not count as the baseline's time.
 START_SECONDS = 60.0
 # The part of a machine's CPUs that computes features beside trials that train on GPUs; beside
@@ -144,16 +146,21 @@ class BaselineTasks(SessionCallback):
         if self.missing and not self._waiting:
             self._submit(1, cpus=0)
 
-    def finish(self, reserve: bool = True) -> None:
-        """Run the remaining baselines, as many at a time as there are CPUs, and wait for them.
-
-        ``reserve`` says whether each takes a CPU of the cluster: between two trials Tune keeps the
-        workers, and all CPUs with them.
-        """
+    def finish(self) -> None:
+        """Run the remaining baselines, as many at a time as there are CPUs, and wait for them."""
         while self.missing or self._waiting:
-            cpus = max(1, int(ray.cluster_resources().get("CPU", 0)))
-            self._submit(cpus - len(self._waiting), cpus=int(reserve))
-            self._collect(timeout=CHECK_EVERY_SECONDS)
+            self._advance(1, CHECK_EVERY_SECONDS)
+
+    def finish_between_trials(self, go_on: Callable[[], bool]) -> None:
+        """Do the same while ``go_on()``, without reserving CPUs: Tune keeps its workers for the
+        trials to come, and all CPUs with them."""
+        while (self.missing or self._waiting) and go_on():
+            self._advance(0, INTERRUPT_SECONDS)
+
+    def _advance(self, reserved: int, timeout: float) -> None:
+        cpus = max(1, int(ray.cluster_resources().get("CPU", 0)))
+        self._submit(cpus - len(self._waiting), cpus=reserved)
+        self._collect(timeout)
 
     def cancel(self) -> None:
         """Cancel the unfinished tasks of a run that ends early: Ray would print a line of its own

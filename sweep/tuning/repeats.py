@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from sweep.cluster.ray_internals import InterruptWatch
 from sweep.plan import TrialSpec
 from sweep.repeats import Repeat, RepeatSchedule
 from sweep.storage.record import RunRecord
@@ -30,6 +31,7 @@ class RepeatFeed:
         # As they were planned: the next driver starts them in the order of the last.
         order = {trial_id: i for i, trial_id in enumerate(recorder.record.trials)}
         self._waiting = deque(sorted(left, key=lambda each: order[each.spec.trial_id]))
+        self._watch: InterruptWatch | None = None
         # Those that Tune has, or had.
         self._out: set[str] = set()
 
@@ -54,11 +56,12 @@ class RepeatFeed:
 
     def next_repeat(self) -> Repeat | None:
         """Return the next repeat, or None if none is due now."""
+        watch = self._watch = self._watch or InterruptWatch()
         if not self._waiting and self._schedule.catch_up():
             self.refill()
         if not self._waiting and self._schedule.waits_for_baselines and not self._is_busy():
             # Nothing else runs that would let time pass until they are there.
-            self._baselines.finish(reserve=False)
+            self._baselines.finish_between_trials(lambda: not watch.was_interrupted())
             self.refill()
         if not self._waiting:
             return None
@@ -70,5 +73,6 @@ class RepeatFeed:
         return not self._schedule.is_settled or not self._out <= self._record.done()
 
     def is_finished(self) -> bool:
-        """Return whether no repeat will become due any more."""
-        return not self._waiting and not self._is_busy()
+        """Return whether no repeat will become due any more, or shall."""
+        interrupted = self._watch is not None and self._watch.was_interrupted()
+        return interrupted or (not self._waiting and not self._is_busy())

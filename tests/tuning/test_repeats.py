@@ -1,5 +1,6 @@
 """Repeats in Tune's search: after the plan, as they become due, until none can."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from ray.tune.experiment import Experiment, Trial
 from sweep.config import Config, load_config
 from sweep.data import Subsets
 from sweep.plan import Plan, TrialSpec
-from sweep.repeats import RepeatSchedule
+from sweep.repeats import Repeat, RepeatSchedule
 from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, replay
 from sweep.tuning.recorder import Recorder
@@ -32,7 +33,7 @@ class Baselines:
     def extend(self, trials: list[TrialSpec]) -> None:
         self.trials += trials
 
-    def finish(self, reserve: bool = True) -> None:
+    def finish_between_trials(self, go_on: Callable[[], bool]) -> None:
         raise AssertionError("nothing waits for baselines")
 
 
@@ -143,3 +144,38 @@ def test_a_resumed_search_begins_with_the_repeats_that_are_left(
     again = Session(repeated, plan, subsets, journal)
     assert [t.trial_id for t in again.draw()] == [t.trial_id for t in repeats[3:]]
     assert again.shown == []
+
+
+class Waiting:
+    """A schedule whose next look needs baselines."""
+
+    known: tuple[Repeat, ...] = ()
+    is_settled = waits_for_baselines = True
+
+    def catch_up(self) -> bool:
+        return False
+
+    def take_due(self) -> list[Repeat]:
+        return []
+
+
+def test_ctrl_c_ends_the_wait_for_baselines(
+    repeated: Config, plan: Plan, subsets: Subsets, journal: Journal
+) -> None:
+    asked: list[bool] = []
+
+    class Slow(Baselines):
+        def finish_between_trials(self, go_on: Callable[[], bool]) -> None:
+            asked.append(go_on())
+            # As Tune does when it takes a Ctrl-C.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            asked.append(go_on())
+
+    session = Session(repeated, plan, subsets, journal)
+    feed = RepeatFeed(Waiting(), session.recorder, Slow())  # type: ignore[arg-type]
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert feed.next_repeat() is None
+        assert asked == [True, False] and feed.is_finished()
+    finally:
+        signal.signal(signal.SIGINT, before)
