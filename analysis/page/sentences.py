@@ -9,7 +9,7 @@ from analysis.stats.answers import Verdicts, count_verdicts
 from analysis.stats.scope import MoreSeeds, Scope, find_scope, suggest_seeds
 from analysis.study import Study
 from sweep.errors import format_duration
-from sweep.verdicts import ONE_LOOK, Looks, State
+from sweep.verdicts import ONE_LOOK, SCHEDULE, Looks, State
 from sweep.verdicts.moderation import FEWEST, count_independent
 
 # What a verdict on one seed speaks of.
@@ -117,6 +117,19 @@ def describe_remedy(scope: Scope, more: MoreSeeds | None) -> str:
     return f"{why}More seeds settle more. {_describe_cost(more)}:"
 
 
+def describe_limits(pairs: pd.DataFrame) -> str:
+    """Return what would settle more pairs of a run that gives out seeds itself; '' if none is
+    open."""
+    count = int((pairs["state"].eq(State.OPEN) & pairs["seeds"].gt(1)).sum())
+    if not count:
+        return ""
+    start = "One pair is" if count == 1 else f"{count} pairs are"
+    return (
+        f"{start} open: --resume with a larger repeat.most or repeat.budget may settle more, and "
+        "keeps every verdict."
+    )
+
+
 def _describe_cost(more: MoreSeeds) -> str:
     seeds = "One more" if more.added == 1 else f"{more.added} more"
     if more.seconds is None:
@@ -190,14 +203,14 @@ def describe_states(pairs: pd.DataFrame, smallest: float) -> str:
     close = pairs[pairs["verdict"].eq("too close to call") & pairs["seeds"].gt(1)]
     counts = close["state"].value_counts()
     parts = [
-        f"{counts[state]} {words}"
+        f"{words} {counts[state]}"
         for state, words in (
             (
                 State.TOO_CLOSE,
-                f"are within {100 * smallest:g} points on these texts as far as seeds tell",
+                f"the seeds leave no more than {100 * smallest:g} points on these texts to",
             ),
-            (State.LIMITED, "would need more test texts, not more seeds"),
-            (State.OPEN, "may be settled by more seeds"),
+            (State.LIMITED, "test texts, not seeds, are too few for"),
+            (State.OPEN, "more seeds may settle"),
         )
         if counts.get(state)
     ]
@@ -232,7 +245,9 @@ def write_sentences(study: Study) -> dict[str, str]:
         "scope": describe_scope(scope),
         "caption": describe_caption(scope),
         "step_caption": describe_caption(find_scope(study.steps)),
-        "remedy": describe_remedy(scope, suggest_seeds(study.run)),
+        "remedy": describe_limits(study.pairs)
+        if study.looks == SCHEDULE
+        else describe_remedy(scope, suggest_seeds(study.run)),
         "test": describe_test(scope, verdicts.pairs),
         "decision_note": describe_basis(verdicts.pairs, len(study.sizes)),
         "making": describe_making(study.choices, study.prices),

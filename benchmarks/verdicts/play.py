@@ -1,5 +1,6 @@
 """A grid whose comparisons get seeds as they need them, as with ``repeat.seeds: auto``."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,21 @@ Rule = Callable[[list[Judgment]], list[bool]]
 def follow_states(judgments: list[Judgment]) -> list[bool]:
     """``repeat.seeds: auto``: only open comparisons get more seeds."""
     return [each.state == State.OPEN for each in judgments]
+
+
+def follow_leaders(judgments: list[Judgment]) -> list[bool]:
+    """As ``follow_states``, of the comparisons alone that each grid point's most accurate recipe is
+    in."""
+    scores: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for each in judgments:
+        scores[each.contest.n_samples][each.contest.a] += each.difference
+        scores[each.contest.n_samples][each.contest.b] -= each.difference
+    best = {point: max(sums, key=lambda name: sums[name]) for point, sums in scores.items()}
+    return [
+        each.state == State.OPEN
+        and best[each.contest.n_samples] in (each.contest.a, each.contest.b)
+        for each in judgments
+    ]
 
 
 def stop_at_first(judgments: list[Judgment]) -> list[bool]:
@@ -74,17 +90,18 @@ class Yield:
     """What seeds brought, on average over grids."""
 
     trials: float
-    # Shares of the true differences that were found; and of all comparisons: too close to matter
-    # or limited by texts.
+    # Shares of the true differences that were found: of all, and of those with the best recipe.
     found: float
-    close: float
-    limited: float
+    found_best: float
+    # The share of grids with a false alarm.
     wrong: float
 
 
 def measure_yield(grid: Grid, most: int, draws: int, rule: Rule | None = follow_states) -> Yield:
-    """Return what ``rule`` brings with up to ``most`` seeds; None: a fixed number of them."""
+    """Return what ``rule`` brings with up to ``most`` seeds; None: a fixed number of them. The
+    first recipe of ``grid`` is the best."""
     true = list_true(grid)
+    first = np.tile(np.arange(grid.pairs // grid.points) < grid.recipes - 1, grid.points)
     rows = []
     for right in draw_many(grid, most, draws):
         if rule is None:
@@ -94,6 +111,6 @@ def measure_yield(grid: Grid, most: int, draws: int, rule: Rule | None = follow_
             trials, judgments = played.trials, played.judgments
         states = np.array([each.state for each in judgments])
         settled = states == State.SETTLED
-        parts = settled[true], states == State.TOO_CLOSE, states == State.LIMITED
-        rows.append((trials, *(part.mean() for part in parts), (settled & ~true).any()))
+        shares = settled[true].mean(), settled[true & first].mean()
+        rows.append((trials, *shares, (settled & ~true).any()))
     return Yield(*(float(value) for value in np.mean(rows, axis=0)))

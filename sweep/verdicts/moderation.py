@@ -11,8 +11,8 @@ since variances change with the number of labels and texts.
 
 Smyth's own estimates call too much here: there are dozens of comparisons of a few recipes, not
 thousands of genes, and one recipe may vary far more than another. With two or three seeds Holm's
-family-wise error is then 10 to 25 % at a level of 5 %. So each choice errs on the side of borrowing
-less:
+family-wise error is then several times its level (``tests/verdicts/test_grid_rates.py``). So each
+choice errs on the side of borrowing less:
 
 - d0 comes from the spread of the log variances plus one standard error of that spread. (B. Phipson
   et al., "Robust hyperparameter estimation protects against hypervariable genes", Annals of Applied

@@ -14,13 +14,19 @@ from analysis.page.sentences import (
     describe_baselines,
     describe_best,
     describe_caption,
+    describe_fresh,
+    describe_limits,
+    describe_looks,
+    describe_moderation,
     describe_pairs,
     describe_remedy,
     describe_scope,
+    describe_states,
     describe_test,
 )
 from analysis.stats.answers import Verdicts, count_verdicts
 from analysis.stats.scope import MoreSeeds, Scope, find_scope, suggest_seeds
+from sweep.verdicts import ONE_LOOK, SCHEDULE, list_looks
 
 ONE, MIXED = Scope(3, 3, 0, 0), Scope(4, 1, 2, 3)
 FEW, MANY = Scope(3, 0, 3, 3), Scope(3, 0, 5, 8)
@@ -303,3 +309,43 @@ def test_before_the_first_result_nobody_knows_how_long(run: Run) -> None:
 def test_a_run_that_plans_five_seeds_is_offered_no_more(run: Run) -> None:
     plan = pd.concat([run.plan.assign(seed=seed) for seed in range(5)])
     assert suggest_seeds(replace(run, plan=plan)) is None
+
+
+def test_open_pairs_of_a_run_that_gives_out_seeds_need_larger_limits() -> None:
+    pairs = pd.DataFrame({"state": ["open", "settled", "open", "open"], "seeds": [3, 3, 1, 2]})
+    assert describe_limits(pairs).startswith("2 pairs are open: --resume with a larger repeat.most")
+    assert describe_limits(pairs.head(2)).startswith("One pair is open")
+    assert describe_limits(pairs[1:3]) == ""
+
+
+def test_states_are_told_of_pairs_that_are_too_close_to_call() -> None:
+    states = ["too close to matter", "limited by texts", "open", "open", "settled"]
+    verdicts = ["too close to call"] * 4 + ["A better"]
+    pairs = pd.DataFrame({"state": states, "verdict": verdicts, "seeds": 3})
+    assert describe_states(pairs, 0.015) == (
+        "Of the pairs that are too close to call, the seeds leave no more than 1.5 points on these "
+        "texts to 1; test texts, not seeds, are too few for 1; more seeds may settle 2."
+    )
+    assert describe_states(pairs.tail(1), 0.01) == ""
+
+
+def test_looks_are_named_if_there_was_more_than_one() -> None:
+    pairs = pd.DataFrame({"seeds": [2, 6]})
+    assert describe_looks(SCHEDULE, pairs).startswith("Pairs were tested after 2, 3 and 5 seeds,")
+    assert describe_looks(list_looks([2, 6]), pairs).startswith("Pairs were tested after 2 and 6")
+    assert describe_looks(ONE_LOOK, pairs) == describe_looks(SCHEDULE, pairs.head(0)) == ""
+
+
+def test_moderation_is_told_where_pairs_can_borrow() -> None:
+    pairs = pd.DataFrame({"model_a": list("aab"), "model_b": list("bcc"), "seeds": 3})
+    pairs = pairs.assign(n_labels=2, n_samples=800)
+    assert describe_moderation(pairs) == ""
+    more = pd.concat([pairs, pairs.assign(n_samples=1600)])
+    assert "moderated by those of all pairs" in describe_moderation(more)
+    assert describe_moderation(more.assign(seeds=1)) == ""
+
+
+def test_fresh_seeds_are_told_and_pairs_that_have_none() -> None:
+    pairs = pd.DataFrame({"fresh": [True, False, True]})
+    assert describe_fresh(pairs).endswith("1 of 3 pairs have no two such seeds yet.")
+    assert describe_fresh(pairs.assign(fresh=False)) == ""
