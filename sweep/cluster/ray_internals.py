@@ -1,4 +1,4 @@
-"""All uses of Ray's private names (2.60): to be reviewed with each new release of Ray."""
+"""All uses of Ray's private names (2.54 to 2.60): to be reviewed with each new release of Ray."""
 
 import signal
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,10 @@ from ray.tune.schedulers import ASHAScheduler
 
 def find_default_folder() -> Path:
     """Return the folder in which Ray keeps its sessions by default."""
-    return Path(ray._common.utils.get_default_ray_temp_dir())
+    utils = ray._common.utils
+    newest = getattr(utils, "get_default_ray_temp_dir", None)
+    # The name of Ray 2.54.
+    return Path(newest() if newest else utils.get_ray_temp_dir())
 
 
 def find_head(address: str) -> str | None:

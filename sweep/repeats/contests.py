@@ -47,18 +47,20 @@ def collect_rights(
     return rights
 
 
-def pair_rivals(point: Point, rights: Mapping[str, Rights], tuned_seed: int) -> list[Contest]:
-    """Return a contest for every two rivals of ``rights``: over the further seeds that both have,
-    or over ``tuned_seed``, for which the candidates were chosen, if they share fewer than two."""
+def pair_rivals(
+    point: Point, rivals: Iterable[str], rights: Mapping[str, Rights], tuned_seed: int
+) -> list[Contest]:
+    """Return a contest for every two of ``rivals``: over the further seeds that both have, or over
+    ``tuned_seed``, for which the candidates were chosen, if they share fewer than two. One without
+    any result is part of the family, too."""
     contests = []
-    for a, b in combinations(sorted(rights), 2):
-        shared = sorted(rights[a].keys() & rights[b].keys())
+    for a, b in combinations(sorted(rivals), 2):
+        shared = sorted(rights.get(a, {}).keys() & rights.get(b, {}).keys())
         seeds = [seed for seed in shared if seed != tuned_seed]
         if len(seeds) < 2:
             seeds = [seed for seed in shared if seed == tuned_seed]
         rows = [rights[a][seed].astype(float) - rights[b][seed] for seed in seeds]
-        if rows:
-            contests.append(Contest(*point, a, b, np.array(rows)))
+        contests.append(Contest(*point, a, b, np.array(rows) if rows else np.empty((0, 0))))
     return contests
 
 

@@ -160,7 +160,9 @@ class RepeatSchedule:
         rights = {point: self._collect(point) for point in self._points}
         contests: list[Contest] = []
         for point, own in rights.items():
-            contests += pair_rivals(point, own, self._tuned_seed(point))
+            models = [self._cells[cell][0].cell.model for cell in self._points[point]]
+            rivals = [*models, *self._baselines]
+            contests += pair_rivals(point, rivals, own, self._tuned_seed(point))
         self.judgments = judge_contests(contests, SCHEDULE, self._smallest)
         self._leaders = {
             point: find_leader(own, self._tuned_seed(point)) for point, own in rights.items() if own

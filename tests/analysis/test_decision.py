@@ -496,7 +496,7 @@ def build(rows: list[dict[str, Any]], *pairs: tuple[Any, ...], sizes: Any = ()) 
     """Decide on choices with ``rows``; ``pairs`` are (samples, A, B, A minus B, verdict)."""
     choices = pd.DataFrame([make_row(**row) for row in rows])
     table = [
-        (4, n, a, b, 1, 300, 0, 0, d, d - 0.03, d + 0.03, 0.5, 0.5, verdict)
+        (4, n, a, b, 1, 0, 300, 0, 0, d, d - 0.03, d + 0.03, 0.5, 0.5, verdict, "open")
         for n, a, b, d, verdict in pairs
     ]
     frame = pd.DataFrame(table, columns=PAIR_COLUMNS)
