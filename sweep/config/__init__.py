@@ -10,7 +10,7 @@ torch, transformers, peft or ray.
 
 from sweep.config.costs import CostConfig, ServingConfig
 from sweep.config.data import DataConfig
-from sweep.config.loader import dump_config, load_config
+from sweep.config.loader import build_config, dump_config, load_config
 from sweep.config.repeats import RepeatConfig, VerdictConfig, parse_duration
 from sweep.config.schema import (
     AshaConfig,
@@ -66,6 +66,7 @@ __all__ = [
     "TuneOverrides",
     "VerdictConfig",
     "WandbConfig",
+    "build_config",
     "check_name",
     "check_path",
     "copy_shipped",

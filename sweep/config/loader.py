@@ -1,7 +1,7 @@
 """Loads and dumps a configuration: YAML, dotted overrides, and errors as sentences."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(error)}") from None
+
+
+def build_config(tree: Mapping[str, Any]) -> Config:
+    """Return the configuration with the keys of ``tree``; raise ConfigError that names the key and
+    the remedy."""
+    try:
+        return Config.model_validate(dict(tree))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
 
 
 def dump_config(config: Config) -> str:

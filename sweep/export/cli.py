@@ -100,21 +100,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     settle_home(options.out.parent)
-    out = options.out.resolve()
-    partial = check_target(out)
-    folder = options.run.absolute()
-    winner = find_winner(folder, options.cell)
-    # Where all weights were trained, they are exported, and there is no adapter to merge.
-    complete = options.merge or winner.spec.model.method == "full"
-    if options.push:
-        check_push(options.push, winner.spec, complete)
-    rescored = write_folder(winner, folder, partial, Shape(out.name, complete))
-    rename_finished(partial, out)
-    print(format_summary(winner, rescored))
+    out, summary = export_folder(
+        options.run, options.out, options.cell, options.merge, options.push
+    )
+    print(summary)
     if options.push:
         print(push_folder(out, options.push))
     print(out)
     return 0
+
+
+def export_folder(
+    run: Path, out: Path, cell: str | None, merge: bool, push: str | None = None
+) -> tuple[Path, str]:
+    """Export the best trial of a cell (None: of the best cell of the run) to the new folder
+    ``out``; return the folder and how it scored. ``push`` is a repository that it must suit."""
+    out, folder = out.resolve(), run.absolute()
+    partial = check_target(out)
+    winner = find_winner(folder, cell)
+    # Where all weights were trained, they are exported, and there is no adapter to merge.
+    complete = merge or winner.spec.model.method == "full"
+    if push:
+        check_push(push, winner.spec, complete)
+    rescored = write_folder(winner, folder, partial, Shape(out.name, complete))
+    rename_finished(partial, out)
+    return out, format_summary(winner, rescored)
 
 
 def write_folder(winner: Winner, run_folder: Path, target: Path, shape: Shape) -> Rescored:

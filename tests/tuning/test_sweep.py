@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from ray_runs import ONE_WORKER, kill_and_resume, start_nodes
+from rich.console import Console
 
+from sweep import api
 from sweep.run import main
 from sweep.storage.journal import Journal, read_events
 
@@ -155,6 +157,39 @@ def test_the_same_command_again_is_done_at_once(
     added = [e["event"] for e in read_events(run)][len(before) :]
     assert set(added) == {"opened", "closed"}
     assert capsys.readouterr().out.splitlines()[-1] == str(run / "report.html")
+
+
+def test_the_python_interface_does_what_the_commands_do(
+    run: Path, out: Path, config: Path, address: str, tmp_path: Path
+) -> None:
+    study = api.load_study(config)
+    assert api.build_study(study.model_dump(mode="json")) == study
+    planned = api.plan_study(study, out, address)
+    assert planned.plan is not None and not planned.errors
+    assert planned.done >= {spec.trial_id for spec in planned.plan.trials}
+    finished = api.run_study(planned, console=Console(quiet=True))
+    assert (finished.folder, finished.exit_code, finished.missing) == (run, 0, ())
+    assert finished.report == api.write_report(run) == run / "report.html"
+    frames = api.read_run(run)
+    assert set(frames.results["trial_id"]) == {row["trial_id"] for row in rows(run)} | {
+        row["trial_id"] for row in baseline_rows(run)
+    }
+    classifier = api.load_classifier(api.export_winner(run, tmp_path / "winner", merge=True))
+    assert classifier.predict(["a text", "another"]).shape == (2, len(classifier.labels))
+
+
+def test_the_python_interface_raises_what_the_commands_say(
+    run: Path, out: Path, config: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(api.SweepError, match=r"grid\.models\.0\.path: .*no such"):
+        study = api.load_study(config, ["grid.models.0.path=./nowhere", "name=new"])
+        api.run_study(api.plan_study(study, tmp_path))
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(api.SweepError, match=r"grid\.n_labels"):
+        api.build_study({"grid": {"models": [{"name": "a", "path": "tiny:llama"}]}})
+    other = api.plan_study(api.load_study(config, ["train.batch_size=8"]), out)
+    with pytest.raises(api.SweepError, match="holds a run of another study"):
+        api.run_study(other)
 
 
 def test_a_run_of_another_study_is_not_continued_by_itself(
