@@ -181,7 +181,7 @@ def test_the_python_interface_does_what_the_commands_do(
 def test_the_python_interface_raises_what_the_commands_say(
     run: Path, out: Path, config: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(api.SweepError, match=r"grid\.models\.0\.path: .*no such"):
+    with pytest.raises(api.SweepError, match="nowhere does not exist"):
         study = api.load_study(config, ["grid.models.0.path=./nowhere", "name=new"])
         api.run_study(api.plan_study(study, tmp_path))
     assert not (tmp_path / "new").exists()
