@@ -133,10 +133,11 @@ def _run(options: argparse.Namespace, config: Config) -> int:
         preflight.findings.append(Finding("note", "--name", f"{folder.absolute()}: {obstacle}"))
     expected = [*plan.trials, *(spec for spec, _ in repeats)] if plan else []
     orphans = describe_orphaned_trials(expected, record) if plan else []
-    if options.auto_resume and orphans and not options.dry_run:
+    foreign = _describe_foreign(plan, record) if options.auto_resume and plan else []
+    if foreign and not options.dry_run:
         raise RunFolderError(
             f"{folder.absolute()}: holds a run of another study, or of data or models that have "
-            f"changed since ({orphans[0].partition(';')[0]}); choose another --name, or take the "
+            f"changed since ({foreign[0].partition(';')[0]}); choose another --name, or take the "
             "change over with --resume"
         )
     if options.dry_run:
@@ -145,6 +146,18 @@ def _run(options: argparse.Namespace, config: Config) -> int:
     if plan is None or inputs.subsets is None or preflight.errors():
         raise SweepError(preflight.errors()[0].sentence)
     return _train(config, plan, inputs.subsets, preflight, orphans, options)
+
+
+def _describe_foreign(plan: Plan, record: RunRecord) -> list[str]:
+    """Return lines that name the trials of the record's newest plan that ``plan`` lacks; none if
+    there are none. Repeats of trials in ``plan`` are of the same study, wanted or not."""
+    ids = {spec.trial_id for spec in plan.trials}
+    known = [
+        trial.spec
+        for trial_id, trial in record.trials.items()
+        if not record.is_planned(trial_id) or trial.repeat_of in ids
+    ]
+    return describe_orphaned_trials([*known, *plan.trials], record)
 
 
 def _attach(options: argparse.Namespace) -> int:
