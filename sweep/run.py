@@ -303,20 +303,20 @@ def _close(
     missing = [cell for cell in plan.cells if cell.cell_id not in best]
     report = write_report(setup.folder)
     schedule = RepeatSchedule(setup.config, plan, setup.subsets, record)
-    if not unfinished:
-        schedule.take_due()
+    # An interrupt may have come before what the last results made due was planned.
+    left = len(unfinished) or len(schedule.take_due())
     for sentence in summarize_repeats(schedule, record, resume):
         print(sentence)
-    if unfinished:
-        left = "1 trial is" if len(unfinished) == 1 else f"{len(unfinished)} trials are"
-        print(f"interrupted: {left} left; continue with: {resume}")
+    if left:
+        trials = "1 trial is" if left == 1 else f"{left} trials are"
+        print(f"interrupted: {trials} left; continue with: {resume}")
     elif missing:
         print(f"{len(missing)} of {len(plan.cells)} cells have no result; the report says why")
     entire = extend_plan(plan, [spec for spec, _ in schedule.known])
     if failures := summarize_failures(record, entire, f"{resume} --retry-failed"):
         print(failures)
     print(report)
-    if unfinished:
+    if left:
         return INTERRUPTED
     return 1 if missing else 0
 

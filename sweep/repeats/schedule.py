@@ -147,7 +147,7 @@ class RepeatSchedule:
         ready, self.waits_for_baselines = [], False
         for point in self._points:
             if self._has_ended(point):
-                specs = self._list_given(point)
+                specs = self._list_awaited(point)
                 complete = all(
                     (name, spec.data_fingerprint) in known
                     for spec in specs
@@ -180,6 +180,12 @@ class RepeatSchedule:
             return False
         ended = (self._record.trials[spec.trial_id].ended for spec in self._list_given(point))
         return None not in ended
+
+    def _list_awaited(self, point: Point) -> list[TrialSpec]:
+        """Return the trials whose baselines a look needs: the repeats or, where baselines are a
+        single contender's only rivals, the tuned trial."""
+        tuned = [spec for cell in self._points[point] if (spec := self._tuned[cell])]
+        return self._list_given(point) or (tuned if len(tuned) == 1 else [])
 
     def _list_given(self, point: Point) -> list[TrialSpec]:
         return [spec for cell in self._points[point] for spec in self._given[cell]]
