@@ -107,6 +107,9 @@ class PlannedStudy:
     """Ids of the trials that an earlier run in ``folder`` has results of."""
     orphans: tuple[str, ...] = ()
     """Lines about trials in ``folder`` that no longer belong to the plan; none if all do."""
+    foreign: tuple[str, ...] = ()
+    """Of these, lines about trials that did when the run last started: it is another study's, or
+    its data or models have changed."""
     address: str | None = None
     retry_failed: bool = False
 
@@ -163,9 +166,22 @@ def plan_study(
         preflight,
         done,
         tuple(orphans),
+        tuple(_describe_foreign(plan, record) if plan else ()),
         address,
         retry_failed,
     )
+
+
+def _describe_foreign(plan: Plan, record: RunRecord) -> list[str]:
+    """Return lines that name the trials of the record's newest plan that ``plan`` lacks; none if
+    there are none. Repeats of trials in ``plan`` are of the same study, wanted or not."""
+    ids = {spec.trial_id for spec in plan.trials}
+    known = [
+        trial.spec
+        for trial_id, trial in record.trials.items()
+        if not record.is_planned(trial_id) or trial.repeat_of in ids
+    ]
+    return describe_orphaned_trials([*known, *plan.trials], record)
 
 
 def note_obstacle(planned: PlannedStudy) -> None:
@@ -249,10 +265,10 @@ def run_study(
     config, plan = planned.config, planned.plan
     if resume is None:
         resume = holds_run(planned.folder)
-        if resume and planned.orphans:
+        if resume and planned.foreign:
             raise RunFolderError(
                 f"{planned.folder.absolute()}: holds a run of another study, or of data or models "
-                f"that have changed since ({planned.orphans[0].partition(';')[0]}); choose another "
+                f"that have changed since ({planned.foreign[0].partition(';')[0]}); choose another "
                 "--name, or take the change over with --resume"
             )
     if plan is None or planned.subsets is None or planned.errors:
@@ -312,8 +328,8 @@ def _finish(setup: RunSetup, record: RunRecord, resume: str, report: Path) -> Fi
     best = choose_planned(record)
     missing = tuple(cell for cell in plan.cells if cell.cell_id not in best)
     schedule = RepeatSchedule(setup.config, plan, setup.subsets, record)
-    if not unfinished:
-        schedule.take_due()
+    # An interrupt may have come before what the last results made due was planned.
+    unfinished = unfinished or len(schedule.take_due())
     sentences = list(summarize_repeats(schedule, record, resume))
     if unfinished:
         left = "1 trial is" if unfinished == 1 else f"{unfinished} trials are"

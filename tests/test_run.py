@@ -5,12 +5,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sweep.api import _describe_foreign
 from sweep.config import load_config
+from sweep.data import Subsets
+from sweep.plan import Plan, build_repeat
 from sweep.run import main
+from sweep.storage.record import RunRecord, apply
 from sweep.storage.run_folder import open_run_folder, save_config
 
 WriteConfig = Callable[..., Path]
@@ -120,3 +125,17 @@ def test_help_names_the_exit_codes_and_examples(capsys: pytest.CaptureFixture[st
     text = capsys.readouterr().out
     assert "130 interrupted" in text
     assert "python -m sweep.run --name quickstart --resume" in text
+
+
+def test_changes_that_were_taken_over_and_repeats_are_no_other_study(
+    plan: Plan, record: RunRecord, subsets: Subsets
+) -> None:
+    tuned = plan.trials[0]
+    repeat = {"trial": build_repeat(tuned, 1, subsets), "repeat_of": tuned.trial_id}
+    apply(record, {"event": "planned", "time": 1.0, **repeat})  # type: ignore[typeddict-item]
+    assert _describe_foreign(plan, record) == []
+    fewer = replace(plan, trials=plan.trials[2:])
+    assert "3 trials of this run no longer belong" in _describe_foreign(fewer, record)[0]
+    ids = [spec.trial_id for spec in fewer.trials]
+    apply(record, {"event": "replanned", "time": 2.0, "trials": ids})
+    assert _describe_foreign(fewer, record) == []

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 import pandas as pd
@@ -50,8 +51,9 @@ def find_scope(pairs: pd.DataFrame) -> Scope:
 
 
 def suggest_seeds(run: Run) -> MoreSeeds | None:
-    """Return what trains each cell's winner again with ENOUGH_SEEDS fresh seeds; None if the run
-    has as many seeds, fresh or tuned, or gives them out itself."""
+    """Return what trains each cell's winner again with ENOUGH_SEEDS fresh seeds or, if the grid
+    has several seeds, adds seeds to it up to that number; None if the run has as many seeds, fresh
+    or tuned, or gives them out itself."""
     asked = {str(event.get("repeat_seeds") or 0) for event in run.opened[-1:]}
     repeats = run.plan["repeat_of"].notna()
     known = [int(run.plan.loc[rows, "seed"].nunique()) for rows in (repeats, ~repeats)]
@@ -59,8 +61,16 @@ def suggest_seeds(run: Run) -> MoreSeeds | None:
     if "auto" in asked or max(known) >= ENOUGH_SEEDS:
         return None
     words = ["python", "-m", "sweep.run", "--name", run.name, *_name_parent(run.folder), "--resume"]
-    command = f"{shlex.join(words)} --set repeat.seeds={ENOUGH_SEEDS}"
-    return MoreSeeds(command, added, _foresee(run, added))
+    tuned = sorted(int(seed) for seed in run.plan.loc[~repeats, "seed"].unique())
+    if len(tuned) < 2:
+        command = f"{shlex.join(words)} --set repeat.seeds={ENOUGH_SEEDS}"
+        return MoreSeeds(command, added, _foresee(run, added))
+    # Repeats are for grids with a single seed.
+    added = ENOUGH_SEEDS - len(tuned)
+    free = (seed for seed in count() if seed not in tuned)
+    seeds = ",".join(map(str, [*tuned, *islice(free, added)]))
+    command = shlex.join([*words, "--set", f"grid.seeds=[{seeds}]"])
+    return MoreSeeds(command, added, _foresee_tuning(run, added / len(tuned)))
 
 
 def _name_parent(folder: Path) -> list[str]:
@@ -71,8 +81,7 @@ def _name_parent(folder: Path) -> list[str]:
 def _foresee(run: Run, times: int) -> float | None:
     """Return how many seconds training each planned cell's best trial ``times`` again takes, at the
     pace of the trials that ended."""
-    pairs = zip(run.opened, run.ended, strict=True)
-    elapsed = sum(max(0.0, end - event["time"]) for event, end in pairs)
+    elapsed = _measure_elapsed(run)
     trials = run.results[run.results["kind"].eq("model")]
     best = trials[trials["best_of_cell"].eq(True)].drop_duplicates(AXES)
     spent = float(trials["wall_seconds"].sum())
@@ -80,3 +89,14 @@ def _foresee(run: Run, times: int) -> float | None:
         return None
     cells = len(run.plan[AXES].drop_duplicates())
     return float(elapsed * times * best["wall_seconds"].sum() / spent * cells / len(best))
+
+
+def _foresee_tuning(run: Run, times: float) -> float | None:
+    """Return the same for training all planned trials ``times`` again."""
+    elapsed, ended = _measure_elapsed(run), int(run.results["kind"].eq("model").sum())
+    return elapsed * times * len(run.plan) / ended if elapsed and ended else None
+
+
+def _measure_elapsed(run: Run) -> float:
+    pairs = zip(run.opened, run.ended, strict=True)
+    return float(sum(max(0.0, end - event["time"]) for event, end in pairs))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sweep.data.columns import choose_text_columns
+from sweep.data.columns import check_first_lines, choose_text_columns
 from sweep.data.files.readers import read_table
 from sweep.data.rows import join_texts
 from sweep.errors import DataError
@@ -28,6 +28,8 @@ def read_texts(
     table = read_table(path)
     if columns is None and usual and set(usual) <= set(table.columns):
         columns = usual
+    if columns is None:
+        check_first_lines(table, None)
     names = choose_text_columns(table, columns)
     texts = []
     for number, values in enumerate(zip(*(table.columns[name] for name in names), strict=True)):

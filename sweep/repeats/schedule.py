@@ -14,7 +14,8 @@ from sweep.repeats.contests import (
     find_leader,
     pair_rivals,
 )
-from sweep.storage.record import Key, RunRecord, rank_trial
+from sweep.storage.events import TrialStatus
+from sweep.storage.record import Key, RunRecord, TrialRecord, rank_trial
 from sweep.verdicts import SCHEDULE, Contest, Judgment, State, judge_contests, next_look
 
 # A baseline that needs no comparison: it ignores the text.
@@ -112,14 +113,15 @@ class RepeatSchedule:
             self._adopt(cell, tuned)
 
     def _adopt(self, cell: str, tuned: TrialSpec) -> None:
-        """Take over the repeats that the record knows: those that ended, and those that the
-        configuration still wants."""
+        """Take over the repeats that the record knows: those that ended by themselves (one that
+        an earlier grid had may have been stopped), and those that the configuration still wants.
+        """
         given = self._given[cell]
         while True:
             spec = self._build(tuned, len(given) + 1)
             trial = self._record.trials.get(spec.trial_id)
             wanted = trial and trial.repeat_of and len(given) < self._repeat.most_seeds
-            if trial is None or not (trial.ended or wanted):
+            if trial is None or not (_ended_itself(trial) or wanted):
                 return
             given.append(spec)
             self._adopted.append(Repeat(spec, tuned))
@@ -145,7 +147,7 @@ class RepeatSchedule:
         ready, self.waits_for_baselines = [], False
         for point in self._points:
             if self._has_ended(point):
-                specs = self._list_given(point)
+                specs = self._list_awaited(point)
                 complete = all(
                     (name, spec.data_fingerprint) in known
                     for spec in specs
@@ -178,6 +180,12 @@ class RepeatSchedule:
             return False
         ended = (self._record.trials[spec.trial_id].ended for spec in self._list_given(point))
         return None not in ended
+
+    def _list_awaited(self, point: Point) -> list[TrialSpec]:
+        """Return the trials whose baselines a look needs: the repeats or, where baselines are a
+        single contender's only rivals, the tuned trial."""
+        tuned = [spec for cell in self._points[point] if (spec := self._tuned[cell])]
+        return self._list_given(point) or (tuned if len(tuned) == 1 else [])
 
     def _list_given(self, point: Point) -> list[TrialSpec]:
         return [spec for cell in self._points[point] for spec in self._given[cell]]
@@ -262,3 +270,7 @@ class RepeatSchedule:
         trial = self._record.trials.get(spec.trial_id)
         ended = trial.ended if trial else None
         return (ended.get("wall_seconds") or 0.0) if ended else 0.0
+
+
+def _ended_itself(trial: TrialRecord) -> bool:
+    return trial.ended is not None and trial.ended["status"] != TrialStatus.STOPPED

@@ -19,11 +19,13 @@ WORDS = {
 def summarize_repeats(schedule: RepeatSchedule, record: RunRecord, command: str) -> Iterator[str]:
     """Yield the sentences that end a run: how many repeats there were, what they settled, and what
     the budget left out. ``command`` resumes the run."""
-    trials = [record.trials[spec.trial_id] for spec, _ in schedule.known]
+    # Those that have just become due are not in the record.
+    known = [each for each in schedule.known if each.spec.trial_id in record.trials]
+    trials = [record.trials[spec.trial_id] for spec, _ in known]
     ended = [trial.ended for trial in trials if trial.ended]
     if ended:
         seconds = sum(event.get("wall_seconds") or 0.0 for event in ended)
-        cells = Counter(of.trial_id for _, of in schedule.known)
+        cells = Counter(of.trial_id for _, of in known)
         few, many = min(cells.values()), max(cells.values())
         seeds = f"{few}" if few == many else f"{few} to {many}"
         yield (

@@ -99,6 +99,10 @@ def run_plan(
                 allocation = choose_allocation(setup, spec, notify)
                 baselines.start()
                 display.start()
+            if schedule.waits_for_baselines and not waiting:
+                # Nothing trains until they say what to repeat.
+                baselines.finish()
+                waiting = repeats.refill()
             if waiting and allocation:
                 callbacks = [display, baselines, *trackers]
                 trainable = build_trainable(setup, allocation)

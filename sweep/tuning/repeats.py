@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from sweep.cluster.ray_internals import InterruptWatch
 from sweep.plan import TrialSpec
 from sweep.repeats import Repeat, RepeatSchedule
+from sweep.storage.events import TrialStatus
 from sweep.storage.record import RunRecord
 from sweep.tuning.baselines import BaselineTasks
 from sweep.tuning.recorder import Recorder
@@ -38,6 +39,12 @@ class RepeatFeed:
     def _is_left(self, repeat: Repeat) -> bool:
         return repeat.spec.trial_id not in self._record.done()
 
+    def _was_stopped(self, spec: TrialSpec) -> bool:
+        """Return whether ASHA stopped the trial when an earlier grid had its seed."""
+        known = self._record.trials.get(spec.trial_id)
+        ended = known.ended if known else None
+        return ended is not None and ended["status"] == TrialStatus.STOPPED
+
     @property
     def _record(self) -> RunRecord:
         return self._recorder.record
@@ -47,7 +54,9 @@ class RepeatFeed:
         due = self._schedule.take_due()
         if due:
             events = (("planned", {"trial": spec, "repeat_of": of.trial_id}) for spec, of in due)
-            self._recorder.write_many(events)
+            stopped = [spec.trial_id for spec, _ in due if self._was_stopped(spec)]
+            reopened = (("reopened", {"trial_id": trial_id}) for trial_id in stopped)
+            self._recorder.write_many([*events, *reopened])
             trials = [spec for spec, _ in due]
             self._baselines.extend(trials)
             self._show(trials)

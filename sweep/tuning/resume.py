@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sweep.plan import Plan
+from sweep.plan import Plan, extend_plan
 from sweep.storage.failed_baselines import list_failed
 from sweep.storage.record import RunRecord
 from sweep.tuning.baselines import list_replaced
@@ -12,14 +12,16 @@ from sweep.tuning.scheduler import CellASHA
 
 def reopen_failed(plan: Plan, recorder: Recorder, baselines: Sequence[str]) -> None:
     """Record that the plan's failed trials, their failed repeats, and failed ones among
-    ``baselines`` run again."""
+    ``baselines`` on the subsets of both run again."""
     ids, trials = {spec.trial_id for spec in plan.trials}, recorder.record.trials
     failed = [
         trial_id
         for trial_id, trial in trials.items()
         if (trial_id in ids or trial.repeat_of in ids) and trial.has_failed()
     ]
-    failed += [event["trial_id"] for event in list_failed(recorder.record, plan, baselines)]
+    repeats = [trial.spec for trial in trials.values() if trial.repeat_of in ids]
+    entire = extend_plan(plan, repeats)
+    failed += [event["trial_id"] for event in list_failed(recorder.record, entire, baselines)]
     recorder.write_many([("reopened", {"trial_id": trial_id}) for trial_id in failed])
 
 

@@ -202,3 +202,9 @@ def test_a_run_with_few_repeats_is_told_how_to_get_more(tmp_path: Path, run: Run
     assert more is not None
     assert more.added == 2
     assert more.command.endswith("--resume --set repeat.seeds=5")
+    several = load_run(write_fake_run(tmp_path / "several", counts=(2,), seeds=(1, 7)))
+    more = suggest_seeds(several)
+    assert more is not None
+    # A grid with several seeds takes no repeats.
+    assert more.added == 3
+    assert more.command.endswith("--resume --set 'grid.seeds=[1,7,0,2,3]'")

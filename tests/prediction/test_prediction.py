@@ -10,9 +10,11 @@ import pytest
 from small_run import TINY_LLAMA, build_run, cell_of, predictions_of, read_test_texts, write_data
 
 from sweep.data import Corpus
+from sweep.errors import DataError
 from sweep.export.cli import main as export
 from sweep.prediction import cli
 from sweep.prediction.cli import main
+from sweep.prediction.texts import load_texts
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +159,29 @@ def test_a_file_without_any_text_is_refused(
     path.write_text('{"text": ""}\n{"text": null}\n')
     assert main([str(model), str(path), "--out", str(tmp_path / "labels.parquet")]) == 2
     assert "no row has a text in text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (
+            b"the food was not as good as it was before\n"
+            b"we came back because of the friendly people there\n",
+            "add a line of column names above it, or",
+        ),
+        (b"text,x\nna\xefve words here,1\n", "convert it to UTF-8 (cp1252 makes that line"),
+        (b'text,x\n"a b c,1\n', "fix it"),
+        ("text\nhello\n".encode("utf-16-le"), "; convert it to UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_gets_a_remedy_of_this_command(
+    tmp_path: Path, data: bytes, remedy: str
+) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_bytes(data)
+    with pytest.raises(DataError) as caught:
+        load_texts(path, None, None)
+    assert remedy in str(caught.value) and "data." not in str(caught.value)
 
 
 def test_columns_are_joined_as_in_training(model: Path, tmp_path: Path) -> None:

@@ -302,3 +302,31 @@ def test_the_last_seed_is_followed_by_the_first(build: Build) -> None:
     world = build(grid=grid, repeat={"seeds": 1})
     world.end_tuned()
     assert {spec.cell.seed for spec, _ in world.schedule().take_due()} == {0}
+
+
+def test_auto_waits_for_the_only_rivals_of_a_single_contender(build: Build) -> None:
+    grid = {"models": [{"name": "good", "path": "tiny:llama"}], "n_labels": [2], "n_samples": [16]}
+    world = build(grid=grid, repeat={"seeds": "auto"}, baselines=["tf-idf"])
+    world.end_tuned()
+    schedule = world.schedule()
+    assert not schedule.take_due() and schedule.waits_for_baselines
+    world.end_baselines()
+    assert len(schedule.take_due()) == 2
+
+
+def test_a_trial_that_was_stopped_in_an_earlier_grid_is_no_repeat_yet(build: Build) -> None:
+    world = build(repeat={"seeds": 2})
+    world.end_tuned()
+    due = world.plan_due(world.schedule())
+    for spec in due:
+        world.apply("planned", trial=spec)
+        world.end(spec, "stopped" if spec.cell.seed == 1 else "finished")
+    assert [spec for spec, _ in world.schedule().take_due()] == due
+
+
+def test_the_summary_leaves_out_what_was_never_planned(build: Build) -> None:
+    world = build(repeat={"seeds": 1})
+    world.end_tuned()
+    schedule = world.schedule()
+    assert schedule.take_due()
+    assert list(summarize_repeats(schedule, world.record, "resume")) == []

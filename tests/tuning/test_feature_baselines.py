@@ -17,7 +17,7 @@ from ray_runs import ONE_WORKER
 from analysis.load import load_run
 from sweep.config import ResourcesConfig
 from sweep.data import Subsets
-from sweep.plan import FeaturesRef, ModelRef, Plan
+from sweep.plan import FeaturesRef, ModelRef, Plan, build_repeat, extend_plan
 from sweep.run import main
 from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, apply, replay
@@ -120,6 +120,20 @@ def test_failed_ones_are_retried_when_told_to(planned: Plan, tmp_path: Path) -> 
     with Journal(tmp_path) as journal:
         reopen_failed(planned, Recorder(journal, record, CellASHA(3, 1, 2)), NAMES)
     assert Counter(find_missing(planned, record, NAMES, tmp_path)) == dict.fromkeys(NAMES, 4)
+
+
+def test_failed_ones_on_the_seeds_of_repeats_are_retried_too(
+    planned: Plan, subsets: Subsets, tmp_path: Path
+) -> None:
+    tuned = planned.trials[0]
+    repeat = build_repeat(tuned, 1, subsets)
+    entire = extend_plan(planned, [repeat])
+    record = build_record(entire, status="failed", error="odd")
+    event = {"event": "planned", "time": 1.0, "trial": repeat, "repeat_of": tuned.trial_id}
+    apply(record, event)  # type: ignore[arg-type]
+    with Journal(tmp_path) as journal:
+        reopen_failed(planned, Recorder(journal, record, CellASHA(3, 1, 2)), NAMES)
+    assert Counter(find_missing(entire, record, NAMES, tmp_path)) == dict.fromkeys(NAMES, 5)
 
 
 @pytest.mark.parametrize(("share", "threads"), [(0.0, 1), (0.5, 3), (1.0, 6)])

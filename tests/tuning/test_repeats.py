@@ -10,7 +10,7 @@ from ray.tune.experiment import Experiment, Trial
 
 from sweep.config import Config, load_config
 from sweep.data import Subsets
-from sweep.plan import Plan, TrialSpec
+from sweep.plan import Plan, TrialSpec, build_repeat
 from sweep.repeats import Repeat, RepeatSchedule
 from sweep.storage.journal import Journal, read_events
 from sweep.storage.record import RunRecord, replay
@@ -114,6 +114,24 @@ def test_the_search_ends_after_the_last_repeat(
     for trial in repeats:
         session.end(trial)
     assert session.draw() == [] and session.search.is_finished()
+
+
+def test_a_repeat_that_an_earlier_grid_stopped_runs_again(
+    repeated: Config, plan: Plan, subsets: Subsets, journal: Journal
+) -> None:
+    session = Session(repeated, plan, subsets, journal)
+    tuned = session.draw()
+    earlier = build_repeat(plan.trials[0], 1, subsets)
+    session.recorder.write("planned", trial=earlier)
+    session.recorder.write("ended", trial_id=earlier.trial_id, status="stopped")
+    # The trial that it repeats wins by its loss.
+    for trial in tuned:
+        loss = 1.0 if trial.trial_id == plan.trials[0].trial_id else 2.0
+        session.recorder.write(
+            "ended", trial_id=trial.trial_id, status="finished", val_accuracy=0.5, val_loss=loss
+        )
+    assert earlier.trial_id in {trial.trial_id for trial in session.draw()}
+    assert session.record.trials[earlier.trial_id].repeat_of == plan.trials[0].trial_id
 
 
 def test_the_journal_says_what_is_repeated(
