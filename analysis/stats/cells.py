@@ -11,8 +11,8 @@ from analysis.stats.tests import (
     normalize_accuracy,
     split_spread,
     t_interval,
-    wilson_interval,
 )
+from sweep.verdicts.intervals import wilson_interval
 
 AXES = ["model", "n_labels", "n_samples"]
 SPREADS = ["test_spread", "seed_spread", "seed_low", "seed_high"]

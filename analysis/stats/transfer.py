@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pandas as pd
 
-from analysis.stats.tests import t_interval, wilson_interval
+from analysis.stats.tests import t_interval
+from sweep.verdicts.intervals import wilson_interval
 
 # With fewer units that lose or gain, the mean's interval is too narrow.
 FEWEST_LOSSES = 3

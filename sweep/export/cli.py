@@ -23,7 +23,9 @@ from sweep.errors import (
     explain_cause,
     first_line,
 )
-from sweep.export.model_card import Rescored, Shape, build_card, build_record
+from sweep.export.metadata import Shape
+from sweep.export.model_card import Rescored, build_card, build_record
+from sweep.export.origins import find_origins
 from sweep.export.winner import Winner, find_winner, has_hub_base, list_recorded
 from sweep.models.sources import resolve_revision
 from sweep.models.tiny_configs import TINY_PREFIX
@@ -144,7 +146,8 @@ def write_folder(winner: Winner, run_folder: Path, target: Path, shape: Shape) -
     write_weights(winner, run_folder, config.storage.checkpoints, subsets, target, shape)
     rescored = rescore(winner, subsets, target, shape)
     (target / "sweep.json").write_text(build_record(winner, rescored, config.data, shape))
-    card = build_card(winner, rescored, config.data, shape)
+    origins = find_origins(winner.spec, config.data)
+    card = build_card(winner, rescored, config.data, shape, origins)
     (target / "README.md").write_text(card, encoding="utf-8")
     return rescored
 

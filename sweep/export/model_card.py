@@ -1,13 +1,13 @@
 """How an exported folder describes itself: its model card and its sweep.json."""
 
 import json
+import re
 from dataclasses import dataclass
-from typing import Any
-
-import yaml
 
 from sweep.config import DataConfig
-from sweep.export.winner import Winner, has_hub_base
+from sweep.export.metadata import Shape, build_metadata, find_interval
+from sweep.export.origins import Origins
+from sweep.export.winner import Winner
 from sweep.plan import TrialSpec
 
 METRICS = (
@@ -22,6 +22,8 @@ METRICS = (
 )
 ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 SPECIAL = frozenset("\\`*_[]|~:@$")
+# A folder's name that a shell takes as it is.
+PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,6 @@ class Rescored:
     # Test texts whose predicted label differs from the run's.
     changed: int
     versions: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What kind of folder it is: its name, and whether the weights are merged."""
-
-    name: str
-    merged: bool
 
 
 def build_record(winner: Winner, rescored: Rescored, data: DataConfig, shape: Shape) -> str:
@@ -65,17 +59,19 @@ def build_record(winner: Winner, rescored: Rescored, data: DataConfig, shape: Sh
     return json.dumps(tree, indent=2) + "\n"
 
 
-def build_card(winner: Winner, rescored: Rescored, data: DataConfig, shape: Shape) -> str:
+def build_card(
+    winner: Winner, rescored: Rescored, data: DataConfig, shape: Shape, origins: Origins
+) -> str:
     """Return the text of README.md, a model card; strings from data or files are escaped."""
     spec = winner.spec
     title = f"# {escape(spec.model.name)}, fine-tuned to tell {spec.cell.n_labels} labels apart"
     sections = [
-        _front_matter(spec, data, shape) + f"\n{title}\n\n{_introduce(spec, shape)}",
+        build_metadata(winner, data, shape, origins) + f"\n{title}\n\n{_introduce(spec, shape)}",
         "## Numbers\n\n" + _format_numbers(winner, rescored),
         "## Labels\n\n" + "\n".join(f"{i}. {escape(n)}" for i, n in enumerate(spec.cell.labels)),
         "## How to load it\n\n" + _format_code(spec, shape),
         "## Data\n\n" + _describe_data(spec, data),
-        "## License\n\n" + _describe_license(spec),
+        "## License\n\n" + _describe_license(spec, origins),
         "## How it was made\n\n" + _format_settings(winner),
     ]
     return "\n\n".join(sections) + "\n"
@@ -87,20 +83,6 @@ def escape(text: str) -> str:
     return "".join(
         ENTITIES.get(c) or (f"\\{c}" if c in SPECIAL else c) for part in shown for c in part
     )
-
-
-def _front_matter(spec: TrialSpec, data: DataConfig, shape: Shape) -> str:
-    tree: dict[str, Any] = {
-        "library_name": "transformers" if shape.merged else "peft",
-        "pipeline_tag": "text-classification",
-        "tags": ["text-classification", *(["lora"] if spec.candidate.lora else []), "sweep"],
-    }
-    if has_hub_base(spec):
-        tree |= {"base_model": spec.model.path}
-        tree |= {"base_model_relation": "finetune" if shape.merged else "adapter"}
-    if data.source == "hub":
-        tree["datasets"] = [data.path]
-    return f"---\n{yaml.safe_dump(tree, sort_keys=False)}---\n"
 
 
 def _introduce(spec: TrialSpec, shape: Shape) -> str:
@@ -133,11 +115,14 @@ def _format_numbers(winner: Winner, rescored: Rescored) -> str:
         (f"test accuracy of {escape(name)} on the same texts", value, ended["n_test"])
         for name, value in sorted(winner.baselines.items())
     ]
+    low, high = find_interval(winner)
     lines = ["| | value | texts |", "|---|---:|---:|"]
     lines += [f"| {name} | {value:.4f} | {count} |" for name, value, count in rows]
     return (
         "\n".join(lines)
-        + "\n\nThe subsets are balanced: every label has the same number of texts, so "
+        + f"\n\nThe 95 % Wilson interval of the test accuracy is {low:.4f} to {high:.4f}: so far "
+        "could other test texts of this kind move it. Training anew with another seed is not in "
+        "it.\n\nThe subsets are balanced: every label has the same number of texts, so "
         "guessing gives "
         f"{1 / winner.spec.cell.n_labels:.4f}. Validation chose the epoch and the settings; the "
         f"test texts were scored afterwards. This trial is {escape(winner.reason)}.\n\n"
@@ -170,9 +155,13 @@ names["ignore_mismatched_sizes"] = True  # the base model's own head, if it has 
 model = Classifier.from_pretrained(folder, dtype="float32"{remote}, **names)
 classify = pipeline("text-classification", model=model, tokenizer=folder, truncation=True)
 print(classify("a text"))"""
+    folder = shape.name if PLAIN_NAME.fullmatch(shape.name) else "FOLDER"
+    trust = " --trust-remote-code" if spec.model.trust_remote_code else ""
     return (
         f"```python\n{code}\n```\n\nTexts longer than {spec.recipe.max_length} tokens are "
-        "truncated, as in training."
+        "truncated, as in training. A whole file of texts is labeled, with the probability of each "
+        "label, by the program that trained this model (`pip install textsweep`):\n\n```sh\n"
+        f"sweep predict {folder} texts.csv --out labels.parquet{trust}\n```"
     )
 
 
@@ -191,10 +180,12 @@ def _describe_data(spec: TrialSpec, data: DataConfig) -> str:
     )
 
 
-def _describe_license(spec: TrialSpec) -> str:
+def _describe_license(spec: TrialSpec, origins: Origins) -> str:
+    named = origins.license.get("license_name") or origins.license.get("license")
+    which = f" Its card names {escape(named)}." if named else ""
     return (
         f"The license of the base model, {escape(spec.model.path)}, applies to these weights; read "
-        "it before you share them. The data may have terms of their own."
+        f"it before you share them.{which} The data may have terms of their own."
     )
 
 

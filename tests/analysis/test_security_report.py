@@ -22,7 +22,9 @@ from analysis.page.images import write_images
 from analysis.report import write_report
 from analysis.study import build_study
 from sweep.config import DataConfig
-from sweep.export.model_card import Rescored, Shape, build_card
+from sweep.export.metadata import Shape
+from sweep.export.model_card import Rescored, build_card
+from sweep.export.origins import Origins
 from sweep.export.winner import find_winner
 from sweep.storage.prices import Prices
 
@@ -140,7 +142,7 @@ def hostile_card(run: Path, name: str) -> str:
     ended = winner.ended | {"device": name, "dtype": name}
     winner = replace(winner, spec=spec, ended=ended, reason=name, baselines={name: 0.5})
     data = DataConfig(source="hub", path=name)
-    return build_card(winner, Rescored(0.5, 0, {}), data, Shape(name, False))
+    return build_card(winner, Rescored(0.5, 0, {}), data, Shape(name, False), Origins())
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -9,8 +9,8 @@ from analysis.stats.tests import (
     normalize_accuracy,
     split_spread,
     t_interval,
-    wilson_interval,
 )
+from sweep.verdicts.intervals import wilson_interval
 
 # Enough for a standard error of coverage below 0.2 points.
 DRAWS = 20_000

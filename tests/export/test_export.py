@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from peft import AutoPeftModelForSequenceClassification
 from pydantic import TypeAdapter
 from small_run import (
@@ -162,6 +163,9 @@ def test_card_names_numbers_size_data_labels_and_license(
         if row["model"] == "tiny-llama"
     )
     assert f"| test accuracy | {row['test_accuracy']:.4f} | 32 |" in card
+    (accuracy, macro_f1) = ModelCard(card).data.eval_results
+    assert accuracy.metric_value == round(row["test_accuracy"], 4)
+    assert macro_f1.metric_value == round(row["test_macro_f1"], 4)
     for expected in ("license of the base model", str(run.parent / "data"), "0. joy", "3. fear"):
         assert expected in card.replace("\\", "")
 
@@ -204,6 +208,7 @@ def test_hub_base_is_named_by_its_commit(run: Path, tmp_path: Path) -> None:
     commit, hub = "0123456789" * 4, tmp_path / "hub"
     snapshots = hub / "models--me--base" / "snapshots"
     shutil.copytree(run / "models" / "gpt2-v1", snapshots / commit)
+    (snapshots / commit / "README.md").write_text("---\nlicense: mit\n---\n# A base\n")
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     shutil.rmtree(copy / "models")
     text = (copy / "journal.jsonl").read_text().replace('"tiny:gpt2"', '"me/base"')
@@ -216,6 +221,7 @@ def test_hub_base_is_named_by_its_commit(run: Path, tmp_path: Path) -> None:
     assert (config["base_model_name_or_path"], config["revision"]) == ("me/base", commit)
     front = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
     assert (front["base_model"], front["base_model_relation"]) == ("me/base", "adapter")
+    assert front["license"] == "mit"
 
 
 def test_predictions_of_an_older_journal_are_in_the_order_of_the_rows(

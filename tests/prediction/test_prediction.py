@@ -51,6 +51,18 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def test_command_on_the_card_labels_a_file(
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = (model / "README.md").read_text().split("```sh\n")[1].split("\n```")[0]
+    program, command, *arguments = line.split()
+    assert (program, command) == ("sweep", "predict")
+    (tmp_path / "winner").symlink_to(model)
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 0
+    assert len(read(tmp_path / "labels.parquet")) == 1 + 32
+
+
 def test_labels_are_those_of_the_report(
     run: Path, model: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
