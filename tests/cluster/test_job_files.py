@@ -5,10 +5,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ TREE: dict[str, Any] = {
     "serving": {"measure": False},
     "baselines": [],
 }
-COLUMNS = ("status", "epochs", "val_loss", "test_accuracy", "best_of_cell")
+COLUMNS = ("status", "epochs_run", "val_loss", "test_accuracy", "best_of_cell")
 
 # The keys of KubeRay's API (ray.io/v1) and of Kubernetes' pods that the manifest may use.
 RAY_JOB = {
@@ -388,3 +390,56 @@ def test_slurm_job_asks_to_be_told_and_to_come_again() -> None:
     assert "export RAY_AUTH_MODE=token" in lines
     line = next(line.strip() for line in lines if line.strip().startswith("sweep run "))
     parse_command(line.removesuffix(" &").replace("$HEAD:$PORT", "10.0.0.1:20001"))
+
+
+# ---- A Ray cluster that runs ----
+
+
+@pytest.fixture
+def submit(place: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Start a cluster with a dashboard and a token; return a function that runs ``ray job``."""
+    for package in ("aiohttp_cors", "opencensus", "smart_open", "virtualenv", "colorful"):
+        pytest.importorskip(package, reason="ray[default] is not installed")
+    told = make_environment(place, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+    dashboard = "http://127.0.0.1:28265"
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    start = ["--head", "--block", "--node-ip-address=127.0.0.1", "--port=26379", "--num-cpus=2"]
+    start += ["--dashboard-port=28265", "--temp-dir=/tmp/ray-submit"]
+    (place / "study").mkdir()
+    (place / "study" / "my.yaml").write_text(yaml.safe_dump(TREE))
+
+    def call(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = [*ray, "job", words[0], "--address", dashboard, *words[1:]]
+        folder = place / "study"
+        return subprocess.run(
+            command, env=told | variables, cwd=folder, capture_output=True, text=True, check=False
+        )
+
+    with subprocess.Popen(
+        [*ray, "start", *start], env=told, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as head:
+        while call("list").returncode:
+            assert head.poll() is None
+        yield call
+        head.terminate()
+    shutil.rmtree("/tmp/ray-submit")
+
+
+def test_submitted_job_is_stopped_and_submitted_again(
+    place: Path,
+    submit: Callable[..., subprocess.CompletedProcess[str]],
+    whole: dict[str, list[Any]],
+) -> None:
+    out = place / "submitted"
+    words = f"sweep run my.yaml --out {out} --auto-resume --busy wait {shlex.join(ONE_WORKER)}"
+    line = ["--working-dir", ".", "--", *shlex.split(words)]
+    parse_command(words)
+    assert "token" in submit("list", RAY_AUTH_TOKEN="1" * 64).stderr.lower()
+    assert submit("submit", "--submission-id", "one", "--no-wait", *line).returncode == 0
+    journal = out / "job" / "journal.jsonl"
+    while not (journal.is_file() and '"event":"epoch"' in journal.read_text()):
+        time.sleep(0.05)
+    assert submit("stop", "one").returncode == 0
+    again = submit("submit", "--submission-id", "two", *line)
+    assert again.returncode == 0, again.stdout
+    check_rows(out / "job", whole)
