@@ -40,7 +40,7 @@ TREE: dict[str, Any] = {
     "serving": {"measure": False},
     "baselines": [],
 }
-COLUMNS = ("status", "epochs_run", "val_loss", "test_accuracy", "best_of_cell")
+EXACT, NUMBERS = ("status", "epochs_run", "best_of_cell"), ("val_loss", "test_accuracy")
 
 # The keys of KubeRay's API (ray.io/v1) and of Kubernetes' pods that the manifest may use.
 RAY_JOB = {
@@ -64,17 +64,28 @@ TASK = {"name", "workdir", "num_nodes", "resources", "envs", "file_mounts", "set
 RESOURCES = {"accelerators", "cpus", "memory", "disk_size", "use_spot", "job_recovery"}
 
 
-def read_rows(folder: Path) -> dict[str, list[Any]]:
-    """Return what the table says of each trial."""
+Rows = dict[str, tuple[list[Any], Any]]
+
+
+def read_rows(folder: Path) -> Rows:
+    """Return what the table says of each trial: what must be equal, and what nearly so."""
     rows = pq.read_table(folder / "results.parquet").to_pylist()
-    assert all(row["error"] is None for row in rows)
-    return {row["trial_id"]: [row[name] for name in COLUMNS] for row in rows}
+    assert len(rows) == 2 and all(row["error"] is None for row in rows)
+    return {
+        row["trial_id"]: (
+            [row[name] for name in EXACT],
+            pytest.approx([row[name] for name in NUMBERS], rel=1e-5),
+        )
+        for row in rows
+    }
 
 
-def check_rows(folder: Path, whole: dict[str, list[Any]]) -> None:
-    rows = read_rows(folder)
-    assert len(rows) == 2
-    assert rows == {key: pytest.approx(row, rel=1e-5) for key, row in whole.items()}
+def check_rows(folder: Path, whole: Rows) -> None:
+    for row in pq.read_table(folder / "results.parquet").to_pylist():
+        exact, numbers = whole[row["trial_id"]]
+        assert [row[name] for name in EXACT] == exact
+        assert [row[name] for name in NUMBERS] == numbers
+    assert read_rows(folder).keys() == whole.keys()
 
 
 def parse_command(line: str) -> Any:
@@ -292,7 +303,7 @@ def undisturbed(place: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(undisturbed: Path) -> dict[str, list[Any]]:
+def whole(undisturbed: Path) -> Rows:
     return read_rows(undisturbed)
 
 
@@ -310,7 +321,7 @@ def test_sky_task_has_known_keys_and_a_command_that_parses() -> None:
 
 
 def test_sky_task_goes_on_where_the_copy_in_the_bucket_is(
-    place: Path, undisturbed: Path, whole: dict[str, list[Any]]
+    place: Path, undisturbed: Path, whole: Rows
 ) -> None:
     kept = place / "bucket" / "job"
     assert {"report.html", "results.parquet"} <= {path.name for path in kept.iterdir()}
@@ -324,7 +335,7 @@ def test_sky_task_goes_on_where_the_copy_in_the_bucket_is(
 
 
 def test_kubernetes_job_is_killed_and_tried_again(
-    place: Path, job: dict[str, Any], whole: dict[str, list[Any]]
+    place: Path, job: dict[str, Any], whole: Rows
 ) -> None:
     """The driver and all of Ray are lost, as when a head pod goes."""
     words = shlex.split(job["entrypoint"])[2:]
@@ -337,14 +348,14 @@ def test_kubernetes_job_is_killed_and_tried_again(
 class SlurmJob:
     """The batch script, run by bash with stand-ins for Slurm's commands."""
 
-    def __init__(self, place: Path, restarts: int) -> None:
+    def __init__(self, place: Path, **variables: str) -> None:
         self.journal = place / "slurm" / "job" / "journal.jsonl"
         told = make_environment(
             place,
             SLURM_JOB_ID="4711",
             SLURM_JOB_NUM_NODES="2",
             SLURM_CPUS_PER_TASK="1",
-            SLURM_RESTART_COUNT=str(restarts),
+            **variables,
         )
         script = [str(FOLDER / "slurm.sbatch"), str(place / "job.yaml"), "--out", "slurm"]
         self.process = subprocess.Popen(
@@ -364,23 +375,50 @@ class SlurmJob:
         pytest.fail(self.process.communicate()[0])
 
 
-def test_slurm_job_is_told_that_time_is_up_and_goes_on_after_its_requeue(
-    place: Path, whole: dict[str, list[Any]]
-) -> None:
-    first = SlurmJob(place, restarts=0)
-    first.wait_for_epochs(1)
-    first.process.send_signal(signal.SIGUSR1)
-    output, _ = first.process.communicate()
-    assert first.process.returncode == 130, output
+def test_slurm_job_is_told_that_time_is_up_and_comes_again(place: Path) -> None:
+    job = SlurmJob(place)
+    job.wait_for_epochs(1)
+    job.process.send_signal(signal.SIGUSR1)
+    output, _ = job.process.communicate()
+    assert job.process.returncode == 130, output
+    assert "Ray cluster: 2 node(s)" in output
+    assert "continue with: " in output
     log = (place / "slurm.log").read_text()
     assert log.startswith("srun --ntasks=2 ") and log.endswith("\nscontrol requeue 4711\n")
-    again = SlurmJob(place, restarts=1)
-    output, _ = again.process.communicate()
-    assert again.process.returncode == 0, output
-    assert "Ray cluster: 2 node(s)" in output
-    assert (place / "slurm.log").read_text().count("scontrol") == 1
-    check_rows(place / "slurm" / "job", whole)
     assert not Path("/tmp/ray-4711").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "restarts", "code", "requeued"),
+    [("USR1", 0, 130, True), ("USR1", 20, 130, False), ("TERM", 0, 130, False), ("", 0, 1, False)],
+)
+def test_slurm_job_comes_again_only_after_its_time_was_up(
+    place: Path, tmp_path: Path, told: str, restarts: int, code: int, requeued: bool
+) -> None:
+    """With stand-ins for Ray and the driver, too."""
+    scripts = {
+        "ray": 'case "$1" in start) exec sleep 60;; esac',
+        "python3": "exit 0",
+        "sweep": "exit 1"
+        if not told
+        else "trap 'exit 130' TERM; touch driving; while true; do sleep 0.05; done",
+    }
+    for name, text in scripts.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = make_environment(
+        place, SLURM_JOB_ID="4712", SLURM_RESTART_COUNT=str(restarts), SLURM_CPUS_PER_TASK="1"
+    )
+    variables["PATH"] = f"{tmp_path}:{variables['PATH']}"
+    script = ["bash", str(FOLDER / "slurm.sbatch"), "--out", "runs"]
+    with subprocess.Popen(script, cwd=tmp_path, env=variables) as job:
+        while told and not (tmp_path / "driving").exists():
+            assert job.poll() is None
+            time.sleep(0.02)
+        if told:
+            job.send_signal(signal.Signals[f"SIG{told}"])
+        assert job.wait() == code
+    assert ("scontrol requeue 4712" in (tmp_path / "slurm.log").read_text()) == requeued
 
 
 def test_slurm_job_asks_to_be_told_and_to_come_again() -> None:
@@ -428,7 +466,7 @@ def submit(place: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[st
 def test_submitted_job_is_stopped_and_submitted_again(
     place: Path,
     submit: Callable[..., subprocess.CompletedProcess[str]],
-    whole: dict[str, list[Any]],
+    whole: Rows,
 ) -> None:
     out = place / "submitted"
     words = f"sweep run my.yaml --out {out} --auto-resume --busy wait {shlex.join(ONE_WORKER)}"
