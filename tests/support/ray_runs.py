@@ -27,9 +27,11 @@ def start_nodes(count: int) -> Iterator[str]:
     cluster.shutdown()
 
 
-def kill_and_resume(arguments: list[str], folder: Path, epochs: int) -> None:
+def kill_and_resume(
+    arguments: list[str], folder: Path, epochs: int, again: tuple[str, ...] = ("--resume",)
+) -> None:
     """Run a sweep into ``folder``, kill it and its Ray once its journal has that many ``epochs``,
-    and resume it to the end."""
+    and run it to the end by the same command and ``again``."""
     command = [sys.executable, "-m", "sweep.run", *arguments]
     victim = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
@@ -44,4 +46,4 @@ def kill_and_resume(arguments: list[str], folder: Path, epochs: int) -> None:
         except subprocess.TimeoutExpired:
             continue
     assert victim.wait() == -signal.SIGKILL
-    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    subprocess.run([*command, *again], check=True, capture_output=True)
