@@ -25,7 +25,7 @@ LABELS = ("joy", "anger", "love", "fear")
 # cores.
 RAY = (
     ("test_sweep", "test_changed_runs", "test_trackers", "test_security_secrets",
-     "test_environment", "test_security_ray", "test_notebook"),
+     "test_environment", "test_security_ray", "test_notebook", "test_job_files"),
     ("test_faults", "test_packed_sweep", "test_placement", "test_new_workers",
      "test_checkpoint_store", "test_lost_workers", "test_host", "test_streams",
      "test_failed_baselines", "test_feature_baselines", "test_home", "test_search_path",
