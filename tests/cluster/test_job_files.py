@@ -107,6 +107,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scripts = {
         "sweep": f'exec {sys.executable} -m sweep "$@"',
         "python3": f'exec {sys.executable} "$@"',
+        "ray": f'exec {sys.executable} -m ray.scripts.scripts "$@"',
         # Starts each task here, as if every node were this machine, and passes an end on.
         "srun": """\
 echo "srun $*" >>slurm.log
