@@ -174,7 +174,9 @@ def test_image_does_not_run_as_root_and_checks_itself(target: str) -> None:
         if word in ("ENTRYPOINT", "HEALTHCHECK")
     )
     assert entry == ["tini", "--", "sweep"] and check[:2] == ["sweep", "doctor"]
-    assert 'torch "ray[default]"' in stage[-2][1] or "cpu torch" in stage[-2][1]
+    install = stage[-2][1]
+    assert '"ray[default]" /wheels/*.whl' in install
+    assert ("whl/cpu torch" in install) == (target == "cpu")
 
 
 # ---- Kubernetes ----
