@@ -40,6 +40,8 @@ TREE: dict[str, Any] = {
     "serving": {"measure": False},
     "baselines": [],
 }
+# Ports and folders go by it: another run of these tests has another one.
+JOB = str(os.getpid())
 EXACT, NUMBERS = ("status", "epochs_run", "best_of_cell"), ("val_loss", "test_accuracy")
 
 # The keys of KubeRay's API (ray.io/v1) and of Kubernetes' pods that the manifest may use.
@@ -107,6 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scripts = {
         "sweep": f'exec {sys.executable} -m sweep "$@"',
         "python3": f'exec {sys.executable} "$@"',
+        "ray": f'exec {sys.executable} -m ray.scripts.scripts "$@"',
         # Starts each task here, as if every node were this machine, and passes an end on.
         "srun": """\
 echo "srun $*" >>slurm.log
@@ -173,7 +176,9 @@ def test_image_does_not_run_as_root_and_checks_itself(target: str) -> None:
         if word in ("ENTRYPOINT", "HEALTHCHECK")
     )
     assert entry == ["tini", "--", "sweep"] and check[:2] == ["sweep", "doctor"]
-    assert 'torch "ray[default]"' in stage[-2][1] or "cpu torch" in stage[-2][1]
+    install = stage[-2][1]
+    assert '"ray[default]" /wheels/*.whl' in install
+    assert ("whl/cpu torch" in install) == (target == "cpu")
 
 
 # ---- Kubernetes ----
@@ -352,7 +357,7 @@ class SlurmJob:
         self.journal = place / "slurm" / "job" / "journal.jsonl"
         told = make_environment(
             place,
-            SLURM_JOB_ID="4711",
+            SLURM_JOB_ID=JOB,
             SLURM_JOB_NUM_NODES="2",
             SLURM_CPUS_PER_TASK="1",
             **variables,
@@ -384,8 +389,8 @@ def test_slurm_job_is_told_that_time_is_up_and_comes_again(place: Path) -> None:
     assert "Ray cluster: 2 node(s)" in output
     assert "continue with: " in output
     log = (place / "slurm.log").read_text()
-    assert log.startswith("srun --ntasks=2 ") and log.endswith("\nscontrol requeue 4711\n")
-    assert not Path("/tmp/ray-4711").exists()
+    assert log.startswith("srun --ntasks=2 ") and log.endswith(f"\nscontrol requeue {JOB}\n")
+    assert not Path(f"/tmp/ray-{JOB}").exists()
 
 
 @pytest.mark.parametrize(

@@ -166,11 +166,3 @@ def test_stranger_with_a_home_of_root_runs(
     cut = ["--set", "grid.n_labels=[2]", "--set", "grid.n_samples=[16]", *ONE_WORKER]
     answer = run_as_stranger(*arguments, *cut, HOME="/")
     assert (answer.returncode, answer.stderr) == (0, "")
-
-
-def test_doctor_finds_nothing_wrong_with_a_stranger(
-    run_as_stranger: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    answer = run_as_stranger("-m", "sweep", "doctor", "--out", str(tmp_path / "out"), HOME="/")
-    assert (answer.returncode, answer.stderr) == (0, "")
-    assert " error " not in answer.stdout
