@@ -57,7 +57,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
 @pytest.fixture(autouse=True)
 def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     """How fast this machine is matters to no test here, and takes a second to find out."""
-    monkeypatch.setattr("sweep.run.inspect_machine", lambda: None)
+    monkeypatch.setattr("sweep.api.inspect_machine", lambda: None)
 
 
 @pytest.fixture(autouse=True)

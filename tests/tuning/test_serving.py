@@ -226,6 +226,8 @@ def test_interrupt_keeps_what_is_done_and_writes_the_report(
     used: Used, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forget(used.folder, "tf-idf", "bert")
+    # A test that runs Tune by itself leaves Tune's handler in this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(Meter, "measure", lambda *_: signal.raise_signal(signal.SIGINT))
     (used.folder / "report.html").unlink()
     assert main(used.arguments) == 0

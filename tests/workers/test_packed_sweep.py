@@ -85,6 +85,8 @@ def rows(folder: Path, name: str = "results") -> dict[Any, dict[str, Any]]:
 MEASURED = {
     *("train_seconds", "eval_seconds", "wall_seconds", "load_seconds", "peak_memory_bytes"),
     *("base_loads", "started_at", "ended_at", "time", "device", "versions", "git_commit"),
+    # What a trial reserves: a part of its host where hosts are shared.
+    *("gpus", "cpus"),
 }
 
 
