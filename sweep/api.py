@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.cli.outcome import INTERRUPTED
 from sweep.cli.program import format_command
 from sweep.cluster.autoscaler import expect_machine, read_cluster_spec
 from sweep.cluster.environment import check_ray, check_tracker_packages
@@ -69,9 +70,6 @@ __all__ = [
     "run_study",
     "write_report",
 ]
-
-# The exit code of a run that was interrupted, as a shell gives it for Ctrl-C.
-INTERRUPTED = 130
 
 
 def load_study(study: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweep import api
+from sweep.cli.outcome import INTERRUPTED, run_command
 from sweep.cli.run_options import (
     build_parser,
     check_option_name,
@@ -15,12 +16,11 @@ from sweep.cli.run_options import (
     format_resume_command,
 )
 from sweep.config import DEFAULT_CONFIG, Config, find_config, load_config
-from sweep.errors import ConfigError, RunBusyError, RunFolderError, SweepError
+from sweep.errors import ConfigError, RunBusyError, RunFolderError
 from sweep.preflight.paths import make_absolute
 from sweep.signals import term_as_interrupt
 from sweep.startup.home import settle_home
 from sweep.startup.namesake import refuse_namesake
-from sweep.startup.streams import steady_streams
 from sweep.storage.journal import JOURNAL_NAME, is_held
 from sweep.storage.run_folder import (
     CONFIG_NAME,
@@ -34,18 +34,14 @@ BUSY_POLL_SECONDS = 2.0
 
 def main(arguments: Sequence[str] | None = None, command: str = "run") -> int:
     """Run the command line of ``run``, ``plan`` or ``attach``; return its exit code."""
-    steady_streams()
-    try:
+
+    def work() -> int:
         refuse_namesake()
         options = build_parser(command).parse_args(arguments)
         with term_as_interrupt():
             return _run_in_turn(options)
-    except SweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return api.INTERRUPTED
+
+    return run_command(work, "interrupted")
 
 
 def _run_in_turn(options: argparse.Namespace) -> int:
@@ -99,7 +95,7 @@ def _run(options: argparse.Namespace, config: Config) -> int:
     except KeyboardInterrupt:
         # The second Ctrl-C, or one before the trials began: exit at once, without a report.
         print(f"interrupted: completed work is kept; continue with: {command}")
-        return api.INTERRUPTED
+        return INTERRUPTED
     for line in (*finished.sentences, finished.report):
         print(line)
     return finished.exit_code

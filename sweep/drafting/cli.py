@@ -5,12 +5,12 @@ import json
 import os
 import re
 import shlex
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sweep.cli.options import OptionParser, read_path
+from sweep.cli.outcome import run_command
 from sweep.cli.program import name_program
 from sweep.cluster.hardware import Machine, inspect_machine
 from sweep.config import DataConfig, load_config, parse_duration
@@ -28,11 +28,10 @@ from sweep.drafting.sentences import (
 )
 from sweep.drafting.survey import Survey, survey_data
 from sweep.drafting.writing import format_study
-from sweep.errors import ConfigError, DataError, SweepError, explain_cause, format_names
+from sweep.errors import ConfigError, DataError, explain_cause, format_names
 from sweep.models.sources import is_local
 from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.startup.home import settle_home
-from sweep.startup.streams import steady_streams
 from sweep.storage.account import format_account
 
 DESCRIPTION = """\
@@ -49,7 +48,6 @@ examples:
 
 exit codes: 0 the file is written; 2 wrong input, or a budget that is too short; 130 interrupted"""
 
-INTERRUPTED = 130
 # How the readers name what options here set.
 OPTIONS = {"data.text_column": "--text-column", "data.label_column": "--label-column"}
 
@@ -94,15 +92,9 @@ def build_parser() -> OptionParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    steady_streams()
-    try:
-        return _draft(build_parser().parse_args(arguments))
-    except SweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted: nothing is written", file=sys.stderr)
-        return INTERRUPTED
+    return run_command(
+        lambda: _draft(build_parser().parse_args(arguments)), "interrupted: nothing is written"
+    )
 
 
 def _draft(options: argparse.Namespace) -> int:

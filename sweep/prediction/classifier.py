@@ -1,7 +1,6 @@
 """An exported folder as a function from texts to probabilities."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 
 from sweep.errors import ConfigError, ModelError, explain_cause
 from sweep.export.bundle import load_stock, silence_progress
+from sweep.export.cli import REPO
 from sweep.models.device import is_out_of_memory
 
 RECORD_NAME = "sweep.json"
-REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 class Classifier:

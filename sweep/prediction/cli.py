@@ -1,7 +1,6 @@
 """The command line of prediction."""
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sweep.cli.options import OptionParser, read_path
+from sweep.cli.outcome import run_command
 from sweep.cli.program import name_program
-from sweep.errors import ConfigError, DataError, SweepError, format_line, format_names
+from sweep.errors import ConfigError, DataError, format_line, format_names
 from sweep.prediction.parts import Parts
 from sweep.prediction.texts import Texts, load_texts
 from sweep.startup.home import settle_home
-from sweep.startup.streams import steady_streams
 
 DESCRIPTION = """\
 Give every text of a file its label and the probability of each, with a folder that sweep export
@@ -33,7 +32,6 @@ examples:
 
 exit codes: 0 every text has a label; 2 wrong input; 130 interrupted"""
 
-INTERRUPTED = 130
 # Texts per part: what an interruption may cost.
 PART = 2048
 
@@ -68,15 +66,10 @@ def _read_size(value: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    steady_streams()
-    try:
-        return _predict(build_parser().parse_args(arguments))
-    except SweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+    return run_command(
+        lambda: _predict(build_parser().parse_args(arguments)),
+        "interrupted: what is done is kept; the same command goes on",
+    )
 
 
 def _predict(options: argparse.Namespace) -> int:

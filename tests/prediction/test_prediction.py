@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_run import TINY_LLAMA, build_run, cell_of, predictions_of, read_test_texts, write_data
 
+from sweep.cli.outcome import INTERRUPTED
 from sweep.data import Corpus
 from sweep.errors import DataError
 from sweep.export.cli import main as export
@@ -109,7 +110,7 @@ def test_what_is_done_is_kept_and_the_same_command_goes_on(
 
     monkeypatch.setattr(cli, "build_table", cut_off)
     arguments = [str(model), str(texts), "--out", str(broken)]
-    assert main(arguments) == cli.INTERRUPTED
+    assert main(arguments) == INTERRUPTED
     assert not broken.exists() and len(list((tmp_path / "broken.parquet.partial").iterdir())) == 3
     again: list[int] = []
 
