@@ -214,15 +214,13 @@ def build_plan(config: Config, data: SubsetFacts, revisions: Mapping[str, str]) 
     candidates = {model.name: draw_candidates(config, model) for model in config.grid.models}
     recipe = build_recipe(config)
     recipe_content = _recipe_content(recipe)
-    # Computed once for all models: fingerprints take longer than all the rest.
-    fingerprint_of = cache(data.fingerprint)
     content_of = cache(_candidate_content)
     cells, trials = [], []
     for model, k, n, seed in product(
         config.grid.models, config.grid.n_labels, config.grid.n_samples, config.grid.seeds
     ):
         ref = build_model_ref(model, revisions[model.name])
-        labels, fingerprint = data.labels_for(k), fingerprint_of(k, n, seed)
+        labels, fingerprint = data.labels_for(k), data.fingerprint(k, n, seed)
         content = _cell_content(fingerprint, labels, n, seed, ref)
         cell = Cell(_hash(content), model.name, k, labels, n, seed)
         cells.append(cell)

@@ -78,6 +78,7 @@ class Subsets:
         self.label_order = self._order_labels(corpus, wanted)
         self.training_texts = [row.text for row in corpus.splits["train"]]
         self._ranked: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
+        self._fingerprints: dict[tuple[int, int, int], str] = {}
         self.pools = fill_pools(corpus, self._excluded, self.label_order)
         self._supply = measure_supply(corpus, self.pools, self.label_order, wanted is not None)
 
@@ -131,6 +132,12 @@ class Subsets:
 
     def fingerprint(self, n_labels: int, n_samples: int, seed: int) -> str:
         """Return a hash of the texts and classes of the cell's three subsets."""
+        key = (n_labels, n_samples, seed)
+        if key not in self._fingerprints:
+            self._fingerprints[key] = self._hash_cell(*key)
+        return self._fingerprints[key]
+
+    def _hash_cell(self, n_labels: int, n_samples: int, seed: int) -> str:
         digest = hashlib.sha256()
         subsets = [self.training(n_labels, n_samples, seed)]
         subsets += [self.evaluation(split, n_labels) for split in ("validation", "test")]
