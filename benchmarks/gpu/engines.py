@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from benchmarks.gpu.setting import Setting
-from sweep.models.last_token import LastTokenForward
+from sweep.models.full_pass import ForwardPass
 from sweep.plan import Capacity, TrialSpec
 from sweep.storage.events import EpochResult
 from sweep.training.batches import order_training
@@ -115,11 +115,13 @@ def stock_modules() -> Iterator[None]:
     """Have engines loaded in this block pass texts through the modules of transformers and PEFT as
     they are, without fused layers and without shortcuts."""
 
-    def whole(model: PreTrainedModel, trains_base: bool = False) -> LastTokenForward:
-        return lambda ids, mask: model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    def whole(model: PreTrainedModel, trains_base: bool = False) -> ForwardPass:
+        return ForwardPass.of_rectangles(
+            lambda ids, mask: model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        )
 
     with (
-        patch("sweep.models.device.choose_last_token_forward", whole),
+        patch("sweep.models.device.choose_forward", whole),
         patch("sweep.models.methods.speed_up", lambda model: None),
     ):
         yield

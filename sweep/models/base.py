@@ -18,9 +18,9 @@ from transformers import (
 
 from sweep.errors import ModelError, format_error
 from sweep.models.device import convert_dtype, convert_full, is_out_of_memory
-from sweep.models.full_pass import build_full_forward
+from sweep.models.forward_pass import ignores_padding
+from sweep.models.full_pass import ForwardPass, build_full_forward
 from sweep.models.heads import Loaded, base_of, check_loaded, find_head, is_of_head, read_config
-from sweep.models.last_token import LastTokenForward, ignores_padding
 from sweep.models.sources import is_local
 from sweep.models.tiny import build_tiny_model
 from sweep.models.tiny_configs import TINY_PREFIX
@@ -43,7 +43,7 @@ class Base:
     dtype: torch.dtype
     device: torch.device
     # Computes its logits, with adapter and head while these are attached.
-    last_token_forward: LastTokenForward
+    forward: ForwardPass
     # Head and class names that it was loaded with, which it gets back after each trial.
     head: dict[str, nn.Module]
     names: dict[int, str]
@@ -148,7 +148,8 @@ def load_stock_base(ref: ModelRef, source: str, dtype: torch.dtype | str) -> Bas
     """Load the base model of ``ref`` as ``load_base`` does, for one classifier: on the CPU, in
     ``dtype`` ("auto": as stored), and with the forward pass that transformers gives it."""
     model, tokenizer, head = _load_checked(ref, source, dtype)
-    forward, names, unused = build_full_forward(model), model.config.id2label, find_unused(model)
+    forward = ForwardPass.of_rectangles(build_full_forward(model))
+    names, unused = model.config.id2label, find_unused(model)
     return Base(ref, model, tokenizer, model.dtype, model.device, forward, head, names, unused)
 
 

@@ -12,8 +12,11 @@ import torch
 from transformers import PreTrainedModel
 
 from sweep.errors import first_line
+from sweep.models.flat.attention import EAGER_TOKENS
+from sweep.models.flat.texts import FlatTexts
 from sweep.models.float16 import store_in_float16
-from sweep.models.last_token import LastTokenForward, choose_last_token_forward
+from sweep.models.forward_pass import choose_forward
+from sweep.models.full_pass import ForwardPass
 
 # On a CPU, bfloat16 must be this much faster to be worth its lower precision.
 BFLOAT16_GAIN = 1.2
@@ -24,11 +27,6 @@ MEASURED_TEXTS = (8, 16)
 # RTX 20 have 7.5. Before, float16 is at best twice as fast as float32 (6.0), and 64 times slower at
 # 6.1 (GTX 10): CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions".
 FAST_FLOAT16 = (7, 0)
-
-# Longest texts, in tokens, for which eager attention is faster than the fused kernel in bfloat16 on
-# a CPU. Forward and backward over 2,048 tokens with 9 heads of 64 took 6 against 65 ms at 16 tokens
-# a text, 9 against 41 at 64, 59 against 85 at 512, 294 against 138 at 1,024.
-EAGER_TOKENS = 512
 
 # Parameters of glibc's mallopt(3), and the largest mmap threshold that it accepts.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -58,7 +56,7 @@ REFUSALS = re.compile(
 
 def convert_dtype(
     model: PreTrainedModel, requested: str, device: torch.device
-) -> tuple[PreTrainedModel, LastTokenForward]:
+) -> tuple[PreTrainedModel, ForwardPass]:
     """Return ``model`` on ``device`` in the requested number format, and its forward pass.
 
     ``auto`` means ``read_gpu_dtype`` on a GPU. On a CPU it means the format in which a training
@@ -69,19 +67,19 @@ def convert_dtype(
         requested = read_gpu_dtype(device)
     if requested == "float16":
         store_in_float16(model.to(device))
-        return model, choose_last_token_forward(model)
+        return model, choose_forward(model)
     if requested != "auto":
         model = model.to(device, torch.bfloat16 if requested == "bfloat16" else torch.float32)
-        return model, choose_last_token_forward(model)
+        return model, choose_forward(model)
     wide = model.to(device, torch.float32)
     narrow = copy.deepcopy(wide).to(torch.bfloat16)
-    plain, half = ((each, choose_last_token_forward(each)) for each in (wide, narrow))
+    plain, half = ((each, choose_forward(each)) for each in (wide, narrow))
     return half if _measure_gain(plain, half) >= BFLOAT16_GAIN else plain
 
 
 def convert_full(
     model: PreTrainedModel, requested: str, device: torch.device
-) -> tuple[PreTrainedModel, LastTokenForward, torch.dtype]:
+) -> tuple[PreTrainedModel, ForwardPass, torch.dtype]:
     """Return ``model`` on ``device`` in float32, its forward pass, and the number format of its
     passes: AdamW's small updates of weights would be lost in 16 bits (Micikevicius et al. 2018,
     arXiv:1710.03740), so these stay float32 and are converted as they are used.
@@ -89,7 +87,7 @@ def convert_full(
     ``auto`` means what it does for ``convert_dtype``.
     """
     model = model.to(device, torch.float32)
-    forward = choose_last_token_forward(model, trains_base=True)
+    forward = choose_forward(model, trains_base=True)
     if requested == "auto" and device.type == "cuda":
         requested = read_gpu_dtype(device)
     if requested == "auto":
@@ -97,7 +95,7 @@ def convert_full(
     return model, forward, getattr(torch, requested)
 
 
-def _gains_by_casting(model: PreTrainedModel, forward: LastTokenForward) -> bool:
+def _gains_by_casting(model: PreTrainedModel, forward: ForwardPass) -> bool:
     ids = torch.ones(MEASURED_TEXTS, dtype=torch.long)
     model.requires_grad_(True)
     times: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
@@ -127,7 +125,7 @@ def choose_gpu_dtype(native_bfloat16: bool, capability: tuple[int, int]) -> str:
 
 
 def _measure_gain(
-    plain: tuple[PreTrainedModel, LastTokenForward], half: tuple[PreTrainedModel, LastTokenForward]
+    plain: tuple[PreTrainedModel, ForwardPass], half: tuple[PreTrainedModel, ForwardPass]
 ) -> float:
     """Return how many times faster ``half`` is, forward and backward through a batch of short
     texts: the best of up to ten runs of each, which take a second or two with a small model."""
@@ -179,13 +177,14 @@ def keep_freed_memory() -> None:
 
 def _pass(
     model: PreTrainedModel,
-    forward: LastTokenForward,
+    forward: ForwardPass,
     ids: torch.Tensor,
     dtype: torch.dtype | None = None,
 ) -> float:
     start = time.perf_counter()
+    texts = FlatTexts.from_padded(ids, torch.ones_like(ids), pad_id=0)
     with cast_to(ids.device, dtype or model.dtype):
-        logits = forward(ids, torch.ones_like(ids))
+        logits = forward(texts)
     torch.autograd.backward(logits.float().sum())
     return time.perf_counter() - start
 

@@ -11,8 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from transformers import AttentionInterface
 
-from sweep.models.device import EAGER_TOKENS
 from sweep.models.facts import TrialLoad
+from sweep.models.flat.attention import EAGER_TOKENS, Rules, compose
 
 # The name under which transformers' models find the attention of `Emulation`.
 ATTENTION = "sweep_emulated"
@@ -86,7 +86,7 @@ class Emulation(TorchFunctionMode):
             # Each row is multiplied with one of a stack of matrices, whichever.
             return self.__torch_function__(torch.matmul, types, (args[0], args[1][0]))
         if func is functional.scaled_dot_product_attention:
-            return self._mix(*_read_attention(*args, **options))
+            return self._mix_rectangles(*_read_attention(*args, **options))
         if func is functional.dropout and self._on_gpu:
             return _drop_on_gpu(*args, **options)
         if self._narrows() and func in NARROW:
@@ -125,6 +125,19 @@ class Emulation(TorchFunctionMode):
             keys, values = (x.repeat_interleave(heads, 1) for x in (keys, values))
         mix = _compose if self._composes else self._mix
         return mix(queries, keys, values, dropout).transpose(1, 2).contiguous(), None
+
+    def _mix_rectangles(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, dropout: float
+    ) -> torch.Tensor:
+        """Attend as a pass without transformers' attention does."""
+        if not self._composes:
+            return self._mix(queries, keys, values, dropout)
+        rectangles = (x.transpose(1, 2) for x in (queries, keys, values))
+        # What is hidden makes no difference, but that something is, where all tokens are queries.
+        causal = queries.shape[2] == keys.shape[2]
+        rules = Rules(queries.shape[-1] ** -0.5, causal, dropout=dropout)
+        mixed = compose(*rectangles, None, rules)
+        return mixed.unflatten(-1, (queries.shape[1], -1)).transpose(1, 2)
 
     def _mix(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, dropout: float

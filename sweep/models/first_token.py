@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from sweep.models.flat.attention import Rules, attend_rectangle
 from sweep.models.heads import base_of
 
 PARTS = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output")
@@ -48,19 +49,15 @@ def shorten_last_block(model: PreTrainedModel) -> Callable[[], None] | None:
 def _attend(attention: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Return what the first token of ``hidden`` (texts, tokens, width) reads from all."""
     queries, keys, values = (
-        projection(x).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
+        projection(x).unflatten(-1, (-1, attention.attention_head_size))
         for projection, x in (
             (attention.query, hidden[:, :1]),
             (attention.key, hidden),
             (attention.value, hidden),
         )
     )
-    mixed = nn.functional.scaled_dot_product_attention(
-        queries,
-        keys,
-        values,
-        attn_mask=None if mask is None else mask[..., :1, :],
-        dropout_p=attention.dropout.p if attention.training else 0.0,
-        scale=attention.attention_head_size**-0.5,
+    dropout = attention.dropout.p if attention.training else 0.0
+    rules = Rules(attention.attention_head_size**-0.5, causal=False, dropout=dropout)
+    return attend_rectangle(
+        queries, keys, values, None if mask is None else mask[..., :1, :], rules
     )
-    return mixed.transpose(1, 2).flatten(2)

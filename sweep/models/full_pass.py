@@ -4,6 +4,7 @@ transformers does when it asks whether a mask hides anything."""
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from transformers.masking_utils import (
 )
 
 from sweep.models.checkpointing import is_checkpointing
+from sweep.models.flat.texts import FlatTexts
 from sweep.models.heads import base_of
 
 # From token ids and attention mask (texts, tokens), padded right, to logits (texts, classes).
-LastTokenForward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+PaddedForward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # Largest allowed deviation from the model's own logits, relative to the largest logit.
 # Measured in float16: up to 7e-4 (GPT-2 of random weights, SmolLM2 135M).
@@ -26,6 +28,26 @@ AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.01}
 # How far, relative to the largest value, rounding may move the vector of a token that does not see
 # the one that changed.
 ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """From texts to logits (texts, classes); ``flat``: without padding between them."""
+
+    run: Callable[[FlatTexts], torch.Tensor]
+    flat: bool
+
+    @classmethod
+    def of_rectangles(cls, run: PaddedForward) -> "ForwardPass":
+        """Return a pass that pads texts to the width of the longest."""
+        return cls(lambda texts: run(*texts.padded()), flat=False)
+
+    def __call__(self, texts: FlatTexts) -> torch.Tensor:
+        return self.run(texts)
+
+    def count(self, texts: FlatTexts) -> int:
+        """Return how many tokens of ``texts`` pass, padding included."""
+        return texts.tokens if self.flat else len(texts.lengths) * texts.longest
 
 
 class _NoCache(Cache):  # type: ignore[misc]
@@ -41,7 +63,7 @@ class _NoCache(Cache):  # type: ignore[misc]
         return key_states, value_states
 
 
-def build_full_forward(model: PreTrainedModel) -> LastTokenForward:
+def build_full_forward(model: PreTrainedModel) -> PaddedForward:
     """Return the model's own forward pass."""
     options = {"use_cache": False} if "use_cache" in _list_options(model) else {}
 
@@ -62,7 +84,7 @@ def _list_options(model: PreTrainedModel) -> set[str]:
     return {*known, *inspect.signature(inner.forward).parameters}
 
 
-def choose_full_forward(model: PreTrainedModel, full: LastTokenForward) -> LastTokenForward:
+def choose_full_forward(model: PreTrainedModel, full: PaddedForward) -> PaddedForward:
     """Return the model's ``full`` pass without waits, if there is a way that gives the same logits.
 
     A decoder needs no mask, if its tokens see only earlier ones; an encoder's masks are made beside
@@ -82,7 +104,7 @@ def choose_full_forward(model: PreTrainedModel, full: LastTokenForward) -> LastT
 
 
 def _is_close(
-    model: PreTrainedModel, forward: LastTokenForward, expected: torch.Tensor, part: float
+    model: PreTrainedModel, forward: PaddedForward, expected: torch.Tensor, part: float
 ) -> bool:
     try:
         found = try_out(model, forward)
@@ -96,7 +118,7 @@ def takes_cache(model: PreTrainedModel) -> bool:
     return "past_key_values" in inspect.signature(model.forward).parameters
 
 
-def build_unmasked_forward(model: PreTrainedModel) -> LastTokenForward:
+def build_unmasked_forward(model: PreTrainedModel) -> PaddedForward:
     """Return the forward pass of a decoder without an attention mask: padding is to the right of
     everything that is read, where no earlier token looks. PyTorch's fastest attention takes
     none."""
@@ -166,13 +188,13 @@ def _build_masks(model: PreTrainedModel, mask: torch.Tensor) -> Any:
 
 
 @torch.no_grad()
-def try_out(model: PreTrainedModel, forward: LastTokenForward) -> torch.Tensor:
+def try_out(model: PreTrainedModel, forward: PaddedForward) -> torch.Tensor:
     """Return the logits of four texts of 2 to 17 tokens."""
     return score(model, forward, *build_texts(model))
 
 
 def score(
-    model: PreTrainedModel, forward: LastTokenForward, ids: torch.Tensor, mask: torch.Tensor
+    model: PreTrainedModel, forward: PaddedForward, ids: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
     """Return the logits of texts as a trained model would give them."""
     with evaluating(model):

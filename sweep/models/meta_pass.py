@@ -12,10 +12,11 @@ from transformers import PreTrainedModel
 from sweep.models.emulation import ATTENTION, Emulation, composes_attention
 from sweep.models.facts import TrialLoad
 from sweep.models.first_token import shorten_last_block
+from sweep.models.flat.decoders import FLAT_DECODERS
+from sweep.models.flat.texts import FlatTexts
 from sweep.models.float16 import store_in_float16
 from sweep.models.full_pass import build_full_forward, build_unmasked_forward, takes_cache
 from sweep.models.fused import speed_up_norms
-from sweep.models.last_token import LAST_TOKEN_FORWARDS
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class MetaPass:
 
 
 def choose_pass(model: PreTrainedModel, load: TrialLoad) -> MetaPass:
-    """Return the pass that training would make (see `last_token.choose_last_token_forward`), in
+    """Return the pass that training would make (see `forward_pass.choose_forward`), in
     its number format; raise what the model raises if none works without values."""
     model.requires_grad_(False)
     model.eval()
@@ -48,13 +49,14 @@ def choose_pass(model: PreTrainedModel, load: TrialLoad) -> MetaPass:
     model.to("meta", torch.bfloat16 if stored else torch.float32)
     if load.method == "lora" and load.dtype == "float16":
         store_in_float16(model)
-    build = LAST_TOKEN_FORWARDS.get(model.config.model_type)
+    build = FLAT_DECODERS.get(model.config.model_type)
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     windowed = window is not None and load.longest > window
     if build is not None:
         if load.method == "lora":
             speed_up_norms(model)
-        return _find_pass(model, build(model), load, padded=windowed)
+        flat = build(model)
+        return MetaPass(lambda ids, _: flat(_flatten(ids)), load, padded=windowed, masked=False)
     if takes_cache(model):
         with suppress(Exception):  # others than causal decoders are trained with their masks
             return _find_pass(model, build_unmasked_forward(model), load, padded=windowed)
@@ -66,6 +68,11 @@ def choose_pass(model: PreTrainedModel, load: TrialLoad) -> MetaPass:
             raise
         restore()
         return _find_pass(model, full, load, padded=True)
+
+
+def _flatten(ids: torch.Tensor) -> FlatTexts:
+    texts, tokens = ids.shape
+    return FlatTexts(ids.flatten(), [tokens] * texts, [tokens - 1] * texts, pad_id=0)
 
 
 def _find_pass(

@@ -172,7 +172,7 @@ def _adapt(
         tokenizer=None,  # type: ignore[arg-type]
         dtype=model.dtype,
         device=model.device,
-        last_token_forward=None,  # type: ignore[arg-type]
+        forward=None,  # type: ignore[arg-type]
         head=dict(head),
         names={},
         unused=unused,

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 
+from sweep.models.flat.texts import FlatTexts, Numbers, find_last
 from sweep.models.transfer import to_device
 from sweep.models.vocabulary import check_ids
 from sweep.seeds import derive_seed
@@ -33,12 +35,6 @@ class Encoded:
     def lengths(self) -> list[int]:
         return [len(ids) for ids in self.ids]
 
-    @cached_property
-    def columns(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The token ids of all texts in a row, and the lengths and classes (texts,)."""
-        row = [token for ids in self.ids for token in ids]
-        return torch.tensor(row), torch.tensor(self.lengths), torch.tensor(self.classes)
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -49,31 +45,39 @@ class Batch:
     classes: torch.Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Texts:
-    """Tokenized texts on a device: the ids of all in a row with one of padding at the end, where
-    in the row each begins, lengths and classes (texts,)."""
+    """Tokenized texts on a device: the ids of all in a row, and classes (texts,). Where in the row
+    each text begins, how many tokens it has, and which of these is the last that is not padding, is
+    known on this side."""
 
     row: torch.Tensor
-    starts: torch.Tensor
-    lengths: torch.Tensor
     classes: torch.Tensor
+    starts: Numbers
+    lengths: Numbers
+    lasts: Numbers
+    pad_id: int
 
-    def select(self, indices: torch.Tensor, width: int) -> Batch:
-        """Return the batch of the texts at ``indices`` (texts,), the longest of which has ``width``
-        tokens."""
-        columns = torch.arange(width, device=self.row.device)
-        mask = columns < self.lengths[indices, None]
-        places = torch.where(mask, self.starts[indices, None] + columns, len(self.row) - 1)
-        return Batch(self.row[places], mask.long(), self.classes[indices])
+    def select(self, indices: Sequence[int]) -> tuple[FlatTexts, torch.Tensor]:
+        """Return the texts at ``indices`` and their classes (texts,). A GPU gathers them while the
+        CPU goes on."""
+        chosen = np.asarray(indices)
+        lengths = self.lengths[chosen]
+        ends = lengths.cumsum()
+        places = np.repeat(self.starts[chosen] - (ends - lengths), lengths) + np.arange(ends[-1])
+        host = torch.from_numpy(np.concatenate([places, chosen]))
+        at, of = to_device(host, self.row.device).split([len(places), len(chosen)])
+        lasts = self.lasts[chosen].tolist()
+        return FlatTexts(self.row[at], lengths.tolist(), lasts, self.pad_id), self.classes[of]
 
 
 def upload(encoded: Encoded, pad_id: int, device: torch.device) -> Texts:
     """Return ``encoded`` on ``device``; a GPU copies it while the CPU goes on."""
-    row, lengths, classes = encoded.columns
-    row = torch.nn.functional.pad(row, (0, 1), value=pad_id)
-    starts = lengths.cumsum(0) - lengths
-    return Texts(*(to_device(each, device) for each in (row, starts, lengths, classes)))
+    row = to_device(torch.tensor([token for ids in encoded.ids for token in ids]), device)
+    classes = to_device(torch.tensor(encoded.classes), device)
+    lengths = np.asarray(encoded.lengths)
+    lasts = np.asarray([find_last(ids, pad_id) for ids in encoded.ids])
+    return Texts(row, classes, lengths.cumsum() - lengths, lengths, lasts, pad_id)
 
 
 class Encoder:
@@ -143,19 +147,18 @@ def order_scoring(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 
 
 def split_batch(
-    indices: Sequence[int], lengths: Sequence[int], max_tokens: int
+    indices: Sequence[int], lengths: Sequence[int], max_tokens: int, flat: bool = False
 ) -> Iterator[list[int]]:
-    """Yield the parts of a batch, each of at most ``max_tokens`` with its padding; a longer text
-    is a part of its own."""
+    """Yield the parts of a batch, each of at most ``max_tokens``, with padding unless it is
+    ``flat``; a longer text is a part of its own."""
     part: list[int] = []
-    width = 0
+    width = tokens = 0
     for index in indices:
-        wider = max(width, lengths[index])
-        if part and wider * (len(part) + 1) > max_tokens:
+        width, tokens = max(width, lengths[index]), tokens + lengths[index]
+        if part and (tokens if flat else width * (len(part) + 1)) > max_tokens:
             yield part
-            part, wider = [], lengths[index]
+            part, width, tokens = [], lengths[index], lengths[index]
         part.append(index)
-        width = wider
     if part:
         yield part
 

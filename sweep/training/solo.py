@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from sweep.data import CellData, Subsets
 from sweep.models.base import Base
 from sweep.models.device import cast_to, measure_peak_memory
+from sweep.models.flat.texts import FlatTexts
 from sweep.models.methods import (
     attach,
     detach,
@@ -20,12 +21,11 @@ from sweep.models.methods import (
     set_checkpointing,
     state_bytes,
 )
-from sweep.models.transfer import read, to_device
+from sweep.models.transfer import read
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult, Facts
 from sweep.training.batches import (
-    Batch,
     Encoded,
     Encoder,
     Texts,
@@ -88,12 +88,13 @@ class SoloTrial(Trial):
             total += self._step(indices) * len(indices)
         return read(total)[0].item() / len(self.training.classes)
 
-    def _parts(self, encoded: Encoded, indices: list[int]) -> Iterator[tuple[list[int], Batch]]:
-        """Yield the batch in parts of at most ``max_tokens``, each with its indices."""
-        texts = self._upload(encoded)
-        for part in split_batch(indices, encoded.lengths, self.max_tokens):
-            places = to_device(torch.tensor(part), self.base.device)
-            yield part, texts.select(places, max(encoded.lengths[index] for index in part))
+    def _parts(
+        self, encoded: Encoded, indices: list[int]
+    ) -> Iterator[tuple[list[int], FlatTexts, torch.Tensor]]:
+        """Yield the batch in parts of at most ``max_tokens``: indices, texts and classes."""
+        texts, flat = self._upload(encoded), self.base.forward.flat
+        for part in split_batch(indices, encoded.lengths, self.max_tokens, flat):
+            yield part, *texts.select(part)
 
     def _upload(self, encoded: Encoded) -> Texts:
         if encoded not in self.uploads:
@@ -106,14 +107,12 @@ class SoloTrial(Trial):
     def _step(self, indices: list[int]) -> torch.Tensor:
         """Return the mean loss of the batch, a scalar on the device."""
         total = torch.zeros((), device=self.base.device)
-        for _, batch in self._parts(self.training, indices):
-            losses = nn.functional.cross_entropy(
-                self._logits(batch), batch.classes, reduction="sum"
-            )
+        for _, texts, classes in self._parts(self.training, indices):
+            losses = nn.functional.cross_entropy(self._logits(texts), classes, reduction="sum")
             loss = losses / len(indices)
             torch.autograd.backward(self.scaler.scale(loss))
             total += loss.detach()
-            self.progress.padded_tokens += batch.input_ids.numel()
+            self.progress.padded_tokens += self.base.forward.count(texts)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(parameters, self.spec.recipe.max_grad_norm)
@@ -123,10 +122,10 @@ class SoloTrial(Trial):
         self.optimizer.zero_grad(set_to_none=True)
         return total
 
-    def _logits(self, batch: Batch) -> torch.Tensor:
+    def _logits(self, texts: FlatTexts) -> torch.Tensor:
         """Return float32 logits (texts, classes)."""
         with cast_to(self.base.device, self.base.dtype):
-            return self.base.last_token_forward(batch.input_ids, batch.attention_mask).float()
+            return self.base.forward(texts).float()
 
     def score(self, encoded: Encoded) -> Score:
         """Score ``encoded``; predictions are in its order."""
@@ -134,10 +133,11 @@ class SoloTrial(Trial):
         order = order_scoring(encoded.lengths, self.spec.recipe.eval_batch_size)
         scored, losses, found = [], [], []
         with torch.inference_mode():
-            for part, batch in (pair for each in order for pair in self._parts(encoded, each)):
-                logits = self._logits(batch)
+            parts = (part for each in order for part in self._parts(encoded, each))
+            for part, texts, known in parts:
+                logits = self._logits(texts)
                 scored += part
-                losses.append(nn.functional.cross_entropy(logits, batch.classes, reduction="sum"))
+                losses.append(nn.functional.cross_entropy(logits, known, reduction="sum"))
                 found.append(logits.argmax(-1))
             # A GPU is waited for once all is asked of it.
             sums, classes = read(torch.stack(losses), torch.cat(found))

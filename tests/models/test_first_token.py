@@ -8,6 +8,7 @@ from model_folders import ENCODERS, write_folder
 
 from sweep.models.base import Base, load_base
 from sweep.models.first_token import find_last_block
+from sweep.models.flat.texts import FlatTexts
 from sweep.models.full_pass import build_full_forward
 from sweep.models.methods import attach
 from sweep.plan import Candidate, ModelRef
@@ -48,7 +49,7 @@ def test_logits_and_gradients_are_those_of_all_tokens(
     attach(base, ("a", "b", "c"), CANDIDATES[method], seed=0)
     block = find_last_block(base.model)
     assert "forward" in vars(block)
-    short = backward(base, base.last_token_forward)
+    short = backward(base, lambda ids, mask: base.forward(FlatTexts.from_padded(ids, mask, 0)))
     shortened = block.__dict__.pop("forward")
     whole = backward(base, build_full_forward(base.model))
     block.forward = shortened

@@ -10,12 +10,14 @@ from transformers import AutoModelForCausalLM
 
 from sweep.models.base import Base, load_base
 from sweep.models.device import cast_to
+from sweep.models.flat.texts import FlatTexts
 from sweep.models.float16 import Head
 from sweep.models.methods import attach
 from sweep.plan import Candidate, ModelRef
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+TEXTS = FlatTexts.from_padded(IDS, torch.ones_like(IDS), 0)
 FAMILIES = {**ENCODERS, **DECODERS, **MORE_DECODERS}
 CANDIDATES = {
     "lora": Candidate(0, 4, 8.0, 1e-3, 0.0, 0.0),
@@ -32,7 +34,7 @@ def compute_logits(base: Base) -> torch.Tensor:
     """Return the logits of a new classifier on ``base``."""
     attach(base, ("a", "b", "c"), CANDIDATES[base.ref.method], seed=0).eval()
     with cast_to(CPU, base.dtype):
-        return base.last_token_forward(IDS, torch.ones_like(IDS)).float()
+        return base.forward(TEXTS).float()
 
 
 def assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -75,7 +77,7 @@ def test_sums_beyond_the_range_of_float16_stay_finite(tmp_path: Path) -> None:
     plain = load(tmp_path, "float32")
     expected = compute_logits(plain)
     plain.model.half()
-    assert not plain.last_token_forward(IDS, torch.ones_like(IDS)).isfinite().any()
+    assert not plain.forward(TEXTS).isfinite().any()
     assert_near(compute_logits(load(tmp_path, "float16")), expected)
 
 

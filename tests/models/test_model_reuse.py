@@ -13,6 +13,7 @@ from torch import nn
 from sweep.config import ModelConfig
 from sweep.data import Subsets
 from sweep.models.base import Base, load_base, materialize
+from sweep.models.flat.texts import FlatTexts
 from sweep.models.methods import attach_adapter, detach
 from sweep.models.sources import resolve_revision
 from sweep.models.tiny_configs import TINY_FAMILIES
@@ -51,7 +52,7 @@ def draw_logits(base: Base) -> torch.Tensor:
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     ids[mask == 0] = base.tokenizer.pad_token_id
     with torch.no_grad():
-        return base.last_token_forward(ids, mask).clone()
+        return base.forward(FlatTexts.from_padded(ids, mask, base.tokenizer.pad_token_id)).clone()
 
 
 def describe(model: nn.Module) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sweep.models.base import Base, load_base
 from sweep.models.device import cast_to, choose_attention
 from sweep.models.emulation import NARROW_NAMES, WIDE_NAMES, Emulation
 from sweep.models.facts import ModelFacts, TrialLoad
+from sweep.models.flat.texts import FlatTexts
 from sweep.models.load_check import LoadAnswer, LoadRequest, build_request
 from sweep.models.meta_load import answer
 from sweep.models.methods import attach
@@ -61,7 +62,9 @@ def count_kept(base: Base, model: Any) -> float:
     """Return the bytes per token that autograd keeps of a real pass; weights are not counted."""
     ids = torch.full((TEXTS, TOKENS), 5)
     mask = torch.ones_like(ids)
-    ids[1, 9:], mask[1, 9:] = base.tokenizer.pad_token_id, 0
+    if not base.forward.flat:
+        # In a flat row, texts of unlike lengths are padded in attention alone.
+        ids[1, 9:], mask[1, 9:] = base.tokenizer.pad_token_id, 0
     kept = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -69,10 +72,11 @@ def count_kept(base: Base, model: Any) -> float:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor), cast_to(base.device, base.dtype):
-        base.last_token_forward(ids, mask)
+        texts = FlatTexts.from_padded(ids, mask, base.tokenizer.pad_token_id)
+        base.forward(texts)
     for weight in (*model.parameters(), *model.buffers()):
         kept.pop(weight.untyped_storage()._cdata, None)
-    return sum(storage.nbytes() for storage in kept.values()) / ids.numel()
+    return sum(storage.nbytes() for storage in kept.values()) / base.forward.count(texts)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

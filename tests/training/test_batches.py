@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.training.batches import Encoder, build_batch, order_scoring, order_training, split_batch
+from sweep.training.batches import (
+    Encoder,
+    build_batch,
+    order_scoring,
+    order_training,
+    split_batch,
+    upload,
+)
 
 LENGTHS = [3, 30, 5, 12, 7, 7, 21, 4, 9, 16] * 20
 
@@ -68,6 +75,15 @@ def test_mask_hides_padding_and_nothing_else() -> None:
     assert batch.classes.tolist() == [1, 0]
 
 
+def test_texts_are_selected_in_the_order_that_is_asked() -> None:
+    encoded = Encoder(Words(), max_length=9).encode(["a b c", "", "a", "aa bb"], [1, 0, 2, 3])
+    texts, classes = upload(encoded, 0, torch.device("cpu")).select([3, 1, 0])
+    assert texts.ids.tolist() == [2, 2, 0, 0, 1, 1, 1, 0]
+    assert (texts.lengths, classes.tolist()) == ([3, 1, 4], [3, 0, 1])
+    # As transformers finds them where the token at the end is the one of padding.
+    assert texts.lasts == [1, 0, 2]
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_any_batch_size_covers_all_texts(batch_size: int) -> None:
     order = order_scoring(LENGTHS, batch_size)
@@ -80,6 +96,18 @@ def test_parts_of_a_batch_are_bounded_in_tokens_and_lose_nothing(max_tokens: int
     parts = list(split_batch(indices, LENGTHS, max_tokens))
     assert [index for part in parts for index in part] == indices
     assert all(len(part) * max(LENGTHS[i] for i in part) <= max_tokens for part in parts)
+
+
+@pytest.mark.parametrize("max_tokens", [64, 100, 10_000])
+def test_flat_parts_are_bounded_in_tokens_without_padding(max_tokens: int) -> None:
+    indices = list(range(len(LENGTHS)))
+    parts = list(split_batch(indices, LENGTHS, max_tokens, flat=True))
+    assert [index for part in parts for index in part] == indices
+    sizes = [sum(LENGTHS[i] for i in part) for part in parts]
+    assert all(size <= max_tokens for size in sizes)
+    # The next text would have been too much.
+    following = [LENGTHS[part[0]] for part in parts[1:]]
+    assert all(size + more > max_tokens for size, more in zip(sizes, following, strict=False))
 
 
 def test_text_longer_than_the_bound_stands_alone() -> None:

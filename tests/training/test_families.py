@@ -17,6 +17,7 @@ from transformers import BertConfig, BertForMaskedLM, ByT5Tokenizer
 from sweep.config import Config
 from sweep.data import Subsets
 from sweep.export.bundle import write_adapter, write_complete, write_tokenizer
+from sweep.models.flat.texts import FlatTexts
 from sweep.models.heads import is_of_head
 from sweep.plan import Candidate, ModelRef, Plan, TrialSpec, build_plan
 from sweep.training.classifier import build_classifier, find_best_weights
@@ -139,7 +140,7 @@ def _score(trial: Any, ids: list[int]) -> torch.Tensor:
     trial.model.eval()
     with torch.no_grad():
         row = torch.tensor([ids])
-        logits: torch.Tensor = trial.base.last_token_forward(row, torch.ones_like(row))[0]
+        logits: torch.Tensor = trial.base.forward(FlatTexts.from_padded(row, torch.ones_like(row), -1))[0]
     return logits
 
 

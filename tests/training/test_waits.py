@@ -15,7 +15,8 @@ from waits import pretend_cuda
 
 from sweep.config import Config
 from sweep.data import Subsets
-from sweep.models.last_token import choose_last_token_forward
+from sweep.models.flat.texts import FlatTexts
+from sweep.models.forward_pass import choose_forward
 from sweep.models.transfer import read, to_device
 from sweep.plan import Candidate, ModelRef, Plan, TrialSpec, build_plan
 from sweep.training.solo import SoloEngine, SoloTrial
@@ -160,10 +161,10 @@ def test_passes_that_wait_are_known(case: str) -> None:
     ).requires_grad_(False)
     with pretend_cuda() as waits:
         model.to("cuda").enable_input_require_grads()
-        forward = choose_last_token_forward(model)
-        ids = torch.randint(1, 290, (3, 20), device="cuda")
+        forward = choose_forward(model)
+        texts = FlatTexts(torch.randint(1, 290, (60,), device="cuda"), [20] * 3, [19] * 3, 0)
         waits.clear()
-        torch.autograd.backward(forward(ids, torch.ones_like(ids)).sum())
+        torch.autograd.backward(forward(texts).sum())
         assert len(waits) == count
         assert all(where in str(wait) for wait in waits)
 

@@ -4,46 +4,86 @@ They read their weights from the stacks and add to the gradients there: autograd
 it allocates nothing of the size of a stack, and a pass touches the slots that take part alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import nn
 
 from sweep.models.float16 import is_autocast_to_float16
-from sweep.models.fused import adapt_backward, adapt_forward
+from sweep.models.fused import Part, adapt_backward, adapt_forward
+from sweep.models.transfer import to_device
 from sweep.training.packed.dropout import Masks
+
+# Rows per slot up to which one product of several matrices, padded to the largest rank, is faster
+# than a product for each: then what a call costs is more than what it computes.
+BATCHED_ROWS = 64
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The slots that take part in a pass, each with as many rows.
+class Member:
+    """A slot that takes part in a pass: its adapter's rank and factor, its classes, and how many
+    texts and tokens it has."""
 
-    ``index`` (slots,) has their positions in the stacks; None: they are neighbors, from ``first``
-    on. ``rank`` and ``classes`` are the largest among them, ``scaling`` (slots, 1, 1) has each
-    adapter's factor.
-    """
-
-    slots: int
+    slot: int
     rank: int
     classes: int
-    scaling: torch.Tensor
-    first: int = 0
-    index: torch.Tensor | None = None
-    masks: Masks | None = None
+    scaling: float
+    texts: int
+    tokens: int
 
-    def pick(self, stack: torch.Tensor) -> torch.Tensor:
-        """Return the part of ``stack`` (all slots, ...) that takes part."""
-        if self.index is None:
-            return stack[self.first : self.first + self.slots]
-        return stack.index_select(0, self.index)
 
-    def add(self, stack: torch.Tensor, values: torch.Tensor) -> None:
-        """Add ``values`` (slots, ...) to the part of ``stack`` that takes part."""
-        if self.index is None:
-            stack[self.first : self.first + self.slots].add_(values)
-        else:
-            stack.index_add_(0, self.index, values.to(stack.dtype))
+class Selection:
+    """The slots that take part in a pass, in the order of their rows."""
+
+    def __init__(self, members: Sequence[Member], masks: Masks | None = None) -> None:
+        self.members = members
+        self.masks = masks
+        self._texts = sum(member.texts for member in members)
+        self._tokens = sum(member.tokens for member in members)
+        self._scaling: torch.Tensor | None = None
+
+    def count(self, rows: int) -> list[int]:
+        """Return how many of ``rows`` are each slot's: one for each text or token, or as many for
+        each text as the longest has tokens."""
+        if rows == self._tokens:
+            return [member.tokens for member in self.members]
+        return [rows // self._texts * member.texts for member in self.members]
+
+    def cut(self, rows: int, adapter: "Adapter") -> list[Part]:
+        """Return the parts of a batch of ``rows`` and their adapters."""
+        counts = self.count(rows)
+        if self._batches(counts):
+            return [self._cut_together(adapter)]
+        parts = []
+        for member, stop, count in zip(self.members, accumulate(counts), counts, strict=True):
+            views = (stack[member.slot, : member.rank] for stack in adapter.stacks)
+            a, b, a_gradient, b_gradient = views
+            rows_of = slice(stop - count, stop)
+            parts.append(Part(rows_of, a, b, member.scaling, a_gradient, b_gradient))
+        return parts
+
+    def _batches(self, counts: list[int]) -> bool:
+        """Whether slots are neighbors, each with as many rows, and so few that one product for all
+        pays."""
+        first, size = self.members[0].slot, len(counts)
+        return (
+            size > 1
+            and len(set(counts)) == 1
+            and (counts[0] <= BATCHED_ROWS or len({m.rank for m in self.members}) == 1)
+            and [member.slot for member in self.members] == list(range(first, first + size))
+        )
+
+    def _cut_together(self, adapter: "Adapter") -> Part:
+        first, rank = self.members[0].slot, max(member.rank for member in self.members)
+        slots = slice(first, first + len(self.members))
+        a, b, a_gradient, b_gradient = (stack[slots, :rank] for stack in adapter.stacks)
+        if self._scaling is None:
+            scaling = torch.tensor([member.scaling for member in self.members])
+            self._scaling = to_device(scaling.view(-1, 1, 1), a.device)
+        return Part(slice(None), a, b, self._scaling, a_gradient, b_gradient)
 
 
 class Current:
@@ -51,26 +91,23 @@ class Current:
     weight in it requires a gradient."""
 
     def __init__(self, device: torch.device) -> None:
-        self.selection = Selection(0, 0, 0, torch.ones(1, 1, 1, device=device))
+        self.selection = Selection([])
         self.anchor = torch.zeros((), device=device, requires_grad=True)
 
 
-@dataclass
 class Adapter:
-    """A layer's A (all slots, largest rank, inputs) and transposed B (all slots, largest rank,
-    outputs), and their gradients."""
+    """A layer's A (all slots, largest rank, inputs) and B^T (all slots, largest rank, outputs), and
+    their gradients."""
 
-    a: torch.Tensor
-    b: torch.Tensor
-    a_gradient: torch.Tensor
-    b_gradient: torch.Tensor
+    def __init__(self, *stacks: torch.Tensor) -> None:
+        self.stacks = stacks
 
 
 class PackedLinear(nn.Module):
     """A frozen linear layer (``nn.Linear`` or GPT-2's ``Conv1D``) with one adapter per slot.
 
-    ``Y = base(X)`` once for all rows, plus ``s_k (X_k A_k^T) B_k^T`` for each slot k by a batched
-    product (Hu et al. 2021, arXiv:2106.09685, for one adapter).
+    ``Y = base(X)`` once for all rows, plus ``s_k (X_k A_k^T) B_k^T`` for the rows of each slot k
+    (Hu et al. 2021, arXiv:2106.09685, for one adapter).
     """
 
     def __init__(self, base: nn.Module, adapter: Adapter, current: Current, number: int) -> None:
@@ -81,13 +118,14 @@ class PackedLinear(nn.Module):
         self.number = number
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (rows, tokens, outputs) of ``x`` (rows, tokens, inputs)."""
+        """Return (..., outputs) of ``x`` (..., inputs), whose rows are each slot's in turn."""
         selection = self.current.selection
-        grouped = x.reshape(selection.slots, -1, x.shape[-1])
+        rows = x.reshape(-1, x.shape[-1])
         dropped = None
         if selection.masks is not None:
-            dropped = selection.masks.drop(grouped, self.number, x.shape[-2])
-        values = (grouped, dropped, self.current.anchor, self.base, self.adapter, selection)
+            dropped = selection.masks.drop(rows, self.number)
+        parts = selection.cut(len(rows), self.adapter)
+        values = (rows, dropped, self.current.anchor, self.base, parts)
         result: torch.Tensor = _AdaptSlots.apply(*values)  # type: ignore[no-untyped-call]
         return result.view(*x.shape[:-1], -1)
 
@@ -100,28 +138,20 @@ class _AdaptSlots(torch.autograd.Function):
         dropped: torch.Tensor | None,
         anchor: torch.Tensor,
         base: nn.Module,
-        adapter: Adapter,
-        selection: Selection,
+        parts: list[Part],
     ) -> torch.Tensor:
-        a = selection.pick(adapter.a[:, : selection.rank])
-        b = selection.pick(adapter.b[:, : selection.rank]).mT
-        result, saved = adapt_forward(base, x, dropped, a, b, selection.scaling)
+        result, saved = adapt_forward(base, x, dropped, parts)
         ctx.save_for_backward(*saved)
-        ctx.adapter, ctx.selection = adapter, selection
+        ctx.parts = parts
         ctx.types = (x.dtype, None if dropped is None else dropped.dtype)
         return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        adapter, selection = ctx.adapter, ctx.selection
         needs = ctx.needs_input_grad[:2]
-        x_gradient, z_gradient, a_gradient, b_gradient = adapt_backward(
-            ctx.saved_tensors, gradient, selection.scaling, ctx.types, needs
-        )
-        selection.add(adapter.a_gradient[:, : selection.rank], a_gradient)
-        selection.add(adapter.b_gradient[:, : selection.rank], b_gradient)
-        return x_gradient, z_gradient, None, None, None, None
+        x, z = adapt_backward(ctx.saved_tensors, gradient, ctx.parts, ctx.types, needs)
+        return x, z, None, None, None
 
 
 class PackedHead(nn.Module):
@@ -135,18 +165,47 @@ class PackedHead(nn.Module):
         self.current = current
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (rows, tokens, classes) of ``x`` (rows, tokens, hidden)."""
-        if not is_autocast_to_float16(x.device):
-            return self._multiply(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return self._multiply(x.float())
+        """Return logits (..., classes) of ``x`` (..., hidden), one row for each text or token:
+        minus infinity for classes that a slot's trial does not have."""
+        rows = x.reshape(-1, x.shape[-1])
+        selection, dtype = self.current.selection, None
+        if torch.is_autocast_enabled(x.device.type):
+            # In float16 logits would be the first to exceed the range.
+            half = is_autocast_to_float16(x.device)
+            dtype = torch.float32 if half else torch.get_autocast_dtype(x.device.type)
+        rows = rows if dtype is None else rows.to(dtype)
+        values = (rows, self.current.anchor, self.heads, self.gradients, selection)
+        result: torch.Tensor = _ClassifySlots.apply(*values)  # type: ignore[no-untyped-call]
+        return result.view(*x.shape[:-1], -1)
 
-    def _multiply(self, x: torch.Tensor) -> torch.Tensor:
-        selection = self.current.selection
-        heads, gradients = (each[:, : selection.classes] for each in (self.heads, self.gradients))
-        picked = selection.pick(heads)
-        leaf = picked.detach().requires_grad_(torch.is_grad_enabled())
-        if leaf.requires_grad:
-            leaf.register_hook(lambda gradient: selection.add(gradients, gradient))  # type: ignore[no-untyped-call]
-        logits = torch.bmm(x.reshape(selection.slots, -1, x.shape[-1]), leaf.mT)
-        return logits.view(*x.shape[:-1], selection.classes)
+
+class _ClassifySlots(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: torch.Tensor,
+        anchor: torch.Tensor,
+        heads: torch.Tensor,
+        gradients: torch.Tensor,
+        selection: Selection,
+    ) -> torch.Tensor:
+        counts, members = selection.count(len(x)), selection.members
+        ctx.save_for_backward(x)
+        ctx.counts, ctx.members, ctx.heads, ctx.gradients = counts, members, heads, gradients
+        result = x.new_full((len(x), max(member.classes for member in members)), -torch.inf)
+        for member, rows, logits in zip(members, x.split(counts), result.split(counts), strict=True):
+            head = heads[member.slot, : member.classes].to(x.dtype)
+            logits[:, : member.classes] = rows @ head.mT
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        (x,), counts = ctx.saved_tensors, ctx.counts
+        result = torch.empty_like(x)
+        pieces = (each.split(counts) for each in (x, gradient, result))
+        for member, rows, own, found in zip(ctx.members, *pieces, strict=True):
+            own = own[:, : member.classes]
+            torch.mm(own, ctx.heads[member.slot, : member.classes].to(x.dtype), out=found)
+            ctx.gradients[member.slot, : member.classes].add_(own.mT @ rows)
+        return result, None, None, None, None

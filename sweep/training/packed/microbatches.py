@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
+from sweep.models.flat.texts import FlatTexts
 from sweep.models.transfer import to_device
-from sweep.training.batches import Encoded, split_batch
+from sweep.training.batches import Texts, split_batch
 
 # Padding tokens that cost as much as another pass does in fixed costs, at most: less padding than
 # this is cheaper than another pass.
@@ -22,46 +24,43 @@ PASS_WORK = {"cpu": 7e7}
 MOST_TOKENS = {"cpu": 2048}
 
 
-@dataclass(frozen=True)
-class TextTensors:
-    """Tokenized texts on the device: ids (texts, longest), lengths and classes (texts,)."""
-
-    ids: torch.Tensor
-    lengths: torch.Tensor
-    classes: torch.Tensor
-
-
 @dataclass(frozen=True, eq=False)
 class MicroBatch:
-    """Some texts of one trial: ids (rows, longest), lengths, classes and weights (rows,); the
-    loss of a text is multiplied by its weight."""
+    """Some texts of one trial, at ``indices`` of its own: their ids in a row (tokens,), lengths and
+    last tokens, classes and weights (texts,); the loss of a text is multiplied by its weight."""
 
     ids: torch.Tensor
-    lengths: torch.Tensor
+    lengths: list[int]
+    lasts: list[int]
     classes: torch.Tensor
     weights: torch.Tensor
     indices: list[int]
-    width: int
 
     @property
     def rows(self) -> int:
         return len(self.indices)
 
-    @property
+    @cached_property
     def tokens(self) -> int:
-        """Number of tokens, padding included."""
-        return self.rows * self.width
+        """Number of tokens, without padding."""
+        return sum(self.lengths)
+
+    @cached_property
+    def width(self) -> int:
+        return max(self.lengths)
 
 
 @dataclass(frozen=True)
 class PackBatch:
-    """Texts of several slots, with equally many rows for each: ids and mask (slots x rows, tokens),
-    classes and weights (slots, rows)."""
+    """Texts of several slots, those of each together: ``counts`` says how many each has. Classes,
+    weights and slots are (texts,)."""
 
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
+    texts: FlatTexts
+    counts: list[int]
+    tokens: list[int]
     classes: torch.Tensor
     weights: torch.Tensor
+    slots: torch.Tensor
 
 
 def choose_pass_tokens(device_type: str, layer_parameters: float) -> int:
@@ -74,81 +73,93 @@ def choose_pass_tokens(device_type: str, layer_parameters: float) -> int:
 Part = tuple[int, MicroBatch]
 
 
-def upload(encoded: Encoded, pad_id: int, device: torch.device) -> TextTensors:
-    width = max(encoded.lengths)
-    ids = torch.tensor([row + [pad_id] * (width - len(row)) for row in encoded.ids])
-    fields = (ids, torch.tensor(encoded.lengths), torch.tensor(encoded.classes))
-    return TextTensors(*(to_device(field, device) for field in fields))
-
-
 def cut_batches(
-    texts: TextTensors,
-    lengths: Sequence[int],
-    batches: Sequence[Sequence[int]],
-    max_tokens: int,
-    mean: bool,
+    texts: Texts, batches: Sequence[Sequence[int]], max_tokens: int, mean: bool, flat: bool
 ) -> list[list[MicroBatch]]:
-    """Cut each of ``batches`` (indices of texts) into parts of at most ``max_tokens``. The weight
-    of a text is 1 or, for the ``mean`` loss, one over the size of its batch."""
-    parts = [list(split_batch(indices, lengths, max_tokens)) for indices in batches]
-    flat = [part for batch in parts for part in batch]
-    sizes = [len(part) for part in flat]
-    device = texts.ids.device
-    order = to_device(torch.tensor([index for part in flat for index in part]), device)
-    weights = to_device(
-        torch.tensor([1 / len(batch) if mean else 1.0 for batch in batches for _ in batch]), device
-    )
-    fields = [texts.ids[order], texts.lengths[order], texts.classes[order], weights]
-    pieces = zip(*(torch.split_with_sizes(field, sizes) for field in fields), flat, strict=True)
-    made = iter(
-        [
-            MicroBatch(ids, tokens, classes, weight, part, max(lengths[i] for i in part))
-            for ids, tokens, classes, weight, part in pieces
-        ]
-    )
+    """Cut each of ``batches`` (indices of texts) into parts of at most ``max_tokens``, with padding
+    unless passes are ``flat``. The weight of a text is 1 or, for the ``mean`` loss, one over the
+    size of its batch."""
+    lengths = texts.lengths.tolist()
+    parts = [list(split_batch(indices, lengths, max_tokens, flat)) for indices in batches]
+    chosen = [part for batch in parts for part in batch]
+    row, classes = texts.select([index for part in chosen for index in part])
+    each = torch.tensor([1 / len(batch) if mean else 1.0 for batch in batches for _ in batch])
+    weights = to_device(each, classes.device)
+    texts_of, sizes = list(map(len, chosen)), [sum(lengths[i] for i in part) for part in chosen]
+    lasts = texts.lasts.tolist()
+    made = (
+        MicroBatch(
+            ids, [lengths[i] for i in part], [lasts[i] for i in part], known, weighed, part
+        )
+        for ids, known, weighed, part in zip(
+            row.ids.split(sizes), classes.split(texts_of), weights.split(texts_of), chosen,
+            strict=True,
+        )
+    )  # fmt: skip
     return [[next(made) for _ in batch] for batch in parts]
 
 
+def group_flat_parts(parts: Sequence[Part], max_tokens: int) -> Iterator[list[Part]]:
+    """Yield ``parts``, in slot order, in groups of about as many tokens, at most ``max_tokens``,
+    that pass through the model together. A part that is larger is a group of its own."""
+    total = sum(batch.tokens for _, batch in parts)
+    limit = min(max_tokens, math.ceil(total / math.ceil(total / max_tokens)))
+    group: list[Part] = []
+    tokens = 0
+    for part in parts:
+        # The last group may be smaller, so one part more than its share goes into each.
+        if group and (tokens + part[1].tokens > max_tokens or tokens >= limit):
+            yield group
+            group, tokens = [], 0
+        group.append(part)
+        tokens += part[1].tokens
+    if group:
+        yield group
+
+
 def group_parts(parts: Sequence[Part], max_tokens: int, pass_tokens: int) -> Iterator[list[Part]]:
-    """Yield ``parts`` in groups that pass through the model together, each in slot order.
+    """Yield ``parts`` in groups that pass through the model together, each in slot order, where
+    texts are padded to the width of the longest.
 
     Groups are filled widest part first, up to ``max_tokens`` with padding or ``pass_tokens`` of
     padding. A part that is larger is a group of its own.
     """
     group: list[Part] = []
-    padding = 0
+    padding = rows = 0
     for part in sorted(parts, key=lambda part: -part[1].width):
         if group:
-            width, rows = group[0][1].width, max(batch.rows for _, batch in [*group, part])
+            width = group[0][1].width
             padding += (width - part[1].width) * part[1].rows
-            if width * rows * (len(group) + 1) > max_tokens or padding > pass_tokens:
+            if width * (rows + part[1].rows) > max_tokens or padding > pass_tokens:
                 yield sorted(group, key=lambda part: part[0])
-                group, padding = [], 0
+                group, padding, rows = [], 0, 0
         group.append(part)
+        rows += part[1].rows
     if group:
         yield sorted(group, key=lambda part: part[0])
 
 
 def stack_parts(parts: Sequence[Part], pad_id: int) -> PackBatch:
-    """Stack ``parts`` into one batch; rows added to a slot that has too few have weight 0."""
-    width = max(batch.width for _, batch in parts)
-    longest = max(batch.ids.shape[1] for _, batch in parts)
-    ids = _stack([_widen(batch.ids, longest, pad_id) for _, batch in parts], pad_id)[..., :width]
-    # Attention over a row without any token would be NaN.
-    lengths = _stack([batch.lengths for _, batch in parts], 1).view(-1, 1)
+    """Put the texts of ``parts`` into one batch."""
+    batches = [batch for _, batch in parts]
+    counts = [batch.rows for batch in batches]
+    device = batches[0].ids.device
+    slots = np.repeat([slot for slot, _ in parts], counts)
+    texts = FlatTexts(
+        _join([batch.ids for batch in batches]),
+        [length for batch in batches for length in batch.lengths],
+        [last for batch in batches for last in batch.lasts],
+        pad_id,
+    )
     return PackBatch(
-        ids.flatten(0, 1),
-        (torch.arange(width, device=ids.device) < lengths).long(),
-        _stack([batch.classes for _, batch in parts], 0),
-        _stack([batch.weights for _, batch in parts], 0.0),
+        texts,
+        counts,
+        [batch.tokens for batch in batches],
+        _join([batch.classes for batch in batches]),
+        _join([batch.weights for batch in batches]),
+        to_device(torch.from_numpy(slots), device),
     )
 
 
-def _stack(fields: list[torch.Tensor], fill: float) -> torch.Tensor:
-    if len({len(field) for field in fields}) == 1:
-        return torch.stack(fields)
-    return pad_sequence(fields, batch_first=True, padding_value=fill)
-
-
-def _widen(ids: torch.Tensor, width: int, pad_id: int) -> torch.Tensor:
-    return torch.nn.functional.pad(ids, (0, width - ids.shape[1]), value=pad_id)
+def _join(fields: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat(fields) if len(fields) > 1 else fields[0]

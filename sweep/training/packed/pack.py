@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -18,7 +17,6 @@ from sweep.models.checkpointing import is_checkpointing
 from sweep.models.device import PeakMemory, cast_to
 from sweep.models.heads import is_plain
 from sweep.models.methods import attach_adapter, detach, lora_of, set_checkpointing
-from sweep.models.transfer import to_device
 from sweep.plan import Candidate, Capacity, TrialSpec
 from sweep.training.checkpoint import Tensors
 from sweep.training.loss_scale import needs_scaling
@@ -27,11 +25,12 @@ from sweep.training.packed.dropout import Dropout, Masks
 from sweep.training.packed.layers import (
     Adapter,
     Current,
+    Member,
     PackedHead,
     PackedLinear,
     Selection,
 )
-from sweep.training.packed.microbatches import PackBatch
+from sweep.training.packed.microbatches import MicroBatch, PackBatch
 from sweep.training.packed.stacks import LayerShape, Place, Stacks, shape_for
 
 # What PEFT puts before the names of the base model's own weights.
@@ -78,10 +77,7 @@ class Pack:
         hidden = int(cast(nn.Linear, head).in_features)
         self.shape = shape_for(layers, hidden, capacity)
         self.stacks = Stacks(self.shape, capacity.slots, base.device, needs_scaling(base.dtype))
-        self._scaling = torch.ones(capacity.slots, 1, 1, device=base.device)
-        self._absent = torch.ones(
-            capacity.slots, capacity.classes, dtype=torch.bool, device=base.device
-        )
+        self._scaling = [1.0] * capacity.slots
         self._first_weights = FirstWeights(self.shape, _read_deviation(base.model), base.dtype)
         probe = Place(0, lora_of(PROBE).rank, len(PROBE_LABELS))
         # PEFT keeps the head that it found beside the one that is trained.
@@ -155,11 +151,6 @@ class Pack:
         self._plug = PackedHead(heads, head_gradients, self._current)
         self.base.model.set_submodule(self._head_path, self._plug)
 
-    @property
-    def selection(self) -> Selection:
-        """The slots that took part in the last pass."""
-        return self._current.selection
-
     def take(self, spec: TrialSpec) -> Place:
         """Return a place for a trial, which is then its own; raise PackFullError if there is
         none."""
@@ -180,9 +171,7 @@ class Pack:
         row = self._draw(spec, place)
         stacks.clear(slot)
         stacks.row("weights", place).copy_(row)
-        self._scaling.data[slot] = lora_of(spec.candidate).scaling
-        self._absent.data[slot, : place.classes] = False
-        self._absent.data[slot, place.classes :] = True
+        self._scaling[slot] = lora_of(spec.candidate).scaling
 
     def _draw(self, spec: TrialSpec, place: Place) -> torch.Tensor:
         if self.draws_alone:
@@ -204,30 +193,24 @@ class Pack:
         head = place.classes * self.shape.hidden
         return self._others + self.shape.count(place) + head
 
+    def count(self, part: MicroBatch) -> int:
+        """Return how many tokens of ``part`` pass through the model, padding included."""
+        return part.tokens if self.base.forward.flat else part.rows * part.width
+
     def logits(
         self, batch: PackBatch, places: Sequence[Place], dropout: Sequence[Dropout] = ()
     ) -> torch.Tensor:
-        """Return float32 logits (slots, rows, classes) of the texts of ``places``: minus infinity
-        for classes that a slot's trial does not have."""
+        """Return float32 logits (texts, classes) of the texts of ``places``, which are in the order
+        of their slots: minus infinity for classes that a slot's trial does not have."""
         base = self.base
-        selection = self.select(places, dropout)
-        self._current.selection = selection
+        members = [
+            Member(place.slot, place.rank, place.classes, self._scaling[place.slot], *sizes)
+            for place, *sizes in zip(places, batch.counts, batch.tokens, strict=True)
+        ]
+        masks = Masks(dropout, batch.counts, batch.texts) if dropout else None
+        self._current.selection = Selection(members, masks)
         with cast_to(base.device, base.dtype):
-            flat = base.last_token_forward(batch.input_ids, batch.attention_mask).float()
-        logits = flat.view(len(places), -1, selection.classes)
-        absent = selection.pick(self._absent)[:, None, : selection.classes]
-        return logits.masked_fill(absent, -torch.inf)
-
-    def select(self, places: Sequence[Place], dropout: Sequence[Dropout] = ()) -> Selection:
-        """Return the selection of ``places``, which are in the order of their slots."""
-        slots = [place.slot for place in places]
-        first, index = slots[0], None
-        if slots != list(range(first, first + len(slots))):
-            index = to_device(torch.tensor(slots), self.base.device)
-        rank, classes = max(p.rank for p in places), max(p.classes for p in places)
-        masks = Masks(dropout, self.base.device) if dropout else None
-        bare = Selection(len(slots), rank, classes, self._scaling, first, index, masks)
-        return replace(bare, scaling=bare.pick(self._scaling).to(self.base.dtype))
+            return base.forward(batch.texts).float()
 
     def name_row(self, row: torch.Tensor, place: Place) -> list[tuple[str, torch.Tensor]]:
         """Return the values in ``row``, a slot's prefix that holds all of ``place``, by PEFT's

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from sweep.training.packed.microbatches import (
     MicroBatch,
     PackBatch,
     choose_pass_tokens,
+    group_flat_parts,
     group_parts,
     stack_parts,
 )
@@ -132,9 +134,10 @@ class PackTrainer:
     def _shrink(self, trials: Sequence[PackedTrial], error: Exception) -> Sequence[PackedTrial]:
         """Pass fewer tokens at once from now on or, where that is impossible, give up the widest
         trial; return the trials that are left."""
-        total = sum(part.tokens for trial in trials for part in trial.parts)
-        widest = max(trials, key=lambda trial: max(part.tokens for part in trial.parts))
-        least = max(part.tokens for part in widest.parts)
+        count = self.pack.count
+        total = sum(count(part) for trial in trials for part in trial.parts)
+        widest = max(trials, key=lambda trial: max(map(count, trial.parts)))
+        least = max(map(count, widest.parts))
         if min(self.max_tokens, total) > least:
             self._ceiling = self.max_tokens = max(least, min(self.max_tokens, total) // 2)
             return trials
@@ -167,12 +170,10 @@ class PackTrainer:
         sums = torch.zeros_like(stacks.losses)
         for group in self._group(trials):
             batch, logits = self._pass(group)
-            losses = _sum_losses(logits, batch)
-            selection = self.pack.selection
-            scales = stacks.loss_scales
-            scaled = losses if scales is None else losses * selection.pick(scales.scales)
+            losses, scales = _weigh_losses(logits, batch), stacks.loss_scales
+            scaled = losses if scales is None else losses * scales.scales[batch.slots]
             torch.autograd.backward(scaled.sum())
-            selection.add(sums, losses.detach())
+            sums.index_add_(0, batch.slots, losses.detach())
         return sums
 
     @torch.inference_mode()
@@ -182,9 +183,10 @@ class PackTrainer:
         scored = []
         for group in self._group(trials):
             batch, logits = self._pass(group)
-            losses, predicted = _sum_losses(logits, batch), logits.argmax(-1)
-            for index, (trial, part) in enumerate(group):
-                scored.append((trial, (part, predicted[index, : part.rows], losses[index])))
+            losses, predicted = _weigh_losses(logits, batch), logits.argmax(-1)
+            pieces = zip(group, losses.split(batch.counts), predicted.split(batch.counts), strict=True)
+            for (trial, part), lost, classes in pieces:
+                scored.append((trial, (part, classes, lost.sum())))
         share = (time.perf_counter() - start) / len(trials)
         for trial, entry in scored:
             trial.scored.append(entry)
@@ -198,11 +200,15 @@ class PackTrainer:
     def _group(self, trials: Sequence[PackedTrial]) -> Iterator[list[Turn]]:
         by_slot = {trial.slot: trial for trial in trials}
         parts = [(slot, part) for slot, trial in by_slot.items() for part in trial.parts]
-        for group in group_parts(parts, self.max_tokens, self._pass_tokens):
+        if self.pack.base.forward.flat:
+            groups = group_flat_parts(sorted(parts, key=itemgetter(0)), self.max_tokens)
+        else:
+            groups = group_parts(parts, self.max_tokens, self._pass_tokens)
+        for group in groups:
             yield [(by_slot[slot], part) for slot, part in group]
 
     def _pass(self, group: Sequence[Turn]) -> tuple[PackBatch, torch.Tensor]:
-        """Return the batch of ``group`` and its logits (slots, rows, classes)."""
+        """Return the batch of ``group`` and its logits (texts, classes)."""
         batch = stack_parts([(trial.slot, part) for trial, part in group], self._pad_id)
         training = self.pack.base.model.training
         dropping = training and any(trial.spec.candidate.lora_dropout for trial, _ in group)
@@ -233,9 +239,7 @@ def _catch_out_of_memory(run: Callable[..., None], *arguments: Any) -> Exception
     return None
 
 
-def _sum_losses(logits: torch.Tensor, batch: PackBatch) -> torch.Tensor:
-    """Return each slot's weighted sum of losses (slots,)."""
-    flat = nn.functional.cross_entropy(
-        logits.flatten(0, 1), batch.classes.flatten(), reduction="none"
-    )
-    return (flat.view_as(batch.weights) * batch.weights).sum(1)
+def _weigh_losses(logits: torch.Tensor, batch: PackBatch) -> torch.Tensor:
+    """Return the loss of each text, times its weight (texts,)."""
+    losses = nn.functional.cross_entropy(logits, batch.classes, reduction="none")
+    return losses * batch.weights

@@ -11,10 +11,10 @@ from sweep.models.methods import lora_of
 from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult
-from sweep.training.batches import Encoded, order_scoring
+from sweep.training.batches import Encoded, Texts, order_scoring, upload
 from sweep.training.checkpoint import BEST, OPTIMIZER, WEIGHTS, Tensors, best_weights
 from sweep.training.packed.dropout import Dropout
-from sweep.training.packed.microbatches import MicroBatch, TextTensors, cut_batches, upload
+from sweep.training.packed.microbatches import MicroBatch, cut_batches
 from sweep.training.packed.pack import Pack
 from sweep.training.packed.readback import Readback
 from sweep.training.packed.stacks import Place, StepSettings
@@ -41,7 +41,7 @@ class PackedTrial(Trial):
     widest: int
     # The trial's slot in the pack's stacks.
     place: Place
-    uploaded: dict[Phase, TextTensors]
+    uploaded: dict[Phase, Texts]
     phase: Phase = Phase.WAITING
     batches: list[list[MicroBatch]] = field(default_factory=list)
     # How many of ``batches`` are done, and how many in the trial's life.
@@ -133,18 +133,20 @@ class PackedTrial(Trial):
         self.progress.epoch += 1
         self.metrics = {}
         self.pack.stacks.losses[self.slot] = 0
-        texts = self.uploaded[Phase.TRAINING]
-        batches = cut_batches(
-            texts, self.training.lengths, self.order_epoch(), self.max_tokens, mean=True
-        )
+        batches = self._cut(Phase.TRAINING, self.order_epoch(), mean=True)
         self._enter(Phase.TRAINING, batches)
+
+    def _cut(
+        self, phase: Phase, batches: list[list[int]], mean: bool
+    ) -> list[list[MicroBatch]]:
+        flat = self.pack.base.forward.flat
+        return cut_batches(self.uploaded[phase], batches, self.max_tokens, mean, flat)
 
     def begin_scoring(self, phase: Phase) -> None:
         """Line up the texts of validation or test."""
         encoded = self.encoded(phase)
         order = order_scoring(encoded.lengths, self.spec.recipe.eval_batch_size)
-        texts = self.uploaded[phase]
-        batches = cut_batches(texts, encoded.lengths, order, self.max_tokens, mean=False)
+        batches = self._cut(phase, order, mean=False)
         # Each part is a batch of its own: scoring sums nothing over a batch.
         self._enter(phase, [[part] for batch in batches for part in batch])
         self.scored = []
@@ -183,7 +185,7 @@ class PackedTrial(Trial):
     def advance(self, seconds: float) -> None:
         """Count the batch as done; at the last of a phase, have its outcome read."""
         if self.phase is Phase.TRAINING:
-            self.progress.padded_tokens += sum(part.tokens for part in self.parts)
+            self.progress.padded_tokens += sum(map(self.pack.count, self.parts))
         self.position += 1
         self.taken += 1
         self.seconds += seconds

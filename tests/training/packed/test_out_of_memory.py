@@ -25,7 +25,7 @@ PLACES = {
     "batches of an epoch": (f"{PACKED}.trial.cut_batches", (0, 4)),
     "batch of a pass": (f"{PACKED}.trainer.stack_parts", (0, 7)),
     "pass": (f"{PACKED}.pack.Pack.logits", (0, 7)),
-    "loss": (f"{PACKED}.trainer._sum_losses", (0, 7)),
+    "loss": (f"{PACKED}.trainer._weigh_losses", (0, 7)),
     "backward pass": ("torch.autograd.backward", (0, 7)),
     "gradient norms": ("torch.linalg.vector_norm", (0, 5)),
     "update of a slot": (f"{PACKED}.stacks.adamw", (0, 1, 7)),

@@ -24,7 +24,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from sweep.data import Corpus, Subsets
 from sweep.export.cli import main as export
-from sweep.models.last_token import LastTokenForward
+from sweep.models.full_pass import ForwardPass
 from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, Capacity, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.engine import PackedEngine
@@ -68,11 +68,13 @@ def build_engine(subsets: Subsets, models_folder: Path) -> PackedEngine:
 def stock_recipe() -> Iterator[None]:
     """Have trials pass through transformers' own modules and PEFT's, as they come."""
 
-    def whole(model: PreTrainedModel) -> LastTokenForward:
-        return lambda ids, mask: model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    def whole(model: PreTrainedModel) -> ForwardPass:
+        return ForwardPass.of_rectangles(
+            lambda ids, mask: model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweep.models.device.choose_last_token_forward", whole)
+        patch.setattr("sweep.models.device.choose_forward", whole)
         patch.setattr("sweep.models.methods.speed_up", lambda model: None)
         yield
 
@@ -126,7 +128,10 @@ def assert_same(solo: list[dict[str, Any]], packed: list[dict[str, Any]]) -> Non
     for expected, found in zip(solo, packed, strict=True):
         assert expected.keys() == found.keys()
         for one, other in ((expected, found), (expected["totals"], found["totals"])):
-            for name in one.keys() - set(TIMES):
+            # The stock recipe pads; nothing else here does.
+            if "padded_tokens" in one:
+                assert other["padded_tokens"] == other["train_tokens"] <= one["padded_tokens"]
+            for name in one.keys() - {*TIMES, "padded_tokens"}:
                 exact = not isinstance(one[name], float)
                 value = one[name] if exact else pytest.approx(one[name], rel=1e-4, abs=1e-7)
                 assert other[name] == value, name

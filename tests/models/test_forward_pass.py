@@ -23,16 +23,14 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from sweep.models import last_token
+from sweep.models import forward_pass
+from sweep.models.flat.attention import Rules, attend, attend_once
+from sweep.models.flat.decoders import FlatForward
+from sweep.models.flat.texts import FlatTexts, find_last
 from sweep.models.float16 import store_in_float16
+from sweep.models.forward_pass import choose_forward
 from sweep.models.full_pass import build_unmasked_forward
 from sweep.models.fused import NORMS, FastLinear, speed_up
-from sweep.models.last_token import (
-    AttentionRules,
-    attend_once,
-    choose_last_token_forward,
-    find_last,
-)
 from sweep.models.shape import FAMILIES
 
 SHARED: dict[str, Any] = {
@@ -84,6 +82,10 @@ def draw_texts() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randint(1, 96, (5, 20)).where(mask, 0), mask.long()
 
 
+def flatten(ids: torch.Tensor, mask: torch.Tensor) -> FlatTexts:
+    return FlatTexts.from_padded(ids, mask, 0)
+
+
 def run_whole(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     return logits
@@ -108,15 +110,15 @@ def adapt_all(model: PreTrainedModel, dropout: float = 0.0) -> list[nn.Parameter
 def test_short_pass_gives_logits_and_gradients_of_the_models_own(name: str) -> None:
     model = build(CONFIGS[name])
     plain = copy.deepcopy(model)
-    short = choose_last_token_forward(model)
-    assert short.__qualname__.startswith("_build"), "it does not agree with the model's own pass"
+    short = choose_forward(model)
+    assert short.flat, "it does not agree with the model's own pass"
     weights, fast = adapt_all(plain), adapt_all(model)
     for module in model.modules():
         assert type(module) is not FastLinear
     speed_up(model)  # type: ignore[arg-type]
     assert not any(type(module) is PeftLinear for module in model.modules())
     ids, mask = draw_texts()
-    logits, found = run_whole(plain, ids, mask), short(ids, mask)
+    logits, found = run_whole(plain, ids, mask), short(flatten(ids, mask))
     torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-5)
     for each in (logits, found):
         torch.autograd.backward(each.square().sum())
@@ -129,11 +131,11 @@ def test_short_pass_gives_logits_and_gradients_of_the_models_own(name: str) -> N
 @pytest.mark.parametrize("name", CONFIGS)
 def test_padding_changes_no_text(name: str) -> None:
     model = build(CONFIGS[name])
-    short = choose_last_token_forward(model)
+    short = choose_forward(model)
     ids, mask = draw_texts()
-    together = short(ids, mask)
+    together = short(flatten(ids, mask))
     for text, length in enumerate(mask.sum(1).tolist()):
-        alone = short(ids[text : text + 1, :length], mask[text : text + 1, :length])
+        alone = short(flatten(ids[text : text + 1, :length], mask[text : text + 1, :length]))
         torch.testing.assert_close(together[text : text + 1], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -177,11 +179,12 @@ def test_merged_layers_give_the_same_and_disabled_ones_their_base() -> None:
 def test_other_decoders_take_their_own_pass_without_a_mask(name: str) -> None:
     model = build(OTHERS[name])
     plain = copy.deepcopy(model)
-    forward = choose_last_token_forward(model)
-    assert forward.__qualname__.startswith("build_unmasked"), "it does not agree with the masked"
-    weights, fast = adapt_all(plain), adapt_all(model)
+    forward = choose_forward(model)
     ids, mask = draw_texts()
-    logits, found = run_whole(plain, ids, mask), forward(ids, mask)
+    unmasked = build_unmasked_forward(plain)(ids, mask)
+    assert torch.equal(forward(flatten(ids, mask)), unmasked), "it does not agree with the masked"
+    weights, fast = adapt_all(plain), adapt_all(model)
+    logits, found = run_whole(plain, ids, mask), forward(flatten(ids, mask))
     torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-5)
     for each in (logits, found):
         torch.autograd.backward(each.square().sum())
@@ -202,7 +205,7 @@ def test_a_decoder_whose_tokens_see_later_ones_keeps_its_mask() -> None:
     expected, unmasked = run_whole(model, ids, mask), build_unmasked_forward(model)(ids, mask)
     # Tokens see so little of others that the logits alone would not tell.
     assert 0 < (unmasked - expected).abs().max() <= 1e-3 * expected.abs().max()
-    assert torch.equal(choose_last_token_forward(model)(ids, mask), expected)
+    assert torch.equal(choose_forward(model)(flatten(ids, mask)), expected)
 
 
 def test_model_of_other_code_takes_its_own_pass() -> None:
@@ -214,35 +217,35 @@ def test_model_of_other_code_takes_its_own_pass() -> None:
     for layer in model.model.layers:
         layer.forward = lambda hidden, **options: hidden
     ids, mask = draw_texts()
-    assert torch.equal(choose_last_token_forward(model)(ids, mask), run_whole(model, ids, mask))
+    assert torch.equal(choose_forward(model)(flatten(ids, mask)), run_whole(model, ids, mask))
 
 
 def test_pass_that_does_not_agree_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build_wrong(model: Any) -> last_token.LastTokenForward:
-        return lambda ids, mask: torch.zeros(len(ids), 5)
+    def build_wrong(model: Any) -> FlatForward:
+        return lambda texts: torch.zeros(len(texts.lengths), 5)
 
-    monkeypatch.setitem(last_token.LAST_TOKEN_FORWARDS, "llama", build_wrong)
+    monkeypatch.setitem(forward_pass.FLAT_DECODERS, "llama", build_wrong)
     # A later release's norm of the same name that adds one to its weight.
     monkeypatch.setitem(NORMS, "LlamaRMSNorm", ("variance_epsilon", 1.0))
     model = build(CONFIGS["llama"])
     ids, mask = draw_texts()
     expected = run_whole(model, ids, mask)
-    assert torch.equal(choose_last_token_forward(model)(ids, mask), expected)
+    assert torch.equal(choose_forward(model)(flatten(ids, mask)), expected)
 
 
 def test_forecast_knows_the_same_architectures() -> None:
-    assert set(FAMILIES) == set(last_token.LAST_TOKEN_FORWARDS)
+    assert set(FAMILIES) == set(forward_pass.FLAT_DECODERS)
 
 
 def test_last_token_is_found_where_transformers_finds_it() -> None:
-    ids = torch.tensor([[3, 0, 5, 0, 0], [0, 0, 0, 0, 0], [1, 2, 3, 4, 5], [7, 0, 0, 0, 0]])
-    assert find_last(ids, 0).tolist() == [2, 0, 4, 0]
+    rows = [[3, 0, 5, 0, 0], [0, 0, 0, 0, 0], [1, 2, 3, 4, 5], [7, 0, 0, 0, 0]]
+    assert [find_last(ids, 0) for ids in rows] == [2, 0, 4, 0]
 
 
 def test_choosing_leaves_a_models_mode_as_it_was() -> None:
     for training in (True, False):
         model = build(CONFIGS["gemma3"]).train(training)
-        choose_last_token_forward(model)
+        choose_forward(model)
         assert model.training is training
 
 
@@ -251,17 +254,88 @@ def test_short_pass_in_float16_gives_the_logits_of_the_models_own(name: str) -> 
     model = build(CONFIGS[name])
     store_in_float16(model)
     plain = copy.deepcopy(model)
-    short = choose_last_token_forward(model)
-    assert short.__qualname__.startswith("_build"), "it does not agree with the model's own pass"
+    short = choose_forward(model)
+    assert short.flat, "it does not agree with the model's own pass"
     ids, mask = draw_texts()
     with torch.autocast("cpu", torch.float16):
-        expected, found = run_whole(plain, ids, mask).float(), short(ids, mask).float()
+        expected, found = run_whole(plain, ids, mask).float(), short(flatten(ids, mask)).float()
     assert (found - expected).abs().max() <= 0.01 * expected.abs().max()
 
 
 def test_attention_in_float16_does_not_overflow_before_it_is_scaled() -> None:
+    texts = FlatTexts(torch.zeros(3), [3], [2], 0)
     queries = torch.full((1, 2, 64), 60.0, dtype=torch.float16)
-    keys = torch.full((1, 3, 1, 64), 60.0, dtype=torch.float16)
-    values = torch.tensor([1.0, 2.0, 3.0]).half().view(1, 3, 1, 1).expand(1, 3, 1, 64)
-    mixed = attend_once(queries, keys, values, torch.tensor([2]), AttentionRules(1 / 64))
+    keys = torch.full((3, 1, 64), 60.0, dtype=torch.float16)
+    values = torch.tensor([1.0, 2.0, 3.0]).half().view(3, 1, 1).expand(3, 1, 64)
+    mixed = attend_once(queries, keys, values, texts, Rules(1 / 64))
     assert torch.equal(mixed, torch.full((1, 128), 2.0, dtype=torch.float16))
+
+
+LENGTHS = {
+    "one": [7], "alike": [5, 5, 5], "few": [20, 1, 7, 13, 19],
+    "many, in several rectangles": [60, 3, 4, 9, 30, 2, 5, 31, 58, 3, 3, 3, 8, 16, 15] * 4,
+}  # fmt: skip
+KINDS = {
+    "causal": Rules(0.3),
+    "causal, with a window": Rules(0.3, window=4),
+    "of both sides": Rules(0.3, causal=False),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", LENGTHS)
+def test_attention_in_a_row_is_that_of_each_text_alone(
+    name: str, kind: str, dtype: torch.dtype
+) -> None:
+    lengths, rules = LENGTHS[name], KINDS[kind]
+    texts = FlatTexts(torch.zeros(sum(lengths)), lengths, [n - 1 for n in lengths], 0)
+    drawn = [torch.randn(sum(lengths), heads, 8) for heads in (4, 2, 2)]
+    leaves = [[x.to(dtype).requires_grad_() for x in drawn] for _ in range(4)]
+    row = attend(*leaves[0], texts, rules)
+    ends = torch.tensor([0 if not rules.causal else n - 1 for n in lengths]) + texts.layout.starts
+    queries, keys, values = leaves[1]
+    once = attend_once(queries[ends], keys, values, texts, rules, first=not rules.causal)
+    plain = [attend_plainly(*each, lengths, rules) for each in leaves[2:]]
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(row, plain[0], **tolerance)
+    torch.testing.assert_close(once, plain[1][ends], **tolerance)
+    weights = torch.randn_like(row)
+    for found, expected, own, wanted in (
+        (row, plain[0], leaves[0], leaves[2]),
+        (once, plain[1][ends], leaves[1], leaves[3]),
+    ):
+        weighed = weights[: len(found)]
+        torch.autograd.backward((found * weighed).sum())
+        torch.autograd.backward((expected * weighed).sum())
+        for one, other in zip(own, wanted, strict=True):
+            torch.testing.assert_close(one.grad, other.grad, **tolerance)
+
+
+def attend_plainly(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: list[int], rules: Rules
+) -> torch.Tensor:
+    """Attend in one text after another, by the definition."""
+    mixed = []
+    for q, k, v in zip(*(x.split(lengths) for x in (queries, keys, values)), strict=True):
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+        scores = torch.einsum("qhs,khs->hqk", q, k).float() * rules.scaling
+        seen = torch.ones(len(q), len(q), dtype=torch.bool)
+        if rules.causal:
+            seen = seen.tril()
+        if rules.window is not None:
+            seen = seen.triu(1 - rules.window)
+        weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(v.dtype)
+        mixed.append(torch.einsum("hqk,khs->qhs", weights, v).flatten(1))
+    return torch.cat(mixed)
+
+
+def test_rows_are_cut_into_rectangles_with_little_padding() -> None:
+    lengths = [64] * 3 + [2] * 200 + [20] * 9 + [63, 61]
+    texts = FlatTexts(torch.arange(sum(lengths)), lengths, [0] * len(lengths), -1)
+    layout = texts.layout
+    assert len(layout.places) <= 1.125 * texts.tokens
+    assert len(layout.buckets) == 3
+    assert torch.equal(layout.places[layout.origins], torch.arange(texts.tokens))
+    ids, mask = texts.padded()
+    assert torch.equal(ids[mask.bool()], texts.ids)
