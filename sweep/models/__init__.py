@@ -8,9 +8,9 @@ is the process behind `load_check`, with torch: there, `probe` measures a model,
 that `emulation` makes like one elsewhere.
 
 In training: `base` loads a model, by way of `heads`, `vocabulary`, `device` and `float16`, and
-`methods` fine-tunes it, `checkpointing` with less memory; `last_token`, `first_token`, `full_pass`
-and `fused` make its passes fast, and `transfer` copies without waiting for a GPU; `frozen` loads a
-model that only gives features; `tiny` builds the tiny families.
+`methods` fine-tunes it, `checkpointing` with less memory; `forward_pass`, `flat`, `first_token`,
+`full_pass` and `fused` make its passes fast, and `transfer` copies without waiting for a GPU;
+`frozen` loads a model that only gives features; `tiny` builds the tiny families.
 
 Doors: any module but `meta_load`; they are named, not re-exported, since half of them import
 torch. Never imports Ray, nor anything that trains.

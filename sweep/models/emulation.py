@@ -132,12 +132,13 @@ class Emulation(TorchFunctionMode):
         """Attend as a pass without transformers' attention does."""
         if not self._composes:
             return self._mix(queries, keys, values, dropout)
-        rectangles = (x.transpose(1, 2) for x in (queries, keys, values))
         # What is hidden makes no difference, but that something is, where all tokens are queries.
         causal = queries.shape[2] == keys.shape[2]
         rules = Rules(queries.shape[-1] ** -0.5, causal, dropout=dropout)
-        mixed = compose(*rectangles, None, rules)
-        return mixed.unflatten(-1, (queries.shape[1], -1)).transpose(1, 2)
+        mixed = compose(
+            queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), None, rules
+        )
+        return mixed.view(*mixed.shape[:2], queries.shape[1], -1).transpose(1, 2)
 
     def _mix(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, dropout: float

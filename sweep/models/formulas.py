@@ -11,7 +11,7 @@ from sweep.models.shape import (
     count_parameters,
 )
 
-# The layers of the last block that every token passes through where ``last_token`` has a fast pass.
+# The layers of the last block that every token passes through where ``flat`` has a pass.
 ALL_TOKEN_LAYERS = ("k_proj", "v_proj", "c_attn")
 # Share of a float32 pass's activations that autocast keeps: much stays float32, and the rest is
 # often kept in both formats. Measured 0.68 for a Llama.

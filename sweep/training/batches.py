@@ -66,7 +66,8 @@ class Texts:
         ends = lengths.cumsum()
         places = np.repeat(self.starts[chosen] - (ends - lengths), lengths) + np.arange(ends[-1])
         host = torch.from_numpy(np.concatenate([places, chosen]))
-        at, of = to_device(host, self.row.device).split([len(places), len(chosen)])
+        sizes = [len(places), len(chosen)]
+        at, of = torch.split_with_sizes(to_device(host, self.row.device), sizes)
         lasts = self.lasts[chosen].tolist()
         return FlatTexts(self.row[at], lengths.tolist(), lasts, self.pad_id), self.classes[of]
 

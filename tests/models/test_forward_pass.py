@@ -297,7 +297,9 @@ def test_attention_in_a_row_is_that_of_each_text_alone(
     queries, keys, values = leaves[1]
     once = attend_once(queries[ends], keys, values, texts, rules, first=not rules.causal)
     plain = [attend_plainly(*each, lengths, rules) for each in leaves[2:]]
-    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.05}
+    tolerance = (
+        {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.05}
+    )
     torch.testing.assert_close(row, plain[0], **tolerance)
     torch.testing.assert_close(once, plain[1][ends], **tolerance)
     weights = torch.randn_like(row)
@@ -313,7 +315,11 @@ def test_attention_in_a_row_is_that_of_each_text_alone(
 
 
 def attend_plainly(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: list[int], rules: Rules
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    lengths: list[int],
+    rules: Rules,
 ) -> torch.Tensor:
     """Attend in one text after another, by the definition."""
     mixed = []

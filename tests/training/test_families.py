@@ -140,7 +140,9 @@ def _score(trial: Any, ids: list[int]) -> torch.Tensor:
     trial.model.eval()
     with torch.no_grad():
         row = torch.tensor([ids])
-        logits: torch.Tensor = trial.base.forward(FlatTexts.from_padded(row, torch.ones_like(row), -1))[0]
+        logits: torch.Tensor = trial.base.forward(
+            FlatTexts.from_padded(row, torch.ones_like(row), -1)
+        )[0]
     return logits
 
 

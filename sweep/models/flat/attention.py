@@ -65,21 +65,16 @@ def _attend_in_rectangles(
     texts: FlatTexts,
     rules: Rules,
 ) -> torch.Tensor:
-    if len(set(texts.lengths)) == 1:
-        (bucket,) = texts.layout.buckets
-        rectangles = [x.unflatten(0, (bucket.texts, -1)) for x in (queries, keys, values)]
+    layout, mixed = texts.layout, []
+    alike = len(set(texts.lengths)) == 1
+    if not alike:
+        queries, keys, values = (_Pad.apply(x, layout) for x in (queries, keys, values))  # type: ignore[no-untyped-call]
+    for bucket in layout.buckets:
+        query, key, value = (_cut_rectangle(x, bucket) for x in (queries, keys, values))
         mask = _mask_padding(bucket, rules)
-        return attend_rectangle(*rectangles, mask, rules).flatten(0, 1)
-    layout = texts.layout
-    padded = [_Pad.apply(x, layout) for x in (queries, keys, values)]  # type: ignore[no-untyped-call]
-    mixed = [
-        attend_rectangle(
-            *_cut_rectangles(padded, bucket), _mask_padding(bucket, rules), rules
-        ).flatten(0, 1)
-        for bucket in layout.buckets
-    ]
+        mixed.append(attend_rectangle(query, key, value, mask, rules).flatten(0, 1))
     together = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
-    result: torch.Tensor = _Unpad.apply(together, layout)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = together if alike else _Unpad.apply(together, layout)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -94,20 +89,24 @@ def attend_once(
     """Return (texts, heads x size) of one query per text, ``queries`` (texts, heads, size): of its
     last token or, in a layer that is not causal, its ``first``."""
     layout = texts.layout
-    padded = [_Pad.apply(x, layout) for x in (keys, values)]  # type: ignore[no-untyped-call]
+    keys, values = (_Pad.apply(x, layout) for x in (keys, values))  # type: ignore[no-untyped-call]
     queries = queries.index_select(0, layout.order)
     ends = layout.starts if first else layout.ends
     at = (ends - layout.starts).index_select(0, layout.order)
     mixed = []
     for bucket in layout.buckets:
         own = slice(bucket.first, bucket.first + bucket.texts)
-        rectangles, mask = _cut_rectangles(padded, bucket), _mask_others(at[own], bucket, rules)
-        mixed.append(attend_rectangle(queries[own, None], *rectangles, mask, rules)[:, 0])
+        key, value = (_cut_rectangle(x, bucket) for x in (keys, values))
+        mask = _mask_others(at[own], bucket, rules)
+        mixed.append(attend_rectangle(queries[own, None], key, value, mask, rules)[:, 0])
     return torch.cat(mixed).index_select(0, layout.ranks)
 
 
-def _cut_rectangles(padded: list[torch.Tensor], bucket: Bucket) -> list[torch.Tensor]:
-    return [x[bucket.start : bucket.stop].unflatten(0, (bucket.texts, -1)) for x in padded]
+def _cut_rectangle(padded: torch.Tensor, bucket: Bucket) -> torch.Tensor:
+    """Return (texts, width, ...) of a bucket's tokens among those of all rectangles."""
+    if bucket.stop - bucket.start == len(padded):
+        return padded.view(bucket.texts, -1, *padded.shape[1:])
+    return padded[bucket.start : bucket.stop].view(bucket.texts, -1, *padded.shape[1:])
 
 
 def attend_rectangle(
@@ -124,7 +123,9 @@ def attend_rectangle(
     if _composes(queries, keys.shape[1]):
         return compose(queries, keys, values, mask, rules)
     mixed = scaled_dot_product_attention(
-        *(x.transpose(1, 2) for x in (queries, keys, values)),
+        queries.transpose(1, 2),
+        keys.transpose(1, 2),
+        values.transpose(1, 2),
         attn_mask=mask,
         dropout_p=rules.dropout,
         is_causal=mask is None and rules.causal,
@@ -135,7 +136,9 @@ def attend_rectangle(
 
 
 def _composes(queries: torch.Tensor, width: int) -> bool:
-    return queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and width <= EAGER_TOKENS
+    return (
+        queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and width <= EAGER_TOKENS
+    )
 
 
 def _mask_padding(bucket: Bucket, rules: Rules) -> torch.Tensor | None:
@@ -169,19 +172,22 @@ def compose(
     rules: Rules,
 ) -> torch.Tensor:
     """Attend by separate operations; shapes are those of `attend_rectangle`."""
-    texts, width, groups, _ = keys.shape
-    count = queries.shape[1]
+    (texts, width, groups, size), count = keys.shape, queries.shape[1]
     if mask is None and rules.causal:
         mask = torch.ones(width, width, dtype=torch.bool, device=keys.device).tril()[None, None]
-    grouped = queries.unflatten(2, (groups, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)
-    scores = (grouped @ keys.permute(0, 2, 3, 1) * rules.scaling).unflatten(2, (-1, count))
+    grouped = queries.reshape(texts, count, groups, -1, size).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    scores = grouped @ keys.permute(0, 2, 3, 1) * rules.scaling
+    scores = scores.view(texts, groups, -1, count, width)
     if mask is not None:
         each = mask[:, None]
-        scores = scores.masked_fill(~each, -torch.inf) if mask.dtype == torch.bool else scores + each
+        scores = (
+            scores.masked_fill(~each, -torch.inf) if mask.dtype == torch.bool else scores + each
+        )
     weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
     weights = nn.functional.dropout(weights, rules.dropout, training=rules.dropout > 0)
-    mixed = (weights.flatten(2, 3) @ values.permute(0, 2, 1, 3)).unflatten(2, (-1, count))
-    return mixed.permute(0, 3, 1, 2, 4).reshape(texts, count, -1)
+    mixed = weights.flatten(2, 3) @ values.permute(0, 2, 1, 3)
+    mixed = mixed.view(texts, groups, -1, count, size).permute(0, 3, 1, 2, 4)
+    return mixed.reshape(texts, count, -1)
 
 
 class _Pad(torch.autograd.Function):
@@ -231,12 +237,13 @@ def runs_flat(device: torch.device, dtype: torch.dtype, size: int) -> bool:
     results = []
     for run in (_attend_flat, _attend_in_rectangles):
         generator = torch.Generator().manual_seed(0)
-        drawn = [
+        queries, keys, values = (
             torch.randn(24, heads, size, generator=generator).to(device, dtype).requires_grad_()
             for heads in (4, 2, 2)
-        ]
+        )
         try:
-            mixed = run(*drawn, texts, rules)
+            mixed = run(queries, keys, values, texts, rules)
+            drawn = [queries, keys, values]
             results.append([mixed, *torch.autograd.grad(mixed.float().square().sum(), drawn)])
         except (RuntimeError, NotImplementedError, ValueError):
             return False

@@ -46,7 +46,7 @@ def build_gated(model: Any) -> FlatForward:
 def _run(model: Any, block: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
     """Pass a block, whose activations are computed again in the backward pass if the model is set
     to that."""
-    if is_checkpointing(model) and torch.is_grad_enabled():
+    if torch.is_grad_enabled() and is_checkpointing(model):
         found: torch.Tensor = checkpoint(block, *arguments, use_reentrant=False)
         return found
     return block(*arguments)
@@ -145,7 +145,7 @@ def _pass_gpt2(
     else:
         hidden = hidden.index_select(0, ends)
         mixed = attend_once(queries.index_select(0, ends), keys, values, texts, rules)
-    residual = attention.resid_dropout(attention.c_proj(mixed)) + hidden
+    residual: torch.Tensor = attention.resid_dropout(attention.c_proj(mixed)) + hidden
     inner: torch.Tensor = block.mlp(block.ln_2(residual))
     return residual + inner
 

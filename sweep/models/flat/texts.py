@@ -42,8 +42,8 @@ class Layout:
 
     For kernels that take no flat rows, texts also lie in rectangles, one after another: ``origins``
     (tokens,) says where in these each token of the row is, and ``places`` (tokens of the
-    rectangles,) where in the row each of theirs is, for padding the text's first; ``order`` (texts,)
-    has the texts as they lie there, and ``ranks`` (texts,) where each text is among those.
+    rectangles,) where in the row each of theirs is, for padding the text's first; ``order``
+    (texts,) has the texts as they lie there, and ``ranks`` (texts,) where each is among those.
     """
 
     positions: torch.Tensor
@@ -107,10 +107,16 @@ class FlatTexts:
         # What is not finite in a text stays there: its padding is its own.
         places = np.repeat(starts[order], widths)
         places[origins] = np.arange(tokens)
-        fields = (positions, texts, starts, starts + self.lasts, origins, places, order, ranks)
-        host = np.concatenate([*fields, lengths[order]])
-        sizes = [*map(len, fields), count]
-        *maps, ordered = to_device(torch.from_numpy(host), self.ids.device).split(sizes)
+        fields = {
+            "positions": positions, "texts": texts, "starts": starts, "ends": starts + self.lasts,
+            "origins": origins, "places": places, "order": order, "ranks": ranks,
+            "lengths": lengths[order],
+        }  # fmt: skip
+        host = torch.from_numpy(np.concatenate([*fields.values()]))
+        sizes = [len(field) for field in fields.values()]
+        sent = torch.split_with_sizes(to_device(host, self.ids.device), sizes)
+        maps = dict(zip(fields, sent, strict=True))
+        ordered = maps.pop("lengths")
         buckets = tuple(
             Bucket(
                 first, size, int(corners[first]), int(widths[first]),
@@ -118,7 +124,7 @@ class FlatTexts:
             )
             for first, size in cuts
         )  # fmt: skip
-        return Layout(*maps, buckets)
+        return Layout(**maps, buckets=buckets)
 
     def padded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ids and mask (texts, longest) of the texts, padded on the right."""

@@ -20,13 +20,16 @@ Algorithm
        model, or what its checkpoint holds. Then it joins, between two steps; nothing is copied.
     2. Line up. Each trial brings its next batch, in its own order, in parts of at most
        ``max_batch_tokens``: its micro-batches.
-    3. Group. Micro-batches of different trials, widest first, share a pass until it is full or
-       padding them to one width would cost more than another pass does.
-    4. Pass. Every adapted layer computes ``base(X)`` once for all rows, and adds
-       ``s_k (X_k A_k^T) B_k^T`` for each slot k by a batched product. The last block works at each
-       text's last token alone. One backward pass of the sum of losses gives every slot its own
-       gradient, because no weight that is trained is shared; layers add it to the stacks
-       themselves, in the rows that took part.
+    3. Group. Micro-batches of different trials share a pass until it is full. All tokens of a pass
+       lie in one row, each slot's and each text's together, so there is no padding
+       (`sweep.models.flat`). Models without a flat pass pad texts to a common width: there groups
+       are filled widest first, until padding would cost more than another pass does.
+    4. Pass. Every adapted layer computes ``base(X)`` once for all tokens, and adds
+       ``s_k (X_k A_k^T) B_k^T`` for those of each slot k, at its own rank: by a product for each
+       slot on a CPU, by kernels for groups of rows, or of padded ones, on a GPU (`products`).
+       Attention works inside each text, the last block at its last token alone. One backward pass
+       of the sum of losses gives every slot its own gradient, because no weight that is trained is
+       shared; layers add it to the stacks themselves, in the rows that took part.
     5. Step. Each slot's gradient is clipped by its own norm, and AdamW steps it with its own
        schedule, decay and step count. In float16 each slot's loss has its own scale, and a slot
        whose gradient overflows takes no step. Then trials that validate or test score their next

@@ -16,6 +16,7 @@ from sweep.models.float16 import is_autocast_to_float16
 from sweep.models.fused import Part, adapt_backward, adapt_forward
 from sweep.models.transfer import to_device
 from sweep.training.packed.dropout import Masks
+from sweep.training.packed.products import Rows, choose_product
 
 # Rows per slot up to which one product of several matrices, padded to the largest rank, is faster
 # than a product for each: then what a call costs is more than what it computes.
@@ -43,7 +44,9 @@ class Selection:
         self.masks = masks
         self._texts = sum(member.texts for member in members)
         self._tokens = sum(member.tokens for member in members)
+        self._runs = _find_runs([member.slot for member in members])
         self._scaling: torch.Tensor | None = None
+        self._rows: dict[tuple[int, ...], Rows] = {}
 
     def count(self, rows: int) -> list[int]:
         """Return how many of ``rows`` are each slot's: one for each text or token, or as many for
@@ -52,38 +55,63 @@ class Selection:
             return [member.tokens for member in self.members]
         return [rows // self._texts * member.texts for member in self.members]
 
-    def cut(self, rows: int, adapter: "Adapter") -> list[Part]:
-        """Return the parts of a batch of ``rows`` and their adapters."""
-        counts = self.count(rows)
-        if self._batches(counts):
-            return [self._cut_together(adapter)]
-        parts = []
-        for member, stop, count in zip(self.members, accumulate(counts), counts, strict=True):
-            views = (stack[member.slot, : member.rank] for stack in adapter.stacks)
-            a, b, a_gradient, b_gradient = views
-            rows_of = slice(stop - count, stop)
-            parts.append(Part(rows_of, a, b, member.scaling, a_gradient, b_gradient))
+    def cut(self, x: torch.Tensor, dtype: torch.dtype, adapter: "Adapter") -> list[Part]:
+        """Return the parts of ``x`` (rows, values), multiplied in ``dtype``, and their adapters."""
+        counts = self.count(len(x))
+        stops = [0, *accumulate(counts)]
+        parts: list[Part] = []
+        for first, stop in self._runs:
+            rows, sizes = slice(stops[first], stops[stop]), counts[first:stop]
+            kind = self._choose(sizes, x, dtype)
+            if kind is None:
+                parts += (
+                    self._cut_slot(number, slice(stops[number], stops[number + 1]), adapter)
+                    for number in range(first, stop)
+                )
+                continue
+            members = self.members[first:stop]
+            slots = slice(members[0].slot, members[-1].slot + 1)
+            rank = max(member.rank for member in members)
+            a, b, a_gradient, b_gradient = (stack[slots, :rank] for stack in adapter.stacks)
+            options = {} if kind is Part else {"at": self._find_rows(sizes, x.device)}
+            scaling = self._scale(x.device)[first:stop]
+            parts.append(kind(rows, a, b, scaling, a_gradient, b_gradient, **options))
         return parts
 
-    def _batches(self, counts: list[int]) -> bool:
-        """Whether slots are neighbors, each with as many rows, and so few that one product for all
-        pays."""
-        first, size = self.members[0].slot, len(counts)
-        return (
-            size > 1
-            and len(set(counts)) == 1
-            and (counts[0] <= BATCHED_ROWS or len({m.rank for m in self.members}) == 1)
-            and [member.slot for member in self.members] == list(range(first, first + size))
-        )
+    def _choose(self, counts: list[int], x: torch.Tensor, dtype: torch.dtype) -> Any:
+        """Return what multiplies the rows of neighbors together; None: each slot's are multiplied
+        by themselves."""
+        if len(counts) == 1:
+            return None
+        alike = len(set(counts)) == 1
+        if x.is_cuda:
+            return Part if alike else choose_product(x.device, dtype)
+        ranks = {member.rank for member in self.members}
+        return Part if alike and (counts[0] <= BATCHED_ROWS or len(ranks) == 1) else None
 
-    def _cut_together(self, adapter: "Adapter") -> Part:
-        first, rank = self.members[0].slot, max(member.rank for member in self.members)
-        slots = slice(first, first + len(self.members))
-        a, b, a_gradient, b_gradient = (stack[slots, :rank] for stack in adapter.stacks)
+    def _cut_slot(self, number: int, rows: slice, adapter: "Adapter") -> Part:
+        member = self.members[number]
+        views = (stack[member.slot, : member.rank] for stack in adapter.stacks)
+        a, b, a_gradient, b_gradient = views
+        return Part(rows, a, b, member.scaling, a_gradient, b_gradient)
+
+    def _scale(self, device: torch.device) -> torch.Tensor:
         if self._scaling is None:
             scaling = torch.tensor([member.scaling for member in self.members])
-            self._scaling = to_device(scaling.view(-1, 1, 1), a.device)
-        return Part(slice(None), a, b, self._scaling, a_gradient, b_gradient)
+            self._scaling = to_device(scaling.view(-1, 1, 1), device)
+        return self._scaling
+
+    def _find_rows(self, counts: list[int], device: torch.device) -> Rows:
+        key = tuple(counts)
+        if key not in self._rows:
+            self._rows[key] = Rows.of(counts, device)
+        return self._rows[key]
+
+
+def _find_runs(slots: list[int]) -> list[tuple[int, int]]:
+    """Return where in ``slots``, in order, neighbors begin and end."""
+    breaks = [at for at in range(1, len(slots)) if slots[at] != slots[at - 1] + 1]
+    return list(zip([0, *breaks], [*breaks, len(slots)], strict=True))
 
 
 class Current:
@@ -91,7 +119,7 @@ class Current:
     weight in it requires a gradient."""
 
     def __init__(self, device: torch.device) -> None:
-        self.selection = Selection([])
+        self.selection: Selection | None = None
         self.anchor = torch.zeros((), device=device, requires_grad=True)
 
 
@@ -120,11 +148,12 @@ class PackedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (..., outputs) of ``x`` (..., inputs), whose rows are each slot's in turn."""
         selection = self.current.selection
+        assert selection is not None
         rows = x.reshape(-1, x.shape[-1])
         dropped = None
         if selection.masks is not None:
             dropped = selection.masks.drop(rows, self.number)
-        parts = selection.cut(len(rows), self.adapter)
+        parts = selection.cut(rows, self.base.weight.dtype, self.adapter)  # type: ignore[arg-type]
         values = (rows, dropped, self.current.anchor, self.base, parts)
         result: torch.Tensor = _AdaptSlots.apply(*values)  # type: ignore[no-untyped-call]
         return result.view(*x.shape[:-1], -1)
@@ -169,6 +198,7 @@ class PackedHead(nn.Module):
         minus infinity for classes that a slot's trial does not have."""
         rows = x.reshape(-1, x.shape[-1])
         selection, dtype = self.current.selection, None
+        assert selection is not None
         if torch.is_autocast_enabled(x.device.type):
             # In float16 logits would be the first to exceed the range.
             half = is_autocast_to_float16(x.device)
@@ -193,7 +223,8 @@ class _ClassifySlots(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.counts, ctx.members, ctx.heads, ctx.gradients = counts, members, heads, gradients
         result = x.new_full((len(x), max(member.classes for member in members)), -torch.inf)
-        for member, rows, logits in zip(members, x.split(counts), result.split(counts), strict=True):
+        pieces = (torch.split_with_sizes(each, counts) for each in (x, result))
+        for member, rows, logits in zip(members, *pieces, strict=True):
             head = heads[member.slot, : member.classes].to(x.dtype)
             logits[:, : member.classes] = rows @ head.mT
         return result
@@ -203,7 +234,7 @@ class _ClassifySlots(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         (x,), counts = ctx.saved_tensors, ctx.counts
         result = torch.empty_like(x)
-        pieces = (each.split(counts) for each in (x, gradient, result))
+        pieces = (torch.split_with_sizes(each, counts) for each in (x, gradient, result))
         for member, rows, own, found in zip(ctx.members, *pieces, strict=True):
             own = own[:, : member.classes]
             torch.mm(own, ctx.heads[member.slot, : member.classes].to(x.dtype), out=found)

@@ -92,7 +92,9 @@ def cut_batches(
             ids, [lengths[i] for i in part], [lasts[i] for i in part], known, weighed, part
         )
         for ids, known, weighed, part in zip(
-            row.ids.split(sizes), classes.split(texts_of), weights.split(texts_of), chosen,
+            torch.split_with_sizes(row.ids, sizes),
+            *(torch.split_with_sizes(each, texts_of) for each in (classes, weights)),
+            chosen,
             strict=True,
         )
     )  # fmt: skip

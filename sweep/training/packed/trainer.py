@@ -184,8 +184,8 @@ class PackTrainer:
         for group in self._group(trials):
             batch, logits = self._pass(group)
             losses, predicted = _weigh_losses(logits, batch), logits.argmax(-1)
-            pieces = zip(group, losses.split(batch.counts), predicted.split(batch.counts), strict=True)
-            for (trial, part), lost, classes in pieces:
+            pieces = (torch.split_with_sizes(x, batch.counts) for x in (losses, predicted))
+            for (trial, part), lost, classes in zip(group, *pieces, strict=True):
                 scored.append((trial, (part, classes, lost.sum())))
         share = (time.perf_counter() - start) / len(trials)
         for trial, entry in scored:

@@ -136,9 +136,7 @@ class PackedTrial(Trial):
         batches = self._cut(Phase.TRAINING, self.order_epoch(), mean=True)
         self._enter(Phase.TRAINING, batches)
 
-    def _cut(
-        self, phase: Phase, batches: list[list[int]], mean: bool
-    ) -> list[list[MicroBatch]]:
+    def _cut(self, phase: Phase, batches: list[list[int]], mean: bool) -> list[list[MicroBatch]]:
         flat = self.pack.base.forward.flat
         return cut_batches(self.uploaded[phase], batches, self.max_tokens, mean, flat)
 
