@@ -34,8 +34,9 @@ from sweep.config.strict import (
 )
 from sweep.errors import ConfigError
 
-# Raised whenever a change to the training code changes a trial's result.
-RECIPE_VERSION = 1
+# Raised whenever a change to the training code changes a trial's result; the second one, where it
+# changes the result of trials with LoRA dropout alone.
+RECIPE_VERSION, DROPOUT_VERSION = 1, 2
 
 # Model name, n_labels, n_samples, seed.
 CellKey = tuple[str, int, int, int]
@@ -332,6 +333,8 @@ def _model_content(ref: ModelRef) -> list[Any]:
 def _candidate_content(candidate: Candidate) -> dict[str, Any]:
     content = asdict(candidate)
     del content["index"]
+    if candidate.lora_dropout:
+        content["dropout_version"] = DROPOUT_VERSION
     return content
 
 

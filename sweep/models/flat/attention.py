@@ -245,7 +245,7 @@ def runs_flat(device: torch.device, dtype: torch.dtype, size: int) -> bool:
             mixed = run(queries, keys, values, texts, rules)
             drawn = [queries, keys, values]
             results.append([mixed, *torch.autograd.grad(mixed.float().square().sum(), drawn)])
-        except (RuntimeError, NotImplementedError, ValueError):
+        except (RuntimeError, NotImplementedError, ValueError, TypeError):
             return False
     return all(
         torch.allclose(one.float(), other.float(), rtol=0.05, atol=0.05)

@@ -31,6 +31,7 @@ from sweep.training.packed.layers import (
     Selection,
 )
 from sweep.training.packed.microbatches import MicroBatch, PackBatch
+from sweep.training.packed.products import choose_product
 from sweep.training.packed.stacks import LayerShape, Place, Stacks, shape_for
 
 # What PEFT puts before the names of the base model's own weights.
@@ -83,6 +84,9 @@ class Pack:
         # PEFT keeps the head that it found beside the one that is trained.
         self._others = total - self.shape.count(probe) - probe.classes * hidden
         self.draws_alone = self._draws_like(drawn)
+        if base.device.type == "cuda":
+            # Tried here: a step waits for nothing.
+            choose_product(base.device, base.dtype)
         self._plug_in()
 
     def _attach(

@@ -144,7 +144,7 @@ def choose_product(device: torch.device, dtype: torch.dtype) -> type[Part]:
             part.collect(low, gradient, of_b=True)
             part.widen(x, back, prepared[0])
             part.widen(g, low, prepared[1])
-        except (RuntimeError, NotImplementedError, ValueError):
+        except (RuntimeError, NotImplementedError, ValueError, TypeError):
             return PaddedPart
         results.append([x, g, a_gradient, b_gradient])
     agree = all(
