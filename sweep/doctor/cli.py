@@ -15,7 +15,9 @@ DESCRIPTION = """\
 Check what a run needs: Python, packages, torch and its devices, Ray, memory, disk, the Hugging
 Face Hub. One line for each, with a remedy where something is wrong. Nothing is changed."""
 
-EPILOG = "exit codes: 0 nothing is wrong (there may be warnings); 1 something is; 2 wrong input"
+EPILOG = """\
+exit codes: 0 nothing is wrong (there may be warnings); 1 something is; 2 wrong input;
+130 interrupted"""
 
 WORDS = {"note": "ok", "warning": "warning", "error": "error"}
 
