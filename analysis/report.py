@@ -10,10 +10,10 @@ from analysis.load import load_run
 from analysis.page.html import build_page
 from analysis.page.images import write_charts
 from sweep.cli.options import OptionParser, read_path
+from sweep.cli.outcome import run_command
 from sweep.cli.program import name_program
-from sweep.errors import ConfigError, SweepError, explain_cause, format_line
+from sweep.errors import ConfigError, RunFolderError, explain_cause
 from sweep.startup.namesake import refuse_namesake
-from sweep.startup.streams import steady_streams
 from sweep.storage.atomic import replace_file
 from sweep.storage.journal import JOURNAL_NAME
 
@@ -21,22 +21,25 @@ REPORT_NAME = "report.html"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a report, or charts; return the exit code: 0, or 2 if input or output is wrong."""
-    steady_streams()
-    try:
+    """Write a report, or charts; return the exit code: 0, 2 if input or output is wrong, 130
+    interrupted."""
+
+    def work() -> int:
         refuse_namesake()
-        options = parse_arguments(arguments)
+        return _write(parse_arguments(arguments))
+
+    return run_command(work, "interrupted")
+
+
+def _write(options: argparse.Namespace) -> int:
+    try:
         if options.charts:
             for image in write_charts(options.run, options.charts):
                 print(image)
             return 0
         path = write_report(options.run, options.out)
-    except SweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except OSError as error:
-        print(f"error: {_explain(error, options)}", file=sys.stderr)
-        return 2
+        raise RunFolderError(_explain(error, options)) from None
     if options.open:
         webbrowser.open(path.as_uri())
     print(path)
@@ -46,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explain(error: OSError, options: argparse.Namespace) -> str:
     reason = explain_cause(error)
     if error.filename and Path(error.filename).name == JOURNAL_NAME:
-        return format_line(f"{error.filename}: cannot be read ({reason}); ask its owner for access")
+        return f"{error.filename}: cannot be read ({reason}); ask its owner for access"
     path = options.charts or options.out or options.run / REPORT_NAME
     other = "--charts" if options.charts else "--out"
-    return format_line(f"{path}: cannot be written ({reason}); choose another {other}")
+    return f"{path}: cannot be written ({reason}); choose another {other}"
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -56,20 +56,19 @@ def start() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    from sweep.errors import SweepError
-    from sweep.startup.namesake import refuse_namesake
-    from sweep.startup.streams import steady_streams
+    from sweep.cli.outcome import run_command
 
-    steady_streams()
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    try:
-        refuse_namesake()
-        if given[0] in COMMANDS:
-            return _run(given[0], given[1:])
-        return _answer(given[0])
-    except SweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return run_command(lambda: _choose(given), "interrupted")
+
+
+def _choose(given: list[str]) -> int:
+    from sweep.startup.namesake import refuse_namesake
+
+    refuse_namesake()
+    if given[0] in COMMANDS:
+        return _run(given[0], given[1:])
+    return _answer(given[0])
 
 
 def _run(command: str, arguments: list[str]) -> int:

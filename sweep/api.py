@@ -2,16 +2,19 @@
 
     from sweep import api
 
-    study = api.load_study("study.yaml", ["grid.n_labels=[2,4]"])
+    problems = [each for each in api.examine_machine() if each.level == "error"]
+    drafted = api.draft_study("reviews.csv", "1h", "study.yaml")
+    study = api.load_study(drafted.path, ["grid.n_labels=[2,4]"])
     planned = api.plan_study(study)             # what it would run, and what is wrong
     finished = api.run_study(planned)           # trains; goes on where a run was left
     run = api.read_run(finished.folder)         # run.results, run.history, run.predictions: frames
     winner = api.export_winner(finished.folder, "winner")
     probabilities = api.load_classifier(winner).predict(["a text"])
 
-``sweep run`` and ``python -m sweep.run`` are made of these. Errors are those of the commands: a
-``SweepError`` whose text is one sentence with a remedy. Importing this module loads neither torch
-nor Ray; the functions that need them do.
+``api.attach_run("runs/NAME")`` watches a run of another process. The commands of ``sweep`` do what
+these do. Errors are those of the commands: a ``SweepError`` whose text is one sentence with a
+remedy, in the options of the command where it speaks of any. Importing this module loads neither
+torch nor Ray; the functions that need them do.
 """
 
 import os
@@ -54,14 +57,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis.load import Run
+    from sweep.display.attach import AttachedRun
     from sweep.prediction.classifier import Classifier
 
 __all__ = [
     "Config",
+    "DraftedStudy",
+    "Finding",
     "FinishedRun",
     "PlannedStudy",
     "SweepError",
+    "attach_run",
     "build_study",
+    "draft_study",
+    "examine_machine",
     "export_winner",
     "load_classifier",
     "load_study",
@@ -70,6 +79,54 @@ __all__ = [
     "run_study",
     "write_report",
 ]
+
+
+def examine_machine(out: Path | str = "runs", address: str | None = None) -> list[Finding]:
+    """Return what ``sweep doctor`` says of this machine and its packages, if run folders will be in
+    ``out`` and a run joins the Ray cluster at ``address`` (None: none, or ``RAY_ADDRESS``).
+
+    What is wrong is a finding of the level ``error``, with a remedy. As in every command, variables
+    such as HOME and TMPDIR are set where their values cannot be used. Raises ConfigError if the
+    address cannot be one.
+    """
+    from sweep.doctor.examination import examine_machine as examine
+
+    return examine(Path(out), address)
+
+
+@dataclass(frozen=True)
+class DraftedStudy:
+    """A study that was written for given data."""
+
+    path: Path
+    """For ``load_study``."""
+    sentences: tuple[str, ...]
+    """What was seen of data and machine, and what was chosen and why."""
+
+
+def draft_study(
+    data: Path | str,
+    budget: str = "1h",
+    out: Path | str = "study.yaml",
+    models: Sequence[str] = (),
+    text_columns: Sequence[str] = (),
+    label_column: str | None = None,
+    overrides: Sequence[str] = (),
+) -> DraftedStudy:
+    """Write a commented study of ``data`` to the new file ``out``, the richest that fits into the
+    ``budget`` on this machine; trains and downloads nothing. The parameters are those of
+    ``sweep init``; ``overrides`` are ``data.KEY=VALUE``.
+
+    Raises ConfigError if the file exists or no study fits, which names the smallest budget;
+    DataError or ModelError if data or a model cannot be read. Nothing is written then.
+    """
+    from sweep.drafting.study_file import Request
+    from sweep.drafting.study_file import draft_study as draft
+
+    path, lines = Path(out), list[str]()
+    request = Request(str(data), budget, path, models, text_columns, label_column, overrides)
+    draft(request, lines.append)
+    return DraftedStudy(path, tuple(lines))
 
 
 def load_study(study: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -340,6 +397,20 @@ def _finish(setup: RunSetup, record: RunRecord, resume: str, report: Path) -> Fi
     if failures := summarize_failures(record, entire, f"{resume} --retry-failed"):
         sentences.append(failures)
     return FinishedRun(setup.folder, report, len(plan.cells), missing, unfinished, tuple(sentences))
+
+
+def attach_run(run: Path | str, console: "Console | None" = None) -> "AttachedRun":
+    """Show the progress of a run that another process drives, until its driver ends; return whether
+    it ended, died, or still runs (after Ctrl-C, which ends the watching alone).
+
+    Progress goes to ``console`` as in ``run_study``. Raises RunFolderError if ``run`` is no run
+    folder, or its journal is damaged.
+    """
+    from rich.console import Console
+
+    from sweep.display.attach import attach
+
+    return attach(Path(run).absolute(), console or Console())
 
 
 def write_report(run: Path | str) -> Path:

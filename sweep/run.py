@@ -49,7 +49,7 @@ def _run_in_turn(options: argparse.Namespace) -> int:
     check_options(options)
     settle_home(options.out)
     if options.attach:
-        return _attach(options)
+        return api.attach_run(options.attach).exit_code
     starts = options.auto_resume
     while True:
         if starts and options.name:
@@ -99,14 +99,6 @@ def _run(options: argparse.Namespace, config: Config) -> int:
     for line in (*finished.sentences, finished.report):
         print(line)
     return finished.exit_code
-
-
-def _attach(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from sweep.display.attach import attach
-
-    return attach(options.attach.absolute(), Console())
 
 
 def _read_config(options: argparse.Namespace) -> Config:

@@ -1,14 +1,14 @@
 """The command ``sweep configs``: lists the studies that come with the package, and copies one."""
 
+import argparse
 import difflib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sweep.cli.options import OptionParser, read_path
+from sweep.cli.outcome import run_command
 from sweep.config import copy_shipped, describe_shipped, list_shipped
-from sweep.errors import ConfigError, SweepError, format_choices, format_value
-from sweep.startup.streams import steady_streams
+from sweep.errors import ConfigError, format_choices, format_value
 
 DESCRIPTION = """\
 List the studies that come with this package, or copy one to start from. `sweep run NAME` runs one
@@ -16,23 +16,21 @@ as it is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code: 0, or 2 if the input is wrong."""
-    steady_streams()
-    try:
-        options = _build_parser().parse_args(arguments)
-        if options.name is None:
-            if options.out:
-                raise ConfigError("--out needs a NAME too: the study to copy")
-            print("\n".join(_list_lines()))
-            return 0
-        path = _find(options.name)
-        target = options.out or Path(path.name)
-        copy_shipped(path, target)
-        print(target)
+    """Run the command line; return its exit code: 0, 2 if the input is wrong, 130 interrupted."""
+    return run_command(lambda: _list_or_copy(_build_parser().parse_args(arguments)), "interrupted")
+
+
+def _list_or_copy(options: argparse.Namespace) -> int:
+    if options.name is None:
+        if options.out:
+            raise ConfigError("--out needs a NAME too: the study to copy")
+        print("\n".join(_list_lines()))
         return 0
-    except SweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    path = _find(options.name)
+    target = options.out or Path(path.name)
+    copy_shipped(path, target)
+    print(target)
+    return 0
 
 
 def _build_parser() -> OptionParser:

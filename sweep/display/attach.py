@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -15,6 +17,23 @@ from sweep.storage.record import RunRecord, apply
 POLL_SECONDS = 0.5
 # Seconds without an event before checking that the driver is alive.
 SILENT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class AttachedRun:
+    """What was known of a run when watching it ended."""
+
+    folder: Path
+    driver: Literal["ended", "died", "running"]
+    """``ended``: it closed the journal; ``died``: it is gone and has not; ``running``: Ctrl-C ended
+    the watching alone."""
+    unfinished: int
+    """Trials without a result."""
+
+    @property
+    def exit_code(self) -> int:
+        """1 if the driver died, else 0."""
+        return 1 if self.driver == "died" else 0
 
 
 class Watch:
@@ -58,6 +77,12 @@ class Watch:
         record = self.record
         return len(record.trials), record.plan, len(record.opened), self._reopened
 
+    def count_unfinished(self) -> int:
+        """Return the trials without a result: as the driver counted them at its end, or by now."""
+        if self.closed:
+            return int(self.closed.get("trials_left") or 0)
+        return len(self.record.planned().keys() - self.record.done())
+
     def build_board(self, console: Console) -> Board:
         """Return a board of the journal's plan."""
         plan = rebuild_plan(self.record)
@@ -75,11 +100,13 @@ def rebuild_plan(record: RunRecord) -> Plan:
     return Plan(cells, own, trials)
 
 
-def attach(folder: Path, console: Console, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Show the progress of the run in ``folder`` until its driver ends; return an exit code.
+def attach(
+    folder: Path, console: Console, sleep: Callable[[float], None] = time.sleep
+) -> AttachedRun:
+    """Show the progress of the run in ``folder`` until its driver ends, or until Ctrl-C, which
+    leaves the sweep alone; return how it stood then.
 
-    0: it has ended, or Ctrl-C (the sweep continues). 1: it died without closing the journal. Raises
-    RunFolderError if there is no run, or its journal is damaged.
+    Raises RunFolderError if there is no run, or its journal is damaged.
     """
     tail, watch = JournalTail(folder), Watch()
     shown, board, heard = None, watch.build_board(console), time.monotonic()
@@ -97,22 +124,18 @@ def attach(folder: Path, console: Console, sleep: Callable[[float], None] = time
                 board.refresh()
             if time.monotonic() - heard > SILENT_SECONDS and not is_held(folder):
                 board.stop()
-                return _report_dead_driver(folder, console)
+                text = f"{folder}: the driver is gone; continue with the same command and --resume"
+                console.print(text, highlight=False, soft_wrap=True, markup=False)
+                return AttachedRun(folder, "died", watch.count_unfinished())
             sleep(0 if watch.closed else POLL_SECONDS)
         if shown:
             board.stop()
     except KeyboardInterrupt:
         board.hide()
         console.print("the sweep continues")
-        return 0
-    left = watch.closed.get("trials_left") or 0
+        return AttachedRun(folder, "running", watch.count_unfinished())
+    left = watch.count_unfinished()
     if left:
         unfinished = "1 trial is" if left == 1 else f"{left} trials are"
         console.print(f"the driver has ended; {unfinished} unfinished", highlight=False)
-    return 0
-
-
-def _report_dead_driver(folder: Path, console: Console) -> int:
-    text = f"{folder}: the driver is gone; continue with the same command and --resume"
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
-    return 1
+    return AttachedRun(folder, "ended", left)

@@ -3,7 +3,7 @@
 ``machine`` looks at Python, processors, memory and disk, ``packages`` at the installed versions,
 ``hub`` at the Hugging Face Hub. ``torch_check`` and ``ray_check`` import torch and Ray, each in a
 process of its own that ``children`` starts: a library that crashes or hangs is a finding too.
-``cli`` is the command.
+``examination`` makes all of these checks; ``cli`` is the command.
 
-Doors: ``cli.main``.
+Doors: ``examination.examine_machine``, ``cli.main``.
 """

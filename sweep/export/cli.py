@@ -5,12 +5,13 @@ import argparse
 import operator
 import os
 import re
-import sys
+import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from sweep.cli.options import OptionParser, read_path
+from sweep.cli.outcome import run_command
 from sweep.cli.program import name_program
 from sweep.config import Config, ModelConfig, load_config
 from sweep.data import Subsets, build_subsets, go_offline_if_silent
@@ -19,7 +20,6 @@ from sweep.errors import (
     DataError,
     ModelError,
     RunFolderError,
-    SweepError,
     explain_cause,
     first_line,
 )
@@ -32,7 +32,6 @@ from sweep.models.tiny_configs import TINY_PREFIX
 from sweep.plan import TrialSpec
 from sweep.startup.home import settle_home
 from sweep.startup.namesake import refuse_namesake
-from sweep.startup.streams import steady_streams
 from sweep.storage.run_folder import CONFIG_NAME
 
 DESCRIPTION = """\
@@ -54,7 +53,8 @@ examples:
   {0} runs/quickstart --best --out winner
   {0} runs/quickstart --cell 1735073e7a92 --out winner --merge
 
-exit codes: 0 exported; 2 wrong input, or the score differs: DIR.partial is kept for inspection"""
+exit codes: 0 exported; 2 wrong input, or the score differs: DIR.partial is kept for inspection;
+130 interrupted: DIR is as it was before"""
 
 # By number format of the training: the largest deviation of test accuracy, and the largest fraction
 # of predictions that differ, when the folder is scored in float32.
@@ -91,13 +91,12 @@ def build_parser() -> OptionParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    steady_streams()
-    try:
+
+    def work() -> int:
         refuse_namesake()
         return _export(build_parser().parse_args(arguments))
-    except SweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+
+    return run_command(work, "interrupted")
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -116,7 +115,10 @@ def export_folder(
     run: Path, out: Path, cell: str | None, merge: bool, push: str | None = None
 ) -> tuple[Path, str]:
     """Export the best trial of a cell (None: of the best cell of the run) to the new folder
-    ``out``; return the folder and how it scored. ``push`` is a repository that it must suit."""
+    ``out``; return the folder and how it scored. ``push`` is a repository that it must suit.
+
+    After an interruption nothing is left of it: the same call may be made again.
+    """
     out, folder = out.resolve(), run.absolute()
     partial = check_target(out)
     winner = find_winner(folder, cell)
@@ -124,7 +126,11 @@ def export_folder(
     complete = merge or winner.spec.model.method == "full"
     if push:
         check_push(push, winner.spec, complete)
-    rescored = write_folder(winner, folder, partial, Shape(out.name, complete))
+    try:
+        rescored = write_folder(winner, folder, partial, Shape(out.name, complete))
+    except KeyboardInterrupt:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     rename_finished(partial, out)
     return out, format_summary(winner, rescored)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sweep.errors import ConfigError, ModelError, explain_cause
+from sweep.errors import ConfigError, ModelError, explain_cause, format_value
 from sweep.export.bundle import load_stock, silence_progress
 from sweep.export.cli import REPO
 from sweep.models.device import is_out_of_memory
@@ -22,7 +22,7 @@ class Classifier:
 
     def __init__(self, folder: Path, device: str = "auto", trust_remote_code: bool = False) -> None:
         """``device`` is ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``. Raises ModelError if
-        ``folder`` is no export, or its base model is missing."""
+        ``folder`` is no export, its base model is missing, or no file can hold its labels."""
         silence_progress()
         record = read_record(folder)
         code = record["trial"]["model"].get("trust_remote_code", False)
@@ -42,6 +42,7 @@ class Classifier:
         self._model, self._tokenizer = stock.model.eval(), stock.tokenizer
         names = self._model.config.id2label
         self.labels: tuple[str, ...] = tuple(names[index] for index in range(len(names)))
+        check_labels(folder, self.labels)
         """In class order."""
 
     @property
@@ -50,7 +51,8 @@ class Classifier:
         return str(self._model.device)
 
     def predict(self, texts: Sequence[str], batch_size: int = 64) -> NDArray[np.float32]:
-        """Return the probability of each label, shape (texts, labels).
+        """Return the probability of each label, shape (texts, labels); NaN for a text to which the
+        model gives logits that are no numbers.
 
         A batch that does not fit into the GPU's memory is halved. Raises ModelError if one text
         alone does not fit.
@@ -102,6 +104,19 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"{path}: {explain_cause(error)}; MODEL has to be a folder that sweep export wrote"
         ) from None
     return dict(record)
+
+
+def check_labels(folder: Path, labels: Sequence[str]) -> None:
+    """Raise ModelError that names the first label with a lone surrogate, which no file can hold."""
+    for label in labels:
+        try:
+            label.encode()
+        except UnicodeEncodeError:
+            raise ModelError(
+                f"{folder}: the label {format_value(label)} holds half a character (a lone "
+                "surrogate), which no file can hold; write another name for it in id2label of the "
+                "folder's config.json (beside an adapter: classifier/config.json)"
+            ) from None
 
 
 def choose_device(name: str) -> torch.device:

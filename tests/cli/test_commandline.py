@@ -15,6 +15,7 @@ from fake_run import MODELS, write_fake_run
 
 import sweep.__main__
 from analysis.report import main as report
+from sweep.cli.outcome import INTERRUPTED
 from sweep.cli.run_options import format_resume_command
 from sweep.config import find_config, list_shipped, load_config
 from sweep.export.cli import main as export
@@ -304,3 +305,30 @@ def test_report_that_cannot_be_written_is_one_sentence(
     errors = capsys.readouterr().err
     assert errors.startswith(f"error: {place}: cannot be written (")
     assert errors.endswith(f"; choose another {option}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "step"),
+    [
+        (["doctor"], "sweep.doctor.cli.examine_machine"),
+        (["configs"], "sweep.cli.configs.list_shipped"),
+        (["export", "runs/x", "--best", "--out", "new"], "sweep.export.cli.find_winner"),
+        (["report", "runs/x"], "analysis.report.write_report"),
+        (["plan"], "sweep.api.resolve_inputs"),
+        (["--version"], "sweep.__main__._answer"),
+    ],
+)
+def test_interrupted_command_says_so_and_has_the_exit_code_of_a_shell(
+    arguments: list[str],
+    step: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(step, interrupt)
+    assert sweep.__main__.main(arguments) == INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"

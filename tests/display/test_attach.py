@@ -51,7 +51,7 @@ def watch(folder: Path, *steps: Any, terminal: bool = False) -> tuple[int, str]:
             left.pop(0)()
 
     console = Console(file=output, force_terminal=terminal, width=100)
-    return attach(folder, console, wait), output.getvalue()
+    return attach(folder, console, wait).exit_code, output.getvalue()
 
 
 def test_progress_is_followed_until_the_driver_leaves(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from sweep.doctor import children, cli, packages
+from sweep.doctor import children, cli, examination, packages
 from sweep.doctor.hub import check_hub
 from sweep.doctor.machine import check_machine
 from sweep.errors import Finding
@@ -110,13 +110,13 @@ def test_exit_code_and_lines_say_whether_anything_is_wrong(
     def crash() -> list[Finding]:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(cli, "ask", lambda *_: [Finding("warning", "ray", "is slow")])
-    monkeypatch.setattr(cli, "check_hub", lambda: [Finding("note", "hub", "answers")])
+    monkeypatch.setattr(examination, "ask", lambda *_: [Finding("warning", "ray", "is slow")])
+    monkeypatch.setattr(examination, "check_hub", lambda: [Finding("note", "hub", "answers")])
     assert cli.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "warning ray: is slow" in lines
     assert lines[-1] == "ok      hub: answers"
-    monkeypatch.setattr(cli, "check_hub", crash)
+    monkeypatch.setattr(examination, "check_hub", crash)
     assert cli.main(["--json"]) == 1
     tree = json.loads(capsys.readouterr().out)
     assert tree["ok"] is False

@@ -14,7 +14,7 @@ import pytest
 
 from sweep.cluster.hardware import Gpu, Machine
 from sweep.config import Config, DataConfig, load_config, parse_duration
-from sweep.drafting import cli
+from sweep.drafting import study_file
 from sweep.drafting.bench import Bench, build_bench
 from sweep.drafting.catalog import KNOWN
 from sweep.drafting.cli import main
@@ -255,7 +255,7 @@ def test_a_silent_hub_is_told(
     for name in ("HF_HUB_OFFLINE", "SWEEP_FOUND_HUB_SILENT", "HTTPS_PROXY", "https_proxy",
                  "ALL_PROXY", "all_proxy"):  # fmt: skip
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr(cli, "inspect_machine", lambda: GPU)
+    monkeypatch.setattr(study_file, "inspect_machine", lambda: GPU)
     file = write_csv(tmp_path / "a.csv", ROWS)
     options = ["--out", str(tmp_path / "study.yaml"), "--model", "Qwen/Qwen2.5-0.5B"]
     assert main([str(file), *options]) == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from small_run import TINY_LLAMA, build_run, cell_of, write_data
 
+from sweep.cli.outcome import INTERRUPTED
 from sweep.data import Corpus
 from sweep.export.cli import main
 from sweep.export.winner import find_winner
@@ -273,3 +274,18 @@ def test_push_without_a_token_says_where_to_put_it(
     options = ("--merge", "--push", "me/winner")
     assert "HF_TOKEN" in fail(capsys, run, "--best", "--out", tmp_path / "winner", *options)
     assert TOKEN not in os.environ.values()
+
+
+def test_interrupted_export_leaves_nothing_and_can_be_repeated(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        assert any((tmp_path / "winner.partial").iterdir())
+        raise KeyboardInterrupt
+
+    command = [str(run), "--best", "--out", str(tmp_path / "winner")]
+    with monkeypatch.context() as patch:
+        patch.setattr("sweep.export.cli.rescore", interrupt)
+        assert main(command) == INTERRUPTED
+    assert not list(tmp_path.iterdir())
+    assert main(command) == 0

@@ -35,7 +35,7 @@ TREE: dict[str, Any] = {
 }
 TIMES_AND_PLACES = {
     "started_at", "ended_at", "train_seconds", "eval_seconds", "wall_seconds", "load_seconds",
-    "peak_memory_bytes", "host", "resumed_epoch", "base_loads",
+    "peak_memory_bytes", "host", "resumed_epoch", "base_loads", "gpus", "node_type", "market",
     "git_commit",  # no .git travels to a cluster
 }  # fmt: skip
 

@@ -214,7 +214,9 @@ def test_autocast_on_a_gpu_is_imitated_as_pytorch_defines_it() -> None:
     assert {name for name in names if not left_out.search(name)} - known == {
         "binary_cross_entropy_with_logits", "kl_div"
     }  # fmt: skip
-    assert {"layer_norm", "rms_norm", "pow"} <= lists["AT_FORALL_FP32"] & set(WIDE_NAMES)
+    assert {"layer_norm", "pow"} <= lists["AT_FORALL_FP32"] & set(WIDE_NAMES)
+    # Newer releases have it there, too; in others a pass keeps less than is expected.
+    assert "rms_norm" in WIDE_NAMES
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 import csv
 import json
+import math
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from small_run import TINY_LLAMA, build_run, cell_of, predictions_of, read_test_texts, write_data
@@ -14,6 +17,7 @@ from sweep.data import Corpus
 from sweep.errors import DataError
 from sweep.export.cli import main as export
 from sweep.prediction import cli
+from sweep.prediction.classifier import Classifier
 from sweep.prediction.cli import main
 from sweep.prediction.texts import load_texts
 
@@ -134,6 +138,70 @@ def test_parts_of_other_texts_are_not_mixed_in(
     assert "another model, file or column; delete it" in capsys.readouterr().err
 
 
+def test_result_of_a_killed_command_is_recognized_by_the_same_one(
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, left = tmp_path / "labels.parquet", tmp_path / "labels.parquet.partial"
+    arguments = [str(model), str(texts), "--out", str(out)]
+    with monkeypatch.context() as patch:
+        # Killed between the result and the removal of its parts.
+        patch.setattr("sweep.prediction.parts.shutil.rmtree", lambda _: None)
+        assert main(arguments) == 0
+    assert left.is_dir()
+    before = out.read_bytes()
+    assert main(arguments) == 0
+    assert not left.exists() and out.read_bytes() == before
+    assert main(arguments) == 0
+
+
+def test_result_of_other_texts_is_not_taken_for_this_one(
+    model: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, other = tmp_path / "labels.parquet", tmp_path / "other.csv"
+    other.write_text("text\nanother one\n")
+    assert main([str(model), str(texts), "--out", str(out)]) == 0
+    assert main([str(model), str(other), "--out", str(out)]) == 2
+    assert "exists; choose another --out, or delete it" in capsys.readouterr().err
+
+
+def test_text_whose_scores_are_no_numbers_is_not_told_as_a_row_without_text(
+    model: Path,
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    score = Classifier._score
+
+    def overflow(self: Classifier, given: list[str]) -> Any:
+        found = score(self, given)
+        found[:2] = np.nan
+        return found
+
+    monkeypatch.setattr(Classifier, "_score", overflow)
+    out = tmp_path / "labels.parquet"
+    assert main([str(model), str(texts), "--out", str(out)]) == 1
+    told = capsys.readouterr().out
+    assert "; 1 rows without a text; 2 rows without a label, since the model's scores" in told
+    empty, *rows = read(out)
+    assert empty["probability"] is None
+    unscored = [row for row in rows if row["label"] is None]
+    assert len(unscored) == 2 and all(math.isnan(row["probability"]) for row in unscored)
+
+
+def test_label_that_no_file_can_hold_is_named(
+    model: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "copy"))
+    path = folder / "classifier" / "config.json"
+    config = json.loads(path.read_text())
+    config["id2label"]["1"] = "jo\ud83d"
+    path.write_text(json.dumps(config))
+    assert main([str(folder), str(texts), "--out", str(tmp_path / "labels.parquet")]) == 2
+    error = capsys.readouterr().err
+    assert "the label 'jo\\ud83d' holds half a character" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -144,6 +212,7 @@ def test_parts_of_other_texts_are_not_mixed_in(
         ({"model": "."}, "has to be a folder that sweep export wrote"),
         ({"file": "none.csv"}, "there is no such file"),
         ({"--device": "cuda"}, "PyTorch sees no GPU here; use --device cpu"),
+        ({"--text-column": "text --text-column text"}, "'text' is given twice, which would join"),
         ({"--batch-size": "0"}, "use a number from 1 to 1,000,000"),
     ],
 )
@@ -157,7 +226,9 @@ def test_wrong_input_gets_one_sentence(
 ) -> None:
     given = {"model": str(model), "file": str(texts), "out": "labels.parquet"}
     given |= {key: value for key, value in change.items() if not key.startswith("--")}
-    options = [text for key in change if key.startswith("--") for text in (key, change[key])]
+    options = [
+        text for key in change if key.startswith("--") for text in (key, *change[key].split())
+    ]
     out = str(tmp_path / given["out"])
     code = main([given["model"], given["file"], "--out", out, *options])
     error = capsys.readouterr().err

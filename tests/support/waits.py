@@ -113,6 +113,8 @@ def _stand_ins(recorder: Recorder) -> dict[str, Any]:
         "cuda.empty_cache": lambda: None,
         "cuda.manual_seed_all": lambda seed: None,
         "cuda.synchronize": lambda device=None: recorder.note("synchronize of the device"),
+        # A build for CUDA would ask the driver, which need not be there.
+        "cuda.is_current_stream_capturing": lambda: False,
         "cuda.current_stream": lambda device=None: stream,
         "cuda.default_stream": lambda device=None: stream,
         "cuda.stream": lambda stream: ExitStack(),

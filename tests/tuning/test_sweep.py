@@ -170,6 +170,8 @@ def test_the_python_interface_does_what_the_commands_do(
     finished = api.run_study(planned, console=Console(quiet=True))
     assert (finished.folder, finished.exit_code, finished.missing) == (run, 0, ())
     assert finished.report == api.write_report(run) == run / "report.html"
+    attached = api.attach_run(run, Console(quiet=True))
+    assert (attached.driver, attached.unfinished) == ("ended", 0)
     frames = api.read_run(run)
     assert set(frames.results["trial_id"]) == {row["trial_id"] for row in rows(run)} | {
         row["trial_id"] for row in baseline_rows(run)
