@@ -17,8 +17,10 @@ from sweep.training.optimizer import BETAS, EPSILON
 BLOCK = 2048
 
 
-# ``first`` differs from step to step: specialized on, it would have the kernel compiled again.
-@triton.jit(do_not_specialize=["first"])  # type: ignore[untyped-decorator]
+# Specialized on ``first``, the kernel would be compiled again in the middle of a run. Knowing that
+# 16 divides ``width``, Triton would give each thread four neighboring values, but still load them
+# one by one, since where a row ends is not known: then a warp's loads are not contiguous.
+@triton.jit(do_not_specialize=["first", "width"])  # type: ignore[untyped-decorator]
 def adamw_rows(  # type: ignore[no-untyped-def]
     weights,
     gradients,
