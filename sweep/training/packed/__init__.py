@@ -62,8 +62,9 @@ Memory
 
 Time
     A step takes (passes x fixed cost) + (tokens with padding x cost per token) + (one fused AdamW
-    call per slot). N trials alone take N fixed costs at least; a pack takes one per group. The
-    frozen base has no weight gradients either way, so a token costs two thirds of full training.
+    call per slot; on a GPU with Triton, one launch for all). N trials alone take N fixed costs at
+    least; a pack takes one per group. The frozen base has no weight gradients either way, so a
+    token costs two thirds of full training.
 
     Measured by ``python -m benchmarks.packs`` on one core, batches of 16 texts, rank 8, in
     thousands of tokens a second alone, in packs of 2 and of 16: tiny Llama 68, 111, 154; tiny GPT-2

@@ -7,13 +7,17 @@ largest has, and neither its optimizer nor its checkpoint touches the rest.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 
 import torch
 from torch.optim.adamw import adamw
 
+from sweep.errors import first_line
+from sweep.models.device import is_gpu_lost, is_out_of_memory
 from sweep.models.transfer import to_device
 from sweep.plan import Capacity
 from sweep.training.optimizer import BETAS, EPSILON
@@ -21,6 +25,7 @@ from sweep.training.packed.loss_scales import LossScales
 
 # Names of the stacks that a trial's slot is a row of.
 STATE = ("weights", "means", "squares", "best")
+UpdateRows = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,8 @@ class Stacks:
     """Weights, gradients, moments and best weights (slots, width); steps taken and summed losses
     (slots,). All are allocated here, so that no trial that joins, steps or improves needs more.
 
-    Where losses are ``scaled``, gradients are those of the scaled losses.
+    Where losses are ``scaled``, gradients are those of the scaled losses. ``update_rows`` is the
+    optimizer of all slots in one launch (``row_kernel``), where there is one.
     """
 
     def __init__(
@@ -119,6 +125,9 @@ class Stacks:
         )
         self.steps, self.losses = (torch.zeros(slots, device=device) for _ in range(2))
         self.loss_scales = LossScales(slots, device) if scaled else None
+        self.update_rows: UpdateRows | None = None
+        if device.type == "cuda" and find_spec("triton") is not None:
+            self.update_rows = _choose_update(self)
 
     def row(self, name: str, place: Place) -> torch.Tensor:
         """Return what a trial uses of its row of the stack ``name``."""
@@ -161,9 +170,9 @@ class Step:
     """One AdamW step of some slots, each with its own settings.
 
     Each slot's gradient is clipped by its own norm, as ``clip_grad_norm_`` does. The update is the
-    fused one of ``torch.optim.AdamW``, one slot at a time, so slots that take no step stay bitwise
-    as they are. So does a slot of scaled losses whose gradient is not finite, except that its scale
-    falls.
+    fused one of ``torch.optim.AdamW``: of all slots at once where the stacks have that, else one
+    slot at a time. So slots that take no step stay bitwise as they are, and so does a slot of
+    scaled losses whose gradient is not finite, except that its scale falls.
 
     What needs memory happens in the constructor: where it runs out, no slot has taken a step.
     Gradients are not usable afterwards.
@@ -174,22 +183,47 @@ class Step:
         self._steps = steps
         self._first = min(place.slot for place in steps)
         gradients = stacks.span(stacks.gradients, list(steps))
+        self._widest = gradients.shape[1]
+        settings = [(0.0, 0.0, 0.0, math.inf)] * len(gradients)
+        for place, step in steps.items():
+            used = stacks.shape.used(place.rank)
+            own = (used, step.learning_rate, step.weight_decay, step.max_grad_norm)
+            settings[place.slot - self._first] = own
+        # In float64, which counts every value of a row.
+        rows = torch.tensor(settings, dtype=torch.float64)
+        self._settings = to_device(rows, stacks.device)
         scales, self._skipped = stacks.loss_scales, None
         if scales is not None:
             scales.unscale(gradients, self._first)
-        limits = torch.full((len(gradients), 1), math.inf)
-        for place, step in steps.items():
-            limits[place.slot - self._first] = step.max_grad_norm
-        norms = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
-        factors = to_device(limits, stacks.device) / (norms + 1e-6)
+        self._norms = torch.linalg.vector_norm(gradients, dim=1)
         if scales is not None:
-            overflowed = ~norms[:, 0].isfinite()
+            overflowed = ~self._norms.isfinite()
             self._skipped = overflowed.float()
+            self._settings[:, 0].masked_fill_(overflowed, 0.0)
             scales.update([place.slot for place in steps], overflowed, self._first)
-        gradients.mul_(factors.clamp_(max=1.0))
+        if stacks.update_rows is None:
+            factors = self._settings[:, 3].float() / (self._norms + 1e-6)
+            gradients.mul_(factors.clamp_(max=1.0)[:, None])
+        else:
+            self._stepping = self._settings[:, 0].sign().float()
 
-    def take(self, place: Place) -> None:
-        """Update the weights in the slot of ``place``."""
+    def take_all(self) -> Iterator[Place]:
+        """Update the weights of all slots; yield each as soon as its step is taken."""
+        update = self._stacks.update_rows
+        if update is not None:
+            self._take_together(update)
+        for place in self._steps:
+            if update is None:
+                self._take(place)
+            yield place
+
+    def _take_together(self, update: UpdateRows) -> None:
+        stacks, first = self._stacks, self._first
+        tensors = (stacks.weights, stacks.gradients, stacks.means, stacks.squares, stacks.steps)
+        update(*tensors, self._norms, self._settings, first, self._widest)
+        stacks.steps[first : first + len(self._stepping)].add_(self._stepping)
+
+    def _take(self, place: Place) -> None:
         stacks, step = self._stacks, self._steps[place]
         adamw(
             [stacks.row("weights", place)],
@@ -209,6 +243,38 @@ class Step:
             eps=EPSILON,
             maximize=False,
         )
+
+
+def _choose_update(stacks: Stacks) -> UpdateRows | None:
+    """Return the update of all slots in one launch, compiled for ``stacks``, which are new, if it
+    works here and gives what ``torch.optim.AdamW`` does."""
+    try:
+        from sweep.training.packed.row_kernel import update_rows
+
+        expected, found = (_try_update(stacks, update) for update in (None, update_rows))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    except Exception as error:
+        stacks.clear(0)
+        if is_out_of_memory(error) or is_gpu_lost(error):
+            raise
+        # Triton needs a C compiler, for one.
+        reason = first_line(error)
+        warnings.warn(f"the optimizer steps one slot at a time: {reason}", stacklevel=2)
+        return None
+    return update_rows
+
+
+def _try_update(stacks: Stacks, update: UpdateRows | None) -> torch.Tensor:
+    """Return what a step with ``update`` makes of made-up values in the first slot."""
+    place, stacks.update_rows = Place(0, 0, stacks.shape.classes), update
+    names = ("weights", "means", "squares")
+    for factor, name in enumerate((*names, "gradients"), 1):
+        row = stacks.row(name, place)
+        row.copy_(torch.linspace(0, factor, len(row), device=row.device).sin_())
+    list(Step(stacks, {place: StepSettings(0.01, 0.1, 1.0)}).take_all())
+    result = torch.cat([*(stacks.row(name, place) for name in names), stacks.steps[:1]])
+    stacks.clear(0)
+    return result
 
 
 def shape_for(layers: Sequence[LayerShape], hidden: int, capacity: Capacity) -> StackShape:

@@ -148,15 +148,15 @@ class PackTrainer:
         start = time.perf_counter()
         stacks = self.pack.stacks
         losses = self._backpropagate(trials)
-        step = Step(stacks, {trial.place: trial.next_step() for trial in trials})
+        by_place = {trial.place: trial for trial in trials}
+        step = Step(stacks, {place: trial.next_step() for place, trial in by_place.items()})
         share = (time.perf_counter() - start) / len(trials)
         # As the solo engine sums them: the mean of each batch, times its texts.
         counts = torch.zeros(stacks.slots)
         try:
-            for trial in trials:
-                rows = sum(part.rows for part in trial.parts)
-                step.take(trial.place)
-                counts[trial.slot] = rows
+            for place in step.take_all():
+                trial = by_place[place]
+                counts[trial.slot] = sum(part.rows for part in trial.parts)
                 trial.advance(share)
         finally:
             # Where memory ran out, those that have taken the step do not take it again.

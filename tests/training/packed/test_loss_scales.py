@@ -172,9 +172,7 @@ def test_slot_without_a_step_keeps_its_scale() -> None:
 
 
 def take_steps(stacks: Stacks, steps: dict[Place, StepSettings]) -> None:
-    step = Step(stacks, steps)
-    for place in steps:
-        step.take(place)
+    assert list(Step(stacks, steps).take_all()) == list(steps)
 
 
 @pytest.mark.parametrize("gradient", [torch.inf, torch.nan])

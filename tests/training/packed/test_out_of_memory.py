@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import row_updates
 import torch
 
 from sweep.data import Subsets
 from sweep.plan import Candidate, Capacity, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.engine import PackedEngine
+from sweep.training.packed.stacks import Stacks
 from sweep.training.packed.trainer import PackTrainer
 
 PACKED = "sweep.training.packed"
@@ -151,7 +153,15 @@ def test_memory_that_runs_out_once_changes_no_curve(
     engine = build_engine(subsets, models_folder)
     target, _ = PLACES[place]
     monkeypatch.setattr(target, fail_once(find(target), at))
-    curves = run(engine, specs, tmp_path)
+    compare(run(engine, specs, tmp_path), expected)
+    # All slots are free again, and as they were.
+    assert engine._trainer is not None
+    pack = engine._trainer.pack
+    places = [pack.take(spec) for spec in specs]
+    assert {place.slot for place in places} == {0, 1, 2}
+
+
+def compare(curves: dict[str, Any], expected: dict[str, Any]) -> None:
     for trial_id, wanted in expected.items():
         assert len(curves[trial_id]) == len(wanted)
         for one, other in zip(wanted, curves[trial_id], strict=True):
@@ -159,11 +169,31 @@ def test_memory_that_runs_out_once_changes_no_curve(
                 exact = not isinstance(one[name], float)
                 value = one[name] if exact else pytest.approx(one[name], rel=1e-5)
                 assert other[name] == value, (trial_id, name)
-    # All slots are free again, and as they were.
-    assert engine._trainer is not None
-    pack = engine._trainer.pack
-    places = [pack.take(spec) for spec in specs]
-    assert {place.slot for place in places} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("at", [0, 1, 5])
+def test_memory_that_runs_out_in_the_launch_for_all_slots_changes_no_curve(
+    specs: list[TrialSpec],
+    subsets: Subsets,
+    models_folder: Path,
+    expected: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+) -> None:
+    real, calls = Stacks.__init__, []
+
+    def build(self: Stacks, *arguments: Any) -> None:
+        real(self, *arguments)
+        self.update_rows = fail_once(count, at)
+
+    def count(*arguments: Any) -> None:
+        calls.append(len(arguments))
+        row_updates.update_rows(*arguments)
+
+    monkeypatch.setattr(Stacks, "__init__", build)
+    compare(run(build_engine(subsets, models_folder), specs, tmp_path), expected)
+    assert len(calls) > 5
 
 
 def test_failed_pass_is_freed_before_the_next_is_tried(

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import row_updates
 from waits import pretend_cuda
 
 from sweep.data import Subsets
 from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, Capacity, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.engine import PackedEngine
+
+STACKS = "sweep.training.packed.stacks"
 
 
 @pytest.fixture
@@ -33,6 +36,15 @@ def specs(plan: Plan, subsets: Subsets, request: Any) -> list[TrialSpec]:
 @pytest.fixture(scope="module")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(autouse=True)
+def update(monkeypatch: pytest.MonkeyPatch, request: Any) -> None:
+    """Choose the optimizer: that of one slot at a time, unless a test asks for another, since no
+    kernel runs on the pretended GPU."""
+    chosen = getattr(request, "param", None)
+    monkeypatch.setattr(f"{STACKS}._choose_update", lambda stacks: chosen)
+    monkeypatch.setattr(f"{STACKS}.find_spec", lambda name: chosen)
 
 
 class Inline(ThreadPoolExecutor):
@@ -118,6 +130,22 @@ def test_a_step_of_a_pack_waits_for_nothing(
         )
         engine.start(changed, tmp_path / spec.trial_id)
         engine.begin_epoch(spec.trial_id)
+    engine.waits.clear()
+    train(engine, specs)
+    assert list(map(str, engine.waits)) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("update", [row_updates.update_rows], ids=["one launch"], indirect=True)
+def test_a_step_of_all_slots_in_one_launch_waits_for_nothing(
+    engine: WatchedEngine, specs: list[TrialSpec], tmp_path: Path, dtype: str
+) -> None:
+    for spec in specs:
+        changed = replace(spec, recipe=replace(spec.recipe, dtype=dtype))
+        engine.start(changed, tmp_path / spec.trial_id)
+        engine.begin_epoch(spec.trial_id)
+    assert engine._trainer is not None
+    assert engine._trainer.pack.stacks.update_rows is row_updates.update_rows
     engine.waits.clear()
     train(engine, specs)
     assert list(map(str, engine.waits)) == []
