@@ -141,12 +141,19 @@ def _add_product(
 ) -> None:
     """Add the product of two matrices, or of two stacks of them, times ``scaling`` to ``total`` in
     place; if that is ``fresh``, put it there."""
+    if total.dtype != left.dtype:
+        # The factor in the wider type: in float16 the product might exceed the range with it.
+        product = left @ right
+        if isinstance(scaling, torch.Tensor):
+            total.addcmul_(product.to(total.dtype), scaling)
+        elif fresh:
+            total.copy_(product).mul_(scaling)
+        else:
+            total.add_(product, alpha=scaling)
+        return
     if isinstance(scaling, torch.Tensor):
         left, scaling = left * scaling.to(left.dtype), 1.0
-    if total.dtype != left.dtype:
-        product = left @ right
-        torch.mul(product, scaling, out=total) if fresh else total.add_(product, alpha=scaling)
-    elif total.dim() == 2:
+    if total.dim() == 2:
         total.addmm_(left, right, beta=0.0 if fresh else 1.0, alpha=scaling)
     else:
         total.baddbmm_(left, right, beta=0.0 if fresh else 1.0, alpha=scaling)
