@@ -181,7 +181,8 @@ class _Adapt(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         part = ctx.part
-        a, b = torch.empty_like(part.a), torch.empty_like(part.b)
+        # Row by row, whatever the order in B^T: the other one takes five times as long to fill.
+        a, b = (part.a.new_empty(matrix.shape) for matrix in (part.a, part.b))
         parts = [replace(part, a_gradient=a, b_gradient=b)]
         needs = ctx.needs_input_grad[:2]
         x, z = adapt_backward(ctx.saved_tensors, gradient, parts, ctx.types, needs)
