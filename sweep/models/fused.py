@@ -181,8 +181,11 @@ class _Adapt(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         part = ctx.part
-        # Row by row, whatever the order in B^T: the other one takes five times as long to fill.
-        a, b = (part.a.new_empty(matrix.shape) for matrix in (part.a, part.b))
+        a, b = torch.empty_like(part.a), torch.empty_like(part.b)
+        if not b.is_cuda:
+            # Row by row, whatever the order in B^T: it is filled several times as fast, so that
+            # the copy which autograd makes of it is worth it.
+            b = part.b.new_empty(part.b.shape)
         parts = [replace(part, a_gradient=a, b_gradient=b)]
         needs = ctx.needs_input_grad[:2]
         x, z = adapt_backward(ctx.saved_tensors, gradient, parts, ctx.types, needs)

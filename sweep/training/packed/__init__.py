@@ -61,23 +61,23 @@ Memory
     N processes take N times the base weights, and N times a process (0.65 GB on a CPU).
 
 Time
-    A step takes (passes x fixed cost) + (tokens with padding x cost per token) + (one fused AdamW
+    A step takes (passes x fixed cost) + (tokens x cost per token) + (one fused AdamW
     call per slot; on a GPU with Triton, one launch for all). N trials alone take N fixed costs at
     least; a pack takes one per group. The frozen base has no weight gradients either way, so a
     token costs two thirds of full training.
 
-    Measured by ``python -m benchmarks.packs`` on one core, batches of 16 texts, rank 8, in
-    thousands of tokens a second alone, in packs of 2 and of 16: tiny Llama 68, 111, 154; tiny GPT-2
-    68, 101, 118; tiny Gemma 3 24, 33, 41. On a CPU a real model is no faster in a pack: its matrix
-    products already fill the core. No GPU has been measured. Short sweeps lose the gain to the
-    start of their many actors. docs/benchmarks.md has all the numbers.
+    Measured by ``python -m benchmarks.packs`` on one core of an AMD EPYC with AVX2, batches of 16
+    texts, rank 8, in multiples of one trial alone, in packs of 2, 8 and 16: tiny Llama 1.6, 2.9,
+    2.7; tiny GPT-2 1.6, 2.2, 2.2; tiny Gemma 3 1.4, 2.0, 2.0. A real model gains less: its matrix
+    products fill a core alone. No GPU has been measured. Short sweeps lose the gain to the start of
+    their many actors. docs/benchmarks.md has all the numbers.
 
 Alternatives
     A process per trial (``sweep.training.solo``, the default) shares nothing, starts fast, and
     adapts any layer that PEFT can. Punica (arXiv:2310.18547) and S-LoRA (arXiv:2311.03285) serve
-    many adapters on one base model with CUDA kernels that pick out each request's adapter. They
-    need no padding, but are made for inference on GPUs; ``torch.bmm`` on padded stacks has a
-    backward pass and runs anywhere, and adapters are a small part of a layer's work. mLoRA
+    many adapters on one base model with CUDA kernels that pick out each request's adapter, made for
+    inference on GPUs; here products have a backward pass and run anywhere, and adapters are a small
+    part of a layer's work. mLoRA
     (arXiv:2312.02515) trains several adapters in one batch as here, and pipelines base models over
     several GPUs; here a base model fits its device.
 

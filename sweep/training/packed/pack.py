@@ -86,7 +86,7 @@ class Pack:
         self.draws_alone = self._draws_like(drawn)
         if base.device.type == "cuda":
             # Tried here: a step waits for nothing.
-            choose_product(base.device, base.dtype)
+            choose_product(self.stacks.weights.device, base.dtype)
         self._plug_in()
 
     def _attach(
