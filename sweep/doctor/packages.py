@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -58,12 +59,20 @@ def _read_requirements() -> list[Requirement]:
     project = ROOT / "pyproject.toml"
     if project.is_file():
         tree = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-        lines = list(tree["dependencies"])
-        for extra, packages in tree["optional-dependencies"].items():
-            lines += [f'{package}; extra == "{extra}"' for package in packages]
-    else:
-        lines = distribution(DISTRIBUTION).requires or []
-    return [Requirement(line) for line in lines]
+        extras = tree["optional-dependencies"].items()
+        return [
+            *map(Requirement, tree["dependencies"]),
+            *(_require_for(extra, package) for extra, packages in extras for package in packages),
+        ]
+    return [Requirement(line) for line in distribution(DISTRIBUTION).requires or []]
+
+
+def _require_for(extra: str, package: str) -> Requirement:
+    requirement = Requirement(package)
+    asked = f'extra == "{extra}"'
+    marker = f"({requirement.marker}) and {asked}" if requirement.marker else asked
+    requirement.marker = Marker(marker)
+    return requirement
 
 
 def _applies(requirement: Requirement, extra: str = "") -> bool:
