@@ -122,6 +122,10 @@ def attend_rectangle(
     is causal, those up to the query."""
     if _composes(queries, keys.shape[1]):
         return compose(queries, keys, values, mask, rules)
+    shares = queries.shape[2] // keys.shape[2]
+    if shares > 1 and queries.is_cuda:
+        # There only some kernels let query heads share a key head; the others keep all scores.
+        keys, values = (x.repeat_interleave(shares, 2) for x in (keys, values))
     mixed = scaled_dot_product_attention(
         queries.transpose(1, 2),
         keys.transpose(1, 2),
