@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
-from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 
 from sweep.models.flat.texts import Bucket, FlatTexts, Layout
@@ -48,6 +47,9 @@ def _attend_flat(
     texts: FlatTexts,
     rules: Rules,
 ) -> torch.Tensor:
+    # Not in every release that is supported.
+    from torch.nn.attention.varlen import varlen_attn
+
     window = (-1, 0) if rules.causal else (-1, -1)
     if rules.window is not None:
         window = (rules.window - 1, 0)
@@ -249,7 +251,7 @@ def runs_flat(device: torch.device, dtype: torch.dtype, size: int) -> bool:
             mixed = run(queries, keys, values, texts, rules)
             drawn = [queries, keys, values]
             results.append([mixed, *torch.autograd.grad(mixed.float().square().sum(), drawn)])
-        except (RuntimeError, NotImplementedError, ValueError, TypeError):
+        except (RuntimeError, ValueError, TypeError, ImportError):
             return False
     return all(
         torch.allclose(one.float(), other.float(), rtol=0.05, atol=0.05)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import grouped_mm, pad
+from torch.nn import functional
 
 from sweep.models.fused import Part
 from sweep.models.transfer import to_device
@@ -100,13 +100,13 @@ class GroupedPart(_Together):
         return x[self.rows]
 
     def narrow(self, rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        return grouped_mm(rows, matrix.mT, offs=self.at.ends)
+        return functional.grouped_mm(rows, matrix.mT, offs=self.at.ends)
 
     def widen(self, total: torch.Tensor, low: torch.Tensor, matrix: torch.Tensor) -> None:
-        total[self.rows].add_(grouped_mm(low, matrix, offs=self.at.ends))
+        total[self.rows].add_(functional.grouped_mm(low, matrix, offs=self.at.ends))
 
     def collect(self, low: torch.Tensor, rows: torch.Tensor, of_b: bool) -> None:
-        product = grouped_mm(low.mT, rows, offs=self.at.ends)
+        product = functional.grouped_mm(low.mT, rows, offs=self.at.ends)
         self.add(product[:, : self.a_gradient.shape[1]], of_b)
 
 
@@ -114,13 +114,14 @@ def _round_up(matrix: torch.Tensor) -> torch.Tensor:
     """Return ``matrix`` (slots, rank, values) with as many ranks of zeros as kernels want."""
     multiple = ROW_BYTES // matrix.element_size()
     lacking = -matrix.shape[1] % multiple
-    return pad(matrix, (0, 0, 0, lacking)) if lacking else matrix.contiguous()
+    return functional.pad(matrix, (0, 0, 0, lacking)) if lacking else matrix.contiguous()
 
 
 @cache
 def choose_product(device: torch.device, dtype: torch.dtype) -> type[Part]:
     """Return how rows of several slots are multiplied on the GPU ``device`` in ``dtype``: in groups
-    where PyTorch has a kernel for that, and it gives what products of padded rows give."""
+    where this release of PyTorch has a kernel for that, and it gives what products of padded rows
+    give."""
     if dtype != torch.bfloat16 or torch.cuda.get_device_capability(device) < GROUPED:
         return PaddedPart
     results = []
@@ -144,7 +145,7 @@ def choose_product(device: torch.device, dtype: torch.dtype) -> type[Part]:
             part.collect(low, gradient, of_b=True)
             part.widen(x, back, prepared[0])
             part.widen(g, low, prepared[1])
-        except (RuntimeError, NotImplementedError, ValueError, TypeError):
+        except (RuntimeError, ValueError, TypeError, AttributeError):
             return PaddedPart
         results.append([x, g, a_gradient, b_gradient])
     agree = all(
