@@ -56,12 +56,21 @@ def _pass_gated(
     block: Any, hidden: torch.Tensor, texts: FlatTexts, rotation: Rotation
 ) -> torch.Tensor:
     """Return the output (tokens, width) of ``block``."""
+    # What attention needs is gone when the rest of the block begins.
+    return _finish_gated(block, hidden, _attend_gated(block, hidden, texts, rotation))
+
+
+def _attend_gated(
+    block: Any, hidden: torch.Tensor, texts: FlatTexts, rotation: Rotation
+) -> torch.Tensor:
     attention = block.self_attn
     normed = block.input_layernorm(hidden)
     queries, keys, values = _project(attention, normed, normed)
     queries, keys = rotate(queries, rotation), rotate(keys, rotation)
-    mixed = attend(queries, keys, values, texts, _rules_of(attention))
-    return _finish_gated(block, hidden, attention.o_proj(mixed))
+    mixed: torch.Tensor = attention.o_proj(
+        attend(queries, keys, values, texts, _rules_of(attention))
+    )
+    return mixed
 
 
 def _end_gated(
