@@ -142,6 +142,15 @@ def _pass_gpt2(
     block: Any, hidden: torch.Tensor, texts: FlatTexts, ends: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return the output (tokens, width) of ``block``, or (texts, width) at the tokens ``ends``."""
+    mixed = _attend_gpt2(block, hidden, texts, ends)
+    residual = mixed + (hidden if ends is None else hidden.index_select(0, ends))
+    inner: torch.Tensor = block.mlp(block.ln_2(residual))
+    return residual + inner
+
+
+def _attend_gpt2(
+    block: Any, hidden: torch.Tensor, texts: FlatTexts, ends: torch.Tensor | None
+) -> torch.Tensor:
     attention = block.attn
     dropout = attention.attn_dropout.p if attention.training else 0.0
     rules = Rules(attention.scaling, dropout=dropout)
@@ -152,11 +161,9 @@ def _pass_gpt2(
     if ends is None:
         mixed = attend(queries, keys, values, texts, rules)
     else:
-        hidden = hidden.index_select(0, ends)
         mixed = attend_once(queries.index_select(0, ends), keys, values, texts, rules)
-    residual: torch.Tensor = attention.resid_dropout(attention.c_proj(mixed)) + hidden
-    inner: torch.Tensor = block.mlp(block.ln_2(residual))
-    return residual + inner
+    result: torch.Tensor = attention.resid_dropout(attention.c_proj(mixed))
+    return result
 
 
 # By transformers' ``model_type``.
