@@ -96,14 +96,14 @@ def convert_full(
 
 
 def _gains_by_casting(model: PreTrainedModel, forward: ForwardPass) -> bool:
-    ids = torch.ones(MEASURED_TEXTS, dtype=torch.long)
+    texts = _build_texts()
     model.requires_grad_(True)
     times: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     for dtype in times:
-        _pass(model, forward, ids, dtype)  # warm-up
+        _pass(model, forward, texts, dtype)  # warm-up
     while min(map(len, times.values())) < 10 and sum(map(sum, times.values())) < 1.0:
         for dtype, taken in times.items():
-            taken.append(_pass(model, forward, ids, dtype))
+            taken.append(_pass(model, forward, texts, dtype))
     model.requires_grad_(False)
     model.zero_grad()
     plain, half = (min(taken, default=1.0) for taken in times.values())
@@ -129,16 +129,16 @@ def _measure_gain(
 ) -> float:
     """Return how many times faster ``half`` is, forward and backward through a batch of short
     texts: the best of up to ten runs of each, which take a second or two with a small model."""
-    ids = torch.ones(MEASURED_TEXTS, dtype=torch.long)
+    texts = _build_texts()
     attention = half[0].config._attn_implementation
-    choose_attention(half[0], ids.shape[1])
+    choose_attention(half[0], texts.longest)
     for model, forward in (plain, half):
         model.enable_input_require_grads()
-        _pass(model, forward, ids)  # warm-up
+        _pass(model, forward, texts)  # warm-up
     times: list[tuple[float, float]] = []
     while not times or (len(times) < 10 and sum(map(sum, times)) < 1.0):
         # In turn, so that other load on the machine slows both.
-        times.append((_pass(*plain, ids), _pass(*half, ids)))
+        times.append((_pass(*plain, texts), _pass(*half, texts)))
     for model, _ in (plain, half):
         model.disable_input_require_grads()
     half[0].set_attn_implementation(attention)
@@ -175,15 +175,19 @@ def keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, 2 * MAPPED_BYTES)
 
 
+def _build_texts() -> FlatTexts:
+    ids = torch.ones(MEASURED_TEXTS, dtype=torch.long)
+    return FlatTexts.from_padded(ids, torch.ones_like(ids), pad_id=0)
+
+
 def _pass(
     model: PreTrainedModel,
     forward: ForwardPass,
-    ids: torch.Tensor,
+    texts: FlatTexts,
     dtype: torch.dtype | None = None,
 ) -> float:
     start = time.perf_counter()
-    texts = FlatTexts.from_padded(ids, torch.ones_like(ids), pad_id=0)
-    with cast_to(ids.device, dtype or model.dtype):
+    with cast_to(texts.ids.device, dtype or model.dtype):
         logits = forward(texts)
     torch.autograd.backward(logits.float().sum())
     return time.perf_counter() - start
