@@ -28,12 +28,12 @@ def choose_forward(model: PreTrainedModel, trains_base: bool = False) -> Forward
     them.
     """
     full = build_full_forward(model)
-    shorten_encoder(model, full)
-    build = FLAT_DECODERS.get(model.config.model_type)
     # A model's own code (trust_remote_code) may go by the name of another architecture.
     if not type(model).__module__.startswith("transformers."):
         return ForwardPass.of_rectangles(full)
+    build = FLAT_DECODERS.get(model.config.model_type)
     if build is None:
+        shorten_encoder(model, full)
         return ForwardPass.of_rectangles(choose_full_forward(model, full))
     expected = try_out(model, full)
     limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
@@ -55,8 +55,6 @@ def _flatten(model: PreTrainedModel, flat: FlatForward) -> PaddedForward:
 def shorten_encoder(model: PreTrainedModel, full: PaddedForward) -> None:
     """Have the last block of an encoder work at the first token only, if the logits of its own
     pass stay the same."""
-    if not type(model).__module__.startswith("transformers."):
-        return
     expected = try_out(model, full)
     restore = shorten_last_block(model)
     if restore is None:
