@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,27 @@ class FlatTexts:
         lasts = [find_last(row, pad_id) for row in rows]
         return cls(ids[mask.bool()], [len(row) for row in rows], lasts, pad_id)
 
-    @property
+    @classmethod
+    def join(cls, parts: Sequence["FlatTexts"]) -> "FlatTexts":
+        """Return the texts of all ``parts``, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        lengths, lasts = (
+            [value for part in parts for value in getattr(part, name)]
+            for name in ("lengths", "lasts")
+        )
+        return cls(torch.cat([part.ids for part in parts]), lengths, lasts, parts[0].pad_id)
+
+    def split(self, counts: Sequence[int]) -> list["FlatTexts"]:
+        """Return the texts in parts of so many each, as views."""
+        bounds = list(pairwise([0, *accumulate(counts)]))
+        lengths, lasts = (
+            [x[first:stop] for first, stop in bounds] for x in (self.lengths, self.lasts)
+        )
+        ids = torch.split_with_sizes(self.ids, [sum(part) for part in lengths])
+        return [FlatTexts(*part, self.pad_id) for part in zip(ids, lengths, lasts, strict=True)]
+
+    @cached_property
     def tokens(self) -> int:
         return sum(self.lengths)
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -26,12 +25,10 @@ MOST_TOKENS = {"cpu": 2048}
 
 @dataclass(frozen=True, eq=False)
 class MicroBatch:
-    """Some texts of one trial, at ``indices`` of its own: their ids in a row (tokens,), lengths and
-    last tokens, classes and weights (texts,); the loss of a text is multiplied by its weight."""
+    """Some texts of one trial, at ``indices`` of its own, with their classes and weights (texts,);
+    the loss of a text is multiplied by its weight."""
 
-    ids: torch.Tensor
-    lengths: list[int]
-    lasts: list[int]
+    texts: FlatTexts
     classes: torch.Tensor
     weights: torch.Tensor
     indices: list[int]
@@ -39,15 +36,6 @@ class MicroBatch:
     @property
     def rows(self) -> int:
         return len(self.indices)
-
-    @cached_property
-    def tokens(self) -> int:
-        """Number of tokens, without padding."""
-        return sum(self.lengths)
-
-    @cached_property
-    def width(self) -> int:
-        return max(self.lengths)
 
 
 @dataclass(frozen=True)
@@ -85,36 +73,26 @@ def cut_batches(
     row, classes = texts.select([index for part in chosen for index in part])
     each = torch.tensor([1 / len(batch) if mean else 1.0 for batch in batches for _ in batch])
     weights = to_device(each, classes.device)
-    texts_of, sizes = list(map(len, chosen)), [sum(lengths[i] for i in part) for part in chosen]
-    lasts = texts.lasts.tolist()
-    made = (
-        MicroBatch(
-            ids, [lengths[i] for i in part], [lasts[i] for i in part], known, weighed, part
-        )
-        for ids, known, weighed, part in zip(
-            torch.split_with_sizes(row.ids, sizes),
-            *(torch.split_with_sizes(each, texts_of) for each in (classes, weights)),
-            chosen,
-            strict=True,
-        )
-    )  # fmt: skip
+    counts = [len(part) for part in chosen]
+    fields = (torch.split_with_sizes(field, counts) for field in (classes, weights))
+    made = map(MicroBatch, row.split(counts), *fields, chosen)
     return [[next(made) for _ in batch] for batch in parts]
 
 
 def group_flat_parts(parts: Sequence[Part], max_tokens: int) -> Iterator[list[Part]]:
     """Yield ``parts``, in slot order, in groups of about as many tokens, at most ``max_tokens``,
     that pass through the model together. A part that is larger is a group of its own."""
-    total = sum(batch.tokens for _, batch in parts)
+    total = sum(batch.texts.tokens for _, batch in parts)
     limit = min(max_tokens, math.ceil(total / math.ceil(total / max_tokens)))
     group: list[Part] = []
     tokens = 0
     for part in parts:
         # The last group may be smaller, so one part more than its share goes into each.
-        if group and (tokens + part[1].tokens > max_tokens or tokens >= limit):
+        if group and (tokens + part[1].texts.tokens > max_tokens or tokens >= limit):
             yield group
             group, tokens = [], 0
         group.append(part)
-        tokens += part[1].tokens
+        tokens += part[1].texts.tokens
     if group:
         yield group
 
@@ -128,10 +106,10 @@ def group_parts(parts: Sequence[Part], max_tokens: int, pass_tokens: int) -> Ite
     """
     group: list[Part] = []
     padding = rows = 0
-    for part in sorted(parts, key=lambda part: -part[1].width):
+    for part in sorted(parts, key=lambda part: -part[1].texts.longest):
         if group:
-            width = group[0][1].width
-            padding += (width - part[1].width) * part[1].rows
+            width = group[0][1].texts.longest
+            padding += (width - part[1].texts.longest) * part[1].rows
             if width * (rows + part[1].rows) > max_tokens or padding > pass_tokens:
                 yield sorted(group, key=lambda part: part[0])
                 group, padding, rows = [], 0, 0
@@ -141,27 +119,17 @@ def group_parts(parts: Sequence[Part], max_tokens: int, pass_tokens: int) -> Ite
         yield sorted(group, key=lambda part: part[0])
 
 
-def stack_parts(parts: Sequence[Part], pad_id: int) -> PackBatch:
+def stack_parts(parts: Sequence[Part]) -> PackBatch:
     """Put the texts of ``parts`` into one batch."""
     batches = [batch for _, batch in parts]
     counts = [batch.rows for batch in batches]
-    device = batches[0].ids.device
-    slots = np.repeat([slot for slot, _ in parts], counts)
-    texts = FlatTexts(
-        _join([batch.ids for batch in batches]),
-        [length for batch in batches for length in batch.lengths],
-        [last for batch in batches for last in batch.lasts],
-        pad_id,
-    )
+    slots = torch.from_numpy(np.repeat([slot for slot, _ in parts], counts))
+    texts = FlatTexts.join([batch.texts for batch in batches])
     return PackBatch(
         texts,
         counts,
-        [batch.tokens for batch in batches],
-        _join([batch.classes for batch in batches]),
-        _join([batch.weights for batch in batches]),
-        to_device(torch.from_numpy(slots), device),
+        [batch.texts.tokens for batch in batches],
+        torch.cat([batch.classes for batch in batches]),
+        torch.cat([batch.weights for batch in batches]),
+        to_device(slots, texts.ids.device),
     )
-
-
-def _join(fields: list[torch.Tensor]) -> torch.Tensor:
-    return torch.cat(fields) if len(fields) > 1 else fields[0]

@@ -30,7 +30,7 @@ from sweep.training.packed.layers import (
     PackedLinear,
     Selection,
 )
-from sweep.training.packed.microbatches import MicroBatch, PackBatch
+from sweep.training.packed.microbatches import PackBatch
 from sweep.training.packed.products import choose_product
 from sweep.training.packed.stacks import LayerShape, Place, Stacks, shape_for
 
@@ -196,10 +196,6 @@ class Pack:
         """Return how many parameters a trial's model has in all, as PEFT counts them."""
         head = place.classes * self.shape.hidden
         return self._others + self.shape.count(place) + head
-
-    def count(self, part: MicroBatch) -> int:
-        """Return how many tokens of ``part`` pass through the model, padding included."""
-        return part.tokens if self.base.forward.flat else part.rows * part.width
 
     def logits(
         self, batch: PackBatch, places: Sequence[Place], dropout: Sequence[Dropout] = ()

@@ -53,7 +53,6 @@ class PackTrainer:
         # Most tokens, padding included, that pass through the model at once.
         self.max_tokens = 0
         self._usual_ceiling = self._ceiling = MOST_TOKENS.get(base.device.type, 10**9)
-        self._pad_id = base.tokenizer.pad_token_id
         layers = base.model.config.get_text_config().num_hidden_layers
         weights = base.model.num_parameters(exclude_embeddings=True)
         self._pass_tokens = choose_pass_tokens(base.device.type, weights / layers)
@@ -134,10 +133,10 @@ class PackTrainer:
     def _shrink(self, trials: Sequence[PackedTrial], error: Exception) -> Sequence[PackedTrial]:
         """Pass fewer tokens at once from now on or, where that is impossible, give up the widest
         trial; return the trials that are left."""
-        count = self.pack.count
-        total = sum(count(part) for trial in trials for part in trial.parts)
-        widest = max(trials, key=lambda trial: max(map(count, trial.parts)))
-        least = max(map(count, widest.parts))
+        sizes = {trial.spec.trial_id: trial.count_tokens() for trial in trials}
+        total = sum(map(sum, sizes.values()))
+        widest = max(trials, key=lambda trial: max(sizes[trial.spec.trial_id]))
+        least = max(sizes[widest.spec.trial_id])
         if min(self.max_tokens, total) > least:
             self._ceiling = self.max_tokens = max(least, min(self.max_tokens, total) // 2)
             return trials
@@ -209,7 +208,7 @@ class PackTrainer:
 
     def _pass(self, group: Sequence[Turn]) -> tuple[PackBatch, torch.Tensor]:
         """Return the batch of ``group`` and its logits (texts, classes)."""
-        batch = stack_parts([(trial.slot, part) for trial, part in group], self._pad_id)
+        batch = stack_parts([(trial.slot, part) for trial, part in group])
         training = self.pack.base.model.training
         dropping = training and any(trial.spec.candidate.lora_dropout for trial, _ in group)
         dropout = [trial.dropout(part) for trial, part in group] if dropping else []

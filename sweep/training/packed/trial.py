@@ -180,10 +180,15 @@ class PackedTrial(Trial):
         """Parts of the next batch."""
         return self.batches[self.position]
 
+    def count_tokens(self) -> list[int]:
+        """Return how many tokens of each part of the next batch pass, padding included."""
+        forward = self.pack.base.forward
+        return [forward.count(part.texts) for part in self.parts]
+
     def advance(self, seconds: float) -> None:
         """Count the batch as done; at the last of a phase, have its outcome read."""
         if self.phase is Phase.TRAINING:
-            self.progress.padded_tokens += sum(map(self.pack.count, self.parts))
+            self.progress.padded_tokens += sum(self.count_tokens())
         self.position += 1
         self.taken += 1
         self.seconds += seconds
