@@ -82,6 +82,22 @@ def draw_texts() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randint(1, 96, (5, 20)).where(mask, 0), mask.long()
 
 
+def compare(
+    logits: torch.Tensor,
+    found: torch.Tensor,
+    weights: list[nn.Parameter],
+    fast: list[nn.Parameter],
+) -> None:
+    """Assert that two passes give the same logits, and the same gradients of their weights."""
+    torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-5)
+    for each in (logits, found):
+        torch.autograd.backward(each.square().sum())
+    for expected, weight in zip(weights, fast, strict=True):
+        assert expected.grad is not None
+        scale = float(expected.grad.abs().max())
+        torch.testing.assert_close(weight.grad, expected.grad, rtol=1e-3, atol=1e-5 * scale)
+
+
 def flatten(ids: torch.Tensor, mask: torch.Tensor) -> FlatTexts:
     return FlatTexts.from_padded(ids, mask, 0)
 
@@ -119,13 +135,7 @@ def test_short_pass_gives_logits_and_gradients_of_the_models_own(name: str) -> N
     assert not any(type(module) is PeftLinear for module in model.modules())
     ids, mask = draw_texts()
     logits, found = run_whole(plain, ids, mask), short(flatten(ids, mask))
-    torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-5)
-    for each in (logits, found):
-        torch.autograd.backward(each.square().sum())
-    for expected, weight in zip(weights, fast, strict=True):
-        assert expected.grad is not None
-        scale = float(expected.grad.abs().max())
-        torch.testing.assert_close(weight.grad, expected.grad, rtol=1e-3, atol=1e-5 * scale)
+    compare(logits, found, weights, fast)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -185,13 +195,7 @@ def test_other_decoders_take_their_own_pass_without_a_mask(name: str) -> None:
     assert torch.equal(forward(flatten(ids, mask)), unmasked), "it does not agree with the masked"
     weights, fast = adapt_all(plain), adapt_all(model)
     logits, found = run_whole(plain, ids, mask), forward(flatten(ids, mask))
-    torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-5)
-    for each in (logits, found):
-        torch.autograd.backward(each.square().sum())
-    for expected, weight in zip(weights, fast, strict=True):
-        assert expected.grad is not None
-        scale = float(expected.grad.abs().max())
-        torch.testing.assert_close(weight.grad, expected.grad, rtol=1e-3, atol=1e-5 * scale)
+    compare(logits, found, weights, fast)
 
 
 def test_a_decoder_whose_tokens_see_later_ones_keeps_its_mask() -> None:
