@@ -3,7 +3,7 @@ function, with as few operations as possible and in their fastest order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -76,21 +76,32 @@ def adapt(
     return result
 
 
+class Frozen(NamedTuple):
+    """A linear layer that is not trained: weight (outputs, inputs) and bias (outputs,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    @classmethod
+    def of(cls, base: Any) -> "Frozen":
+        """Read ``base``, an ``nn.Linear`` or a ``Conv1D``."""
+        return cls(base.weight.t() if isinstance(base, Conv1D) else base.weight, base.bias)
+
+
 # What is needed again for the gradients: z, the frozen weight and, for each part, z A^T, A and B^T,
 # in the weight's type.
 Saved = tuple[torch.Tensor, ...]
 
 
 def adapt_forward(
-    base: nn.Module, x: torch.Tensor, dropped: torch.Tensor | None, parts: Sequence[Part]
+    frozen: Frozen, x: torch.Tensor, dropped: torch.Tensor | None, parts: Sequence[Part]
 ) -> tuple[torch.Tensor, Saved]:
     """Return what ``adapt`` does, with the adapters of ``parts``, and what ``adapt_backward``
     needs."""
-    weight: torch.Tensor = base.weight.t() if isinstance(base, Conv1D) else base.weight  # type: ignore[assignment]
-    dtype = weight.dtype
+    weight, dtype = frozen.weight, frozen.weight.dtype
     x = x.to(dtype)
     z = x if dropped is None else dropped.to(dtype)
-    result = nn.functional.linear(x, weight, base.bias)  # type: ignore[arg-type]
+    result = nn.functional.linear(x, weight, frozen.bias)
     saved = [z, weight]
     for part in parts:
         a, b = part.prepare(dtype)
@@ -173,7 +184,7 @@ class _Adapt(torch.autograd.Function):
         ctx.types = (x.dtype, None if dropped is None else dropped.dtype)
         a, b = a.detach(), b.detach().mT
         ctx.part = Part(slice(None), a, b, scaling, a, b, fresh=True)
-        result, saved = adapt_forward(base, x, dropped, [ctx.part])
+        result, saved = adapt_forward(Frozen.of(base), x, dropped, [ctx.part])
         ctx.save_for_backward(*saved)
         return result
 

@@ -4,7 +4,7 @@ block works at that one only.
 They call the models' modules, so they use adapters and heads that replace these later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -92,17 +92,25 @@ def _project(
     attention: Any, queried: torch.Tensor, normed: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return queries, keys and values (tokens, heads, size)."""
-    queries, keys, values = (
-        projection(x).unflatten(-1, (-1, attention.head_dim))
-        for projection, x in (
-            (attention.q_proj, queried),
-            (attention.k_proj, normed),
-            (attention.v_proj, normed),
-        )
-    )
+    first, *others = attention.q_proj, attention.k_proj, attention.v_proj
+    if queried is normed:
+        flat = project(normed, [first, *others])
+    else:
+        flat = [first(queried), *project(normed, others)]
+    queries, keys, values = (each.view(len(each), -1, attention.head_dim) for each in flat)
     if hasattr(attention, "q_norm"):
         queries, keys = attention.q_norm(queries), attention.k_norm(keys)
     return queries, keys, values
+
+
+def project(x: torch.Tensor, layers: Sequence[Any]) -> Sequence[torch.Tensor]:
+    """Return what each of ``layers`` makes of ``x`` (tokens, width): together, if they are of a
+    kind that can."""
+    kind = type(layers[0])
+    if hasattr(kind, "pass_together") and all(type(layer) is kind for layer in layers):
+        results: Sequence[torch.Tensor] = kind.pass_together(layers, x)
+        return results
+    return [layer(x) for layer in layers]
 
 
 def _rules_of(attention: Any) -> Rules:
@@ -115,12 +123,18 @@ def _finish_gated(block: Any, residual: torch.Tensor, mixed: torch.Tensor) -> to
     """Return a block's output from its input and what its attention gives."""
     if not hasattr(block, "pre_feedforward_layernorm"):
         residual = residual + mixed
-        inner: torch.Tensor = block.mlp(block.post_attention_layernorm(residual))
-        return residual + inner
+        return residual + _feed_gated(block.mlp, block.post_attention_layernorm(residual))
     residual = residual + block.post_attention_layernorm(mixed)
-    inner = block.mlp(block.pre_feedforward_layernorm(residual))
+    inner = _feed_gated(block.mlp, block.pre_feedforward_layernorm(residual))
     inner = block.post_feedforward_layernorm(inner)
-    return residual + inner
+    result: torch.Tensor = residual + inner
+    return result
+
+
+def _feed_gated(mlp: Any, normed: torch.Tensor) -> torch.Tensor:
+    gates, values = project(normed, [mlp.gate_proj, mlp.up_proj])
+    result: torch.Tensor = mlp.down_proj(mlp.act_fn(gates) * values)
+    return result
 
 
 def build_gpt2(model: Any) -> FlatForward:

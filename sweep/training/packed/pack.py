@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any, cast
 
 import torch
@@ -22,8 +23,8 @@ from sweep.training.checkpoint import Tensors
 from sweep.training.loss_scale import needs_scaling
 from sweep.training.packed.draws import FirstWeights
 from sweep.training.packed.dropout import Dropout, Masks
+from sweep.training.packed.joined import Adapter, lay_side_by_side
 from sweep.training.packed.layers import (
-    Adapter,
     Current,
     Member,
     PackedHead,
@@ -88,6 +89,8 @@ class Pack:
             # Tried here: a step waits for nothing.
             choose_product(self.stacks.weights.device, base.dtype)
         self._plug_in()
+        if base.device.type == "cuda":
+            self.lay_side_by_side()
 
     def _attach(
         self, labels: tuple[str, ...], candidate: Candidate, seed: int
@@ -154,6 +157,14 @@ class Pack:
         head_gradients = shape.cut_heads(stacks.gradients, capacity.classes)
         self._plug = PackedHead(heads, head_gradients, self._current)
         self.base.model.set_submodule(self._head_path, self._plug)
+
+    def lay_side_by_side(self) -> None:
+        """Have the weights of layers that may pass as one lie in a row in memory."""
+        pairs = zip(self.shape.layers, (linear.base for linear in self._linears), strict=True)
+        for _, group in groupby(pairs, key=_describe_kind):
+            bases = [base for _, base in group]
+            if len(bases) > 1 and type(bases[0]) is nn.Linear:
+                lay_side_by_side(bases)
 
     def take(self, spec: TrialSpec) -> Place:
         """Return a place for a trial, which is then its own; raise PackFullError if there is
@@ -272,6 +283,13 @@ class Pack:
             stacks.steps.data[place.slot] = flat[f"{self._head_name}/step"].to(stacks.device)
         if stacks.loss_scales:
             stacks.loss_scales.load_state(place.slot, flat)
+
+
+def _describe_kind(pair: tuple[LayerShape, nn.Module]) -> tuple[Any, ...]:
+    """Return what layers with the same input have in common: the module that they belong to, their
+    width and type, and whether they have a bias."""
+    layer, base = pair
+    return layer.path.rpartition(".")[0], layer.inputs, type(base), base.bias is None
 
 
 def _read_deviation(model: PreTrainedModel) -> float:

@@ -48,23 +48,53 @@ class Rows:
         return cls(ends_at.int(), at, chosen, padded.bool().view(len(counts), -1, 1))
 
 
+@dataclass(frozen=True)
+class Joint:
+    """How the adapters of several layers multiply as one: ``owners`` (outputs,) are the layers that
+    outputs belong to, and ``factors`` (slots, 1, layers, outputs) each slot's own factor there, and
+    0 at the outputs of other layers."""
+
+    owners: torch.Tensor
+    factors: torch.Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Together(Part):
-    """Rows of several slots for a product in one call; ``scaling`` is (slots, 1, 1)."""
+    """Rows of several slots for a product in one call; ``scaling`` is (slots, 1, 1).
+
+    Those of several layers are ``joint``: A is (slots, rank, layers, inputs), and multiplies as one
+    of rank x layers.
+    """
 
     at: Rows
+    joint: Joint | None = None
+
+    @property
+    def rank(self) -> int:
+        """The rank that is multiplied."""
+        return self.a.shape[1:-1].numel()
 
     def prepare(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         # With the factor in B, it is in all but one of the products.
-        return self.a.to(dtype), (self.b * self.scaling).to(dtype)
+        if self.joint is None:
+            return self.a.to(dtype), (self.b * self.scaling).to(dtype)
+        b = (self.b[:, :, None] * self.joint.factors).to(dtype)
+        return self.a.to(dtype).flatten(1, 2), b.flatten(1, 2)
 
     def add(self, product: torch.Tensor, of_b: bool) -> None:
         """Add what was collected (slots, rank, values) to a gradient."""
+        gradient = self.b_gradient if of_b else self.a_gradient
+        if self.joint is not None:
+            product = product.view(*self.a.shape[:-1], -1)
+            if of_b:
+                # Where an output meets the A of another layer, there is nothing to learn.
+                owners = self.joint.owners.expand(*product.shape[:2], 1, -1)
+                product = product.gather(2, owners).squeeze(2)
         if of_b:
             scaling = torch.as_tensor(self.scaling)
-            self.b_gradient.addcmul_(product.to(scaling.dtype), scaling)
+            gradient.addcmul_(product.to(scaling.dtype), scaling)
         else:
-            self.a_gradient.add_(product)
+            gradient.add_(product)
 
 
 class PaddedPart(_Together):
@@ -107,7 +137,7 @@ class GroupedPart(_Together):
 
     def collect(self, low: torch.Tensor, rows: torch.Tensor, of_b: bool) -> None:
         product = functional.grouped_mm(low.mT, rows, offs=self.at.ends)
-        self.add(product[:, : self.a_gradient.shape[1]], of_b)
+        self.add(product[:, : self.rank], of_b)
 
 
 def _round_up(matrix: torch.Tensor) -> torch.Tensor:

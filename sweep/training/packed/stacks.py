@@ -1,9 +1,10 @@
 """Stacks: the trainable weights of many trials in one tensor, with their gradients, AdamW's moments
 and best weights alike, and views of it per layer.
 
-A slot is a row: the head, then for each component of the rank one stretch with a row of A and a
-column of B of every layer. So what a trial of a lower rank has is a prefix of what one of the
-largest has, and neither its optimizer nor its checkpoint touches the rest.
+A slot is a row: the head, then for each component of the rank one stretch with a row of every
+layer's A, and then a column of every layer's B. So what a trial of a lower rank has is a prefix of
+what one of the largest has, and neither its optimizer nor its checkpoint touches the rest; and the
+adapters of layers that follow one another lie side by side.
 """
 
 import math
@@ -93,9 +94,10 @@ class StackShape:
             return []
         start = self.classes * self.hidden
         components = stack[:, start : start + rank * self.stretch]
-        sizes = [size for layer in self.layers for size in (layer.inputs, layer.outputs)]
+        sizes = [layer.inputs for layer in self.layers] + [layer.outputs for layer in self.layers]
         parts = torch.split(components.view(len(stack), rank, self.stretch), sizes, 2)
-        return list(zip(parts[::2], parts[1::2], strict=True))
+        count = len(self.layers)
+        return list(zip(parts[:count], parts[count:], strict=True))
 
     def cut_row(self, row: torch.Tensor, place: Place) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return the head (classes, hidden) and each layer's A (rank, inputs) and B (outputs, rank)

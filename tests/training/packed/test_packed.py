@@ -25,9 +25,13 @@ from transformers import AutoTokenizer, PreTrainedModel
 from sweep.data import Corpus, Subsets
 from sweep.export.cli import main as export
 from sweep.models.full_pass import ForwardPass
+from sweep.models.fused import Part
 from sweep.models.tiny_configs import TINY_FAMILIES
 from sweep.plan import Candidate, Capacity, Cell, ModelRef, Plan, TrialSpec
 from sweep.training.packed.engine import PackedEngine
+from sweep.training.packed.layers import Selection
+from sweep.training.packed.pack import Pack
+from sweep.training.packed.products import GroupedPart, PaddedPart
 from sweep.training.solo import SoloEngine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -161,6 +165,43 @@ def test_solo_and_packed_trials_are_those_of_the_stock_recipe(
         packed = run_packed(engine, specs[:count], tmp_path / f"packed{count}")
         for trial_id, curve in packed.items():
             assert_same(curves[trial_id], curve)
+
+
+@contextmanager
+def products_of_a_gpu(kind: type[Part]) -> Iterator[None]:
+    """Have packs multiply as they do on a GPU: rows of all slots together, by ``kind``, and layers
+    of the same input as one."""
+    plug_in = Pack._plug_in
+
+    def plug_in_joined(pack: Pack) -> None:
+        plug_in(pack)
+        pack.lay_side_by_side()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pack, "_plug_in", plug_in_joined)
+        patch.setattr(Selection, "joins", lambda selection, x: selection.masks is None)
+        patch.setattr(Selection, "_choose", lambda *_, **__: kind)
+        yield
+
+
+@pytest.mark.parametrize("kind", [GroupedPart, PaddedPart])
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_trials_packed_as_on_a_gpu_learn_as_alone(
+    plan: Plan, subsets: Subsets, models_folder: Path, tmp_path: Path, family: str, kind: type[Part]
+) -> None:
+    specs = [
+        replace(spec, recipe=replace(spec.recipe, max_epochs=4))
+        for spec in build_specs(plan, subsets, family, 4)
+    ]
+    engine = build_engine(subsets, models_folder)
+    with products_of_a_gpu(kind):
+        packed = run_packed(engine, specs, tmp_path / "packed")
+    assert engine._trainer is not None
+    groups = engine._trainer.pack._current.groups.known
+    assert all(groups) and bool(groups) == (family != "gpt2")  # whose layers are joined already
+    solo = SoloEngine(subsets, models_folder)
+    for spec in specs:
+        assert_same(run_solo(solo, spec, tmp_path / "solo"), packed[spec.trial_id])
 
 
 def test_trial_that_leaves_early_changes_nothing_for_the_others(

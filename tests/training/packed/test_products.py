@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from sweep.models.fused import Part, adapt_backward, adapt_forward
-from sweep.training.packed.layers import Adapter, Member, Selection
-from sweep.training.packed.products import GroupedPart, PaddedPart, Rows
+from sweep.models.fused import Frozen, Part, adapt_backward, adapt_forward
+from sweep.training.packed.joined import Adapter, Group, Groups, lay_side_by_side
+from sweep.training.packed.layers import Member, Selection
+from sweep.training.packed.products import GroupedPart, Joint, PaddedPart, Rows
 
 INPUTS, OUTPUTS, RANK = 24, 16, 4
 COUNTS = {"unlike": [9, 1, 14], "alike": [6, 6, 6], "single rows": [1, 1, 1]}
@@ -31,7 +32,7 @@ def draw_stacks() -> list[torch.Tensor]:
 
 
 def run(base: nn.Module, parts: list[Part], x: torch.Tensor, g: torch.Tensor) -> list[Any]:
-    result, saved = adapt_forward(base, x, None, parts)
+    result, saved = adapt_forward(Frozen.of(base), x, None, parts)
     found, _ = adapt_backward(saved, g, parts, (x.dtype, None), (True, False))
     return [result, found]
 
@@ -112,3 +113,78 @@ def test_slots_that_are_no_neighbors_have_a_part_each() -> None:
     parts = Selection(members).cut(torch.empty(6, INPUTS), torch.float32, Adapter(*stacks))
     assert [part.rows for part in parts] == [slice(0, 3), slice(3, 6)]
     assert all(torch.equal(p.a, stacks[0][s, :2]) for p, s in zip(parts, (0, 3), strict=True))
+
+
+SIZES = (16, 8, 4)
+
+
+def build_layers() -> tuple[list[nn.Linear], list[Adapter]]:
+    """Return layers with the same input, as they lie in a pack."""
+    layers = [nn.Linear(INPUTS, size).requires_grad_(False) for size in SIZES]
+    lay_side_by_side(layers)
+    width = len(SIZES) * INPUTS + sum(SIZES)
+    weights, gradients = torch.randn(5, RANK, width + 7), torch.zeros(5, RANK, width + 7)
+    for slot, rank in enumerate(RANKS, start=1):
+        weights[slot, rank:] = 0
+    cuts = [INPUTS] * len(SIZES) + list(SIZES)
+    views = [torch.split(stack[..., 5 : 5 + width], cuts, 2) for stack in (weights, gradients)]
+    adapters = [
+        Adapter(views[0][k], views[0][k + 3], views[1][k], views[1][k + 3]) for k in range(3)
+    ]
+    return layers, adapters
+
+
+def join(layers: list[nn.Linear], adapters: list[Adapter]) -> Group:
+    group = Groups().find((0, 1, 2), layers, adapters)
+    assert group is not None
+    return group
+
+
+@pytest.mark.parametrize("kind", [PaddedPart, GroupedPart])
+@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
+def test_layers_joined_give_what_they_give_by_themselves(counts: list[int], kind: Any) -> None:
+    torch.manual_seed(0)
+    layers, adapters = build_layers()
+    x, g = torch.randn(sum(counts), INPUTS), torch.randn(sum(counts), sum(SIZES))
+    runs = [
+        run_plainly(layer, adapter.stacks[:2], counts, x, own)
+        for layer, adapter, own in zip(layers, adapters, g.split(SIZES, 1), strict=True)
+    ]
+    group = join(layers, adapters)
+    scaling = torch.tensor(SCALING).view(-1, 1, 1)
+    blocks, (a, b, *gradients) = group.adapter.blocks, group.adapter.stacks
+    joint = Joint(blocks.owners, scaling[..., None] * blocks.own)
+    rows = Rows.of(counts, x.device)
+    a, b, *gradients = (stack[1:4] for stack in (a, b, *gradients))
+    part = kind(slice(None), a, b, scaling, *gradients, at=rows, joint=joint)
+    result, saved = adapt_forward(group.frozen, x, None, [part])
+    found, _ = adapt_backward(saved, g, [part], (x.dtype, None), (True, False))
+    torch.testing.assert_close(result, torch.cat([each[0] for each in runs], 1))
+    torch.testing.assert_close(found, sum(each[1] for each in runs), rtol=1e-4, atol=1e-5)
+    for adapter, (_, _, *expected) in zip(adapters, runs, strict=True):
+        for own, other in zip(adapter.stacks[2:], expected, strict=True):
+            for k, rank in enumerate(RANKS):
+                torch.testing.assert_close(
+                    own[k + 1, :rank], other[k + 1, :rank], rtol=1e-4, atol=1e-5
+                )
+            assert not own[0].any() and not own[4].any()
+
+
+def test_layers_that_do_not_lie_side_by_side_are_not_joined() -> None:
+    layers, adapters = build_layers()
+    apart = [nn.Linear(INPUTS, size).requires_grad_(False) for size in SIZES]
+    assert Groups().find((0, 1, 2), apart, adapters) is None
+    assert Groups().find((2, 1, 0), layers[::-1], adapters[::-1]) is None
+    layers[1].bias = nn.Parameter(torch.zeros(SIZES[1]))
+    assert Groups().find((0, 1, 2), layers, adapters) is None
+    layers[1].bias = None  # type: ignore[assignment]
+    assert Groups().find((0, 1, 2), layers, adapters) is None
+
+
+def test_laying_weights_side_by_side_keeps_their_values() -> None:
+    layers = [nn.Linear(INPUTS, size) for size in SIZES]
+    before = [value.clone() for layer in layers for value in (layer.weight, layer.bias)]
+    lay_side_by_side(layers)
+    after = [value for layer in layers for value in (layer.weight, layer.bias)]
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
+    assert len({layer.weight.untyped_storage().data_ptr() for layer in layers}) == 1
