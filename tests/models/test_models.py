@@ -1,6 +1,9 @@
 """Base models and adapters, for each of the four architectures."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -190,6 +193,7 @@ def test_folder_in_float16_trains_in_another_format_on_a_cpu(
     source = folder / ref("llama").revision
     AutoModelForSequenceClassification.from_pretrained(source).half().save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path)
+    monkeypatch.setattr(device, "multiplies_faster_in_bfloat16", lambda model: True)
     monkeypatch.setattr(device, "_measure_gain", lambda plain, half: 2.0 if half_is_faster else 0.5)
     base = load_base(ref("llama"), str(tmp_path), "auto", CPU)
     assert base.dtype == (torch.bfloat16 if half_is_faster else torch.float32)
@@ -201,10 +205,25 @@ def test_auto_takes_the_format_in_which_this_model_takes_a_step_faster(
     folder: Path, monkeypatch: pytest.MonkeyPatch, half_is_faster: bool
 ) -> None:
     seconds = {torch.float32: 1.0, torch.bfloat16: 0.5 if half_is_faster else 2.0}
+    monkeypatch.setattr(device, "multiplies_faster_in_bfloat16", lambda model: True)
     monkeypatch.setattr(device, "_pass", lambda model, forward, ids: seconds[model.dtype])
     base = load_base(ref("gpt2"), str(folder / ref("gpt2").revision), "auto", CPU)
     assert base.dtype == (torch.bfloat16 if half_is_faster else torch.float32)
     assert base.dtype == next(base.model.parameters()).dtype
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_no_step_is_timed_in_bfloat16_where_products_in_it_are_slower(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, method: Literal["lora", "full"]
+) -> None:
+    def multiply(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.01 if rows.dtype == torch.bfloat16 else 0.0)
+        return rows
+
+    monkeypatch.setattr(torch, "mm", multiply)
+    monkeypatch.setattr(device, "_pass", lambda *_: pytest.fail("a step was timed"))
+    model = replace(ref("llama"), method=method)
+    assert load_base(model, str(folder / model.revision), "auto", CPU).dtype == torch.float32
 
 
 @pytest.mark.parametrize("family", TINY_FAMILIES)
