@@ -11,7 +11,7 @@ Algorithm
     *slot*, a row of *stacks*: float32 tensors (slots, width) for weights, gradients, AdamW's two
     moments and best weights. They are allocated once, for the largest rank and label count among
     the sweep's packed trials. A row holds the head, then one stretch per component of the rank,
-    with a row of A and a column of B of every layer. So a trial of a lower rank uses a prefix of
+    with a row of every layer's A and a column of every layer's B. So a trial of a lower rank uses a prefix of
     its row: that is what its optimizer updates and its checkpoint copies. The rest, which others
     in its pass may have, is zero; its gradient is exactly zero, so it stays zero.
 
@@ -26,7 +26,8 @@ Algorithm
        are filled widest first, until padding would cost more than another pass does.
     4. Pass. Every adapted layer computes ``base(X)`` once for all tokens, and adds
        ``s_k (X_k A_k^T) B_k^T`` for those of each slot k, at its own rank: by a product for each
-       slot on a CPU, by kernels for groups of rows, or of padded ones, on a GPU (`products`).
+       slot on a CPU, by kernels for groups of rows, or of padded ones, on a GPU (`products`), where
+       layers of the same input pass as one (`joined`).
        Attention works inside each text, the last block at its last token alone. One backward pass
        of the sum of losses gives every slot its own gradient, because no weight that is trained is
        shared; layers add it to the stacks themselves, in the rows that took part.
