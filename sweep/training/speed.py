@@ -13,6 +13,9 @@ from sweep.training.fits import Predict
 
 # Fewest batches and single texts that are timed, however long they take, and the most of either.
 LEAST_BATCHES, LEAST_TEXTS, MOST = 2, 20, 10_000
+# A first batch that takes this many seconds is timed itself: what a library does once is little of
+# that.
+LONG = 5.0
 # Texts scored alone before any is timed: a first one waits for what a library does once.
 WARM_UP = 3
 
@@ -54,7 +57,11 @@ def measure_use(predict: Predict, load: Load, memory: Peak) -> ServingFacts:
 def _measure_speed(predict: Predict, load: Load) -> float:
     texts = cycle(load.texts)
     batches = (list(islice(texts, load.batch)) for _ in range(MOST))
-    predict(list(load.texts[: load.batch]))
+    start = time.perf_counter()
+    predict(next(batches))
+    first = time.perf_counter() - start
+    if first >= max(LONG, load.seconds):
+        return load.batch / first
     seconds = list(_time_each(predict, batches, load.seconds, LEAST_BATCHES))
     return load.batch * len(seconds) / sum(seconds)
 

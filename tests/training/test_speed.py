@@ -1,11 +1,13 @@
 """What is timed, and what memory counts."""
 
 import sys
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
+from sweep.training import speed
 from sweep.training.resident import ResidentPeak
 from sweep.training.speed import LEAST_BATCHES, LEAST_TEXTS, WARM_UP, Load, measure_use
 
@@ -38,11 +40,25 @@ def test_batches_are_full_and_single_texts_keep_their_order() -> None:
     facts = measure_use(predict, Load(TEXTS, 3, 0.0), peak)
     # One batch warms up, and so do a few texts.
     batches, singles = calls[: LEAST_BATCHES + 1], calls[LEAST_BATCHES + 1 :]
-    assert batches[:3] == [[*TEXTS[:3]], [*TEXTS[:3]], [*TEXTS[3:], TEXTS[0]]]
+    assert batches[:3] == [[*TEXTS[:3]], [*TEXTS[3:], TEXTS[0]], [*TEXTS[1:4]]]
     assert singles[WARM_UP : WARM_UP + 6] == [[text] for text in (*TEXTS, TEXTS[0])]
     assert len(singles) == WARM_UP + LEAST_TEXTS
     assert (peak.reset_at, facts["serving_memory_bytes"]) == (0, len(calls))
     assert facts["serving_batch"] == 3
+
+
+def test_of_a_slow_model_one_batch_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def predict(texts: Sequence[str]) -> list[int]:
+        sizes.append(len(texts))
+        time.sleep(0.05 if len(texts) > 1 else 0.0)
+        return [0] * len(texts)
+
+    monkeypatch.setattr(speed, "LONG", 0.04)
+    facts = measure_use(predict, Load(TEXTS, 3, 0.0), Steps([]))
+    assert sizes.count(3) == 1
+    assert 20 < facts["serving_texts_per_second"] <= 60
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts a peak anew")
