@@ -11,9 +11,9 @@ Algorithm
     *slot*, a row of *stacks*: float32 tensors (slots, width) for weights, gradients, AdamW's two
     moments and best weights. They are allocated once, for the largest rank and label count among
     the sweep's packed trials. A row holds the head, then one stretch per component of the rank,
-    with a row of every layer's A and a column of every layer's B. So a trial of a lower rank uses a prefix of
-    its row: that is what its optimizer updates and its checkpoint copies. The rest, which others
-    in its pass may have, is zero; its gradient is exactly zero, so it stays zero.
+    with a row of every layer's A and a column of every layer's B. So a trial of a lower rank uses a
+    prefix of its row: that is what its optimizer updates and its checkpoint copies. The rest, which
+    others in its pass may have, is zero; its gradient is exactly zero, so it stays zero.
 
     1. Start, in any thread. A trial takes a free slot, which no pass reads, and writes its first
        weights there: bit by bit those of PEFT, drawn by a generator of its own without touching the
