@@ -16,7 +16,7 @@ from sweep.config import Config, load_config
 from sweep.data import Subset, Subsets, build_subsets
 from sweep.models.base import load_base, materialize
 from sweep.models.sources import resolve_revision
-from sweep.plan import ModelRef, Plan, TrialSpec, build_plan
+from sweep.plan import ModelRef, Plan, TrialSpec, build_plan, scored_at_once
 
 TINY = [{"name": f"tiny-{f}", "path": f"tiny:{f}"} for f in ("qwen2", "llama", "gpt2", "gemma3")]
 
@@ -99,7 +99,7 @@ def build_task(
         "trials": [_describe(spec, bases[spec.model] | {"files": files}) for spec in plan.trials],
         "epochs": epochs,
         "batch_size": recipe.batch_size,
-        "eval_batch_size": recipe.eval_batch_size,
+        "eval_batch_size": scored_at_once(recipe),
         "max_length": recipe.max_length,
         "warmup_ratio": recipe.warmup_ratio,
         "device": changes["device"],

@@ -16,6 +16,7 @@ from sweep.config import (
     Config,
     Method,
     ModelConfig,
+    TrainConfig,
     count_candidates,
     draw_distinct,
     name_spaces,
@@ -37,6 +38,9 @@ from sweep.errors import ConfigError
 # Raised whenever a change to the training code changes a trial's result; the second one, where it
 # changes the result of trials with LoRA dropout alone.
 RECIPE_VERSION, DROPOUT_VERSION = 1, 2
+
+# What ``eval_batch_size: auto`` means on a CPU.
+SCORED_AT_ONCE = 64
 
 # Model name, n_labels, n_samples, seed.
 CellKey = tuple[str, int, int, int]
@@ -127,7 +131,7 @@ class Recipe:
     """How every trial of a sweep is trained."""
 
     batch_size: Ordinal
-    eval_batch_size: Ordinal
+    eval_batch_size: Annotated[int | str, "auto or a whole number from 1"]
     max_length: Ordinal
     dtype: Text
     warmup_ratio: Fraction
@@ -136,6 +140,14 @@ class Recipe:
     max_epochs: Epoch
     max_batch_tokens: Ordinal = 8192
     gradient_checkpointing: Annotated[bool | str, "auto, true or false"] = "auto"
+
+
+def scored_at_once(settings: Recipe | TrainConfig, on_gpu: bool = False) -> int:
+    """Return the most texts that are scored at once; ``max_batch_tokens`` may allow fewer."""
+    if isinstance(settings.eval_batch_size, int):
+        return settings.eval_batch_size
+    # A text has a token at least.
+    return settings.max_batch_tokens if on_gpu else SCORED_AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from sweep.config import load_config
 from sweep.data import Corpus, Row, Subsets
 from sweep.display.plan import format_plan, plan_to_dict
 from sweep.errors import ConfigError
-from sweep.plan import Plan, TrialSpec, build_plan
+from sweep.plan import Plan, TrialSpec, build_plan, scored_at_once
 
 WriteConfig = Callable[..., Path]
 REVISIONS = {"tiny-llama": "llama-v1"}
@@ -104,6 +104,15 @@ def test_what_changes_no_result_changes_no_id(
     plan: Plan, write_config: WriteConfig, subsets: Subsets, override: str
 ) -> None:
     assert ids(plan) == ids(replan(write_config, subsets, override))
+
+
+def test_as_many_texts_are_scored_at_once_as_the_settings_say(
+    write_config: WriteConfig, subsets: Subsets
+) -> None:
+    default = replan(write_config, subsets, "train.max_batch_tokens=512").trials[0].recipe
+    assert [scored_at_once(default, on_gpu) for on_gpu in (False, True)] == [64, 512]
+    told = replan(write_config, subsets, "train.eval_batch_size=7").trials[0].recipe
+    assert [scored_at_once(told, on_gpu) for on_gpu in (False, True)] == [7, 7]
 
 
 def test_other_weights_change_every_id(

@@ -109,7 +109,7 @@ class Setting:
 def build_recipe(dtype: str, epochs: int, batch_size: int = 16) -> Recipe:
     return Recipe(
         batch_size=batch_size,
-        eval_batch_size=64,
+        eval_batch_size="auto",
         max_length=64,
         dtype=dtype,
         warmup_ratio=0.1,

@@ -24,7 +24,7 @@ from sweep.models.facts import ModelFacts, TrialLoad
 from sweep.models.load_check import LoadRequest
 from sweep.models.memory import GPU_PROCESS_BYTES, estimate_memory, estimate_pack
 from sweep.models.meta_load import answer
-from sweep.plan import TrialSpec
+from sweep.plan import TrialSpec, scored_at_once
 from sweep.training.engine import Engine
 
 # The first trial has the highest rank, so the forecast is of every pack's memory.
@@ -128,7 +128,7 @@ def forecast_memory(setting: Setting, engine: Engine, spec: TrialSpec) -> Foreca
     recipe = spec.recipe
     load = TrialLoad(
         train_tokens=min(recipe.batch_size * longest, recipe.max_batch_tokens),
-        eval_tokens=min(recipe.eval_batch_size * longest, recipe.max_batch_tokens),
+        eval_tokens=min(scored_at_once(recipe, setting.on_gpu) * longest, recipe.max_batch_tokens),
         rank=spec.candidate.lora_rank or 0,
         n_labels=spec.cell.n_labels,
         longest=longest,

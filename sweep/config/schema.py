@@ -214,8 +214,9 @@ class TrainConfig(Section):
 
     batch_size: PositiveInt = 16
     """Texts per optimizer step."""
-    eval_batch_size: PositiveInt = 64
-    """Texts scored at once."""
+    eval_batch_size: Literal["auto"] | PositiveInt = "auto"
+    """Texts scored at once; ``auto``: 64 or, where trials train on a GPU, as many as
+    ``max_batch_tokens`` holds."""
     max_batch_tokens: Annotated[PositiveInt, Field(ge=64)] = 8192
     """Maximum number of tokens, padding included, in one forward pass; a larger batch is split, and
     the gradients of its parts add up to the same step."""

@@ -29,7 +29,7 @@ from sweep.export.origins import find_origins
 from sweep.export.winner import Winner, find_winner, has_hub_base, list_recorded
 from sweep.models.sources import resolve_revision
 from sweep.models.tiny_configs import TINY_PREFIX
-from sweep.plan import TrialSpec
+from sweep.plan import TrialSpec, scored_at_once
 from sweep.startup.home import settle_home
 from sweep.startup.namesake import refuse_namesake
 from sweep.storage.run_folder import CONFIG_NAME
@@ -268,7 +268,7 @@ def rescore(winner: Winner, subsets: Subsets, folder: Path, shape: Shape) -> Res
 
     spec, test = winner.spec, subsets.evaluation("test", winner.spec.cell.n_labels)
     classify = bundle.load_stock(folder, shape.merged, spec.model.trust_remote_code)
-    found = bundle.predict_labels(classify, test.texts, spec.recipe.eval_batch_size)
+    found = bundle.predict_labels(classify, test.texts, scored_at_once(spec.recipe))
     truth = [test.labels[index] for index in test.classes]
     accuracy = sum(map(operator.eq, found, truth)) / len(truth)
     changed = min(sum(map(operator.ne, found, before)) for before in list_recorded(winner, test))

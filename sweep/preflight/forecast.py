@@ -22,7 +22,7 @@ from sweep.models.memory import (
     result_bytes,
 )
 from sweep.models.shape import FAMILIES, count_weights, read_shape
-from sweep.plan import CellKey, draw_candidates
+from sweep.plan import CellKey, draw_candidates, scored_at_once
 from sweep.preflight.repeat_forecast import CellRepeats, RepeatForecast, estimate_repeats
 from sweep.preflight.runtime import (
     ALONE,
@@ -173,7 +173,7 @@ class Forecaster:
         limit = max(train.max_batch_tokens, longest)
         return TrialLoad(
             min(train.batch_size * longest, limit),
-            min(train.eval_batch_size * longest, limit),
+            min(scored_at_once(train, bool(self.machine.gpus)) * longest, limit),
             max(each.lora_rank or 0 for each in candidates),
             max(self.config.grid.n_labels),
             tuple(model.target_modules) if model.target_modules else None,
@@ -281,7 +281,9 @@ class Forecaster:
     def _describe_work(self, key: TextKey, trials: int) -> CellWork:
         train, texts, (_, n, _) = self.config.train, self.texts[key], key
         mean, scored = texts.training.mean, texts.validation
-        sizes = (train.batch_size, n * mean, scored, train.eval_batch_size, scored * mean)
+        fitting = max(1, int(train.max_batch_tokens / mean))
+        at_once = min(scored_at_once(train, bool(self.machine.gpus)), fitting)
+        sizes = (train.batch_size, n * mean, scored, at_once, scored * mean)
         return CellWork(trials, n, *sizes)
 
     def _list_work(self, workload: ModelWorkload) -> list[CellWork]:

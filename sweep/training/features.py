@@ -13,7 +13,7 @@ from sweep.data import Subsets
 from sweep.errors import ModelError
 from sweep.models.base import materialize
 from sweep.models.frozen import Frozen, compute_states, is_causal, load_frozen, pool_states
-from sweep.plan import FeaturesRef
+from sweep.plan import FeaturesRef, scored_at_once
 from sweep.training.batches import Encoded, Encoder, build_batch, order_scoring, split_batch
 from sweep.training.text_features import TextFeatures
 
@@ -61,7 +61,7 @@ def _pass(
 ) -> Iterator[tuple[list[int], torch.Tensor, float]]:
     """Yield batches: positions of their texts, vectors (texts, width) and seconds."""
     pad_id = frozen.tokenizer.pad_token_id
-    for indices in order_scoring(encoded.lengths, ref.recipe.eval_batch_size):
+    for indices in order_scoring(encoded.lengths, scored_at_once(ref.recipe)):
         for part in split_batch(indices, encoded.lengths, ref.recipe.max_batch_tokens):
             start = time.perf_counter()
             batch = build_batch(encoded, part, pad_id, CPU)

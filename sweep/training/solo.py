@@ -22,7 +22,7 @@ from sweep.models.methods import (
     state_bytes,
 )
 from sweep.models.transfer import read
-from sweep.plan import TrialSpec
+from sweep.plan import TrialSpec, scored_at_once
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult, Facts
 from sweep.training.batches import (
@@ -130,7 +130,8 @@ class SoloTrial(Trial):
     def score(self, encoded: Encoded) -> Score:
         """Score ``encoded``; predictions are in its order."""
         self.model.eval()
-        order = order_scoring(encoded.lengths, self.spec.recipe.eval_batch_size)
+        at_once = scored_at_once(self.spec.recipe, self.base.device.type == "cuda")
+        order = order_scoring(encoded.lengths, at_once)
         scored, losses, found = [], [], []
         with torch.inference_mode():
             parts = (part for each in order for part in self._parts(encoded, each))

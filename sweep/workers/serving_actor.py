@@ -14,7 +14,7 @@ from sweep.cluster.visible_gpus import show_assigned_gpus
 from sweep.data import CellData, Subsets
 from sweep.errors import SweepError, format_error
 from sweep.models.tiny_configs import TINY_PREFIX
-from sweep.plan import FeaturesRef, Recipe, TrialSpec
+from sweep.plan import FeaturesRef, Recipe, TrialSpec, scored_at_once
 from sweep.storage.events import ServingFacts
 from sweep.storage.run_folder import MODELS_NAME
 from sweep.workers.own_torch import prepare_torch
@@ -171,7 +171,7 @@ class ServingActor:
     def _load(self, data: CellData, recipe: Recipe) -> "Load":
         from sweep.training.speed import Load
 
-        return Load(data.test.texts, recipe.eval_batch_size, self._seconds)
+        return Load(data.test.texts, scored_at_once(recipe), self._seconds)
 
     def _choose_device(self) -> "torch.device":
         prepare_torch(max(1, int(self._place["cpus"] or 1)))

@@ -17,10 +17,11 @@ from sweep.models.formulas import activation_bytes, full_activation_bytes
 from sweep.models.methods import needs_checkpointing, state_bytes
 from sweep.models.shape import read_shape
 from sweep.models.tiny_configs import TINY_FAMILIES
-from sweep.plan import Plan, TrialSpec
+from sweep.plan import Capacity, Plan, TrialSpec
 from sweep.storage.checkpoints import list_checkpoints
 from sweep.training.batches import Encoder
 from sweep.training.optimizer import schedule
+from sweep.training.packed.engine import PackedEngine
 from sweep.training.solo import SoloEngine, SoloTrial, build_solo_trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,6 +75,35 @@ def test_a_trial_can_be_repeated_to_the_bit_after_others(
         engine.close()
     assert curves[0] == curves[2]
     assert engine.base_loads == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_how_many_texts_are_scored_at_once_changes_no_score(
+    subsets: Subsets, models_folder: Path, spec: TrialSpec, tmp_path: Path, packed: bool
+) -> None:
+    spec = replace(spec, recipe=replace(spec.recipe, dtype="float32", max_epochs=2))
+    curves = []
+    for size in (3, "auto", 4096):
+        own = replace(spec, recipe=replace(spec.recipe, eval_batch_size=size))
+        folder = tmp_path / str(size)
+        if packed:
+            pack = PackedEngine(subsets, models_folder, {own.model.name: Capacity(1, 16, 16)})
+            pack.start(own, folder)
+            curve: list[Any] = []
+            while not (curve and curve[-1]["done"]):
+                pack.begin_epoch(own.trial_id)
+                while pack.busy:
+                    curve += pack.advance().values()
+        else:
+            engine = SoloEngine(subsets, models_folder)
+            engine.start(own, folder)
+            curve = run(engine)
+        curves.append(curve)
+    for curve in curves[1:]:
+        for one, other in zip(curves[0], curve, strict=True):
+            assert one["val_accuracy"] == other["val_accuracy"]
+            assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
+    assert curves[0][-1]["predictions"] == curves[2][-1]["predictions"]
 
 
 @pytest.mark.parametrize("stop_after", [1, 2])

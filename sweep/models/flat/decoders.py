@@ -98,6 +98,7 @@ def _project(
     else:
         flat = [first(queried), *project(normed, others)]
     queries, keys, values = (each.view(len(each), -1, attention.head_dim) for each in flat)
+    del flat
     if hasattr(attention, "q_norm"):
         queries, keys = attention.q_norm(queries), attention.k_norm(keys)
     return queries, keys, values
@@ -133,7 +134,11 @@ def _finish_gated(block: Any, residual: torch.Tensor, mixed: torch.Tensor) -> to
 
 def _feed_gated(mlp: Any, normed: torch.Tensor) -> torch.Tensor:
     gates, values = project(normed, [mlp.gate_proj, mlp.up_proj])
-    result: torch.Tensor = mlp.down_proj(mlp.act_fn(gates) * values)
+    gates = mlp.act_fn(gates)
+    inner = gates * values
+    # The widest of a block, which scoring need not keep.
+    del gates, values
+    result: torch.Tensor = mlp.down_proj(inner)
     return result
 
 

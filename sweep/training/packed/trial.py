@@ -8,7 +8,7 @@ from enum import Enum
 import torch
 
 from sweep.models.methods import lora_of
-from sweep.plan import TrialSpec
+from sweep.plan import TrialSpec, scored_at_once
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult
 from sweep.training.batches import Encoded, Texts, order_scoring, upload
@@ -143,7 +143,8 @@ class PackedTrial(Trial):
     def begin_scoring(self, phase: Phase) -> None:
         """Line up the texts of validation or test."""
         encoded = self.encoded(phase)
-        order = order_scoring(encoded.lengths, self.spec.recipe.eval_batch_size)
+        at_once = scored_at_once(self.spec.recipe, self.pack.base.device.type == "cuda")
+        order = order_scoring(encoded.lengths, at_once)
         batches = self._cut(phase, order, mean=False)
         # Each part is a batch of its own: scoring sums nothing over a batch.
         self._enter(phase, [[part] for batch in batches for part in batch])
