@@ -22,7 +22,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from sweep.models.checkpointing import enable_checkpointing
-from sweep.models.flat.compiled import CACHE, Compiler, UnfitError, count_graphs, forget_compiled
+from sweep.models.flat.compiled import Compiler, UnfitError, count_graphs, forget_compiled
 from sweep.models.flat.texts import FlatTexts
 from sweep.models.float16 import store_in_float16
 from sweep.models.forward_pass import choose_forward
@@ -53,7 +53,7 @@ TEXTS = [[9, 3, 17, 5, 12, 7], [4, 4], [2, 60, 31], [1, 1], [20, 21, 1, 40, 8, 2
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compile anew in every test, and leave nothing in the user's cache."""
-    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     torch.manual_seed(0)
     forget_compiled()
     yield

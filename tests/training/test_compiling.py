@@ -30,7 +30,7 @@ LONG = {"llama": 1e6}
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compile anew in every test, and leave nothing in the user's cache."""
-    monkeypatch.setenv(compiled.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     yield
     compiled.forget_compiled()
 

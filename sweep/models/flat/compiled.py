@@ -6,10 +6,7 @@ that it takes does not grow with layers or trials. A trial's weights are looked 
 built: build it once the trial is attached.
 """
 
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,9 +28,6 @@ from sweep.models.flat.regions import ACTIVATIONS, Entry, Exit, Linear, Lora, No
 from sweep.models.flat.texts import FlatTexts
 from sweep.models.fused import NORMS, FastLinear
 
-# Where Inductor keeps its code for later processes. PyTorch's default is a folder below /tmp by the
-# user's name, which another user could have made: what is loaded from it runs.
-CACHE = "TORCHINDUCTOR_CACHE_DIR"
 # With one token, or one text, sizes would be taken as fixed.
 LEAST_TOKENS = 2
 
@@ -107,22 +101,10 @@ def _settle() -> None:
     import torch._dynamo.config
     import torch._inductor.config
 
-    if CACHE not in os.environ:
-        os.environ[CACHE] = str(_find_cache())
     # Otherwise each rank of an adapter would be compiled for itself.
     torch._dynamo.config.force_parameter_static_shapes = False
     # By default there is a process for each core of the machine, whatever this process's share.
     torch._inductor.config.compile_threads = torch.get_num_threads()
-
-
-def _find_cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(home).expanduser() / "sweep" / "compiled"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="sweep-compiled-"))
-    return folder
 
 
 def _mark_ranks(layer: Linear | None) -> None:
