@@ -140,6 +140,7 @@ class Recipe:
     max_epochs: Epoch
     max_batch_tokens: Ordinal = 8192
     gradient_checkpointing: Annotated[bool | str, "auto, true or false"] = "auto"
+    compile: Annotated[bool | str, "auto, true or false"] = "auto"
 
 
 def scored_at_once(settings: Recipe | TrainConfig, on_gpu: bool = False) -> int:
@@ -301,6 +302,7 @@ def build_recipe(config: Config) -> Recipe:
         eval_batch_size=train.eval_batch_size,
         max_batch_tokens=train.max_batch_tokens,
         gradient_checkpointing=train.gradient_checkpointing,
+        compile=train.compile,
         max_length=train.max_length,
         dtype=train.dtype,
         warmup_ratio=train.warmup_ratio,
@@ -352,8 +354,8 @@ def _candidate_content(candidate: Candidate) -> dict[str, Any]:
 
 def _recipe_content(recipe: Recipe) -> dict[str, Any]:
     content = asdict(recipe)
-    # How much is processed or kept at a time changes no result beyond rounding.
-    for name in ("eval_batch_size", "max_batch_tokens", "gradient_checkpointing"):
+    # How much is processed or kept at a time, and by which code, changes no result beyond rounding.
+    for name in ("eval_batch_size", "max_batch_tokens", "gradient_checkpointing", "compile"):
         del content[name]
     content["version"] = RECIPE_VERSION
     return content

@@ -94,6 +94,7 @@ def test_what_changes_a_result_changes_every_id(
         "name=other",
         "grid.models.0.name=other",
         "train.eval_batch_size=7",
+        "train.compile=true",
         "asha.grace_epochs=2",
         "asha.reduction_factor=4",
         "resources.cpus_per_trial=2",

@@ -56,6 +56,7 @@ VALUES: dict[str, list[Any]] = {
     "train.max_grad_norm": [1, "1e-4", 0, True],
     "train.dtype": ["auto", "float16", "float8"],
     "train.gradient_checkpointing": ["auto", True, "always"],
+    "train.compile": ["auto", False, "always"],
     "train.patience": [3, None, 0],
     "resources.slots": ["auto", 4, 257, "many"],
     "resources.cpus_per_trial": [0.5, 0],

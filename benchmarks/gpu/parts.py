@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from benchmarks.gpu.compiled import measure_compiled
 from benchmarks.gpu.findings import Findings, read_findings
 from benchmarks.gpu.kernels import measure_kernels
 from benchmarks.gpu.machine import describe_machine
@@ -56,6 +57,7 @@ PARTS = (
     _part("starts", measure_starts, 40, 10),
     _part("checkpoints", measure_checkpoints, 40, 10),
     _part("stock", compare_recipes, 60, 20),
+    _part("compiled", measure_compiled, 90, 75),
     _part("kernels", measure_kernels, 15, 10),
     _part("ray", run_sweeps, 60, 70),
 )

@@ -209,17 +209,23 @@ class FastLinear(PeftLinear):  # type: ignore[misc]
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Return (..., outputs) of ``x`` (..., inputs)."""
-        if args or kwargs or self.disable_adapters or self.merged or len(self.active_adapters) != 1:
+        name = None if args or kwargs else self.find_adapter()
+        if name is None:
             return self._pass_as_peft(x, *args, **kwargs)
-        (name,) = self.active_adapters
-        if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:
-            return self._pass_as_peft(x)
         flat = x.reshape(-1, x.shape[-1])
         dropout = self.lora_dropout[name]
         dropping = isinstance(dropout, nn.Dropout) and dropout.training
         a, b, scaling = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
         result = adapt(self.base_layer, flat, a, b, scaling, dropout(flat) if dropping else None)
         return result.view(*x.shape[:-1], -1)
+
+    def find_adapter(self) -> str | None:
+        """Return the name of the adapter, if there is one and it is plain LoRA."""
+        if self.disable_adapters or self.merged or len(self.active_adapters) != 1:
+            return None
+        (name,) = self.active_adapters
+        plain = name in self.lora_A and name not in self.lora_variant and not self.lora_bias[name]
+        return name if plain else None
 
     def _pass_as_peft(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         result: torch.Tensor = super().forward(x, *args, **kwargs)

@@ -103,6 +103,9 @@ def check_schedule(config: Config) -> Iterator[Finding]:
     default = type(config.train).model_fields["patience"].default
     if resources.engine == "solo" and resources.slots != "auto":
         yield _warn("resources.slots", "with engine solo; for packs set resources.engine=packed")
+    adapted = all(model.method == "lora" for model in config.grid.models)
+    if config.train.compile is True and resources.engine == "packed" and adapted:
+        yield _warn("train.compile", "with engine packed: trials of a pack are not compiled")
     if patience is not None and patience != default and patience >= asha.max_epochs:
         where = f"with asha.max_epochs={asha.max_epochs}: no trial runs longer"
         yield _warn("train.patience", where)

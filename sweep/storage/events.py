@@ -95,6 +95,7 @@ class Facts(TypedDict, total=False):
     total_parameters: Count | None
     device: Text | None
     dtype: Text | None
+    compiled: Text | None
     host: Text | None
     base: Text | None
     base_loads: Count | None

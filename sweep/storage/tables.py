@@ -87,6 +87,7 @@ RESULT_COLUMNS: list[Column] = [
     ("total_parameters", WHOLE, "", "parameters of base model, adapter and head"),
     ("device", TEXT, "", "processor that trained"),
     ("dtype", TEXT, "", "number format of the base model"),
+    ("compiled", TEXT, "", "whether blocks were compiled, yes or no, and why; null in packs"),
     ("host", TEXT, "", "machine that trained"),
     ("gpus", REAL, "GPUs", "GPUs, or the part of one, reserved for the trial"),
     ("cpus", REAL, "CPUs", "CPUs reserved for the trial"),

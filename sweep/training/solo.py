@@ -14,6 +14,7 @@ from sweep.data import CellData, Subsets
 from sweep.models.base import Base
 from sweep.models.device import cast_to, measure_peak_memory
 from sweep.models.flat.texts import FlatTexts
+from sweep.models.full_pass import ForwardPass
 from sweep.models.methods import (
     attach,
     detach,
@@ -34,6 +35,7 @@ from sweep.training.batches import (
     upload,
 )
 from sweep.training.checkpoint import Tensors
+from sweep.training.compiling import Backend, BlockChoice
 from sweep.training.engine import Checkpointer, Engine
 from sweep.training.loss_scale import build_scaler, flatten_scaler_state, load_scaler_state
 from sweep.training.optimizer import (
@@ -55,6 +57,12 @@ class SoloTrial(Trial):
     scaler: torch.amp.GradScaler
     # On the device, from when they are first used.
     uploads: dict[Encoded, Texts] = field(default_factory=dict, kw_only=True)
+    # The pass with compiled blocks, if that is used.
+    compiled: ForwardPass | None = field(default=None, kw_only=True)
+
+    @property
+    def forward(self) -> ForwardPass:
+        return self.compiled or self.base.forward
 
     def run_epoch(self) -> EpochResult:
         """Train one epoch and validate; return the epoch's metrics.
@@ -88,11 +96,11 @@ class SoloTrial(Trial):
             total += self._step(indices) * len(indices)
         return read(total)[0].item() / len(self.training.classes)
 
-    def _parts(
+    def parts(
         self, encoded: Encoded, indices: list[int]
     ) -> Iterator[tuple[list[int], FlatTexts, torch.Tensor]]:
         """Yield the batch in parts of at most ``max_tokens``: indices, texts and classes."""
-        texts, flat = self._upload(encoded), self.base.forward.flat
+        texts, flat = self._upload(encoded), self.forward.flat
         for part in split_batch(indices, encoded.lengths, self.max_tokens, flat):
             yield part, *texts.select(part)
 
@@ -107,12 +115,12 @@ class SoloTrial(Trial):
     def _step(self, indices: list[int]) -> torch.Tensor:
         """Return the mean loss of the batch, a scalar on the device."""
         total = torch.zeros((), device=self.base.device)
-        for _, texts, classes in self._parts(self.training, indices):
+        for _, texts, classes in self.parts(self.training, indices):
             losses = nn.functional.cross_entropy(self._logits(texts), classes, reduction="sum")
             loss = losses / len(indices)
             torch.autograd.backward(self.scaler.scale(loss))
             total += loss.detach()
-            self.progress.padded_tokens += self.base.forward.count(texts)
+            self.progress.padded_tokens += self.forward.count(texts)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(parameters, self.spec.recipe.max_grad_norm)
@@ -125,7 +133,7 @@ class SoloTrial(Trial):
     def _logits(self, texts: FlatTexts) -> torch.Tensor:
         """Return float32 logits (texts, classes)."""
         with cast_to(self.base.device, self.base.dtype):
-            return self.base.forward(texts).float()
+            return self.forward(texts).float()
 
     def score(self, encoded: Encoded) -> Score:
         """Score ``encoded``; predictions are in its order."""
@@ -134,7 +142,7 @@ class SoloTrial(Trial):
         order = order_scoring(encoded.lengths, at_once)
         scored, losses, found = [], [], []
         with torch.inference_mode():
-            parts = (part for each in order for part in self._parts(encoded, each))
+            parts = (part for each in order for part in self.parts(encoded, each))
             for part, texts, known in parts:
                 logits = self._logits(texts)
                 scored += part
@@ -222,8 +230,18 @@ class SoloEngine(Engine):
     scheduler stops the trial, then ``close``.
     """
 
-    def __init__(self, subsets: Subsets, models_folder: Path) -> None:
+    def __init__(
+        self,
+        subsets: Subsets,
+        models_folder: Path,
+        ahead: Mapping[str, float] | None = None,
+        compiler: Backend = "inductor",
+    ) -> None:
+        """``ahead`` has the seconds of training that this engine has ahead of it, by model, as far
+        as they are known: ``train.compile: auto`` depends on it. ``compiler`` is the backend of
+        ``torch.compile``."""
         super().__init__(subsets, models_folder)
+        self._blocks = BlockChoice(ahead or {}, compiler)
         self._current: SoloTrial | None = None
         self._checkpointer: Checkpointer | None = None
 
@@ -244,7 +262,9 @@ class SoloEngine(Engine):
         data = self.get_cell_data(spec.cell)
         self._current = build_solo_trial(spec, base, encoder, data, half_batches)
         self._checkpointer = Checkpointer(self._current, checkpoints, started)
-        return self.describe(base, started, self._checkpointer.restore(resume_epoch))
+        resumed = self._checkpointer.restore(resume_epoch)
+        compiled = str(self._blocks.choose(self._current))
+        return self.describe(base, started, resumed) | {"compiled": compiled}
 
     @property
     def _trial(self) -> SoloTrial:
@@ -266,3 +286,7 @@ class SoloEngine(Engine):
     def discard(self) -> None:
         self._current = self._checkpointer = None
         super().discard()
+
+    def _drop_base(self) -> None:
+        self._blocks.forget()
+        super()._drop_base()

@@ -105,8 +105,9 @@ def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
         "max_epoch_seconds": 60 * config.resources.max_epoch_minutes,
         "storage": storage,
     }
+    ahead = estimate_ahead(setup)
     if allocation.engine == "solo":
-        return tune.with_parameters(SoloTrialActor, subsets=subsets, **parameters)
+        return tune.with_parameters(SoloTrialActor, subsets=subsets, ahead=ahead, **parameters)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": HOSTS, "num_cpus": 0, "scheduling_strategy": here}
     shared, cpus = None if storage else str(folder), config.resources.cpus_per_trial
@@ -119,8 +120,21 @@ def build_trainable(setup: RunSetup, allocation: Allocation) -> Any:
     parameters["hosts"] = hosts
     if not allocation.alone:
         return tune.with_parameters(PackedTrialActor, **parameters)
-    alone = frozenset(allocation.alone)
-    return tune.with_parameters(MixedTrialActor, subsets=subsets, alone=alone, **parameters)
+    own = {"subsets": subsets, "alone": frozenset(allocation.alone), "ahead": ahead}
+    return tune.with_parameters(MixedTrialActor, **own, **parameters)
+
+
+def estimate_ahead(setup: RunSetup) -> dict[str, float]:
+    """Return the seconds for which a worker is likely to train each model: its part of the time
+    that the forecast expects of the run. Empty if there is no forecast."""
+    seconds, epochs = setup.forecast.seconds, setup.pace.epoch_seconds or {}
+    if seconds is None:
+        return {}
+    work = dict.fromkeys((spec.model.name for spec in setup.plan.trials), 0.0)
+    for spec in setup.plan.trials:
+        work[spec.model.name] += sum(epochs.get(spec.cell.cell_id, (0.0, 0.0)))
+    total = sum(work.values())
+    return {name: seconds[1] * part / total for name, part in work.items()} if total else {}
 
 
 def end_hosts() -> None:

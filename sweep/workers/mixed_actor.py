@@ -1,6 +1,7 @@
 """The Tune side of a sweep with packs, in which some trials train alone; it imports torch only for
 these."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -24,11 +25,13 @@ class MixedTrialActor(PackedTrialActor):
         storage: str | None = None,
         subsets: Subsets | None = None,
         alone: frozenset[str] = frozenset(),
+        ahead: Mapping[str, float] | None = None,
     ) -> None:
         """Prepare the actor, once; further trials come through ``reset_config``."""
         self._subsets = subsets
         self._hosts = hosts
         self._alone = alone
+        self._ahead = ahead
         self._max_epoch_seconds = max_epoch_seconds
         self._hosted = HostedEngine(hosts, max_epoch_seconds)
         self._own: TrialEngine | None = None
@@ -44,7 +47,7 @@ class MixedTrialActor(PackedTrialActor):
             if location[1] is not None:
                 ray.get(self._hosts.vacate.remote(location), timeout=self._max_epoch_seconds)
             if self._own is None and self._subsets is not None:
-                self._own = build_solo_engine(self._subsets, self._scratch)
+                self._own = build_solo_engine(self._subsets, self._scratch, self._ahead)
             self._engine = self._own or self._hosted
         super()._take(config)
 

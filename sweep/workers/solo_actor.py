@@ -1,7 +1,7 @@
 """The Tune side of the solo engine: a reusable actor that trains its trials itself."""
 
 import faulthandler
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,16 @@ class SoloTrialActor(TuneTrial):
         run_folder: str,
         max_epoch_seconds: float | None = None,
         storage: str | None = None,
+        ahead: Mapping[str, float] | None = None,
     ) -> None:
         """Prepare the actor, once; further trials come through ``reset_config``.
 
         ``storage`` is where checkpoints go; None means the run folder, which every node must see.
+        ``ahead`` has the seconds of training that a worker has ahead of it, by model.
         """
         self._open_folders(run_folder, storage)
         self._max_epoch_seconds = max_epoch_seconds
-        self._engine = build_solo_engine(subsets, self._scratch)
+        self._engine = build_solo_engine(subsets, self._scratch, ahead)
         self._take(config)
 
     def step(self) -> EpochResult:
@@ -46,14 +48,16 @@ class SoloTrialActor(TuneTrial):
         return explain_failure(error)
 
 
-def build_solo_engine(subsets: Subsets, scratch: Path) -> TrialEngine:
+def build_solo_engine(
+    subsets: Subsets, scratch: Path, ahead: Mapping[str, float] | None = None
+) -> TrialEngine:
     """Return an engine that trains in this actor, on the GPUs and as many threads as it has."""
     show_assigned_gpus()
     prepare_torch(int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
     # Imported here because the driver, which starts without torch, imports this module too.
     from sweep.training.solo import SoloEngine
 
-    return SoloEngine(subsets, scratch / MODELS_NAME)
+    return SoloEngine(subsets, scratch / MODELS_NAME, ahead)
 
 
 @contextmanager

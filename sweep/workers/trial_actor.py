@@ -53,6 +53,10 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
     _engine: TrialEngine
     _lost_gpu = False
 
+    @cached_property
+    def _told(self) -> set[str]:
+        return set()
+
     def _open_folders(self, run_folder: str, storage: str | None) -> None:
         """Use ``storage`` for checkpoints; None means the run folder, which every node must see."""
         self._folder = Path(run_folder)
@@ -127,7 +131,16 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
                 f"the checkpoint of epoch {self._resume_epoch} is missing or damaged: "
                 f"continuing from {origin}"
             )
+        self._tell_compiled(facts.get("compiled") or "")
         return facts | describe_place()
+
+    def _tell_compiled(self, outcome: str) -> None:
+        """Note why blocks are not compiled although that was asked for; once for each reason."""
+        if self._spec.recipe.compile is True and outcome.startswith("no"):
+            if outcome not in self._told:
+                reason = outcome.removeprefix("no: ")
+                self._notes.append(f"train.compile=true, but blocks are not compiled: {reason}")
+            self._told.add(outcome)
 
     @abstractmethod
     def _explain(self, error: Exception) -> EpochResult:

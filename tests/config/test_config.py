@@ -69,6 +69,7 @@ def test_number_that_yaml_reads_as_text_is_a_number(write_config: WriteConfig) -
         ("data.source=files", "source 'files' needs data.path"),
         ("name=../elsewhere", "'../elsewhere' is not a usable name"),
         ("resources.gpus_per_trial=lots", "resources.gpus_per_trial: .*not 'lots'"),
+        ("train.compile=fast", "train.compile: .*not 'fast'"),
         ("train", "write KEY=VALUE"),
         ("grid.models.7.path=x", "'7' is not an index from 0 to 0"),
         ("train.batch_size.x=1", "'train.batch_size.x' is not a key of the configuration"),

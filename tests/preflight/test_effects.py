@@ -35,6 +35,7 @@ def corpus(tmp_path: Path) -> Path:
         (["data.label_separator=;"], 0, "data.label_separator has no effect since no training"),
         (["resources.slots=4"], 0, "resources.slots has no effect with engine solo"),
         (["resources.engine=packed", "resources.gpus_per_trial=0"], 0, "gpus_per_trial has no"),
+        (["resources.engine=packed", "train.compile=true"], 0, "compile has no effect with engine"),
         (["train.patience=9"], 0, "train.patience has no effect with asha.max_epochs=3"),
         (["data.max_eval_per_label=9"], 0, "no effect since balancing leaves at most 8"),
         (["data.encoding=cp1252"], 0, "data.encoding has no effect since every text file is"),

@@ -5,6 +5,7 @@ They call the models' modules, so they use adapters and heads that replace these
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,12 +19,16 @@ from sweep.models.flat.texts import FlatTexts
 # From texts to logits (texts, classes).
 FlatForward = Callable[[FlatTexts], torch.Tensor]
 Rotation = tuple[torch.Tensor, torch.Tensor]
+# From a block's input (tokens, width) to its output.
+BlockPass = Callable[[torch.Tensor, FlatTexts, Rotation | None], torch.Tensor]
 
 
-def build_gated(model: Any) -> FlatForward:
-    """Return the pass of Llama, Qwen2 or Gemma 3, whose blocks have the same structure."""
+def build_gated(model: Any, passes: Sequence[BlockPass] = ()) -> FlatForward:
+    """Return the pass of Llama, Qwen2 or Gemma 3, whose blocks have the same structure; ``passes``
+    are those of all blocks but the last, if others than those here."""
     body, config = model.model, model.config
     *blocks, last = body.layers
+    passes = passes or [partial(_pass_gated, block) for block in blocks]
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * len(body.layers)
     rotates_by_kind = config.model_type == "gemma3_text"
 
@@ -34,8 +39,8 @@ def build_gated(model: Any) -> FlatForward:
             options = (kind,) if rotates_by_kind else ()
             pair = body.rotary_emb(hidden, texts.layout.positions[None], *options)
             rotations[kind] = tuple(part[0, :, None] for part in pair)
-        for block, kind in zip(blocks, kinds, strict=False):
-            hidden = _run(model, _pass_gated, block, hidden, texts, rotations[kind])
+        for block_pass, kind in zip(passes, kinds, strict=False):
+            hidden = _run(model, block_pass, hidden, texts, rotations[kind])
         hidden = _end_gated(last, hidden, texts, rotations[kinds[-1]])
         logits: torch.Tensor = model.score(body.norm(hidden))
         return logits
@@ -68,7 +73,7 @@ def _attend_gated(
     queries, keys, values = _project(attention, normed, normed)
     queries, keys = rotate(queries, rotation), rotate(keys, rotation)
     mixed: torch.Tensor = attention.o_proj(
-        attend(queries, keys, values, texts, _rules_of(attention))
+        attend(queries, keys, values, texts, rules_of(attention))
     )
     return mixed
 
@@ -84,7 +89,7 @@ def _end_gated(
     cosines, sines = rotation
     queries = rotate(queries, (cosines.index_select(0, ends), sines.index_select(0, ends)))
     keys = rotate(keys, rotation)
-    mixed = attend_once(queries, keys, values, texts, _rules_of(attention))
+    mixed = attend_once(queries, keys, values, texts, rules_of(attention))
     return _finish_gated(block, hidden.index_select(0, ends), attention.o_proj(mixed))
 
 
@@ -114,7 +119,8 @@ def project(x: torch.Tensor, layers: Sequence[Any]) -> Sequence[torch.Tensor]:
     return [layer(x) for layer in layers]
 
 
-def _rules_of(attention: Any) -> Rules:
+def rules_of(attention: Any) -> Rules:
+    """Return how attention of the current mode, in training or not, weighs tokens."""
     dropout = attention.attention_dropout if attention.training else 0.0
     window = getattr(attention, "sliding_window", None)
     return Rules(attention.scaling, window=window, dropout=dropout)
@@ -142,14 +148,16 @@ def _feed_gated(mlp: Any, normed: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def build_gpt2(model: Any) -> FlatForward:
+def build_gpt2(model: Any, passes: Sequence[BlockPass] = ()) -> FlatForward:
+    """Return the pass of GPT-2; for ``passes`` see `build_gated`."""
     body = model.transformer
     *blocks, last = body.h
+    passes = passes or [partial(_pass_gpt2, block) for block in blocks]
 
     def read(texts: FlatTexts) -> torch.Tensor:
         hidden = body.drop(body.wte(texts.ids) + body.wpe(texts.layout.positions))
-        for block in blocks:
-            hidden = _run(model, _pass_gpt2, block, hidden, texts)
+        for block_pass in passes:
+            hidden = _run(model, block_pass, hidden, texts, None)
         hidden = _pass_gpt2(last, hidden, texts, ends=texts.layout.ends)
         logits: torch.Tensor = model.score(body.ln_f(hidden))
         return logits
@@ -158,7 +166,11 @@ def build_gpt2(model: Any) -> FlatForward:
 
 
 def _pass_gpt2(
-    block: Any, hidden: torch.Tensor, texts: FlatTexts, ends: torch.Tensor | None = None
+    block: Any,
+    hidden: torch.Tensor,
+    texts: FlatTexts,
+    _: Rotation | None = None,
+    ends: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the output (tokens, width) of ``block``, or (texts, width) at the tokens ``ends``."""
     mixed = _attend_gpt2(block, hidden, texts, ends)
@@ -171,8 +183,7 @@ def _attend_gpt2(
     block: Any, hidden: torch.Tensor, texts: FlatTexts, ends: torch.Tensor | None
 ) -> torch.Tensor:
     attention = block.attn
-    dropout = attention.attn_dropout.p if attention.training else 0.0
-    rules = Rules(attention.scaling, dropout=dropout)
+    rules = rules_of_gpt2(attention)
     queries, keys, values = (
         x.unflatten(-1, (-1, attention.head_dim))
         for x in attention.c_attn(block.ln_1(hidden)).chunk(3, -1)
@@ -185,8 +196,14 @@ def _attend_gpt2(
     return result
 
 
+def rules_of_gpt2(attention: Any) -> Rules:
+    """Return how attention of the current mode, in training or not, weighs tokens."""
+    dropout = attention.attn_dropout.p if attention.training else 0.0
+    return Rules(attention.scaling, dropout=dropout)
+
+
 # By transformers' ``model_type``.
-FLAT_DECODERS: dict[str, Callable[[Any], FlatForward]] = {
+FLAT_DECODERS: dict[str, Callable[..., FlatForward]] = {
     "llama": build_gated,
     "qwen2": build_gated,
     "gemma3_text": build_gated,
