@@ -16,14 +16,16 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig
 
 import benchmarks.random_models
 from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import compiled
 from benchmarks.gpu.findings import Findings, format_summary
 from benchmarks.gpu.parts import Part, run_parts
 from benchmarks.gpu.same import compare_curves
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.waits import ROOT, WAIT, record_waits
 from benchmarks.random_models import write_random_model
+from sweep.training.solo import SoloEngine
 
-# All but the sweep under Ray, which tests/tuning has.
+# All but the sweep under Ray, which tests/tuning has, and compiled blocks, which take a minute.
 PARTS = ("machine", "same", "waits", "speed", "starts", "checkpoints", "stock", "kernels")
 CURVE: Any = [{"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5}]
 
@@ -84,6 +86,21 @@ def test_engines_are_timed_side_by_side(found: dict[str, Any]) -> None:
     assert alone["padding"] == one["padding"] == four["padding"] == 0
     (recipes,) = found["stock"]["tables"].values()
     assert [row["engine"] for row in recipes] == ["stock", "solo", "pack of 2"]
+
+
+def test_compiled_blocks_are_timed_beside_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(setting: Setting) -> SoloEngine:
+        return SoloEngine(setting.subsets, setting.models_folder, compiler="eager")
+
+    monkeypatch.setattr(compiled, "build_solo", build)
+    findings = Findings("compiled", tmp_path / "compiled.json")
+    compiled.measure_compiled(build_setting(tmp_path), findings)
+    assert findings.outcome == "passed" and not findings.notes
+    (rows,) = findings.tables.values()
+    assert [row["blocks"] for row in rows] == ["uncompiled", "compiled"]
+    assert rows[0]["times"] == 1.0 != rows[1]["times"] and rows[1]["graphs"] == 4
 
 
 def test_checkpoints_of_both_engines_are_as_large(found: dict[str, Any]) -> None:

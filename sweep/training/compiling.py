@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sweep.models.flat.compiled import Compiler
     from sweep.training.solo import SoloTrial
 
-# Seconds that compiling takes, by kind of device. Measured on one CPU core: 39 to 53, for any
+# Seconds that compiling takes, by kind of device. Measured on one CPU core: 34 to 53, for any
 # number of blocks. For GPUs assumed: ``python -m benchmarks.gpu --parts compiled`` measures it.
 COMPILE_SECONDS = {"cpu": 50.0, "cuda": 60.0}
 # Steps must be this much faster: compiling pays if it takes no larger part of the time ahead.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config as inductor
 from model_folders import DECODERS, build_small_tokenizer, write_folder
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -179,10 +180,10 @@ def test_a_broken_compiler_is_told_and_the_trial_goes_on(
 
 
 def test_a_machine_without_a_compiler_is_told_so(
-    subsets: Subsets, spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subsets: Subsets, spec: TrialSpec, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    said = start(SoloEngine(subsets, tmp_path), wish(spec, True), tmp_path)
+    with inductor.patch({"cpp.cxx": ("no-such-compiler",)}):
+        said = start(SoloEngine(subsets, tmp_path), wish(spec, True), tmp_path)
     assert said.startswith("no: it failed (InductorError: InvalidCxxCompiler: No working C++ comp")
     assert said.endswith("; install g++ or, on GPUs, Triton and gcc, or set train.compile=false")
     assert "TORCHDYNAMO" not in said
