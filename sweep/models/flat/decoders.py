@@ -8,16 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
-from sweep.models.checkpointing import is_checkpointing
 from sweep.models.flat.attention import Rules, attend, attend_once
-from sweep.models.flat.rotary import rotate
+from sweep.models.flat.blocks import FlatForward, run_block
+from sweep.models.flat.rotary import Rotation, rotate
 from sweep.models.flat.texts import FlatTexts
-
-# From texts to logits (texts, classes).
-FlatForward = Callable[[FlatTexts], torch.Tensor]
-Rotation = tuple[torch.Tensor, torch.Tensor]
 
 
 def build_gated(model: Any) -> FlatForward:
@@ -35,21 +30,12 @@ def build_gated(model: Any) -> FlatForward:
             pair = body.rotary_emb(hidden, texts.layout.positions[None], *options)
             rotations[kind] = tuple(part[0, :, None] for part in pair)
         for block, kind in zip(blocks, kinds, strict=False):
-            hidden = _run(model, _pass_gated, block, hidden, texts, rotations[kind])
+            hidden = run_block(_pass_gated, block, hidden, texts, rotations[kind])
         hidden = _end_gated(last, hidden, texts, rotations[kinds[-1]])
         logits: torch.Tensor = model.score(body.norm(hidden))
         return logits
 
     return read
-
-
-def _run(model: Any, block: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
-    """Pass a block, whose activations are computed again in the backward pass if the model is set
-    to that."""
-    if torch.is_grad_enabled() and is_checkpointing(model):
-        found: torch.Tensor = checkpoint(block, *arguments, use_reentrant=False)
-        return found
-    return block(*arguments)
 
 
 def _pass_gated(
@@ -130,7 +116,7 @@ def build_gpt2(model: Any) -> FlatForward:
     def read(texts: FlatTexts) -> torch.Tensor:
         hidden = body.drop(body.wte(texts.ids) + body.wpe(texts.layout.positions))
         for block in blocks:
-            hidden = _run(model, _pass_gpt2, block, hidden, texts)
+            hidden = run_block(_pass_gpt2, block, hidden, texts)
         hidden = _pass_gpt2(last, hidden, texts, ends=texts.layout.ends)
         logits: torch.Tensor = model.score(body.ln_f(hidden))
         return logits
