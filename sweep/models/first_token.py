@@ -1,4 +1,5 @@
-"""The last block of BERT-like encoders at the first token only: their classifiers read no other."""
+"""The last block of BERT-like encoders at the first token only, where texts are padded: their
+classifiers read no other."""
 
 from collections.abc import Callable
 from typing import Any

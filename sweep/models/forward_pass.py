@@ -4,12 +4,15 @@ import torch
 from transformers import PreTrainedModel
 
 from sweep.models.first_token import shorten_last_block
-from sweep.models.flat.decoders import FLAT_DECODERS, FlatForward
+from sweep.models.flat.blocks import FlatForward
+from sweep.models.flat.decoders import FLAT_DECODERS
+from sweep.models.flat.encoders import FLAT_ENCODERS
 from sweep.models.flat.texts import FlatTexts
 from sweep.models.full_pass import (
     AGREEMENT,
     ForwardPass,
     PaddedForward,
+    agrees,
     build_full_forward,
     build_texts,
     choose_full_forward,
@@ -17,6 +20,9 @@ from sweep.models.full_pass import (
     try_out,
 )
 from sweep.models.fused import restore_norms, speed_up_norms
+
+# By transformers' ``model_type``.
+FLAT_PASSES = {**FLAT_DECODERS, **FLAT_ENCODERS}
 
 
 def choose_forward(model: PreTrainedModel, trains_base: bool = False) -> ForwardPass:
@@ -31,20 +37,23 @@ def choose_forward(model: PreTrainedModel, trains_base: bool = False) -> Forward
     # A model's own code (trust_remote_code) may go by the name of another architecture.
     if not type(model).__module__.startswith("transformers."):
         return ForwardPass.of_rectangles(full)
-    build = FLAT_DECODERS.get(model.config.model_type)
-    if build is None:
-        shorten_encoder(model, full)
-        return ForwardPass.of_rectangles(choose_full_forward(model, full))
     expected = try_out(model, full)
-    limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
     if not trains_base:
         speed_up_norms(model)
-    flat = build(model)
-    if bool((try_out(model, _flatten(model, flat)) - expected).abs().max() <= limit):
+    flat = _build_flat(model)
+    if flat is not None and agrees(model, _flatten(model, flat), expected):
         return ForwardPass(flat, flat=True)
-    if bool((try_out(model, full) - expected).abs().max() > limit):
-        restore_norms(model)
-    return ForwardPass.of_rectangles(full)
+    restore_norms(model)
+    shorten_encoder(model, full, expected)
+    return ForwardPass.of_rectangles(choose_full_forward(model, full))
+
+
+def _build_flat(model: PreTrainedModel) -> FlatForward | None:
+    build = FLAT_PASSES.get(model.config.model_type)
+    try:
+        return None if build is None else build(model)
+    except (AttributeError, ValueError):  # another release may call modules by other names
+        return None
 
 
 def _flatten(model: PreTrainedModel, flat: FlatForward) -> PaddedForward:
@@ -52,21 +61,12 @@ def _flatten(model: PreTrainedModel, flat: FlatForward) -> PaddedForward:
     return lambda ids, mask: flat(FlatTexts.from_padded(ids, mask, pad_id))
 
 
-def shorten_encoder(model: PreTrainedModel, full: PaddedForward) -> None:
+def shorten_encoder(model: PreTrainedModel, full: PaddedForward, expected: torch.Tensor) -> None:
     """Have the last block of an encoder work at the first token only, if the logits of its own
-    pass stay the same."""
-    expected = try_out(model, full)
+    pass stay those ``expected``."""
     restore = shorten_last_block(model)
-    if restore is None:
-        return
-    limit = AGREEMENT.get(model.dtype, 0.1) * float(expected.abs().max())
-    try:
-        found = try_out(model, full)
-    except (RuntimeError, ValueError, IndexError, AttributeError, TypeError):
-        # The classifier reads other tokens too, or a layer returns more than a tensor.
-        restore()
-        return
-    if found.shape != expected.shape or not bool((found - expected).abs().max() <= limit):
+    # The classifier may read other tokens too, or a layer return more than a tensor.
+    if restore is not None and not agrees(model, full, expected):
         restore()
 
 

@@ -93,24 +93,32 @@ def choose_full_forward(model: PreTrainedModel, full: PaddedForward) -> PaddedFo
     expected = try_out(model, full)
     if takes_cache(model):
         unmasked = build_unmasked_forward(model)
-        if is_causal(model) and _is_close(model, unmasked, expected, AGREEMENT[model.dtype]):
+        if is_causal(model) and agrees(model, unmasked, expected):
             return unmasked
         return full
     remove = _prepare_masks(model)
     # The same kernels get the same masks.
-    if not _is_close(model, full, expected, AGREEMENT[torch.float32]):
+    if not agrees(model, full, expected, AGREEMENT[torch.float32]):
         remove()
     return full
 
 
-def _is_close(
-    model: PreTrainedModel, forward: PaddedForward, expected: torch.Tensor, part: float
+def agrees(
+    model: PreTrainedModel,
+    forward: PaddedForward,
+    expected: torch.Tensor,
+    part: float | None = None,
 ) -> bool:
+    """Return whether ``forward`` gives the logits ``expected`` of `try_out`, up to ``part`` of the
+    largest: by default what ``AGREEMENT`` says of the model's number format."""
     try:
         found = try_out(model, forward)
     except Exception:  # models raise all kinds of errors for arguments that they do not expect
         return False
-    return bool((found - expected).abs().max() <= part * expected.abs().max())
+    if found.shape != expected.shape:
+        return False
+    limit = (part or AGREEMENT.get(model.dtype, 0.1)) * expected.abs().max()
+    return bool((found - expected).abs().max() <= limit)
 
 
 def takes_cache(model: PreTrainedModel) -> bool:

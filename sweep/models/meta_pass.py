@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from sweep.models.emulation import ATTENTION, Emulation, composes_attention
 from sweep.models.facts import TrialLoad
 from sweep.models.first_token import shorten_last_block
-from sweep.models.flat.decoders import FLAT_DECODERS
 from sweep.models.flat.texts import FlatTexts
 from sweep.models.float16 import store_in_float16
+from sweep.models.forward_pass import FLAT_PASSES
 from sweep.models.full_pass import build_full_forward, build_unmasked_forward, takes_cache
 from sweep.models.fused import speed_up_norms
 
@@ -49,14 +49,17 @@ def choose_pass(model: PreTrainedModel, load: TrialLoad) -> MetaPass:
     model.to("meta", torch.bfloat16 if stored else torch.float32)
     if load.method == "lora" and load.dtype == "float16":
         store_in_float16(model)
-    build = FLAT_DECODERS.get(model.config.model_type)
+    build = FLAT_PASSES.get(model.config.model_type)
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     windowed = window is not None and load.longest > window
     if build is not None:
         if load.method == "lora":
             speed_up_norms(model)
-        flat = build(model)
-        return MetaPass(lambda ids, _: flat(_flatten(ids)), load, padded=windowed, masked=False)
+        with suppress(Exception):  # another release may call modules by other names
+            flat = build(model)
+            run = MetaPass(lambda ids, _: flat(_flatten(ids)), load, padded=windowed, masked=False)
+            run(2, load.longest)
+            return run
     if takes_cache(model):
         with suppress(Exception):  # others than causal decoders are trained with their masks
             return _find_pass(model, build_unmasked_forward(model), load, padded=windowed)

@@ -1,4 +1,4 @@
-"""The last block of encoders at the first token only."""
+"""The last block of encoders at the first token only, where they have no flat pass."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from model_folders import ENCODERS, write_folder
 
+from sweep.models import forward_pass
 from sweep.models.base import Base, load_base
 from sweep.models.first_token import find_last_block
 from sweep.models.flat.texts import FlatTexts
@@ -18,6 +19,11 @@ CANDIDATES = {
     "lora": Candidate(0, 4, 8.0, 5e-3, 0.0, 0.0),
     "full": Candidate(0, None, None, 1e-4, None, 0.0),
 }
+
+
+@pytest.fixture(autouse=True)
+def without_flat_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward_pass, "FLAT_PASSES", {})
 
 
 def load(name: str, method: str, folder: Path) -> Base:

@@ -5,11 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from passes import (
+    adapt_all,
+    build,
+    check_checkpointing,
+    compare,
+    draw_texts,
+    flatten,
+    run_whole,
+)
 from peft.tuners.lora.layer import Linear as PeftLinear
-from torch import nn
 from transformers import (
-    AutoModelForSequenceClassification,
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
@@ -17,15 +23,14 @@ from transformers import (
     LlamaForSequenceClassification,
     MistralConfig,
     PreTrainedConfig,
-    PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
 )
-from transformers.pytorch_utils import Conv1D
 
 from sweep.models import forward_pass
 from sweep.models.flat.attention import Rules, attend, attend_once
-from sweep.models.flat.decoders import FlatForward
+from sweep.models.flat.blocks import FlatForward
+from sweep.models.flat.decoders import FLAT_DECODERS
 from sweep.models.flat.texts import FlatTexts, find_last
 from sweep.models.float16 import store_in_float16
 from sweep.models.forward_pass import choose_forward
@@ -65,63 +70,6 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-def build(config: PreTrainedConfig) -> PreTrainedModel:
-    """Return a frozen classifier whose every weight is random, norms and biases too."""
-    # Building a model writes into its configuration.
-    model = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)
-    model.requires_grad_(False)
-    return model.eval()
-
-
-def draw_texts() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and mask of texts of 1 to 20 tokens, padded right."""
-    mask = torch.arange(20) < torch.tensor([[20], [1], [7], [13], [19]])
-    return torch.randint(1, 96, (5, 20)).where(mask, 0), mask.long()
-
-
-def compare(
-    logits: torch.Tensor,
-    found: torch.Tensor,
-    weights: list[nn.Parameter],
-    fast: list[nn.Parameter],
-) -> None:
-    """Assert that two passes give the same logits, and the same gradients of their weights."""
-    torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-5)
-    for each in (logits, found):
-        torch.autograd.backward(each.square().sum())
-    for expected, weight in zip(weights, fast, strict=True):
-        assert expected.grad is not None
-        scale = float(expected.grad.abs().max())
-        torch.testing.assert_close(weight.grad, expected.grad, rtol=1e-3, atol=1e-5 * scale)
-
-
-def flatten(ids: torch.Tensor, mask: torch.Tensor) -> FlatTexts:
-    return FlatTexts.from_padded(ids, mask, 0)
-
-
-def run_whole(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    return logits
-
-
-def adapt_all(model: PreTrainedModel, dropout: float = 0.0) -> list[nn.Parameter]:
-    """Give every linear layer an adapter; return the adapters' weights, none of them zero."""
-    config = LoraConfig(
-        task_type="SEQ_CLS", r=3, lora_alpha=5, lora_dropout=dropout, target_modules="all-linear",
-        fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
-    )  # fmt: skip
-    adapted = get_peft_model(model, config)
-    weights = [p for p in adapted.parameters() if p.requires_grad]
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in weights:
-            weight.normal_(std=0.2)
-    return weights
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 def test_short_pass_gives_logits_and_gradients_of_the_models_own(name: str) -> None:
     model = build(CONFIGS[name])
@@ -147,6 +95,12 @@ def test_padding_changes_no_text(name: str) -> None:
     for text, length in enumerate(mask.sum(1).tolist()):
         alone = short(flatten(ids[text : text + 1, :length], mask[text : text + 1, :length]))
         torch.testing.assert_close(together[text : text + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2"])
+def test_checkpointing_keeps_little_of_each_block(name: str) -> None:
+    model = build(CONFIGS[name])
+    check_checkpointing(model, choose_forward(model, trains_base=True))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -228,17 +182,17 @@ def test_pass_that_does_not_agree_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
     def build_wrong(model: Any) -> FlatForward:
         return lambda texts: torch.zeros(len(texts.lengths), 5)
 
-    monkeypatch.setitem(forward_pass.FLAT_DECODERS, "llama", build_wrong)
+    monkeypatch.setitem(forward_pass.FLAT_PASSES, "llama", build_wrong)
     # A later release's norm of the same name that adds one to its weight.
     monkeypatch.setitem(NORMS, "LlamaRMSNorm", ("variance_epsilon", 1.0))
     model = build(CONFIGS["llama"])
     ids, mask = draw_texts()
-    expected = run_whole(model, ids, mask)
+    expected = build_unmasked_forward(model)(ids, mask)
     assert torch.equal(choose_forward(model)(flatten(ids, mask)), expected)
 
 
 def test_forecast_knows_the_same_architectures() -> None:
-    assert set(FAMILIES) == set(forward_pass.FLAT_DECODERS)
+    assert set(FAMILIES) == set(FLAT_DECODERS)
 
 
 def test_last_token_is_found_where_transformers_finds_it() -> None:
@@ -283,6 +237,7 @@ KINDS = {
     "causal": Rules(0.3),
     "causal, with a window": Rules(0.3, window=4),
     "of both sides": Rules(0.3, causal=False),
+    "of both sides, with a window": Rules(0.3, causal=False, window=4),
 }
 
 
@@ -334,7 +289,7 @@ def attend_plainly(
         if rules.causal:
             seen = seen.tril()
         if rules.window is not None:
-            seen = seen.triu(1 - rules.window)
+            seen = seen.triu(1 - rules.window).tril(rules.window - 1)
         weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(v.dtype)
         mixed.append(torch.einsum("hqk,khs->qhs", weights, v).flatten(1))
     return torch.cat(mixed)

@@ -93,7 +93,7 @@ def test_training_keeps_and_trains_what_was_measured(
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", ["bert", "llama", "deberta-v2"])
+@pytest.mark.parametrize("name", ["bert", "modernbert", "llama", "gpt2", "deberta-v2"])
 def test_16_bits_keep_what_was_measured(name: str, dtype: str, method: str, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "m", FAMILIES[name]())
     facts = ask(folder, build_load(method, dtype=dtype))

@@ -17,8 +17,8 @@ EAGER_TOKENS = 512
 
 
 class Rules(NamedTuple):
-    """How a layer weighs tokens. ``window`` is how many tokens back a query sees, itself
-    included."""
+    """How a layer weighs tokens. ``window`` is how many tokens back a query sees, itself included
+    and, in a layer that is not causal, as many ahead."""
 
     scaling: float
     causal: bool = True
@@ -50,9 +50,9 @@ def _attend_flat(
     # Not in every release that is supported.
     from torch.nn.attention.varlen import varlen_attn
 
-    window = (-1, 0) if rules.causal else (-1, -1)
-    if rules.window is not None:
-        window = (rules.window - 1, 0)
+    # How many tokens a query sees on each side of itself; -1: all.
+    back = -1 if rules.window is None else rules.window - 1
+    window = (back, 0 if rules.causal else back)
     mixed = varlen_attn(
         queries, keys, values, texts.bounds, texts.bounds, texts.longest, texts.longest,
         scale=rules.scaling, window_size=window, enable_gqa=queries.shape[1] != keys.shape[1],
@@ -151,22 +151,29 @@ def _mask_padding(bucket: Bucket, rules: Rules) -> torch.Tensor | None:
     """Return which keys the queries of all tokens see, as far as a layer that is causal does not
     say it itself. Padding comes last, where no earlier token of a causal layer looks."""
     device, width = bucket.lengths.device, bucket.width
-    if not rules.causal:
-        if not bucket.padded:
-            return None
-        return (torch.arange(width, device=device) < bucket.lengths[:, None])[:, None, None]
-    if rules.window is None or rules.window >= width:
+    window, near = rules.window or width, None
+    if window < width:
+        near = torch.ones(width, width, dtype=torch.bool, device=device).triu(1 - window)
+        near = near.tril(0 if rules.causal else window - 1)[None, None]
+    if rules.causal or not bucket.padded:
+        return near
+    real = (torch.arange(width, device=device) < bucket.lengths[:, None])[:, None, None]
+    if near is None:
+        return real
+    # Padding sees itself: queries that see nothing have gradients that are no numbers.
+    return near & real | torch.eye(width, dtype=torch.bool, device=device)
+
+
+def _mask_others(at: torch.Tensor, bucket: Bucket, rules: Rules) -> torch.Tensor | None:
+    """Return which keys one query of each text sees, at the positions ``at`` (texts,); None:
+    all."""
+    window = rules.window or bucket.width
+    if not (rules.causal or bucket.padded or window < bucket.width):
         return None
-    seen = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-    return seen.triu(1 - rules.window)[None, None]
-
-
-def _mask_others(at: torch.Tensor, bucket: Bucket, rules: Rules) -> torch.Tensor:
-    """Return which keys one query of each text sees, at the positions ``at`` (texts,)."""
     places = torch.arange(bucket.width, device=at.device)
     seen = places < bucket.lengths[:, None] if not rules.causal else places <= at[:, None]
-    if rules.window is not None and rules.window < bucket.width:
-        seen &= places > at[:, None] - rules.window
+    if window < bucket.width:
+        seen &= (places - at[:, None]).abs() < window
     return seen[:, None, None]
 
 
@@ -229,17 +236,18 @@ class _Unpad(torch.autograd.Function):
 def _has_flat_kernel(queries: torch.Tensor, rules: Rules) -> bool:
     if not queries.is_cuda or rules.dropout:
         return False
-    return runs_flat(queries.device, queries.dtype, queries.shape[-1])
+    window = None if rules.window is None else 3
+    tried = Rules(queries.shape[-1] ** -0.5, rules.causal, window)
+    return runs_flat(queries.device, queries.dtype, queries.shape[-1], tried)
 
 
 @cache
-def runs_flat(device: torch.device, dtype: torch.dtype, size: int) -> bool:
+def runs_flat(device: torch.device, dtype: torch.dtype, size: int, rules: Rules) -> bool:
     """Return whether PyTorch's kernel for flat rows runs on ``device`` with heads of ``size``, and
     gives what the one for rectangles gives, gradients included."""
     if dtype not in (torch.bfloat16, torch.float16):
         return False
     texts = FlatTexts(torch.zeros(24, device=device), (9, 1, 14), (8, 0, 13), 0)
-    rules = Rules(size**-0.5)
     results = []
     for run in (_attend_flat, _attend_in_rectangles):
         generator = torch.Generator().manual_seed(0)

@@ -16,15 +16,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sweep.models.flat.attention import Rules, attend
-from sweep.models.flat.decoders import (
-    FLAT_DECODERS,
-    BlockPass,
-    FlatForward,
-    Rotation,
-    rules_of,
-    rules_of_gpt2,
-)
+from sweep.models.flat.blocks import FlatForward
+from sweep.models.flat.decoders import FLAT_DECODERS, BlockPass, rules_of, rules_of_gpt2
 from sweep.models.flat.regions import ACTIVATIONS, Entry, Exit, Linear, Lora, Norm, enter, leave
+from sweep.models.flat.rotary import Rotation
 from sweep.models.flat.texts import FlatTexts
 from sweep.models.fused import NORMS, FastLinear
 
@@ -66,7 +61,9 @@ class Compiler:
         for layer in (*entry.projections, exit_.out, exit_.gate, exit_.up, exit_.down):
             _mark_ranks(layer)
 
-        def run(hidden: torch.Tensor, texts: FlatTexts, rotation: Rotation | None) -> torch.Tensor:
+        def run(
+            _: Any, hidden: torch.Tensor, texts: FlatTexts, rotation: Rotation | None
+        ) -> torch.Tensor:
             if torch.is_grad_enabled() and not hidden.requires_grad:
                 # Frozen embeddings: the first block would have to be compiled once more.
                 hidden = hidden.detach().requires_grad_()

@@ -5,22 +5,18 @@ They call the models' modules, so they use adapters and heads that replace these
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
-from sweep.models.checkpointing import is_checkpointing
 from sweep.models.flat.attention import Rules, attend, attend_once
-from sweep.models.flat.rotary import rotate
+from sweep.models.flat.blocks import FlatForward, run_block
+from sweep.models.flat.rotary import Rotation, rotate
 from sweep.models.flat.texts import FlatTexts
 
-# From texts to logits (texts, classes).
-FlatForward = Callable[[FlatTexts], torch.Tensor]
-Rotation = tuple[torch.Tensor, torch.Tensor]
-# From a block's input (tokens, width) to its output.
-BlockPass = Callable[[torch.Tensor, FlatTexts, Rotation | None], torch.Tensor]
+# From a block, its input (tokens, width), the texts and their rotation, if the model has such, to
+# its output (tokens, width).
+BlockPass = Callable[..., torch.Tensor]
 
 
 def build_gated(model: Any, passes: Sequence[BlockPass] = ()) -> FlatForward:
@@ -28,7 +24,7 @@ def build_gated(model: Any, passes: Sequence[BlockPass] = ()) -> FlatForward:
     are those of all blocks but the last, if others than those here."""
     body, config = model.model, model.config
     *blocks, last = body.layers
-    passes = passes or [partial(_pass_gated, block) for block in blocks]
+    passes = passes or [_pass_gated] * len(blocks)
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * len(body.layers)
     rotates_by_kind = config.model_type == "gemma3_text"
 
@@ -39,22 +35,13 @@ def build_gated(model: Any, passes: Sequence[BlockPass] = ()) -> FlatForward:
             options = (kind,) if rotates_by_kind else ()
             pair = body.rotary_emb(hidden, texts.layout.positions[None], *options)
             rotations[kind] = tuple(part[0, :, None] for part in pair)
-        for block_pass, kind in zip(passes, kinds, strict=False):
-            hidden = _run(model, block_pass, hidden, texts, rotations[kind])
+        for block, block_pass, kind in zip(blocks, passes, kinds, strict=False):
+            hidden = run_block(block_pass, block, hidden, texts, rotations[kind])
         hidden = _end_gated(last, hidden, texts, rotations[kinds[-1]])
         logits: torch.Tensor = model.score(body.norm(hidden))
         return logits
 
     return read
-
-
-def _run(model: Any, block: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
-    """Pass a block, whose activations are computed again in the backward pass if the model is set
-    to that."""
-    if torch.is_grad_enabled() and is_checkpointing(model):
-        found: torch.Tensor = checkpoint(block, *arguments, use_reentrant=False)
-        return found
-    return block(*arguments)
 
 
 def _pass_gated(
@@ -152,12 +139,12 @@ def build_gpt2(model: Any, passes: Sequence[BlockPass] = ()) -> FlatForward:
     """Return the pass of GPT-2; for ``passes`` see `build_gated`."""
     body = model.transformer
     *blocks, last = body.h
-    passes = passes or [partial(_pass_gpt2, block) for block in blocks]
+    passes = passes or [_pass_gpt2] * len(blocks)
 
     def read(texts: FlatTexts) -> torch.Tensor:
         hidden = body.drop(body.wte(texts.ids) + body.wpe(texts.layout.positions))
-        for block_pass in passes:
-            hidden = _run(model, block_pass, hidden, texts, None)
+        for block, block_pass in zip(blocks, passes, strict=True):
+            hidden = run_block(block_pass, block, hidden, texts, None)
         hidden = _pass_gpt2(last, hidden, texts, ends=texts.layout.ends)
         logits: torch.Tensor = model.score(body.ln_f(hidden))
         return logits

@@ -4,10 +4,13 @@ from typing import Any
 
 import torch
 
+# Cosines and sines (tokens, 1, size), whose halves are alike.
+Rotation = tuple[torch.Tensor, torch.Tensor]
 
-def rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+
+def rotate(x: torch.Tensor, rotation: Rotation) -> torch.Tensor:
     """Return ``x`` (tokens, heads, size) with the halves of each head paired and turned by
-    ``rotation``, cosines and sines (tokens, 1, size) whose halves are alike."""
+    ``rotation``."""
     result: torch.Tensor = _Rotate.apply(x, *rotation)  # type: ignore[no-untyped-call]
     return result
 
