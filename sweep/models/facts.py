@@ -70,3 +70,5 @@ class ModelFacts:
     packable: bool
     # Whether its code has gradient checkpointing.
     checkpointable: bool = True
+    # Whether texts pass without padding.
+    flat: bool = False

@@ -39,6 +39,7 @@ def derive_facts(shape: ModelShape, load: TrialLoad, parameters: int | None = No
         cast=count - count_embeddings(shape) if full and load.bytes_per_value < 4 else 0,
         stored_bytes=shape.file_bytes_per_parameter,
         packable=shape.family in FAMILIES and not full,
+        flat=shape.family in FAMILIES,
     )
 
 

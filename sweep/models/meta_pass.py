@@ -24,13 +24,15 @@ class MetaPass:
     """A way to pass texts through a model without values.
 
     In training it gets an attention mask if ``padded``; here only if ``masked``. Some models ask
-    whether a mask hides anything, which has no answer here; others do not work without one.
+    whether a mask hides anything, which has no answer here; others do not work without one. A
+    ``flat`` pass has no padding.
     """
 
     forward: Callable[..., Any]
     load: TrialLoad
     padded: bool
     masked: bool
+    flat: bool = False
 
     def __call__(self, texts: int, tokens: int) -> Emulation:
         with Emulation(self.load, self.padded) as emulation, torch.device("meta"):
@@ -57,7 +59,7 @@ def choose_pass(model: PreTrainedModel, load: TrialLoad) -> MetaPass:
             speed_up_norms(model)
         with suppress(Exception):  # another release may call modules by other names
             flat = build(model)
-            run = MetaPass(lambda ids, _: flat(_flatten(ids)), load, padded=windowed, masked=False)
+            run = MetaPass(lambda ids, _: flat(_flatten(ids)), load, windowed, False, flat=True)
             run(2, load.longest)
             return run
     if takes_cache(model):

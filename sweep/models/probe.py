@@ -65,6 +65,7 @@ def probe(model: PreTrainedModel, head: Parts, load: TrialLoad, stored_bytes: fl
         stored_bytes=stored_bytes,
         packable=not full and is_plain(head) and all(type(x) is FastLinear for x in layers),
         checkpointable=bool(model.supports_gradient_checkpointing),
+        flat=run.flat,
     )
 
 

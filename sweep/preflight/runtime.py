@@ -14,7 +14,8 @@ from sweep.storage.tables import RESULTS_NAME
 
 # For English text and common vocabularies, rounded; one closing token is added.
 CHARACTERS_PER_TOKEN = 4.5
-# Padded tokens per real token in batches sorted by length; 1.05 to 1.07 on short texts.
+# Padded tokens per real token in batches sorted by length, where a model's pass pads: 1.05 to 1.07
+# on short texts.
 PADDING = 1.06
 # The same in a pack on a GPU, whose passes hold texts of several trials: measured on GoEmotions,
 # 1.60, 1.81, 1.82 and 1.53 in packs of 4, 8, 16 and 32.
@@ -188,9 +189,10 @@ def read_token_rates(folder: Path) -> dict[str, float]:
 
 
 def epoch_costs(
-    work: CellWork, facts: ModelFacts, load: TrialLoad, rate: Rate, padding: float = PADDING
+    work: CellWork, facts: ModelFacts, load: TrialLoad, rate: Rate, in_pack: bool = False
 ) -> tuple[Cost, Cost]:
     """Return the costs of one epoch's training, and of scoring validation (or test) once."""
+    padding = 1.0 if facts.flat else PACK_PADDING if in_pack and load.on_gpu else PADDING
     fixed = rate.step_seconds + rate.block_seconds * facts.layers
     scoring_steps = math.ceil(work.eval_texts / work.eval_batch_size)
     steps = math.ceil(work.texts / work.batch_size)
@@ -212,8 +214,7 @@ def epoch_seconds(
     """Return the seconds of one epoch's training, and of scoring validation (or test) once, while
     as many trials run as ``sharing`` says; ``tokens_per_second`` is what they were measured to
     train at."""
-    on_gpus = load.on_gpu and sharing.engine == "packed"
-    costs = epoch_costs(work, facts, load, rate, PACK_PADDING if on_gpus else PADDING)
+    costs = epoch_costs(work, facts, load, rate, in_pack=sharing.engine == "packed")
     train, score = (share_seconds(cost, sharing) for cost in costs)
     if not tokens_per_second:
         return train, score

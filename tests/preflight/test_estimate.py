@@ -53,6 +53,7 @@ from sweep.preflight.runtime import (
     Rate,
     cell_seconds,
     choose_rate,
+    epoch_costs,
     epoch_seconds,
     estimate_epochs,
     estimate_tokens,
@@ -268,7 +269,7 @@ def test_gpu_keeps_more_of_gpt2_than_16_bits_a_value() -> None:
 def test_formulas_give_what_is_measured(tree: dict[str, Any], method: Method) -> None:
     load = TrialLoad(16 * 40, 64 * 40, 8, 4, method=method, longest=40)
     derived, measured = derive_facts(shape_of(tree), load), measure(tree, load)
-    for name in ("parameters", "trained", "layers", "hidden", "vocabulary", "packable"):
+    for name in ("parameters", "trained", "layers", "hidden", "vocabulary", "packable", "flat"):
         assert getattr(derived, name) == getattr(measured, name)
     assert derived.kept_bytes == pytest.approx(measured.kept_bytes, rel=0.08)
     assert derived.training_flops == pytest.approx(measured.training_flops, rel=0.08)
@@ -327,6 +328,22 @@ def test_measured_tokens_a_second_replace_the_formula() -> None:
     assert measured == 160.0
     assert scored / measured == pytest.approx(score / train)
     assert score / train == pytest.approx(0.25, rel=0.05)
+
+
+def test_padding_costs_time_only_where_passes_pad() -> None:
+    work = CellWork(2, 800, 16, 16_000.0, 400, 64, 8_000.0)
+    load = TrialLoad(400, 400, 8, 4, on_gpu=True)
+    facts = derive_facts(shape_of(LLAMA), load)
+    rate = Rate(1e11, 0.0, 0.0, 1e12, (1.0, 1.0), "")
+    flat, padded = (
+        [epoch_costs(work, replace(facts, flat=flat), load, rate, in_pack)[0].arithmetic
+         for in_pack in (False, True)]
+        for flat in (True, False)
+    )  # fmt: skip
+    assert flat[0] == flat[1]
+    assert [b / a for a, b in zip(flat, padded, strict=True)] == pytest.approx(
+        [1.06, 1.7], rel=0.01
+    )
 
 
 def test_optimizer_of_all_weights_takes_time_of_its_own() -> None:
