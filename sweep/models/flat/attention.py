@@ -251,13 +251,11 @@ def runs_flat(device: torch.device, dtype: torch.dtype, size: int, rules: Rules)
     results = []
     for run in (_attend_flat, _attend_in_rectangles):
         generator = torch.Generator().manual_seed(0)
-        queries, keys, values = (
-            torch.randn(24, heads, size, generator=generator).to(device, dtype).requires_grad_()
-            for heads in (4, 2, 2)
-        )
+        # Side by side, as layers that pass as one give them.
+        drawn = torch.randn(24, 8, size, generator=generator).to(device, dtype).requires_grad_()
         try:
+            queries, keys, values = torch.split_with_sizes(drawn, (4, 2, 2), 1)
             mixed = run(queries, keys, values, texts, rules)
-            drawn = [queries, keys, values]
             results.append([mixed, *torch.autograd.grad(mixed.float().square().sum(), drawn)])
         except (RuntimeError, ValueError, TypeError, ImportError):
             return False
