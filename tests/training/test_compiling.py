@@ -24,6 +24,7 @@ LLAMA = LlamaConfig(
     vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
     num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
 )  # fmt: skip
+TRIED = compiling.TRIED
 # More than any compiler takes.
 LONG = {"llama": 1e6}
 
@@ -32,6 +33,8 @@ LONG = {"llama": 1e6}
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compile anew in every test, and leave nothing in the user's cache."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    # As on GPUs, of which there may be none here.
+    monkeypatch.setattr(compiling, "TRIED", ("cpu", "cuda"))
     yield
     compiled.forget_compiled()
 
@@ -109,6 +112,14 @@ def test_short_sweeps_are_not_compiled(subsets: Subsets, spec: TrialSpec, tmp_pa
     engine = SoloEngine(subsets, tmp_path, {"llama": 90.0})
     said = start(engine, wish(spec, "auto"), tmp_path)
     assert said.startswith("no: it pays from ") and said.endswith(", and 90 s lie ahead")
+
+
+def test_cpus_are_left_out(
+    subsets: Subsets, spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "TRIED", TRIED)
+    engine = SoloEngine(subsets, tmp_path, LONG, "eager")
+    assert start(engine, wish(spec, "auto"), tmp_path) == "no: on a CPU, steps get no faster"
 
 
 def test_what_lies_ahead_has_to_be_known(subsets: Subsets, spec: TrialSpec, tmp_path: Path) -> None:
