@@ -1,8 +1,8 @@
 """Whether a trial that trains alone passes through compiled blocks (``train.compile``).
 
 Compiling takes some seconds of each worker once, and saves a part of every step. ``auto`` tries it
-on GPUs only, where the forecast has so much training ahead of the worker that a small gain pays, and
-keeps it only if steps on the trial's own texts are faster by that much. ``true`` skips these
+on GPUs only, where the forecast has so much training ahead of the worker that a small gain pays,
+and keeps it only if steps on the trial's own texts are faster by that much. ``true`` skips these
 questions.
 Either way the compiled pass has to give the logits and gradients of the other, and whatever fails
 leaves the trial with that one.
