@@ -84,6 +84,8 @@ def build_task(
         "asha": {"max_epochs": epochs, "grace_epochs": epochs},
         "train": {"batch_size": changes["batch_size"], "max_length": 64},
         "baselines": [],
+        # The stock recipe does not measure what a model is like in use.
+        "serving": {"measure": False},
     }
     path = folder / "benchmark.yaml"
     path.write_text(yaml.safe_dump(tree))
