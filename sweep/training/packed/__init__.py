@@ -68,9 +68,9 @@ Time
     token costs two thirds of full training.
 
     Measured by ``python -m benchmarks.packs`` on one core of an AMD EPYC with AVX2, batches of 16
-    texts, rank 8, in multiples of one trial alone, in packs of 2, 8 and 16: tiny Llama 1.6, 2.9,
-    2.7; tiny GPT-2 1.6, 2.2, 2.2; tiny Gemma 3 1.4, 2.0, 2.0. A real model gains less: its matrix
-    products fill a core alone. No GPU has been measured. Short sweeps lose the gain to the start of
+    texts, rank 8, in multiples of one trial alone, in packs of 2, 8 and 16: tiny Llama 1.6, 2.7,
+    2.8; tiny GPT-2 1.4, 1.9, 2.0; tiny Gemma 3 1.4, 2.0, 2.0. A real model gains nothing there: its
+    matrix products fill a core alone. No GPU has been measured. Short sweeps lose the gain to the start of
     their many actors. docs/benchmarks.md has all the numbers.
 
 Alternatives
