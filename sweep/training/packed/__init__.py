@@ -70,8 +70,8 @@ Time
     Measured by ``python -m benchmarks.packs`` on one core of an AMD EPYC with AVX2, batches of 16
     texts, rank 8, in multiples of one trial alone, in packs of 2, 8 and 16: tiny Llama 1.6, 2.7,
     2.8; tiny GPT-2 1.4, 1.9, 2.0; tiny Gemma 3 1.4, 2.0, 2.0. A real model gains nothing there: its
-    matrix products fill a core alone. No GPU has been measured. Short sweeps lose the gain to the start of
-    their many actors. docs/benchmarks.md has all the numbers.
+    matrix products fill a core alone. No GPU has been measured. Short sweeps lose the gain to the
+    start of their many actors. docs/benchmarks.md has all the numbers.
 
 Alternatives
     A process per trial (``sweep.training.solo``, the default) shares nothing, starts fast, and
