@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.tasks import Task, add_inputs, build_task, choose_models
 from sweep.models.device import name_device
 from sweep.models.forward_pass import FLAT_PASSES
-from sweep.plan import TrialSpec
+from sweep.plan import TrialSpec, scored_at_once
 from sweep.training.batches import order_scoring
 from sweep.training.solo import SoloEngine, SoloTrial
 
@@ -65,7 +65,7 @@ def _compare(options: argparse.Namespace, folder: Path, model: dict[str, str]) -
         raise SystemExit(f"{model['name']} has no pass over flat rows to compare")
     flat.progress.epoch = 1
     training = flat.order_epoch()
-    scoring = order_scoring(flat.validation.lengths, spec.recipe.eval_batch_size)
+    scoring = order_scoring(flat.validation.lengths, scored_at_once(spec.recipe))
     trials = {"padded": padded, "flat": flat}
     return [
         _time(trials, training[: options.batches], options.rounds, "training"),
@@ -122,7 +122,7 @@ def _pass(trial: SoloTrial, batch: list[int], kind: str) -> int:
     encoded, tokens = trial.training if training else trial.validation, 0
     trial.model.train(training)
     with torch.inference_mode(not training):
-        for _, texts, classes in trial._parts(encoded, batch):
+        for _, texts, classes in trial.parts(encoded, batch):
             loss = cross_entropy(trial._logits(texts), classes, reduction="sum")
             if training:
                 torch.autograd.backward(loss)

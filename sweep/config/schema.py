@@ -232,8 +232,8 @@ class TrainConfig(Section):
     GPU whose free memory would not hold them."""
     compile: Literal["auto"] | bool = "auto"
     """Compile the blocks of Llama, Qwen2, Gemma 3 and GPT-2 with ``torch.compile``, for trials that
-    train alone and without LoRA dropout; ``auto``: on a GPU, if the forecast expects so much
-    training that it pays, and a measured training step gets faster."""
+    train alone, and without dropout in these blocks; ``auto``: on a GPU, if the forecast expects so
+    much training of the model that it pays, and a measured training step gets faster."""
     warmup_ratio: Annotated[Number, Field(ge=0, lt=1)] = 0.1
     """Fraction of the steps of ``asha.max_epochs`` over which the learning rate rises; it then
     falls linearly to 0."""

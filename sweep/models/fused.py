@@ -31,9 +31,18 @@ class Part:
     b_gradient: torch.Tensor
     fresh: bool = False
 
-    def prepare(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return A and B^T in ``dtype``, as the other methods take them."""
-        return self.a.to(dtype), self.b.to(dtype)
+    @property
+    def keeps_b(self) -> bool:
+        """Whether B^T is kept for the gradients, rather than prepared once more."""
+        return True
+
+    def prepare_a(self, dtype: torch.dtype) -> torch.Tensor:
+        """Return A in ``dtype``, as the other methods take it."""
+        return self.a.to(dtype)
+
+    def prepare_b(self, dtype: torch.dtype) -> torch.Tensor:
+        """Return B^T in ``dtype``, as the other methods take it."""
+        return self.b.to(dtype)
 
     def cut(self, x: torch.Tensor) -> torch.Tensor:
         """Return the rows of ``x`` (rows, values), as (adapters, rows, values) for several."""
@@ -90,7 +99,7 @@ class Frozen(NamedTuple):
 
 # What is needed again for the gradients: z, the frozen weight and, for each part, z A^T, A and B^T,
 # in the weight's type.
-Saved = tuple[torch.Tensor, ...]
+Saved = tuple[Any, ...]
 
 
 def adapt_forward(
@@ -102,12 +111,12 @@ def adapt_forward(
     x = x.to(dtype)
     z = x if dropped is None else dropped.to(dtype)
     result = nn.functional.linear(x, weight, frozen.bias)
-    saved = [z, weight]
+    saved: list[torch.Tensor | None] = [z, weight]
     for part in parts:
-        a, b = part.prepare(dtype)
+        a, b = part.prepare_a(dtype), part.prepare_b(dtype)
         low = part.narrow(part.cut(z), a)
         part.widen(result, low, b)
-        saved += (low, a, b)
+        saved += (low, a, b if part.keeps_b else None)
     return result, tuple(saved)
 
 
@@ -131,6 +140,7 @@ def adapt_backward(
         z_gradient = torch.zeros_like(z) if needs[1] else None
     for number, part in enumerate(parts):
         low, a, b = rest[3 * number : 3 * number + 3]
+        b = part.prepare_b(weight.dtype) if b is None else b
         own = part.cut_gradient(gradient)
         low_gradient = part.narrow(own, b)
         if z_gradient is not None:

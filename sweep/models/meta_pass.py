@@ -16,7 +16,7 @@ from sweep.models.flat.texts import FlatTexts
 from sweep.models.float16 import store_in_float16
 from sweep.models.forward_pass import FLAT_PASSES
 from sweep.models.full_pass import build_full_forward, build_unmasked_forward, takes_cache
-from sweep.models.fused import speed_up_norms
+from sweep.models.fused import restore_norms, speed_up_norms
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def choose_pass(model: PreTrainedModel, load: TrialLoad) -> MetaPass:
             run = MetaPass(lambda ids, _: flat(_flatten(ids)), load, windowed, False, flat=True)
             run(2, load.longest)
             return run
+        restore_norms(model)
     if takes_cache(model):
         with suppress(Exception):  # others than causal decoders are trained with their masks
             return _find_pass(model, build_unmasked_forward(model), load, padded=windowed)

@@ -4,11 +4,12 @@ Compiling takes some seconds of each worker once, and saves a part of every step
 on GPUs only, where the forecast has so much training ahead of the worker that a small gain pays,
 and keeps it only if steps on the trial's own texts are faster by that much. ``true`` skips these
 questions.
-Either way the compiled pass has to give the logits and gradients of the other, and whatever fails
-leaves the trial with that one.
+Either way the compiled pass has to give the logits and gradients of the other, and a compiler that
+fails leaves the trial with that one, in the middle of an epoch too.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch import nn
 
 from sweep.errors import format_error
 from sweep.models.base import Base
-from sweep.models.device import cast_to, is_gpu_lost
+from sweep.models.device import cast_to, is_gpu_lost, is_out_of_memory
 from sweep.models.flat.texts import FlatTexts
 from sweep.models.full_pass import AGREEMENT, ForwardPass
 
@@ -71,15 +72,16 @@ class BlockChoice:
         self._ahead = ahead
         self._backend = backend
         self._compiler: Compiler | None = None
-        self._found: Verdict | None = None
+        # By model: what was found holds when it is loaded again.
+        self._found: dict[str, Verdict] = {}
 
     def forget(self) -> None:
-        """Drop what belongs to the base model that was loaded."""
+        """Drop the code of the base model that was loaded."""
         if self._compiler is not None:
             from sweep.models.flat.compiled import forget_compiled
 
             forget_compiled()
-        self._compiler = self._found = None
+        self._compiler = None
 
     def choose(self, trial: "SoloTrial") -> Verdict:
         """Give ``trial``, whose first epoch has not begun, the pass with compiled blocks if that is
@@ -88,17 +90,25 @@ class BlockChoice:
         objection = self._find_objection(wanted, trial.base)
         if objection:
             return Verdict(False, objection)
-        if self._found is not None and not self._found.compiled:
-            return self._found
+        known = self._found.get(trial.base.ref.name)
+        if known is not None and not known.compiled:
+            return known
         try:
             return self._try(trial, wanted is True)
         except Exception as error:  # compilers and their backends raise all kinds
             if is_gpu_lost(error):
                 raise
             trial.compiled = None
-            reason = format_error(error).partition(ADVICE)[0]
-            self._found = Verdict(False, f"it failed ({reason}); {REMEDY}")
-            return self._found
+            if is_out_of_memory(error):
+                # Another trial may be smaller.
+                return Verdict(False, "memory ran out")
+            return self._note_failure(trial.base, error)
+
+    def _note_failure(self, base: Base, error: Exception) -> Verdict:
+        reason = format_error(error).partition(ADVICE)[0]
+        verdict = Verdict(False, f"it failed ({reason}); {REMEDY}")
+        self._found[base.ref.name] = verdict
+        return verdict
 
     def _find_objection(self, wanted: bool | str, base: Base) -> str:
         if wanted is False:
@@ -118,20 +128,45 @@ class BlockChoice:
         return ""
 
     def _try(self, trial: "SoloTrial", insisted: bool) -> Verdict:
-        from sweep.models.flat.compiled import Compiler, UnfitError
+        from sweep.models.flat.compiled import KINDS, Compiler, UnfitError
 
         base = trial.base
+        kind = base.model.config.model_type
+        if kind not in KINDS:
+            return Verdict(False, f"blocks of {kind} are none of {', '.join(KINDS)}")
         compiler = self._compiler = self._compiler or Compiler(self._backend)
         try:
             found = ForwardPass(compiler.build(base.model, base.forward.run), flat=True)
         except UnfitError as error:
             # Another trial of this base model may be fit.
             return Verdict(False, str(error))
-        if self._found is None:
-            self._found = _measure(trial, found, insisted)
-        if self._found.compiled:
-            trial.compiled = found
-        return self._found
+        name = base.ref.name
+        if name not in self._found:
+            self._found[name] = _measure(trial, found, insisted)
+            if base.device.type == "cuda":
+                # What was tried is no part of the trial.
+                torch.cuda.reset_peak_memory_stats(base.device)
+        if self._found[name].compiled:
+            trial.compiled = ForwardPass(self._guard(trial, found), flat=True)
+        return self._found[name]
+
+    def _guard(
+        self, trial: "SoloTrial", compiled: ForwardPass
+    ) -> Callable[[FlatTexts], torch.Tensor]:
+        """Return ``compiled`` or, from when it has to be compiled once more and cannot, the pass
+        without it."""
+        from torch._dynamo.exc import TorchDynamoException
+
+        def run(texts: FlatTexts) -> torch.Tensor:
+            try:
+                return compiled(texts)
+            except TorchDynamoException as error:
+                verdict = self._note_failure(trial.base, error)
+                trial.compiled = None
+                warnings.warn(f"blocks are compiled no longer: {verdict.reason}", stacklevel=2)
+                return trial.base.forward(texts)
+
+        return run
 
 
 def _measure(trial: "SoloTrial", compiled: ForwardPass, insisted: bool) -> Verdict:
@@ -178,13 +213,16 @@ def _agrees(trial: "SoloTrial", plain: ForwardPass, compiled: ForwardPass, batch
         _step(trial, forward, batch) for forward in (plain, compiled)
     )
     scores, own_scores = (_score(trial, forward, batch[0]) for forward in (plain, compiled))
-    all_gradients, all_own = (torch.cat([x.flatten() for x in each]) for each in (gradients, own))
-    pairs = [(loss, own_loss), (scores, own_scores), (all_gradients, all_own)]
-    return all(_is_close(*pair, limit) for pair in pairs)
+    largest = max(gradient.abs().max() for gradient in gradients)
+    return (
+        _is_close(loss, own_loss, limit * loss.abs())
+        and _is_close(scores, own_scores, limit * scores.abs().max())
+        and all(_is_close(*pair, limit * largest) for pair in zip(gradients, own, strict=True))
+    )
 
 
-def _is_close(expected: torch.Tensor, found: torch.Tensor, limit: float) -> bool:
-    return bool((found - expected).abs().max() <= limit * expected.abs().max())
+def _is_close(expected: torch.Tensor, found: torch.Tensor, limit: torch.Tensor) -> bool:
+    return bool((found - expected).abs().max() <= limit)
 
 
 def _step(trial: "SoloTrial", forward: ForwardPass, batch: Part) -> Outcome:
@@ -197,7 +235,8 @@ def _step(trial: "SoloTrial", forward: ForwardPass, batch: Part) -> Outcome:
     with cast_to(base.device, base.dtype):
         logits = forward(batch[0]).float()
     loss = nn.functional.cross_entropy(logits, batch[1])
-    torch.autograd.backward(trial.scaler.scale(loss))
+    # Without the scale of float16, whose first one may be too large.
+    torch.autograd.backward(loss)
     trained = [p for group in trial.optimizer.param_groups for p in group["params"]]
     return loss.detach(), [p.grad for p in trained if p.grad is not None]
 

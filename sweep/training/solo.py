@@ -263,8 +263,8 @@ class SoloEngine(Engine):
         self._current = build_solo_trial(spec, base, encoder, data, half_batches)
         self._checkpointer = Checkpointer(self._current, checkpoints, started)
         resumed = self._checkpointer.restore(resume_epoch)
-        compiled = str(self._blocks.choose(self._current))
-        return self.describe(base, started, resumed) | {"compiled": compiled}
+        facts = self.describe(base, started, resumed)
+        return facts | {"compiled": str(self._blocks.choose(self._current))}
 
     @property
     def _trial(self) -> SoloTrial:

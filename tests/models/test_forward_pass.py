@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from sweep.models import forward_pass
+from sweep.models.flat import attention
 from sweep.models.flat.attention import Rules, attend, attend_once
 from sweep.models.flat.blocks import FlatForward
 from sweep.models.flat.decoders import FLAT_DECODERS
@@ -304,3 +305,23 @@ def test_rows_are_cut_into_rectangles_with_little_padding() -> None:
     assert torch.equal(layout.places[layout.origins], torch.arange(texts.tokens))
     ids, mask = texts.padded()
     assert torch.equal(ids[mask.bool()], texts.ids)
+
+
+@pytest.mark.parametrize("asked_in", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_the_kernel_for_rows_is_tried_with_gradients_whoever_asks_first(
+    asked_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No CPU has the kernel.
+    monkeypatch.setattr(attention, "_attend_flat", attention._attend_in_rectangles)
+    attention.runs_flat.cache_clear()
+    with asked_in():
+        assert attention.runs_flat(torch.device("cpu"), torch.bfloat16, 16, Rules(0.25))
+    monkeypatch.setattr(attention, "_attend_flat", _attend_without_gradients)
+    attention.runs_flat.cache_clear()
+    with asked_in():
+        assert not attention.runs_flat(torch.device("cpu"), torch.bfloat16, 16, Rules(0.25))
+    attention.runs_flat.cache_clear()
+
+
+def _attend_without_gradients(queries: torch.Tensor, *others: Any) -> torch.Tensor:
+    return attention._attend_in_rectangles(queries.detach(), *others)

@@ -10,7 +10,14 @@ import pytest
 import torch
 import torch._inductor.config as inductor
 from model_folders import DECODERS, build_small_tokenizer, write_folder
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from sweep.data import Subsets
 from sweep.models.flat import compiled
@@ -171,6 +178,45 @@ def test_choosing_leaves_the_trial_as_it_was(
     start(plain, wish(spec, False), tmp_path / "plain")
     assert start(engine, wish(spec, "auto"), tmp_path / "own").startswith("no: steps are 1.00")
     assert run(engine) == run(plain)
+
+
+def test_a_compiler_that_fails_later_leaves_the_trial_uncompiled(
+    subsets: Subsets, spec: TrialSpec, tmp_path: Path
+) -> None:
+    broken = False
+
+    def backend(graph: Any, _: Any) -> Any:
+        if broken:
+            raise RuntimeError("no space left")
+        return graph
+
+    plain, engine = SoloEngine(subsets, tmp_path), SoloEngine(subsets, tmp_path, {}, backend)
+    start(plain, wish(spec, False), tmp_path / "plain")
+    assert start(engine, wish(spec, True), tmp_path / "own").startswith("yes")
+    broken = True
+    compiled.forget_compiled()
+    with pytest.warns(UserWarning, match="compiled no longer: it failed .*no space left"):
+        assert run(engine) == run(plain)
+    assert engine._trial.compiled is None
+    # Nor is it tried for the next trial.
+    engine.close()
+    assert start(engine, wish(spec, True), tmp_path / "next").startswith("no: it failed")
+
+
+def test_blocks_of_encoders_are_not_compiled(
+    subsets: Subsets, spec: TrialSpec, tmp_path: Path
+) -> None:
+    bert = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+            num_attention_heads=4, max_position_embeddings=64,
+        )
+    )  # fmt: skip
+    path = write_folder(tmp_path / "bert", bert, build_small_tokenizer())
+    spec = replace(spec, model=ModelRef("bert", str(path), "x"))
+    engine = SoloEngine(subsets, tmp_path, {}, "eager")
+    said = start(engine, wish(spec, True), tmp_path)
+    assert said == "no: blocks of bert are none of llama, qwen2, gemma3_text, gpt2"
 
 
 def test_a_broken_compiler_is_told_and_the_trial_goes_on(

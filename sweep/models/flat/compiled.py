@@ -48,10 +48,7 @@ class Compiler:
         if torch._dynamo.config.disable:
             raise UnfitError("torch.compile is switched off; unset TORCHDYNAMO_DISABLE")
         kind = model.config.model_type
-        read = _READERS.get(kind)
-        if read is None:
-            raise UnfitError(f"{kind} has no flat pass")
-        passes = [self._build_block(*parts) for parts in read(model)]
+        passes = [self._build_block(*parts) for parts in _READERS[kind](model)]
         if not passes:
             raise UnfitError("the model has one block only, the last, which is never compiled")
         compiled = FLAT_DECODERS[kind](model, passes)
@@ -174,6 +171,8 @@ _READERS: dict[str, Callable[[Any], list[Parts]]] = {
     "gemma3_text": _read_gated,
     "gpt2": _read_gpt2,
 }
+# Whose blocks can be compiled, by transformers' ``model_type``.
+KINDS = tuple(_READERS)
 
 
 def _read_activation(config: Any, key: str) -> str:

@@ -44,7 +44,7 @@ def _embed(embeddings: Any, texts: FlatTexts, padding: int | None) -> torch.Tens
     """Return the vectors (tokens, width) of tokens at their positions."""
     ids, options = texts.ids[None], {}
     if hasattr(embeddings, "token_type_embeddings"):
-        # Releases have their own for rows of up to the length of a text.
+        # Left out, they are taken from a table that is no longer than one text may be.
         options["token_type_ids"] = torch.zeros_like(ids)
     positions = _count_positions(texts, padding)[None]
     found: torch.Tensor = embeddings(input_ids=ids, position_ids=positions, **options)

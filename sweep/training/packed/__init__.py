@@ -27,7 +27,7 @@ Algorithm
     4. Pass. Every adapted layer computes ``base(X)`` once for all tokens, and adds
        ``s_k (X_k A_k^T) B_k^T`` for those of each slot k, at its own rank: by a product for each
        slot on a CPU, by kernels for groups of rows, or of padded ones, on a GPU (`products`), where
-       layers of the same input pass as one (`joined`).
+       layers of the same input pass as one, unless there is LoRA dropout (`joined`).
        Attention works inside each text, the last block at its last token alone. One backward pass
        of the sum of losses gives every slot its own gradient, because no weight that is trained is
        shared; layers add it to the stacks themselves, in the rows that took part.

@@ -20,16 +20,16 @@ class Adapter:
 
 
 @dataclass(frozen=True, eq=False)
-class Blocks:
-    """Whose the outputs of several layers side by side are: ``owners`` (outputs,) are their layers,
-    and ``own`` (layers, outputs) is 1 at those of each."""
+class Owners:
+    """Which of several layers, whose outputs lie side by side, each output belongs to: ``owners``
+    (outputs,) are their numbers, and ``own`` (layers, outputs) is 1 at the outputs of each."""
 
     owners: torch.Tensor
     own: torch.Tensor
 
     @classmethod
-    def of(cls, sizes: Sequence[int], device: torch.device) -> "Blocks":
-        """Return the blocks of layers with outputs of these ``sizes``."""
+    def of(cls, sizes: Sequence[int], device: torch.device) -> "Owners":
+        """Return those of layers with outputs of these ``sizes``."""
         owners = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         own = nn.functional.one_hot(owners).T.float()
         return cls(to_device(owners, device), to_device(own.contiguous(), device))
@@ -40,9 +40,9 @@ class JoinedAdapter(Adapter):
     rank, layers, inputs), B^T (all slots, largest rank, outputs of all), whose parts meet the A of
     their own layers alone."""
 
-    def __init__(self, blocks: Blocks, *stacks: torch.Tensor) -> None:
+    def __init__(self, outputs: Owners, *stacks: torch.Tensor) -> None:
         super().__init__(*stacks)
-        self.blocks = blocks
+        self.outputs = outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Groups:
 
     def __init__(self) -> None:
         self._groups: dict[tuple[int, ...], Group | None] = {}
-        self._blocks: dict[tuple[int, ...], Blocks] = {}
+        self._owners: dict[tuple[int, ...], Owners] = {}
 
     def find(
         self,
@@ -90,11 +90,11 @@ class Groups:
         if weight is None or len(known) < len(stacks):
             return None
         sizes = tuple(map(len, weights))
-        if sizes not in self._blocks:
-            self._blocks[sizes] = Blocks.of(sizes, weight.device)
+        if sizes not in self._owners:
+            self._owners[sizes] = Owners.of(sizes, weight.device)
         a, b, a_gradient, b_gradient = known
         a, a_gradient = (each.view(*each.shape[:2], len(bases), -1) for each in (a, a_gradient))
-        adapter = JoinedAdapter(self._blocks[sizes], a, b, a_gradient, b_gradient)
+        adapter = JoinedAdapter(self._owners[sizes], a, b, a_gradient, b_gradient)
         return Group(Frozen(weight, bias), adapter, sizes)
 
 

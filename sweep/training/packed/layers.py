@@ -16,7 +16,7 @@ from sweep.models.float16 import is_autocast_to_float16
 from sweep.models.fused import Frozen, Part, adapt_backward, adapt_forward
 from sweep.models.transfer import to_device
 from sweep.training.packed.dropout import Masks
-from sweep.training.packed.joined import Adapter, Blocks, Groups, JoinedAdapter
+from sweep.training.packed.joined import Adapter, Groups, JoinedAdapter, Owners
 from sweep.training.packed.products import Joint, Rows, choose_product
 
 # Rows per slot up to which one product of several matrices, padded to the largest rank, is faster
@@ -49,7 +49,7 @@ class Selection:
         self._scaling: torch.Tensor | None = None
         self._rows: dict[tuple[int, ...], Rows] = {}
         # By the outputs that they are for, and the first of the slots.
-        self._joints: dict[tuple[Blocks, int], Joint] = {}
+        self._joints: dict[tuple[Owners, int], Joint] = {}
 
     def count(self, rows: int) -> list[int]:
         """Return how many of ``rows`` are each slot's: one for each text or token, or as many for
@@ -81,7 +81,7 @@ class Selection:
             )
             scaling = self._scale(x.device)[first:stop]
             if isinstance(adapter, JoinedAdapter):
-                options["joint"] = self._join(adapter.blocks, first, stop, scaling)
+                options["joint"] = self._join(adapter.outputs, first, stop, scaling)
             parts.append(kind(rows, a, b, scaling, a_gradient, b_gradient, **options))
         return parts
 
@@ -116,10 +116,10 @@ class Selection:
             self._scaling = to_device(scaling.view(-1, 1, 1), device)
         return self._scaling
 
-    def _join(self, blocks: Blocks, first: int, stop: int, scaling: torch.Tensor) -> Joint:
-        key = (blocks, first)
+    def _join(self, outputs: Owners, first: int, stop: int, scaling: torch.Tensor) -> Joint:
+        key = (outputs, first)
         if key not in self._joints:
-            self._joints[key] = Joint(blocks.owners, scaling[..., None] * blocks.own)
+            self._joints[key] = Joint(outputs.owners, scaling[..., None] * outputs.own)
         return self._joints[key]
 
     def _find_rows(self, counts: list[int], device: torch.device) -> Rows:

@@ -90,7 +90,7 @@ class Pack:
             choose_product(self.stacks.weights.device, base.dtype)
         self._plug_in()
         if base.device.type == "cuda":
-            self.lay_side_by_side()
+            self.join_weights()
 
     def _attach(
         self, labels: tuple[str, ...], candidate: Candidate, seed: int
@@ -158,7 +158,7 @@ class Pack:
         self._plug = PackedHead(heads, head_gradients, self._current)
         self.base.model.set_submodule(self._head_path, self._plug)
 
-    def lay_side_by_side(self) -> None:
+    def join_weights(self) -> None:
         """Have the weights of layers that may pass as one lie in a row in memory."""
         pairs = zip(self.shape.layers, (linear.base for linear in self._linears), strict=True)
         for _, group in groupby(pairs, key=_describe_kind):

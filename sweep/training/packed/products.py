@@ -74,12 +74,20 @@ class _Together(Part):
         """The rank that is multiplied."""
         return self.a.shape[1:-1].numel()
 
-    def prepare(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def keeps_b(self) -> bool:
+        # With the zeros of a joint one, those of a large pack would take half a gigabyte.
+        return self.joint is None
+
+    def prepare_a(self, dtype: torch.dtype) -> torch.Tensor:
+        a = self.a.to(dtype)
+        return a if self.joint is None else a.flatten(1, 2)
+
+    def prepare_b(self, dtype: torch.dtype) -> torch.Tensor:
         # With the factor in B, it is in all but one of the products.
         if self.joint is None:
-            return self.a.to(dtype), (self.b * self.scaling).to(dtype)
-        b = (self.b[:, :, None] * self.joint.factors).to(dtype)
-        return self.a.to(dtype).flatten(1, 2), b.flatten(1, 2)
+            return (self.b * self.scaling).to(dtype)
+        return (self.b[:, :, None] * self.joint.factors).to(dtype).flatten(1, 2)
 
     def add(self, product: torch.Tensor, of_b: bool) -> None:
         """Add what was collected (slots, rank, values) to a gradient."""
@@ -122,9 +130,11 @@ class PaddedPart(_Together):
 class GroupedPart(_Together):
     """Each slot's rows are a group for kernels that take such."""
 
-    def prepare(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        a, b = super().prepare(dtype)
-        return _round_up(a), _round_up(b)
+    def prepare_a(self, dtype: torch.dtype) -> torch.Tensor:
+        return _round_up(super().prepare_a(dtype))
+
+    def prepare_b(self, dtype: torch.dtype) -> torch.Tensor:
+        return _round_up(super().prepare_b(dtype))
 
     def cut(self, x: torch.Tensor) -> torch.Tensor:
         return x[self.rows]
@@ -167,7 +177,8 @@ def choose_product(device: torch.device, dtype: torch.dtype) -> type[Part]:
         rows: dict[str, Any] = {"at": Rows.of([9, 1, 11], device)}
         part = kind(slice(None), a, b, scaling, a_gradient, b_gradient, **rows)
         try:
-            prepared, own, gradient = part.prepare(dtype), part.cut(x), part.cut_gradient(g)
+            prepared = part.prepare_a(dtype), part.prepare_b(dtype)
+            own, gradient = part.cut(x), part.cut_gradient(g)
             low, back = (
                 part.narrow(rows, m) for rows, m in zip((own, gradient), prepared, strict=True)
             )

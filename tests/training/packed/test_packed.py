@@ -175,7 +175,7 @@ def products_of_a_gpu(kind: type[Part]) -> Iterator[None]:
 
     def plug_in_joined(pack: Pack) -> None:
         plug_in(pack)
-        pack.lay_side_by_side()
+        pack.join_weights()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pack, "_plug_in", plug_in_joined)

@@ -152,8 +152,8 @@ def test_layers_joined_give_what_they_give_by_themselves(counts: list[int], kind
     ]
     group = join(layers, adapters)
     scaling = torch.tensor(SCALING).view(-1, 1, 1)
-    blocks, (a, b, *gradients) = group.adapter.blocks, group.adapter.stacks
-    joint = Joint(blocks.owners, scaling[..., None] * blocks.own)
+    outputs, (a, b, *gradients) = group.adapter.outputs, group.adapter.stacks
+    joint = Joint(outputs.owners, scaling[..., None] * outputs.own)
     rows = Rows.of(counts, x.device)
     a, b, *gradients = (stack[1:4] for stack in (a, b, *gradients))
     part = kind(slice(None), a, b, scaling, *gradients, at=rows, joint=joint)
