@@ -10,8 +10,12 @@ import torch
 
 from benchmarks.gpu.findings import Findings
 from benchmarks.gpu.setting import Setting
-from sweep.models.device import name_device
+from sweep.models.device import name_device, read_gpu_dtype
+from sweep.models.flat.attention import Rules, runs_flat
+from sweep.training.packed.products import choose_product
 
+# The size of an attention head in most models.
+HEAD = 64
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "ray", "triton")
 
 
@@ -26,12 +30,23 @@ def describe_machine(setting: Setting, findings: Findings) -> None:
             "processors": str(properties.multi_processor_count),
             "driver": read_driver(),
             "CUDA": str(torch.version.cuda),
+            **name_kernels(setting.device),
         }
     facts["Python"] = platform.python_version()
     for name in PACKAGES:
         facts[name] = find_version(name)
     for name, value in facts.items():
         findings.add("machine", what=name, value=value)
+
+
+def name_kernels(device: torch.device) -> dict[str, str]:
+    """Return what passes over flat rows use there, as each is tried before it is used."""
+    dtype = getattr(torch, read_gpu_dtype(device))
+    takes_rows = runs_flat(device, dtype, HEAD, Rules(HEAD**-0.5))
+    return {
+        "attention": f"{'rows' if takes_rows else 'rectangles'} in {dtype}",
+        "adapters of a pack": choose_product(device, dtype).__name__,
+    }
 
 
 def read_driver() -> str:
