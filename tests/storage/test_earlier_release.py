@@ -1,6 +1,7 @@
 """A run that release 0.1 began, and that was killed with 16 trials planned, goes on."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,7 +10,7 @@ import pytest
 from sweep.config import load_config
 from sweep.data import build_subsets
 from sweep.models.sources import resolve_revision
-from sweep.plan import Plan, build_plan
+from sweep.plan import Plan, build_plan, scored_at_once
 from sweep.storage.journal import JOURNAL_NAME, read_events
 from sweep.storage.record import RunRecord, replay
 from sweep.storage.tables import RESULTS_NAME, write_tables
@@ -45,7 +46,12 @@ def plan() -> Plan:
 
 
 def test_its_trials_are_those_of_todays_plan(record: RunRecord, plan: Plan) -> None:
-    assert [trial.spec for trial in record.trials.values()] == list(plan.trials)
+    # Then 64 was the default, which "auto" still means on a CPU.
+    today = [
+        replace(spec, recipe=replace(spec.recipe, eval_batch_size=scored_at_once(spec.recipe)))
+        for spec in plan.trials
+    ]
+    assert [trial.spec for trial in record.trials.values()] == today
 
 
 def test_its_results_count_and_all_else_is_still_to_run(record: RunRecord, plan: Plan) -> None:

@@ -87,6 +87,8 @@ MEASURED = {
     *("base_loads", "started_at", "ended_at", "time", "device", "versions", "git_commit"),
     # What a trial reserves: a part of its host where hosts are shared.
     *("gpus", "cpus"),
+    # Packs are not.
+    "compiled",
 }
 
 

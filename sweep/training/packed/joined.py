@@ -102,15 +102,26 @@ def adjoin(views: Sequence[torch.Tensor], dim: int) -> torch.Tensor | None:
     """Return ``views``, which differ in their sizes of ``dim`` alone, as one if they lie side by
     side in one storage."""
     first = views[0]
-    place = first.storage_offset()
+    place, storage = first.storage_offset(), _find_storage(first)
+    if storage is None:
+        return None
     for view in views:
         is_next = view.storage_offset() == place and view.stride() == first.stride()
-        if not is_next or view.untyped_storage().data_ptr() != first.untyped_storage().data_ptr():
+        if not is_next or _find_storage(view) != storage:
             return None
         place += view.shape[dim] * view.stride(dim)
     shape = list(first.shape)
     shape[dim] = sum(view.shape[dim] for view in views)
     return first.as_strided(shape, first.stride())
+
+
+def _find_storage(tensor: torch.Tensor) -> int | None:
+    """Return the address of the memory that ``tensor`` is part of; None if it has none of its
+    own, as those that stand for others."""
+    try:
+        return tensor.untyped_storage().data_ptr() or None
+    except RuntimeError:
+        return None
 
 
 @torch.no_grad()
