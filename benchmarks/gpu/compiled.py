@@ -9,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.engines import Step, build_solo, release, step_solo
 from benchmarks.gpu.findings import Findings
 from benchmarks.gpu.setting import Setting, build_recipe, build_trials
+from benchmarks.gpu.speed import time_each
 from sweep.models.flat.compiled import count_graphs
 
 # How often each of the two takes its steps, in turn.
@@ -20,12 +21,7 @@ RANKS, LABELS = (8,), (4,)
 
 def measure_compiled(setting: Setting, findings: Findings) -> None:
     """Time each model; on a CPU, a tiny one."""
-    for name in setting.timed if setting.on_gpu else (SMALL,):
-        if setting.left < 0:
-            findings.note(f"no time for {name}")
-            return
-        with findings.attempt(f"{name} can be timed"):
-            _measure_model(setting, findings, name)
+    time_each(setting, findings, setting.timed if setting.on_gpu else (SMALL,), _measure_model)
 
 
 def _measure_model(setting: Setting, findings: Findings, name: str) -> None:

@@ -1,6 +1,6 @@
 """Training tokens a second, alone and in packs of several sizes, and the memory that they take."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,12 +47,22 @@ class Forecast:
 
 def measure_speed(setting: Setting, findings: Findings) -> None:
     """Time each model alone and in packs, from small to large."""
-    for name in setting.timed:
+    time_each(setting, findings, setting.timed, _measure_model)
+
+
+def time_each(
+    setting: Setting,
+    findings: Findings,
+    names: Sequence[str],
+    measure: Callable[[Setting, Findings, str], None],
+) -> None:
+    """Measure the models ``names``, while there is time."""
+    for name in names:
         if setting.left < 0:
             findings.note(f"no time for {name}")
             return
         with findings.attempt(f"{name} can be timed"):
-            _measure_model(setting, findings, name)
+            measure(setting, findings, name)
 
 
 def _measure_model(setting: Setting, findings: Findings, name: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from sweep.errors import first_line
-from sweep.models.flat.attention import EAGER_TOKENS
+from sweep.models.flat.attention import composes
 from sweep.models.flat.texts import FlatTexts
 from sweep.models.float16 import store_in_float16
 from sweep.models.forward_pass import choose_forward
@@ -179,9 +179,9 @@ def choose_attention(model: PreTrainedModel, max_length: int) -> None:
     """Set the attention of ``model`` that is fastest for texts of up to ``max_length`` tokens.
 
     That is PyTorch's fused kernel, except in bfloat16 on a CPU, where its backward pass is slow
-    for short texts (see ``EAGER_TOKENS``).
+    for short texts (see ``attention.EAGER_TOKENS``).
     """
-    if model.device.type == "cpu" and model.dtype == torch.bfloat16 and max_length <= EAGER_TOKENS:
+    if composes(model.dtype, model.device.type == "cpu", max_length):
         model.set_attn_implementation("eager")
 
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 from transformers import AttentionInterface
 
 from sweep.models.facts import TrialLoad
-from sweep.models.flat.attention import EAGER_TOKENS, Rules, compose
+from sweep.models.flat.attention import Rules, compose, composes
 
 # The name under which transformers' models find the attention of `Emulation`.
 ATTENTION = "sweep_emulated"
@@ -130,8 +130,7 @@ class Emulation(TorchFunctionMode):
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, dropout: float
     ) -> torch.Tensor:
         """Attend as a pass without transformers' attention does (see `attend_rectangle`)."""
-        narrow = queries.dtype == torch.bfloat16 and keys.shape[2] <= EAGER_TOKENS
-        if self._on_gpu or not narrow:
+        if not composes(queries.dtype, not self._on_gpu, keys.shape[2]):
             return self._mix(queries, keys, values, dropout)
         # What is hidden makes no difference, but that something is, where all tokens are queries.
         causal = queries.shape[2] == keys.shape[2]
@@ -157,8 +156,8 @@ class Emulation(TorchFunctionMode):
 
 def composes_attention(load: TrialLoad) -> bool:
     """Return whether training would choose eager attention (see `device.choose_attention`)."""
-    stored = load.method == "lora" and load.dtype == "bfloat16"
-    return stored and not load.on_gpu and load.longest <= EAGER_TOKENS
+    stored = load.method == "lora"
+    return stored and composes(getattr(torch, load.dtype), not load.on_gpu, load.longest)
 
 
 def _compose(

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from sweep.models.flat.attention import Rules, attend_rectangle
+from sweep.models.flat.attention import attend_rectangle
+from sweep.models.flat.encoders import read_heads
 from sweep.models.heads import base_of
 
 PARTS = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output")
@@ -49,16 +50,8 @@ def shorten_last_block(model: PreTrainedModel) -> Callable[[], None] | None:
 
 def _attend(attention: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Return what the first token of ``hidden`` (texts, tokens, width) reads from all."""
-    queries, keys, values = (
-        projection(x).unflatten(-1, (-1, attention.attention_head_size))
-        for projection, x in (
-            (attention.query, hidden[:, :1]),
-            (attention.key, hidden),
-            (attention.value, hidden),
-        )
-    )
-    dropout = attention.dropout.p if attention.training else 0.0
-    rules = Rules(attention.attention_head_size**-0.5, causal=False, dropout=dropout)
+    projections = (attention.query, attention.key, attention.value)
+    queries, keys, values, rules = read_heads(attention, projections, hidden[:, :1], hidden)
     return attend_rectangle(
         queries, keys, values, None if mask is None else mask[..., :1, :], rules
     )

@@ -98,7 +98,7 @@ class Frozen(NamedTuple):
 
 
 # What is needed again for the gradients: z, the frozen weight and, for each part, z A^T, A and B^T,
-# in the weight's type.
+# in the weight's type; None for a B^T that is prepared once more.
 Saved = tuple[Any, ...]
 
 

@@ -28,11 +28,10 @@ if TYPE_CHECKING:
     from sweep.models.flat.compiled import Compiler
     from sweep.training.solo import SoloTrial
 
-# Seconds that compiling takes, by kind of device. Measured on one CPU core: 34 to 53, for any
-# number of blocks. For GPUs assumed: ``python -m benchmarks.gpu --parts compiled`` measures it.
-COMPILE_SECONDS = {"cpu": 50.0, "cuda": 60.0}
-# Where ``auto`` tries it. On a CPU, steps of six models were 0.94 to 1.02 times as fast.
-TRIED = ("cuda",)
+# Where ``auto`` tries it, and seconds that compiling takes there. For GPUs assumed: one CPU core
+# took 34 to 53, for any number of blocks; ``python -m benchmarks.gpu --parts compiled`` measures
+# it. CPUs are left out: steps of six models were 0.94 to 1.02 times as fast.
+COMPILE_SECONDS = {"cuda": 60.0}
 # Steps must be this much faster: compiling pays if it takes no larger part of the time ahead.
 LEAST_GAIN = 1.05
 # Batches whose steps are timed, and how often at least and at most, for so many seconds.
@@ -65,14 +64,14 @@ class BlockChoice:
     """Chooses, for one trial after another, between the passes of their base model.
 
     ``ahead`` has the seconds of training that a worker has ahead of it by model, as far as they are
-    known. What was found of a base model holds until another one is loaded.
+    known. What was found of a base model holds for all its trials.
     """
 
     def __init__(self, ahead: Mapping[str, float], backend: Backend = "inductor") -> None:
         self._ahead = ahead
         self._backend = backend
         self._compiler: Compiler | None = None
-        # By model: what was found holds when it is loaded again.
+        # By model, which may be loaded more than once.
         self._found: dict[str, Verdict] = {}
 
     def forget(self) -> None:
@@ -117,7 +116,7 @@ class BlockChoice:
             return "the model has no flat pass, whose blocks could be compiled"
         if wanted is True:
             return ""
-        if base.device.type not in TRIED:
+        if base.device.type not in COMPILE_SECONDS:
             return "on a CPU, steps get no faster"
         ahead = self._ahead.get(base.ref.name)
         if ahead is None:

@@ -23,14 +23,13 @@ from sweep.models.methods import (
     state_bytes,
 )
 from sweep.models.transfer import read
-from sweep.plan import TrialSpec, scored_at_once
+from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult, Facts
 from sweep.training.batches import (
     Encoded,
     Encoder,
     Texts,
-    order_scoring,
     split_batch,
     upload,
 )
@@ -138,8 +137,7 @@ class SoloTrial(Trial):
     def score(self, encoded: Encoded) -> Score:
         """Score ``encoded``; predictions are in its order."""
         self.model.eval()
-        at_once = scored_at_once(self.spec.recipe, self.base.device.type == "cuda")
-        order = order_scoring(encoded.lengths, at_once)
+        order = self.order_scored(encoded, self.base.device)
         scored, losses, found = [], [], []
         with torch.inference_mode():
             parts = (part for each in order for part in self.parts(encoded, each))

@@ -57,9 +57,7 @@ def measure_use(predict: Predict, load: Load, memory: Peak) -> ServingFacts:
 def _measure_speed(predict: Predict, load: Load) -> float:
     texts = cycle(load.texts)
     batches = (list(islice(texts, load.batch)) for _ in range(MOST))
-    start = time.perf_counter()
-    predict(next(batches))
-    first = time.perf_counter() - start
+    (first,) = _time_each(predict, batches, 0.0, 1)
     if first >= max(LONG, load.seconds):
         return load.batch / first
     seconds = list(_time_each(predict, batches, load.seconds, LEAST_BATCHES))

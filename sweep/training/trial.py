@@ -12,9 +12,9 @@ import torch
 
 from sweep.data import CellData
 from sweep.errors import format_names
-from sweep.plan import TrialSpec
+from sweep.plan import TrialSpec, scored_at_once
 from sweep.storage.events import EpochResult, Facts, TrialStatus
-from sweep.training.batches import Encoded, Encoder, order_training
+from sweep.training.batches import Encoded, Encoder, order_scoring, order_training
 from sweep.training.checkpoint import (
     BEST,
     OPTIMIZER,
@@ -105,6 +105,11 @@ class Trial(ABC):
         """Return the batches of the current epoch, as indices of training texts."""
         recipe, seed = self.spec.recipe, self.spec.cell.seed
         return order_training(self.training.lengths, recipe.batch_size, seed, self.progress.epoch)
+
+    def order_scored(self, encoded: Encoded, device: torch.device) -> list[list[int]]:
+        """Return the batches of ``encoded`` that ``device`` scores at once, as indices."""
+        at_once = scored_at_once(self.spec.recipe, device.type == "cuda")
+        return order_scoring(encoded.lengths, at_once)
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of ``step``, counted from the trial's start."""

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 import torch
 import torch._inductor.config as inductor
-from model_folders import DECODERS, build_small_tokenizer, write_folder
+from model_folders import DECODERS, ENCODERS, SHARED, build_small_tokenizer, write_folder
 from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -27,11 +25,8 @@ from sweep.training.solo import SoloEngine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LLAMA = LlamaConfig(
-    vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
-    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
-)  # fmt: skip
-TRIED = compiling.TRIED
+LLAMA = LlamaConfig(**SHARED | {"num_hidden_layers": 3})
+ON_GPUS = compiling.COMPILE_SECONDS
 # More than any compiler takes.
 LONG = {"llama": 1e6}
 
@@ -41,7 +36,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compile anew in every test, and leave nothing in the user's cache."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     # As on GPUs, of which there may be none here.
-    monkeypatch.setattr(compiling, "TRIED", ("cpu", "cuda"))
+    monkeypatch.setattr(compiling, "COMPILE_SECONDS", {"cpu": 50.0})
     yield
     compiled.forget_compiled()
 
@@ -124,7 +119,7 @@ def test_short_sweeps_are_not_compiled(subsets: Subsets, spec: TrialSpec, tmp_pa
 def test_cpus_are_left_out(
     subsets: Subsets, spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiling, "TRIED", TRIED)
+    monkeypatch.setattr(compiling, "COMPILE_SECONDS", ON_GPUS)
     engine = SoloEngine(subsets, tmp_path, LONG, "eager")
     assert start(engine, wish(spec, "auto"), tmp_path) == "no: on a CPU, steps get no faster"
 
@@ -204,13 +199,7 @@ def test_a_compiler_that_fails_later_leaves_the_trial_uncompiled(
 def test_blocks_of_encoders_are_not_compiled(
     subsets: Subsets, spec: TrialSpec, tmp_path: Path
 ) -> None:
-    bert = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-            num_attention_heads=4, max_position_embeddings=64,
-        )
-    )  # fmt: skip
-    path = write_folder(tmp_path / "bert", bert, build_small_tokenizer())
+    path = write_folder(tmp_path / "bert", ENCODERS["bert"](), build_small_tokenizer())
     spec = replace(spec, model=ModelRef("bert", str(path), "x"))
     engine = SoloEngine(subsets, tmp_path, {}, "eager")
     said = start(engine, wish(spec, True), tmp_path)

@@ -122,7 +122,7 @@ def attend_rectangle(
     and ``values`` (texts, width, key heads, size). ``mask`` says which keys are seen, or what is
     added to scores, in the shape (texts or 1, 1, queries or 1, width); None: all or, if the layer
     is causal, those up to the query."""
-    if _composes(queries, keys.shape[1]):
+    if composes(queries.dtype, queries.device.type == "cpu", keys.shape[1]):
         return compose(queries, keys, values, mask, rules)
     shares = queries.shape[2] // keys.shape[2]
     if shares > 1 and queries.is_cuda:
@@ -141,10 +141,10 @@ def attend_rectangle(
     return mixed.transpose(1, 2).flatten(2)
 
 
-def _composes(queries: torch.Tensor, width: int) -> bool:
-    return (
-        queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and width <= EAGER_TOKENS
-    )
+def composes(dtype: torch.dtype, on_cpu: bool, width: int) -> bool:
+    """Return whether attention in texts of up to ``width`` tokens is faster by separate operations
+    than by PyTorch's fused kernel."""
+    return dtype == torch.bfloat16 and on_cpu and width <= EAGER_TOKENS
 
 
 def _mask_padding(bucket: Bucket, rules: Rules) -> torch.Tensor | None:

@@ -11,7 +11,7 @@ import torch
 
 from sweep.models.flat.attention import Rules, attend, attend_once
 from sweep.models.flat.blocks import FlatForward, run_block
-from sweep.models.flat.rotary import Rotation, rotate
+from sweep.models.flat.rotary import Rotation, build_rotation, rotate
 from sweep.models.flat.texts import FlatTexts
 
 # From a block, its input (tokens, width), the texts and their rotation, if the model has such, to
@@ -30,11 +30,12 @@ def build_gated(model: Any, passes: Sequence[BlockPass] = ()) -> FlatForward:
 
     def read(texts: FlatTexts) -> torch.Tensor:
         hidden = body.embed_tokens(texts.ids)
-        rotations = {}
-        for kind in set(kinds):
-            options = (kind,) if rotates_by_kind else ()
-            pair = body.rotary_emb(hidden, texts.layout.positions[None], *options)
-            rotations[kind] = tuple(part[0, :, None] for part in pair)
+        rotations = {
+            kind: build_rotation(
+                body.rotary_emb, hidden, texts, *([kind] if rotates_by_kind else [])
+            )
+            for kind in set(kinds)
+        }
         for block, block_pass, kind in zip(blocks, passes, kinds, strict=False):
             hidden = run_block(block_pass, block, hidden, texts, rotations[kind])
         hidden = _end_gated(last, hidden, texts, rotations[kinds[-1]])

@@ -12,7 +12,7 @@ from torch import nn
 
 from sweep.models.flat.attention import Rules, attend, attend_once
 from sweep.models.flat.blocks import FlatForward, run_block
-from sweep.models.flat.rotary import Rotation, rotate
+from sweep.models.flat.rotary import Rotation, build_rotation, rotate
 from sweep.models.flat.texts import FlatTexts
 from sweep.models.heads import base_of
 
@@ -90,14 +90,25 @@ def _attend(
 ) -> torch.Tensor:
     """Return what the tokens ``queried`` read from ``hidden`` (tokens, width), through the
     ``projections`` to queries, keys and values."""
+    queries, keys, values, rules = read_heads(attention, projections, queried, hidden)
+    return _mix(queries, keys, values, texts, rules, once)
+
+
+def read_heads(
+    attention: Any,
+    projections: Sequence[nn.Module],
+    queried: torch.Tensor,
+    hidden: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Rules]:
+    """Return queries of ``queried`` (..., width), keys and values of ``hidden`` (..., width), each
+    (..., heads, size), and how BERT's ``attention`` weighs them in its current mode."""
     size = attention.attention_head_size
     queries, keys, values = (
         projection(x).unflatten(-1, (-1, size))
         for projection, x in zip(projections, (queried, hidden, hidden), strict=True)
     )
     dropout = attention.dropout.p if attention.training else 0.0
-    rules = Rules(size**-0.5, causal=False, dropout=dropout)
-    return _mix(queries, keys, values, texts, rules, once)
+    return queries, keys, values, Rules(size**-0.5, causal=False, dropout=dropout)
 
 
 def _mix(
@@ -150,10 +161,10 @@ def build_modernbert(model: Any) -> FlatForward:
 
     def read(texts: FlatTexts) -> torch.Tensor:
         hidden = body.embeddings(input_ids=texts.ids[None])[0]
-        rotations = {}
-        for kind in {*kinds, last_kind}:
-            pair = body.rotary_emb(hidden, texts.layout.positions[None], kind)
-            rotations[kind] = tuple(part[0, :, None] for part in pair)
+        rotations = {
+            kind: build_rotation(body.rotary_emb, hidden, texts, kind)
+            for kind in {*kinds, last_kind}
+        }
         for block, kind in zip(blocks, kinds, strict=True):
             hidden = run_block(_pass_modernbert, block, hidden, texts, rotations[kind])
         if reads_mean:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
-# Cosines and sines (tokens, 1, size), whose halves are alike.
-Rotation = tuple[torch.Tensor, torch.Tensor]
+from sweep.models.flat.rotary import Rotation
+
 # By the names that configurations of transformers have for them.
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": functional.silu,

@@ -1,11 +1,23 @@
 """Rotary position embeddings (Su et al. 2021, arXiv:2104.09864) of flat rows."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from sweep.models.flat.texts import FlatTexts
+
 # Cosines and sines (tokens, 1, size), whose halves are alike.
 Rotation = tuple[torch.Tensor, torch.Tensor]
+
+
+def build_rotation(
+    embed: Callable[..., Rotation], hidden: torch.Tensor, texts: FlatTexts, *kind: str
+) -> Rotation:
+    """Return the rotation by ``embed``, a model's module for rectangles of texts, which may ask for
+    the ``kind`` of a layer; ``hidden`` (tokens, width) tells type and device."""
+    cosines, sines = embed(hidden, texts.layout.positions[None], *kind)
+    return cosines[0, :, None], sines[0, :, None]
 
 
 def rotate(x: torch.Tensor, rotation: Rotation) -> torch.Tensor:

@@ -11,14 +11,6 @@ from sweep.models.fused import Frozen
 from sweep.models.transfer import to_device
 
 
-class Adapter:
-    """A layer's A (all slots, largest rank, inputs) and B^T (all slots, largest rank, outputs), and
-    their gradients."""
-
-    def __init__(self, *stacks: torch.Tensor) -> None:
-        self.stacks = stacks
-
-
 @dataclass(frozen=True, eq=False)
 class Owners:
     """Which of several layers, whose outputs lie side by side, each output belongs to: ``owners``
@@ -35,13 +27,17 @@ class Owners:
         return cls(to_device(owners, device), to_device(own.contiguous(), device))
 
 
-class JoinedAdapter(Adapter):
-    """The adapters of several layers as one of as many times their rank: A is (all slots, largest
-    rank, layers, inputs), B^T (all slots, largest rank, outputs of all), whose parts meet the A of
-    their own layers alone."""
+class Adapter:
+    """A layer's A (all slots, largest rank, inputs) and B^T (all slots, largest rank, outputs), and
+    their gradients.
 
-    def __init__(self, outputs: Owners, *stacks: torch.Tensor) -> None:
-        super().__init__(*stacks)
+    Those of several layers, whose ``outputs`` are told apart, are one adapter of as many times
+    their rank: A is (all slots, largest rank, layers, inputs), B^T (all slots, largest rank,
+    outputs of all), whose parts meet the A of their own layers alone.
+    """
+
+    def __init__(self, *stacks: torch.Tensor, outputs: Owners | None = None) -> None:
+        self.stacks = stacks
         self.outputs = outputs
 
 
@@ -50,7 +46,7 @@ class Group:
     """Layers that pass as one, and the outputs of each."""
 
     frozen: Frozen
-    adapter: JoinedAdapter
+    adapter: Adapter
     sizes: tuple[int, ...]
 
 
@@ -74,11 +70,6 @@ class Groups:
                 self._groups[numbers] = self._build(bases, adapters)
         return self._groups[numbers]
 
-    @property
-    def known(self) -> list[Group | None]:
-        """The groups that were asked for so far; None where layers do not lie side by side."""
-        return list(self._groups.values())
-
     def _build(self, bases: Sequence[nn.Module], adapters: Sequence[Adapter]) -> Group | None:
         weights, biases = zip(*map(Frozen.of, bases), strict=True)
         weight, bias = adjoin(weights, 0), None
@@ -94,7 +85,7 @@ class Groups:
             self._owners[sizes] = Owners.of(sizes, weight.device)
         a, b, a_gradient, b_gradient = known
         a, a_gradient = (each.view(*each.shape[:2], len(bases), -1) for each in (a, a_gradient))
-        adapter = JoinedAdapter(self._owners[sizes], a, b, a_gradient, b_gradient)
+        adapter = Adapter(a, b, a_gradient, b_gradient, outputs=self._owners[sizes])
         return Group(Frozen(weight, bias), adapter, sizes)
 
 

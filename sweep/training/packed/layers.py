@@ -16,7 +16,7 @@ from sweep.models.float16 import is_autocast_to_float16
 from sweep.models.fused import Frozen, Part, adapt_backward, adapt_forward
 from sweep.models.transfer import to_device
 from sweep.training.packed.dropout import Masks
-from sweep.training.packed.joined import Adapter, Groups, JoinedAdapter, Owners
+from sweep.training.packed.joined import Adapter, Groups, Owners
 from sweep.training.packed.products import Joint, Rows, choose_product
 
 # Rows per slot up to which one product of several matrices, padded to the largest rank, is faster
@@ -65,7 +65,7 @@ class Selection:
         parts: list[Part] = []
         for first, stop in self._runs:
             rows, sizes = slice(stops[first], stops[stop]), counts[first:stop]
-            kind = self._choose(sizes, x, dtype, joint=isinstance(adapter, JoinedAdapter))
+            kind = self._choose(sizes, x, dtype, joint=adapter.outputs is not None)
             if kind is None:
                 parts += (
                     self._cut_slot(number, slice(stops[number], stops[number + 1]), adapter)
@@ -80,7 +80,7 @@ class Selection:
                 {} if kind is Part else {"at": self._find_rows(sizes, x.device)}
             )
             scaling = self._scale(x.device)[first:stop]
-            if isinstance(adapter, JoinedAdapter):
+            if adapter.outputs is not None:
                 options["joint"] = self._join(adapter.outputs, first, stop, scaling)
             parts.append(kind(rows, a, b, scaling, a_gradient, b_gradient, **options))
         return parts
@@ -144,6 +144,21 @@ class Current:
         self.anchor = torch.zeros((), device=device, requires_grad=True)
         self.groups = Groups()
 
+    def adapt(
+        self,
+        rows: torch.Tensor,
+        frozen: Frozen,
+        adapter: Adapter,
+        dropped: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return (rows, outputs) of ``rows`` (rows, inputs), whose adapters read ``dropped``, if
+        that is given."""
+        assert self.selection is not None
+        parts = self.selection.cut(rows, frozen.weight.dtype, adapter)
+        values = (rows, dropped, self.anchor, frozen, parts)
+        result: torch.Tensor = _AdaptSlots.apply(*values)  # type: ignore[no-untyped-call]
+        return result
+
 
 class PackedLinear(nn.Module):
     """A frozen linear layer (``nn.Linear`` or GPT-2's ``Conv1D``) with one adapter per slot.
@@ -167,10 +182,7 @@ class PackedLinear(nn.Module):
         dropped = None
         if selection.masks is not None:
             dropped = selection.masks.drop(rows, self.number)
-        frozen = Frozen.of(self.base)
-        parts = selection.cut(rows, frozen.weight.dtype, self.adapter)
-        values = (rows, dropped, self.current.anchor, frozen, parts)
-        result: torch.Tensor = _AdaptSlots.apply(*values)  # type: ignore[no-untyped-call]
+        result = self.current.adapt(rows, Frozen.of(self.base), self.adapter, dropped)
         return result.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -189,9 +201,7 @@ class PackedLinear(nn.Module):
             group = current.groups.find(numbers, bases, adapters)
         if group is None:
             return [layer(x) for layer in layers]
-        parts = selection.cut(x, group.frozen.weight.dtype, group.adapter)
-        values = (x, None, current.anchor, group.frozen, parts)
-        result: torch.Tensor = _AdaptSlots.apply(*values)  # type: ignore[no-untyped-call]
+        result = current.adapt(x, group.frozen, group.adapter)
         return torch.split_with_sizes(result, group.sizes, 1)
 
 

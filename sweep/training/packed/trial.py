@@ -8,10 +8,10 @@ from enum import Enum
 import torch
 
 from sweep.models.methods import lora_of
-from sweep.plan import TrialSpec, scored_at_once
+from sweep.plan import TrialSpec
 from sweep.seeds import derive_seed
 from sweep.storage.events import EpochResult
-from sweep.training.batches import Encoded, Texts, order_scoring, upload
+from sweep.training.batches import Encoded, Texts, upload
 from sweep.training.checkpoint import BEST, OPTIMIZER, WEIGHTS, Tensors, best_weights
 from sweep.training.packed.dropout import Dropout
 from sweep.training.packed.microbatches import MicroBatch, cut_batches
@@ -143,8 +143,7 @@ class PackedTrial(Trial):
     def begin_scoring(self, phase: Phase) -> None:
         """Line up the texts of validation or test."""
         encoded = self.encoded(phase)
-        at_once = scored_at_once(self.spec.recipe, self.pack.base.device.type == "cuda")
-        order = order_scoring(encoded.lengths, at_once)
+        order = self.order_scored(encoded, self.pack.base.device)
         batches = self._cut(phase, order, mean=False)
         # Each part is a batch of its own: scoring sums nothing over a batch.
         self._enter(phase, [[part] for batch in batches for part in batch])

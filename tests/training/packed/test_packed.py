@@ -197,7 +197,7 @@ def test_trials_packed_as_on_a_gpu_learn_as_alone(
     with products_of_a_gpu(kind):
         packed = run_packed(engine, specs, tmp_path / "packed")
     assert engine._trainer is not None
-    groups = engine._trainer.pack._current.groups.known
+    groups = engine._trainer.pack._current.groups._groups.values()
     assert all(groups) and bool(groups) == (family != "gpt2")  # whose layers are joined already
     solo = SoloEngine(subsets, models_folder)
     for spec in specs:
