@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from passes import DECODER, adapt_all, build
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -19,7 +19,6 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
 )
-from transformers.pytorch_utils import Conv1D
 
 from sweep.models.checkpointing import enable_checkpointing
 from sweep.models.flat.compiled import Compiler, UnfitError, count_graphs, forget_compiled
@@ -29,11 +28,7 @@ from sweep.models.forward_pass import choose_forward
 from sweep.models.full_pass import ForwardPass
 from sweep.models.fused import speed_up
 
-SHARED: dict[str, Any] = {
-    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-    "pad_token_id": 0, "num_labels": 5,
-}  # fmt: skip
+SHARED = DECODER | {"num_hidden_layers": 4}
 NARROW = {
     "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64, "resid_pdrop": 0.0,
     "embd_pdrop": 0.0, "attn_pdrop": 0.0, "vocab_size": 96, "pad_token_id": 0, "num_labels": 5,
@@ -65,28 +60,10 @@ def traced(fresh: None) -> Compiler:
     return Compiler("aot_eager")
 
 
-def build(name: str) -> PreTrainedModel:
-    """Return a frozen classifier whose every weight is random."""
-    model = AutoModelForSequenceClassification.from_config(copy.deepcopy(CONFIGS[name]))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)
-    return model.requires_grad_(False).eval()
-
-
 def adapt(model: PreTrainedModel, rank: int = 3, dropout: float = 0.0) -> list[nn.Parameter]:
-    """Give every linear layer an adapter; return the adapters' weights, none of them zero."""
-    config = LoraConfig(
-        task_type="SEQ_CLS", r=rank, lora_alpha=5, lora_dropout=dropout,
-        target_modules="all-linear",
-        fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
-    )  # fmt: skip
-    adapted = get_peft_model(model, config)
-    speed_up(adapted)
-    weights = [p for p in adapted.parameters() if p.requires_grad]
-    with torch.no_grad():
-        for weight in weights:
-            weight.normal_(std=0.2)
+    """Give every linear layer a fused adapter; return what is trained, none of it zero."""
+    weights = adapt_all(model, dropout, rank)
+    speed_up(model)  # type: ignore[arg-type]
     return weights
 
 
@@ -118,7 +95,7 @@ def compare(
 def test_compiled_blocks_give_the_logits_and_gradients_of_others(
     name: str, traced: Compiler
 ) -> None:
-    model = build(name)
+    model = build(CONFIGS[name])
     plain = choose_forward(model)
     weights = adapt(model)
     compare(plain, traced.build(model, plain.run), weights)
@@ -126,7 +103,7 @@ def test_compiled_blocks_give_the_logits_and_gradients_of_others(
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_they_do_so_where_all_weights_are_trained(name: str, traced: Compiler) -> None:
-    model = build(name)
+    model = build(CONFIGS[name])
     plain = choose_forward(model, trains_base=True)
     weights = list(model.requires_grad_(True).parameters())
     compare(plain, traced.build(model, plain.run), weights)
@@ -135,7 +112,7 @@ def test_they_do_so_where_all_weights_are_trained(name: str, traced: Compiler) -
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_they_do_so_in_16_bits(name: str, dtype: torch.dtype, traced: Compiler) -> None:
-    model = build(name)
+    model = build(CONFIGS[name])
     if dtype == torch.float16:
         store_in_float16(model)
     else:
@@ -152,7 +129,7 @@ def test_they_do_so_in_16_bits(name: str, dtype: torch.dtype, traced: Compiler) 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_they_do_so_with_gradient_checkpointing(name: str, traced: Compiler) -> None:
-    model = build(name)
+    model = build(CONFIGS[name])
     plain = choose_forward(model)
     weights = adapt(model)
     enable_checkpointing(model)
@@ -164,7 +141,7 @@ def test_they_do_so_with_gradient_checkpointing(name: str, traced: Compiler) -> 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_few_graphs_serve_all_blocks_texts_ranks_and_modes(name: str, traced: Compiler) -> None:
-    model = build(name)
+    model = build(CONFIGS[name])
     plain = choose_forward(model)
     for rank in (3, 2, 8, 16, 5):
         weights = adapt(model, rank)
@@ -189,7 +166,7 @@ def detach(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def test_what_draws_random_numbers_is_not_compiled(traced: Compiler) -> None:
-    model = build("llama")
+    model = build(CONFIGS["llama"])
     plain = choose_forward(model)
     adapt(model, dropout=0.1)
     with pytest.raises(UnfitError, match="LoRA dropout"):
@@ -205,7 +182,7 @@ def test_layers_of_another_kind_are_not_compiled(traced: Compiler) -> None:
     class Other(nn.Linear):
         """Not what it is taken for."""
 
-    model = build("llama")
+    model = build(CONFIGS["llama"])
     plain = choose_forward(model)
     model.model.layers[1].mlp.up_proj = Other(32, 48)
     with pytest.raises(UnfitError, match="Other is no layer"):
@@ -213,7 +190,7 @@ def test_layers_of_another_kind_are_not_compiled(traced: Compiler) -> None:
 
 
 def test_an_unknown_activation_is_told(traced: Compiler) -> None:
-    model = build("llama")
+    model = build(CONFIGS["llama"])
     model.config.hidden_act = "mish"
     with pytest.raises(UnfitError, match="mish is none of silu"):
         traced.build(model, choose_forward(model).run)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from model_folders import ENCODERS, write_folder
 from passes import (
+    ENCODER,
     adapt_all,
     build,
     check_checkpointing,
@@ -48,30 +49,26 @@ from sweep.models.full_pass import ForwardPass
 from sweep.models.fused import FastLinear, speed_up
 from sweep.plan import ModelRef
 
-SHARED: dict[str, Any] = {
-    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
-    "num_attention_heads": 4, "max_position_embeddings": 64, "pad_token_id": 0, "num_labels": 5,
-}  # fmt: skip
 # Drawn texts hold this padding token among others.
-PADDED = SHARED | {"pad_token_id": 1}
+PADDED = ENCODER | {"pad_token_id": 1}
 DISTIL: dict[str, Any] = {
     "vocab_size": 96, "dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 4,
     "max_position_embeddings": 64, "pad_token_id": 0, "num_labels": 5,
 }  # fmt: skip
-MODERN = SHARED | {
+MODERN = ENCODER | {
     "global_attn_every_n_layers": 2, "local_attention": 6, "eos_token_id": 2, "bos_token_id": 3,
     "cls_token_id": 3, "sep_token_id": 2,
 }  # fmt: skip
 CONFIGS: dict[str, PreTrainedConfig] = {
-    "bert": BertConfig(**SHARED),
-    "bert of one layer": BertConfig(**SHARED | {"num_hidden_layers": 1}),
+    "bert": BertConfig(**ENCODER),
+    "bert of one layer": BertConfig(**ENCODER | {"num_hidden_layers": 1}),
     "roberta": RobertaConfig(**PADDED),
     "xlm-roberta": XLMRobertaConfig(**PADDED),
     "camembert": CamembertConfig(**PADDED),
     "data2vec-text": Data2VecTextConfig(**PADDED),
-    "ernie": ErnieConfig(**SHARED, use_task_id=True),
-    "electra": ElectraConfig(**SHARED, embedding_size=32),
-    "electra, narrow embeddings": ElectraConfig(**SHARED, embedding_size=24),
+    "ernie": ErnieConfig(**ENCODER, use_task_id=True),
+    "electra": ElectraConfig(**ENCODER, embedding_size=32),
+    "electra, narrow embeddings": ElectraConfig(**ENCODER, embedding_size=24),
     "distilbert": DistilBertConfig(**DISTIL),
     "distilbert, feeding forward in chunks": DistilBertConfig(**DISTIL, chunk_size_feed_forward=1),
     "modernbert": ModernBertConfig(**MODERN, classifier_pooling="cls"),
@@ -81,7 +78,7 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "modernbert, reading the mean": ModernBertConfig(**MODERN, classifier_pooling="mean"),
 }  # fmt: skip
 # An encoder that goes by the names of BERT's modules, but normalizes before its layers.
-ALIKE = MegatronBertConfig(**SHARED)
+ALIKE = MegatronBertConfig(**ENCODER)
 EVERY = pytest.mark.parametrize("name", CONFIGS)
 
 
@@ -182,13 +179,13 @@ def test_checkpointing_keeps_little_of_each_block(name: str) -> None:
 # Each layer drops with a share of its own.
 DROPPING: Mapping[str, PreTrainedConfig] = {
     "bert": BertConfig(
-        **SHARED, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2, classifier_dropout=0.3
+        **ENCODER, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2, classifier_dropout=0.3
     ),
     "roberta": RobertaConfig(
         **PADDED, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2, classifier_dropout=0.3
     ),
     "electra": ElectraConfig(
-        **SHARED, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2, classifier_dropout=0.3
+        **ENCODER, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2, classifier_dropout=0.3
     ),
     "distilbert": DistilBertConfig(
         **DISTIL, dropout=0.1, attention_dropout=0.2, seq_classif_dropout=0.3
@@ -242,7 +239,7 @@ def count_dropout(patch: pytest.MonkeyPatch) -> Counter[tuple[str, float]]:
 
 
 def test_attention_that_drops_nearly_all_has_gradients_that_are_numbers() -> None:
-    config = BertConfig(**SHARED, attention_probs_dropout_prob=0.9)
+    config = BertConfig(**ENCODER, attention_probs_dropout_prob=0.9)
     model = build_encoder(config).requires_grad_(True)
     flat = choose_flat(model, trains_base=True)
     model.train()
@@ -285,7 +282,7 @@ def test_an_encoder_built_otherwise_takes_its_own_pass(monkeypatch: pytest.Monke
     check_own_pass(ALIKE)
     monkeypatch.setitem(forward_pass.FLAT_PASSES, "megatron-bert", FLAT_ENCODERS["bert"])
     check_own_pass(ALIKE)
-    check_own_pass(AutoConfig.for_model("bert", **SHARED, is_decoder=True))
+    check_own_pass(AutoConfig.for_model("bert", **ENCODER, is_decoder=True))
 
 
 def check_own_pass(config: PreTrainedConfig) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from passes import (
+    DECODER,
     adapt_all,
     build,
     check_checkpointing,
@@ -39,30 +40,25 @@ from sweep.models.full_pass import build_unmasked_forward
 from sweep.models.fused import NORMS, FastLinear, speed_up
 from sweep.models.shape import FAMILIES
 
-SHARED: dict[str, Any] = {
-    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-    "pad_token_id": 0, "num_labels": 5,
-}  # fmt: skip
 WINDOWED = {"layer_types": ["full_attention"] * 2 + ["sliding_attention"], "sliding_window": 4}
 CONFIGS: dict[str, PreTrainedConfig] = {
-    "llama": LlamaConfig(**SHARED, attention_bias=True, mlp_bias=True),
-    "llama of one layer": LlamaConfig(**SHARED | {"num_hidden_layers": 1}),
-    "qwen2": Qwen2Config(**SHARED),
-    "qwen2 with a window": Qwen2Config(**SHARED, **WINDOWED, use_sliding_window=True),
-    "gemma3": Gemma3TextConfig(**SHARED, head_dim=16, query_pre_attn_scalar=8),
-    "gemma3 with a window": Gemma3TextConfig(**SHARED, **WINDOWED, head_dim=16),
-    "gpt2": GPT2Config(**SHARED, n_embd=32, n_layer=3, n_head=4, n_positions=64),
+    "llama": LlamaConfig(**DECODER, attention_bias=True, mlp_bias=True),
+    "llama of one layer": LlamaConfig(**DECODER | {"num_hidden_layers": 1}),
+    "qwen2": Qwen2Config(**DECODER),
+    "qwen2 with a window": Qwen2Config(**DECODER, **WINDOWED, use_sliding_window=True),
+    "gemma3": Gemma3TextConfig(**DECODER, head_dim=16, query_pre_attn_scalar=8),
+    "gemma3 with a window": Gemma3TextConfig(**DECODER, **WINDOWED, head_dim=16),
+    "gpt2": GPT2Config(**DECODER, n_embd=32, n_layer=3, n_head=4, n_positions=64),
     "gpt2, scaled by layer": GPT2Config(
-        **SHARED, n_embd=32, n_layer=3, n_head=4, scale_attn_by_inverse_layer_idx=True
+        **DECODER, n_embd=32, n_layer=3, n_head=4, scale_attn_by_inverse_layer_idx=True
     ),
 }
 OTHERS: dict[str, PreTrainedConfig] = {
-    "mistral": MistralConfig(**SHARED, sliding_window=None),
-    "mistral with a window": MistralConfig(**SHARED, sliding_window=4),
-    "qwen3": Qwen3Config(**SHARED, head_dim=8),
-    "qwen3 with a window": Qwen3Config(**SHARED, **WINDOWED, head_dim=8, use_sliding_window=True),
-    "gpt-neox": GPTNeoXConfig(**SHARED),
+    "mistral": MistralConfig(**DECODER, sliding_window=None),
+    "mistral with a window": MistralConfig(**DECODER, sliding_window=4),
+    "qwen3": Qwen3Config(**DECODER, head_dim=8),
+    "qwen3 with a window": Qwen3Config(**DECODER, **WINDOWED, head_dim=8, use_sliding_window=True),
+    "gpt-neox": GPTNeoXConfig(**DECODER),
 }
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -13,6 +14,13 @@ from transformers.pytorch_utils import Conv1D
 from sweep.models.checkpointing import enable_checkpointing
 from sweep.models.flat.texts import FlatTexts
 from sweep.models.heads import base_of
+
+# The sizes of a small encoder and, with key heads of its own, of a small decoder.
+ENCODER: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "max_position_embeddings": 64, "pad_token_id": 0, "num_labels": 5,
+}  # fmt: skip
+DECODER = ENCODER | {"num_key_value_heads": 2}
 
 
 def build(config: PreTrainedConfig) -> PreTrainedModel:
@@ -59,14 +67,15 @@ def run_whole(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> 
     return logits
 
 
-def adapt_all(model: PreTrainedModel, dropout: float = 0.0) -> list[nn.Parameter]:
+def adapt_all(model: PreTrainedModel, dropout: float = 0.0, rank: int = 3) -> list[nn.Parameter]:
     """Give every linear layer but those of the head an adapter; return what is trained, adapters
     and head, none of it zero."""
     # PEFT adds its own names of heads, and takes every name that ends with one for that.
     outside = [name for name, part in model.named_children() if part is not base_of(model)]
     head = [name for name in outside if [*model.get_submodule(name).parameters()]]
     config = LoraConfig(
-        task_type="SEQ_CLS", r=3, lora_alpha=5, lora_dropout=dropout, target_modules="all-linear",
+        task_type="SEQ_CLS", r=rank, lora_alpha=5, lora_dropout=dropout,
+        target_modules="all-linear",
         modules_to_save=[name for name in head if name not in ("classifier", "score")] or None,
         fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from launch_counts import count_launches
-from model_folders import build_small_tokenizer, write_folder
+from model_folders import GPT2, SHARED, build_small_tokenizer, write_folder
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -33,12 +33,6 @@ from sweep.training.packed.pack import Pack
 from sweep.training.packed.products import GroupedPart, PaddedPart
 from sweep.training.packed.stacks import Place
 
-# A count does not depend on widths.
-WIDTHS: dict[str, Any] = {
-    "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 64,
-}  # fmt: skip
-NARROW: dict[str, Any] = {"vocab_size": 300, "n_embd": 32, "n_head": 4, "n_positions": 64}
 # Most operations of a block in one step: alone (one less for each linear layer on a GPU, where the
 # gradients of B need no copy), and in a pack whose slots' rows are multiplied in groups, or padded.
 # Blocks of Qwen2 took 147, and 168 in each pass of a pack, before passes were flat.
@@ -54,18 +48,17 @@ PLACES = [Place(0, 4, 3), Place(1, 4, 3), Place(2, 4, 3)]
 
 
 def build(family: str, layers: int) -> PreTrainedModel:
+    # A count does not depend on widths.
+    sizes, narrow = SHARED | {"num_hidden_layers": layers}, GPT2 | {"n_layer": layers}
     kinds: dict[str, Any] = {
-        "llama": lambda: LlamaForCausalLM(LlamaConfig(**WIDTHS, num_hidden_layers=layers)),
-        "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**WIDTHS, num_hidden_layers=layers)),
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**sizes)),
+        "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**sizes)),
         "gemma3": lambda: Gemma3ForCausalLM(
-            Gemma3TextConfig(
-                **WIDTHS, num_hidden_layers=layers, head_dim=8,
-                layer_types=["full_attention"] * layers,
-            )
+            Gemma3TextConfig(**sizes, head_dim=8, layer_types=["full_attention"] * layers)
         ),
-        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**NARROW, n_layer=layers)),
-        "bert": lambda: BertForMaskedLM(BertConfig(**WIDTHS, num_hidden_layers=layers)),
-    }  # fmt: skip
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**narrow)),
+        "bert": lambda: BertForMaskedLM(BertConfig(**sizes)),
+    }
     model: PreTrainedModel = kinds[family]()
     return model
 
